@@ -1,0 +1,144 @@
+#include "cpu/dispatch.h"
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+
+#include "cpu/self_test.h"
+#include "kernels/argument_error.h"
+
+namespace strop::cpu {
+
+// Defined by the sources that are compiled once per instruction set.
+#define STROP_DECLARE_KERNELS(isa)       \
+  namespace isa {                        \
+  extern const QuantizeKernels quantize; \
+  }
+#if defined(STROP_HAVE_AVX512)
+STROP_DECLARE_KERNELS(avx512)
+#endif
+#if defined(STROP_HAVE_AVX2)
+STROP_DECLARE_KERNELS(avx2)
+#endif
+#if defined(STROP_HAVE_NEON)
+STROP_DECLARE_KERNELS(neon)
+#endif
+STROP_DECLARE_KERNELS(baseline)
+#undef STROP_DECLARE_KERNELS
+
+namespace {
+
+struct BuiltSet {
+  Kernels kernels;
+  bool (*present)();
+};
+
+#if defined(STROP_HAVE_AVX512)
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vnni");
+}
+#endif
+#if defined(STROP_HAVE_AVX2)
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("f16c");
+}
+#endif
+bool always() { return true; }
+
+// Best first.
+const std::vector<BuiltSet>& built_sets() {
+  static const std::vector<BuiltSet> sets = {
+#if defined(STROP_HAVE_AVX512)
+      {{"avx512", avx512::quantize}, has_avx512},
+#endif
+#if defined(STROP_HAVE_AVX2)
+      {{"avx2", avx2::quantize}, has_avx2},
+#endif
+#if defined(STROP_HAVE_NEON)
+      {{"neon", neon::quantize}, always},
+#endif
+      {{"baseline", baseline::quantize}, always},
+  };
+  return sets;
+}
+
+struct Survey {
+  std::vector<const Kernels*> usable;
+  std::vector<std::string> failures;
+};
+
+const Survey& survey() {
+  static const Survey result = [] {
+    Survey found;
+    for (const BuiltSet& set : built_sets()) {
+      if (!set.present()) continue;
+      const std::string problem = self_test(set.kernels);
+      if (problem.empty()) {
+        found.usable.push_back(&set.kernels);
+        continue;
+      }
+      found.failures.push_back(std::string(set.kernels.name) + ": " + problem);
+      std::fprintf(stderr, "strop: warning: instruction set %s fails its self-test and is not used: %s\n",
+                   set.kernels.name, problem.c_str());
+    }
+    return found;
+  }();
+  return result;
+}
+
+const Kernels& find(const std::string& name, const char* what) {
+  std::string known;
+  for (const Kernels* kernels : survey().usable) {
+    if (name == kernels->name) return *kernels;
+    known += (known.empty() ? "" : ", ") + std::string(kernels->name);
+  }
+  throw_value_error(what, ": instruction set '", name, "' cannot be used on this machine; ", known,
+                    " can");
+}
+
+const Kernels& first_choice() {
+  const char* wanted = std::getenv("STROP_ISA");
+  if (wanted != nullptr && *wanted != '\0') return find(wanted, "STROP_ISA");
+  if (survey().usable.empty()) {
+    throw std::runtime_error("strop: no instruction set passes its self-test: " +
+                             survey().failures.front());
+  }
+  return *survey().usable.front();
+}
+
+std::atomic<const Kernels*> active{nullptr};
+
+}  // namespace
+
+const Kernels& active_kernels() {
+  const Kernels* kernels = active.load(std::memory_order_acquire);
+  if (kernels == nullptr) {
+    kernels = &first_choice();
+    active.store(kernels, std::memory_order_release);
+  }
+  return *kernels;
+}
+
+std::vector<std::string> built_isas() {
+  std::vector<std::string> names;
+  for (const BuiltSet& set : built_sets()) names.emplace_back(set.kernels.name);
+  return names;
+}
+
+std::vector<std::string> supported_isas() {
+  std::vector<std::string> names;
+  for (const Kernels* kernels : survey().usable) names.emplace_back(kernels->name);
+  return names;
+}
+
+void set_isa(const std::string& name) {
+  active.store(name.empty() ? &first_choice() : &find(name, "strop.set_isa"),
+               std::memory_order_release);
+}
+
+std::vector<std::string> self_test_failures() { return survey().failures; }
+
+}  // namespace strop::cpu

@@ -1,0 +1,81 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/parallel.h"
+#include "kernels/quantize.h"
+
+namespace strop::cpu {
+
+struct QuantizeKernels;
+
+// The whole op, on the instruction set in force or on a given one. float64 runs the reference loop.
+void fake_quantize(const FakeQuantizeArgs& args, const Parallel& parallel);
+void fake_quantize(const FakeQuantizeArgs& args, const Parallel& parallel,
+                   const QuantizeKernels& kernels);
+
+// Note [Quantize tiles]
+// A problem, simplified to few dimensions, is cut into tiles: the work items that threads share. All
+// blocks of one place in the outer dimensions' grid of blocks form a slab: its rows run along the
+// inner dimension and share one row of block parameters. A tile is a piece of a slab, some rows by
+// some columns. Its parameters are read (static) or found from its extremes (dynamic) once, into
+// arrays that stay in L1, and then every row is quantized with them.
+//
+//            inner dimension ->
+//   slab 0   | block | block | block | blo    one row of parameters for all rows of the slab
+//     rows   |       |       |       |
+//   slab 1   | block | block | block | blo
+//
+// A dynamic tile holds whole blocks, so that their extremes are known before they are written, and
+// fits the cache, so that memory is read once. Blocks larger than that take two passes: extremes of
+// all of memory into one pair a block, then a static pass.
+struct QuantizeTask {
+  FakeQuantizeArgs args;  // simplified
+  bool stream;            // non-temporal stores: the output is larger than the cache holds
+  bool by_element;        // blocks of a few columns: parameters are expanded to every element
+  std::int64_t slabs;
+  std::int64_t slab_rows;  // of a full slab
+  std::int64_t rows;       // of a full tile
+  std::int64_t columns;    // of a full tile: whole blocks, or a part of one
+  std::int64_t row_pieces;
+  std::int64_t column_pieces;
+
+  const QuantizeDim& inner() const { return args.dim[args.dims - 1]; }
+  std::int64_t tiles() const { return slabs * row_pieces * column_pieces; }
+};
+
+// Blocks along the inner dimension that a tile may have; columns, where it goes by element.
+inline constexpr std::int64_t kMaxTileBlocks = 512;
+
+struct QuantizeTile {
+  std::int64_t input;   // element offsets of its first element
+  std::int64_t output;
+  std::int64_t index;
+  std::int64_t scale;       // of its first block
+  std::int64_t zero_point;
+  std::int64_t slab;
+  std::int64_t first_block;  // along the inner dimension
+  std::int64_t blocks;
+  std::int64_t into_block;   // columns of the first block that lie before the tile
+  std::int64_t columns;
+  std::int64_t rows;
+  std::int64_t at[kMaxDims];      // the current row in the outer dimensions, relative to the slab
+  std::int64_t extent[kMaxDims];  // of the slab in the outer dimensions
+
+  // Moves input, output and index on to the next row.
+  void next_row(const FakeQuantizeArgs& args);
+};
+
+QuantizeTile tile_at(const QuantizeTask& task, std::int64_t number);
+
+// The kernels, once per instruction set. `begin` and `end` are tile numbers.
+struct QuantizeKernels {
+  void (*fake_quantize)(const QuantizeTask& task, std::int64_t begin, std::int64_t end);
+
+  // Takes the tiles' elements into the ordered extremes of their blocks; `min` is left alone for a
+  // symmetric rule.
+  void (*extremes)(const QuantizeTask& task, std::int64_t begin, std::int64_t end,
+                   std::int32_t* min, std::int32_t* max);
+};
+
+}  // namespace strop::cpu

@@ -1,0 +1,240 @@
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "cpu/dispatch.h"
+#include "cpu/quantize.h"
+#include "kernels/quantize_arguments.h"
+#include "reference/quantize.h"
+
+namespace strop::cpu {
+namespace {
+
+// Elements of a tile: half of a small L1 where every tile is read twice from it, a few L1 otherwise.
+constexpr std::int64_t kStaticTile = 16384;
+constexpr std::int64_t kDynamicRow = 4096;
+// A block of more elements than this is read twice from memory.
+constexpr std::int64_t kLargestCachedBlock = 65536;
+// Below this an output is left to the cache: somebody may read it soon. Above, streaming is faster.
+constexpr std::int64_t kStreamBytes = 4 << 20;
+// Elements that are worth waking a thread for.
+constexpr std::int64_t kGrain = 32768;
+
+std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+std::int64_t full_slab_rows(const FakeQuantizeArgs& args) {
+  std::int64_t rows = 1;
+  for (int d = 0; d + 1 < args.dims; ++d) rows *= std::min(args.dim[d].block, args.dim[d].size);
+  return rows;
+}
+
+std::int64_t slab_count(const FakeQuantizeArgs& args) {
+  std::int64_t slabs = 1;
+  for (int d = 0; d + 1 < args.dims; ++d) slabs *= args.dim[d].blocks();
+  return slabs;
+}
+
+std::int64_t element_count(const FakeQuantizeArgs& args) {
+  std::int64_t count = 1;
+  for (int d = 0; d < args.dims; ++d) count *= args.dim[d].size;
+  return count;
+}
+
+// Blocks too narrow, or too odd, for whole vectors. A power of two and some lanes decide, not the
+// instruction set, so that every set cuts alike.
+bool goes_by_element(const QuantizeDim& inner) {
+  return inner.block < 64 && inner.block % 16 != 0;
+}
+
+// A tile as wide as `elements` allow, in whole blocks where a block fits.
+std::int64_t tile_columns(const QuantizeDim& inner, std::int64_t elements) {
+  if (goes_by_element(inner)) elements = std::min(elements, kMaxTileBlocks);
+  if (inner.block >= elements) return std::min(elements, inner.size);
+  const std::int64_t blocks = std::min(elements / inner.block, kMaxTileBlocks);
+  return std::min(blocks * inner.block, inner.size);
+}
+
+QuantizeTask cut(const FakeQuantizeArgs& args, std::int64_t rows, std::int64_t columns) {
+  QuantizeTask task{};
+  task.args = args;
+  task.stream = args.input != args.output &&
+                element_count(args) * dtype_size(args.dtype) >= kStreamBytes;
+  task.by_element = goes_by_element(task.inner());
+  task.slabs = slab_count(args);
+  task.slab_rows = full_slab_rows(args);
+  task.rows = rows;
+  task.columns = columns;
+  task.row_pieces = divide_up(task.slab_rows, rows);
+  task.column_pieces = divide_up(task.inner().size, columns);
+  return task;
+}
+
+// Tiles that need not hold whole blocks.
+QuantizeTask free_tiles(const FakeQuantizeArgs& args) {
+  const std::int64_t columns = tile_columns(args.dim[args.dims - 1], kStaticTile);
+  const std::int64_t rows = std::clamp<std::int64_t>(kStaticTile / columns, 1,
+                                                     full_slab_rows(args));
+  return cut(args, rows, columns);
+}
+
+// Tiles of whole blocks.
+QuantizeTask block_tiles(const FakeQuantizeArgs& args) {
+  const QuantizeDim& inner = args.dim[args.dims - 1];
+  const std::int64_t rows = full_slab_rows(args);
+  const std::int64_t elements = rows == 1 ? kDynamicRow : kLargestCachedBlock / 2;
+  const std::int64_t columns = std::max(elements / rows, inner.block);
+  return cut(args, rows, tile_columns(inner, columns));
+}
+
+void run_tiles(const QuantizeTask& task, const Parallel& parallel,
+               const QuantizeKernels& kernels) {
+  const std::int64_t tile = task.rows * task.columns;
+  parallel.for_range(task.tiles(), std::max<std::int64_t>(kGrain / tile, 1),
+                     [&](std::int64_t begin, std::int64_t end) {
+                       kernels.fake_quantize(task, begin, end);
+                     });
+}
+
+// Extremes of every block, ordered: each share of the tiles into its own arrays, which are then
+// merged. Neither the shares nor their order change a minimum.
+struct BlockExtremes {
+  std::vector<std::int32_t> min;
+  std::vector<std::int32_t> max;
+};
+
+BlockExtremes find_extremes(const QuantizeTask& task, std::int64_t blocks,
+                            const Parallel& parallel, const QuantizeKernels& kernels) {
+  const std::int64_t tiles = task.tiles();
+  const std::int64_t worth = divide_up(tiles * task.rows * task.columns, kGrain);
+  const std::int64_t shares = std::clamp<std::int64_t>(
+      std::min<std::int64_t>(worth, parallel.threads), 1, tiles);
+  BlockExtremes all;
+  all.min.assign(static_cast<std::size_t>(shares * blocks), 0);
+  all.max.assign(static_cast<std::size_t>(shares * blocks), 0);
+  parallel.for_range(shares, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t share = begin; share < end; ++share) {
+      kernels.extremes(task, tiles * share / shares, tiles * (share + 1) / shares,
+                       all.min.data() + share * blocks, all.max.data() + share * blocks);
+    }
+  });
+  for (std::int64_t i = blocks; i < shares * blocks; ++i) {
+    const auto block = static_cast<std::size_t>(i % blocks);
+    all.min[block] = std::min(all.min[block], all.min[static_cast<std::size_t>(i)]);
+    all.max[block] = std::max(all.max[block], all.max[static_cast<std::size_t>(i)]);
+  }
+  return all;
+}
+
+ChosenParams<float> chosen(const BlockExtremes& extremes, std::size_t block,
+                           const QuantizeRule& rule) {
+  if (rule.symmetric) {
+    return choose_symmetric(bits_float(static_cast<std::uint32_t>(extremes.max[block])), rule);
+  }
+  const auto value = [](std::int32_t ordered) {
+    return bits_float(static_cast<std::uint32_t>(bits_from_ordered(ordered)));
+  };
+  return choose_asymmetric(value(extremes.min[block]), value(extremes.max[block]), rule);
+}
+
+// Blocks that no cache holds, or fewer than threads.
+void two_passes(FakeQuantizeArgs args, const Parallel& parallel, const QuantizeKernels& kernels) {
+  std::int64_t blocks = 1;
+  for (int d = args.dims - 1; d >= 0; --d) {
+    args.dim[d].scale = args.dim[d].zero_point = args.dim[d].blocks() > 1 ? blocks : 0;
+    blocks *= args.dim[d].blocks();
+  }
+  const BlockExtremes extremes = find_extremes(free_tiles(args), blocks, parallel, kernels);
+  std::vector<float> scale(static_cast<std::size_t>(blocks));
+  std::vector<std::int32_t> zero_point(scale.size());
+  for (std::size_t i = 0; i < scale.size(); ++i) {
+    const ChosenParams<float> params = chosen(extremes, i, args.rule);
+    scale[i] = params.scale;
+    // A NaN scale makes everything NaN; its zero point has no integer.
+    zero_point[i] = params.scale == params.scale ? static_cast<std::int32_t>(params.zero_point) : 0;
+  }
+  args.scale = scale.data();
+  args.zero_point = zero_point.data();
+  args.zero_point_dtype = DType::kInt32;
+  run_tiles(free_tiles(args), parallel, kernels);
+}
+
+}  // namespace
+
+void fake_quantize(const FakeQuantizeArgs& args, const Parallel& parallel) {
+  fake_quantize(args, parallel, active_kernels().quantize);
+}
+
+void fake_quantize(const FakeQuantizeArgs& original, const Parallel& parallel,
+                   const QuantizeKernels& kernels) {
+  if (element_count(original) == 0) return;
+  if (original.dtype == DType::kFloat64) {
+    const std::int64_t blocks = reference::block_count(original);
+    const std::int64_t grain = std::max<std::int64_t>(blocks * kGrain / element_count(original), 1);
+    parallel.for_range(blocks, grain, [&](std::int64_t begin, std::int64_t end) {
+      reference::fake_quantize(original, begin, end);
+    });
+    return;
+  }
+  const FakeQuantizeArgs args = simplified(original);
+  if (!args.dynamic()) return run_tiles(free_tiles(args), parallel, kernels);
+  const std::int64_t block = full_slab_rows(args) * args.dim[args.dims - 1].block;
+  const QuantizeTask task = block_tiles(args);
+  const bool idle_threads = task.tiles() < parallel.threads && element_count(args) > 2 * kGrain;
+  if (block > kLargestCachedBlock || idle_threads) return two_passes(args, parallel, kernels);
+  run_tiles(task, parallel, kernels);
+}
+
+QuantizeTile tile_at(const QuantizeTask& task, std::int64_t number) {
+  const FakeQuantizeArgs& args = task.args;
+  const QuantizeDim& inner = task.inner();
+  QuantizeTile tile{};
+  const std::int64_t column = number % task.column_pieces * task.columns;
+  number /= task.column_pieces;
+  std::int64_t row = number % task.row_pieces * task.rows;
+  tile.slab = number / task.row_pieces;
+  tile.first_block = column / inner.block;
+  tile.into_block = column % inner.block;
+  tile.columns = std::min(task.columns, inner.size - column);
+  tile.blocks = divide_up(tile.into_block + tile.columns, inner.block);
+  tile.input = column * inner.input;
+  tile.output = column * inner.output;
+  tile.index = column * inner.index;
+  tile.scale = tile.first_block * inner.scale;
+  tile.zero_point = tile.first_block * inner.zero_point;
+  std::int64_t slab = tile.slab;
+  std::int64_t slab_rows = 1;
+  for (int d = args.dims - 2; d >= 0; --d) {
+    const QuantizeDim& dim = args.dim[d];
+    const std::int64_t block = slab % dim.blocks();
+    slab /= dim.blocks();
+    tile.extent[d] = std::min(dim.block, dim.size - block * dim.block);
+    slab_rows *= tile.extent[d];
+    tile.at[d] = row % tile.extent[d];
+    const std::int64_t position = block * dim.block + tile.at[d];
+    row /= tile.extent[d];
+    tile.input += position * dim.input;
+    tile.output += position * dim.output;
+    tile.index += position * dim.index;
+    tile.scale += block * dim.scale;
+    tile.zero_point += block * dim.zero_point;
+  }
+  const std::int64_t first_row = (number % task.row_pieces) * task.rows;
+  tile.rows = std::clamp<std::int64_t>(slab_rows - first_row, 0, task.rows);
+  return tile;
+}
+
+void QuantizeTile::next_row(const FakeQuantizeArgs& args) {
+  for (int d = args.dims - 2; d >= 0; --d) {
+    const QuantizeDim& dim = args.dim[d];
+    input += dim.input;
+    output += dim.output;
+    index += dim.index;
+    if (++at[d] < extent[d]) return;
+    at[d] = 0;
+    input -= extent[d] * dim.input;
+    output -= extent[d] * dim.output;
+    index -= extent[d] * dim.index;
+  }
+}
+
+}  // namespace strop::cpu

@@ -1,0 +1,137 @@
+#include "cpu/self_test.h"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "kernels/quantize_arguments.h"
+#include "reference/quantize.h"
+
+namespace strop::cpu {
+namespace {
+
+// A small problem: a shape and its blocks, every stride odd where `strided`.
+struct Layout {
+  std::int64_t rows;
+  std::int64_t columns;
+  std::int64_t block_rows;
+  std::int64_t block_columns;
+  bool strided;
+};
+
+constexpr Layout kLayouts[] = {
+    {1, 203, 1, -1, false},   // one run, a rest
+    {6, 96, 1, 32, false},    // groups
+    {5, 37, 2, 5, false},     // groups that no vector fits
+    {9, 45, -1, 1, false},    // by column
+    {6, 70, 4, 64, true},     // tiles of a strided tensor, all of them short somewhere
+};
+
+// Ties, both zeros, subnormals, values that saturate, and (where wanted) NaN and Inf.
+std::vector<float> sample_values(std::int64_t count, bool finite) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  const float special[] = {0.5f,   -0.5f, 1.5f,   2.5f,     -0.0f,          1e-40f,
+                           -3e38f, 1e30f, 65504.f, infinity, -infinity, std::nanf("")};
+  const std::size_t kinds = finite ? 6 : std::size(special);
+  std::vector<float> values(static_cast<std::size_t>(count));
+  std::uint32_t state = 12345;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    state = state * 1664525u + 1013904223u;
+    values[i] = static_cast<float>(static_cast<std::int32_t>(state)) * 0x1p-28f;
+    if (i % 7 == 3) values[i] = special[i / 7 % kinds];
+  }
+  return values;
+}
+
+template <class T>
+std::vector<T> stored(const std::vector<float>& values) {
+  std::vector<T> result;
+  for (const float value : values) result.push_back(FromFloat<T>::call(value));
+  return result;
+}
+
+template <class T>
+bool agree(T a, T b) {
+  const float x = to_float(a), y = to_float(b);
+  return std::memcmp(&a, &b, sizeof a) == 0 || (x != x && y != y);
+}
+
+TensorView view_of(void* data, DType dtype, const std::int64_t* shape, const std::int64_t* stride) {
+  return {.present = true, .dtype = dtype, .dims = 2, .device = 0, .data = data, .shape = shape,
+          .stride = stride};
+}
+
+enum class Scales { kGiven, kGivenFloatingZero, kSymmetric, kAsymmetric };
+
+template <class T>
+std::string run_one(const QuantizeKernels& kernels, const Layout& layout, Rounding rounding,
+                    Scales scales) {
+  const std::int64_t spread = layout.strided ? 3 : 1;
+  const std::int64_t shape[2] = {layout.rows, layout.columns};
+  const std::int64_t stride[2] = {layout.columns * spread + (layout.strided ? 5 : 0), spread};
+  const std::int64_t count = stride[0] * layout.rows;
+  const bool given = scales == Scales::kGiven || scales == Scales::kGivenFloatingZero;
+  std::vector<T> input = stored<T>(sample_values(count, !given));
+  std::vector<T> expected(input.size()), actual(input.size());
+  std::vector<float> scale = sample_values(count, true);
+  for (float& value : scale) value = std::fabs(value) / 16 + 0.01f;
+  std::vector<float> floating_zero = sample_values(count, true);
+  std::vector<std::int8_t> zero(scale.size());
+  for (std::size_t i = 0; i < zero.size(); ++i) zero[i] = static_cast<std::int8_t>(i % 13) - 6;
+
+  QuantizeRequest request;
+  request.whole = false;
+  request.block_size = {layout.block_rows, layout.block_columns};
+  request.rounding = kRoundingNames[static_cast<int>(rounding)];
+  request.symmetric = scales != Scales::kAsymmetric;
+  const QuantizeSpec spec = make_quantize_spec("strop self-test", request);
+  FakeQuantizeTensors tensors;
+  tensors.input = view_of(input.data(), dtype_of<T>, shape, stride);
+  tensors.output = view_of(expected.data(), dtype_of<T>, shape, stride);
+  FakeQuantizeArgs args = fake_quantize_args(spec, tensors, 42);
+  const std::int64_t grid[2] = {args.dim[0].blocks(), args.dim[1].blocks()};
+  const std::int64_t grid_stride[2] = {grid[1], 1};
+  if (given) {
+    tensors.scale = view_of(scale.data(), DType::kFloat32, grid, grid_stride);
+    tensors.zero_point = scales == Scales::kGiven
+                             ? view_of(zero.data(), DType::kInt8, grid, grid_stride)
+                             : view_of(floating_zero.data(), DType::kFloat32, grid, grid_stride);
+    args = fake_quantize_args(spec, tensors, 42);
+  }
+  reference::fake_quantize(args, 0, reference::block_count(args));
+  args.output = actual.data();
+  fake_quantize(args, Parallel{}, kernels);
+  for (std::size_t i = 0; i < input.size(); ++i) {
+    if (agree(expected[i], actual[i])) continue;
+    return std::string("fake_quantize ") + dtype_name(dtype_of<T>) + " " + request.rounding +
+           " element " + std::to_string(i) + ": " + std::to_string(to_float(actual[i])) + ", not " +
+           std::to_string(to_float(expected[i]));
+  }
+  return {};
+}
+
+template <class T>
+std::string run_all(const QuantizeKernels& kernels) {
+  for (int rounding = 0; rounding < kRoundings; ++rounding) {
+    for (const Layout& layout : kLayouts) {
+      for (const Scales scales : {Scales::kGiven, Scales::kGivenFloatingZero, Scales::kSymmetric,
+                                  Scales::kAsymmetric}) {
+        std::string problem = run_one<T>(kernels, layout, static_cast<Rounding>(rounding), scales);
+        if (!problem.empty()) return problem;
+      }
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string self_test(const Kernels& kernels) {
+  std::string problem = run_all<float>(kernels.quantize);
+  if (problem.empty()) problem = run_all<BFloat16>(kernels.quantize);
+  if (problem.empty()) problem = run_all<Float16>(kernels.quantize);
+  return problem;
+}
+
+}  // namespace strop::cpu

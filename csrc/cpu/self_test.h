@@ -1,0 +1,13 @@
+#pragma once
+
+#include <string>
+
+#include "cpu/dispatch.h"
+
+namespace strop::cpu {
+
+// Every kernel of a set against the oracle, on a few small problems of each kind. Empty: all agree;
+// else what differed.
+std::string self_test(const Kernels& kernels);
+
+}  // namespace strop::cpu

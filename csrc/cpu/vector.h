@@ -1,0 +1,164 @@
+#pragma once
+
+// Vectors of float32 for the instruction set that this translation unit is compiled for. Arithmetic
+// is the compiler's vector extension (g++ and clang++ alike); what that cannot say, rounding,
+// conversions, reductions and streaming stores, has one header an instruction set.
+//
+// Only sources that are compiled once per instruction set include this. Everything lives in the
+// namespace STROP_ISA of that set: see Note [No shared inline code].
+
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/dtype.h"
+#include "kernels/portability.h"
+
+#if !defined(STROP_ISA)
+#error "STROP_ISA names the instruction set's namespace: baseline, avx2, avx512 or neon"
+#endif
+
+namespace strop::cpu::STROP_ISA {
+
+#if defined(__AVX512F__)
+inline constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+inline constexpr int kVectorBytes = 32;
+#else
+inline constexpr int kVectorBytes = 16;
+#endif
+inline constexpr int kLanes = kVectorBytes / 4;
+
+using F32 = float __attribute__((vector_size(kVectorBytes)));
+using I32 = std::int32_t __attribute__((vector_size(kVectorBytes)));
+using U32 = std::uint32_t __attribute__((vector_size(kVectorBytes)));
+using U64 = std::uint64_t __attribute__((vector_size(kVectorBytes)));
+using U16 = std::uint16_t __attribute__((vector_size(kVectorBytes / 2)));  // kLanes of them
+
+template <class To, class From>
+STROP_INLINE To bit_cast(From from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  std::memcpy(&to, &from, sizeof to);
+  return to;
+}
+
+template <class V>
+STROP_INLINE V load_unaligned(const void* from) {
+  V v;
+  std::memcpy(&v, from, sizeof v);
+  return v;
+}
+
+template <class V>
+STROP_INLINE void store_unaligned(void* to, V v) {
+  std::memcpy(to, &v, sizeof v);
+}
+
+// Lanes of a where the mask is all ones, of b where it is 0.
+STROP_INLINE U32 select(I32 mask, U32 a, U32 b) {
+  const U32 m = bit_cast<U32>(mask);
+  return (a & m) | (b & ~m);
+}
+STROP_INLINE F32 select(I32 mask, F32 a, F32 b) {
+  return bit_cast<F32>(select(mask, bit_cast<U32>(a), bit_cast<U32>(b)));
+}
+
+STROP_INLINE F32 broadcast(float value) { return F32{} + value; }
+STROP_INLINE U32 broadcast(std::uint32_t value) { return U32{} + value; }
+STROP_INLINE I32 broadcast(std::int32_t value) { return I32{} + value; }
+
+}  // namespace strop::cpu::STROP_ISA
+
+// Each defines, in namespace STROP_ISA:
+//   F32 round_half_even(F32), round_down(F32), round_toward_zero(F32)
+//   F32 at_least(F32 bound, F32 v), at_most(F32 bound, F32 v)      NaN in v stays
+//   I32 larger(I32, I32), smaller(I32, I32); std::int32_t largest(I32), smallest(I32)
+//   F32 from_bfloat16(U16), from_float16(U16); U16 to_bfloat16(F32), to_float16(F32)
+//   void multiply_wide(U32 a, std::uint32_t b, U32& high, U32& low)
+//   void stream(void*, F32), stream(void*, U16), stream_fence()    `to` aligned to the vector
+#if defined(__AVX512F__)
+#include "cpu/vector_avx512.h"
+#elif defined(__AVX2__)
+#include "cpu/vector_avx2.h"
+#elif defined(STROP_NEON)
+#include "cpu/vector_neon.h"
+#else
+#include "cpu/vector_baseline.h"
+#endif
+
+namespace strop::cpu::STROP_ISA {
+
+// kLanes floats, with the operations that the shared arithmetic of kernels/ asks of a number.
+struct Vec {
+  F32 v;
+
+  Vec() = default;
+  STROP_INLINE Vec wrap(F32 raw) {
+    Vec result;
+    result.v = raw;
+    return result;
+  }
+  __attribute__((always_inline)) explicit Vec(float value) : v(broadcast(value)) {}
+};
+
+STROP_INLINE Vec operator+(Vec a, Vec b) { return Vec::wrap(a.v + b.v); }
+STROP_INLINE Vec operator-(Vec a, Vec b) { return Vec::wrap(a.v - b.v); }
+STROP_INLINE Vec operator*(Vec a, Vec b) { return Vec::wrap(a.v * b.v); }
+STROP_INLINE Vec operator/(Vec a, Vec b) { return Vec::wrap(a.v / b.v); }
+
+STROP_INLINE Vec round_half_even(Vec a) { return Vec::wrap(round_half_even(a.v)); }
+STROP_INLINE Vec round_down(Vec a) { return Vec::wrap(round_down(a.v)); }
+STROP_INLINE Vec round_toward_zero(Vec a) { return Vec::wrap(round_toward_zero(a.v)); }
+STROP_INLINE Vec at_least(Vec bound, Vec a) { return Vec::wrap(at_least(bound.v, a.v)); }
+STROP_INLINE Vec at_most(Vec bound, Vec a) { return Vec::wrap(at_most(bound.v, a.v)); }
+
+STROP_INLINE Vec magnitude(Vec a) {
+  return Vec::wrap(bit_cast<F32>(bit_cast<U32>(a.v) & broadcast(0x7fffffffu)));
+}
+STROP_INLINE Vec with_sign_of(Vec value, Vec sign) {
+  const U32 bit = bit_cast<U32>(sign.v) & broadcast(0x80000000u);
+  return Vec::wrap(bit_cast<F32>(bit_cast<U32>(magnitude(value).v) | bit));
+}
+STROP_INLINE Vec one_where_less(Vec a, Vec b) {
+  const U32 one = bit_cast<U32>(broadcast(1.0f));
+  return Vec::wrap(bit_cast<F32>(bit_cast<U32>(I32(a.v < b.v)) & one));
+}
+
+// Elements of a storage type, kLanes at a time.
+STROP_INLINE Vec load(const float* from) { return Vec::wrap(load_unaligned<F32>(from)); }
+STROP_INLINE Vec load(const BFloat16* from) {
+  return Vec::wrap(from_bfloat16(load_unaligned<U16>(from)));
+}
+STROP_INLINE Vec load(const Float16* from) {
+  return Vec::wrap(from_float16(load_unaligned<U16>(from)));
+}
+
+STROP_INLINE F32 to_storage(const float*, Vec a) { return a.v; }
+STROP_INLINE U16 to_storage(const BFloat16*, Vec a) { return to_bfloat16(a.v); }
+STROP_INLINE U16 to_storage(const Float16*, Vec a) { return to_float16(a.v); }
+
+template <bool kStream, class T>
+STROP_INLINE void store(T* to, Vec a) {
+  if constexpr (kStream) {
+    stream(to, to_storage(to, a));
+  } else {
+    store_unaligned(to, to_storage(to, a));
+  }
+}
+
+// The first `count` elements, count < kLanes; the other lanes are 0 and stay unwritten.
+template <class T>
+STROP_INLINE Vec load_first(const T* from, std::int64_t count) {
+  T lanes[kLanes] = {};
+  std::memcpy(lanes, from, static_cast<std::size_t>(count) * sizeof(T));
+  return load(lanes);
+}
+
+template <class T>
+STROP_INLINE void store_first(T* to, Vec a, std::int64_t count) {
+  T lanes[kLanes];
+  store<false>(lanes, a);
+  std::memcpy(to, lanes, static_cast<std::size_t>(count) * sizeof(T));
+}
+
+}  // namespace strop::cpu::STROP_ISA

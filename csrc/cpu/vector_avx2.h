@@ -1,0 +1,77 @@
+#pragma once
+
+// AVX2 with F16C. Included by vector.h.
+
+#include <immintrin.h>
+
+namespace strop::cpu::STROP_ISA {
+
+STROP_INLINE F32 round_half_even(F32 v) {
+  return _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+STROP_INLINE F32 round_down(F32 v) {
+  return _mm256_round_ps(v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+}
+STROP_INLINE F32 round_toward_zero(F32 v) {
+  return _mm256_round_ps(v, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC);
+}
+
+STROP_INLINE F32 at_least(F32 bound, F32 v) { return _mm256_max_ps(bound, v); }
+STROP_INLINE F32 at_most(F32 bound, F32 v) { return _mm256_min_ps(bound, v); }
+
+STROP_INLINE I32 larger(I32 a, I32 b) {
+  return bit_cast<I32>(_mm256_max_epi32(bit_cast<__m256i>(a), bit_cast<__m256i>(b)));
+}
+STROP_INLINE I32 smaller(I32 a, I32 b) {
+  return bit_cast<I32>(_mm256_min_epi32(bit_cast<__m256i>(a), bit_cast<__m256i>(b)));
+}
+
+STROP_INLINE std::int32_t largest(I32 v) {
+  const __m256i x = bit_cast<__m256i>(v);
+  __m128i m = _mm_max_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+  m = _mm_max_epi32(m, _mm_shuffle_epi32(m, _MM_SHUFFLE(1, 0, 3, 2)));
+  m = _mm_max_epi32(m, _mm_shuffle_epi32(m, _MM_SHUFFLE(2, 3, 0, 1)));
+  return _mm_cvtsi128_si32(m);
+}
+STROP_INLINE std::int32_t smallest(I32 v) {
+  const __m256i x = bit_cast<__m256i>(v);
+  __m128i m = _mm_min_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+  m = _mm_min_epi32(m, _mm_shuffle_epi32(m, _MM_SHUFFLE(1, 0, 3, 2)));
+  m = _mm_min_epi32(m, _mm_shuffle_epi32(m, _MM_SHUFFLE(2, 3, 0, 1)));
+  return _mm_cvtsi128_si32(m);
+}
+
+STROP_INLINE F32 from_bfloat16(U16 half) {
+  return bit_cast<F32>(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bit_cast<__m128i>(half)), 16));
+}
+
+STROP_INLINE U16 to_bfloat16(F32 v) {
+  const U32 bits = bit_cast<U32>(v);
+  const U32 rounded = (bits + broadcast(0x7fffu) + ((bits >> 16) & broadcast(1u))) >> 16;
+  const U32 nan = (bits >> 16) | broadcast(0x40u);
+  const __m256i half = bit_cast<__m256i>(select(I32(v != v), nan, rounded));
+  return bit_cast<U16>(
+      _mm_packus_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1)));
+}
+
+STROP_INLINE F32 from_float16(U16 half) { return _mm256_cvtph_ps(bit_cast<__m128i>(half)); }
+STROP_INLINE U16 to_float16(F32 v) {
+  return bit_cast<U16>(_mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+
+STROP_INLINE void multiply_wide(U32 a, std::uint32_t b, U32& high, U32& low) {
+  const __m256i factor = _mm256_set1_epi32(static_cast<int>(b));
+  const __m256i x = bit_cast<__m256i>(a);
+  const __m256i even = _mm256_mul_epu32(x, factor);
+  const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(x, 32), factor);
+  high = bit_cast<U32>(_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa));
+  low = bit_cast<U32>(_mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa));
+}
+
+STROP_INLINE void stream(void* to, F32 v) { _mm256_stream_ps(static_cast<float*>(to), v); }
+STROP_INLINE void stream(void* to, U16 v) {
+  _mm_stream_si128(static_cast<__m128i*>(to), bit_cast<__m128i>(v));
+}
+STROP_INLINE void stream_fence() { _mm_sfence(); }
+
+}  // namespace strop::cpu::STROP_ISA

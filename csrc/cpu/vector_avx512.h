@@ -1,0 +1,66 @@
+#pragma once
+
+// AVX-512 F, BW, VL, DQ. Included by vector.h.
+
+#include <immintrin.h>
+
+namespace strop::cpu::STROP_ISA {
+
+STROP_INLINE F32 round_half_even(F32 v) {
+  return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+STROP_INLINE F32 round_down(F32 v) {
+  return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+}
+STROP_INLINE F32 round_toward_zero(F32 v) {
+  return _mm512_roundscale_ps(v, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC);
+}
+
+STROP_INLINE F32 at_least(F32 bound, F32 v) { return _mm512_max_ps(bound, v); }
+STROP_INLINE F32 at_most(F32 bound, F32 v) { return _mm512_min_ps(bound, v); }
+
+STROP_INLINE I32 larger(I32 a, I32 b) {
+  return bit_cast<I32>(_mm512_max_epi32(bit_cast<__m512i>(a), bit_cast<__m512i>(b)));
+}
+STROP_INLINE I32 smaller(I32 a, I32 b) {
+  return bit_cast<I32>(_mm512_min_epi32(bit_cast<__m512i>(a), bit_cast<__m512i>(b)));
+}
+STROP_INLINE std::int32_t largest(I32 v) { return _mm512_reduce_max_epi32(bit_cast<__m512i>(v)); }
+STROP_INLINE std::int32_t smallest(I32 v) { return _mm512_reduce_min_epi32(bit_cast<__m512i>(v)); }
+
+STROP_INLINE F32 from_bfloat16(U16 half) {
+  return bit_cast<F32>(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bit_cast<__m256i>(half)), 16));
+}
+
+// VCVTNEPS2BF16 would flush subnormals to zero: the bits would differ from every other backend's.
+STROP_INLINE U16 to_bfloat16(F32 v) {
+  const __m512i bits = bit_cast<__m512i>(v);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i bias = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+  const __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(bits, bias), 16);
+  const __m512i nan = _mm512_or_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(0x40));
+  const __mmask16 is_nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+  return bit_cast<U16>(_mm512_cvtepi32_epi16(_mm512_mask_blend_epi32(is_nan, rounded, nan)));
+}
+
+STROP_INLINE F32 from_float16(U16 half) { return _mm512_cvtph_ps(bit_cast<__m256i>(half)); }
+STROP_INLINE U16 to_float16(F32 v) {
+  return bit_cast<U16>(_mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+
+STROP_INLINE void multiply_wide(U32 a, std::uint32_t b, U32& high, U32& low) {
+  const __m512i factor = _mm512_set1_epi32(static_cast<int>(b));
+  const __m512i x = bit_cast<__m512i>(a);
+  const __m512i even = _mm512_mul_epu32(x, factor);
+  const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(x, 32), factor);
+  high = bit_cast<U32>(_mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(even, 32), odd));
+  low = bit_cast<U32>(_mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64(odd, 32)));
+}
+
+STROP_INLINE void stream(void* to, F32 v) { _mm512_stream_ps(static_cast<float*>(to), v); }
+STROP_INLINE void stream(void* to, U16 v) {
+  _mm256_stream_si256(static_cast<__m256i*>(to), bit_cast<__m256i>(v));
+}
+STROP_INLINE void stream_fence() { _mm_sfence(); }
+
+}  // namespace strop::cpu::STROP_ISA

@@ -1,0 +1,128 @@
+#pragma once
+
+// What any compiler target can do; on x86-64 that is SSE2. Included by vector.h.
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+namespace strop::cpu::STROP_ISA {
+
+// SSE2 has no round instruction: adding 2^23 leaves no bits for a fraction. The sign is put back, and
+// what has no fraction to begin with (or is NaN) stays.
+STROP_INLINE F32 round_half_even(F32 v) {
+  const F32 big = broadcast(0x1p23f);
+  const U32 bits = bit_cast<U32>(v);
+  const U32 sign = bits & broadcast(0x80000000u);
+  const F32 size = bit_cast<F32>(bits & broadcast(0x7fffffffu));
+  const U32 rounded = bit_cast<U32>((size + big) - big) | sign;
+  return select(I32(size < big), bit_cast<F32>(rounded), v);
+}
+
+STROP_INLINE F32 round_down(F32 v) {
+  const F32 nearest = round_half_even(v);
+  const U32 one = bit_cast<U32>(broadcast(1.0f));
+  return nearest - bit_cast<F32>(bit_cast<U32>(I32(nearest > v)) & one);
+}
+
+STROP_INLINE F32 round_toward_zero(F32 v) {
+  const U32 bits = bit_cast<U32>(v);
+  const F32 size = bit_cast<F32>(bits & broadcast(0x7fffffffu));
+  return bit_cast<F32>(bit_cast<U32>(round_down(size)) | (bits & broadcast(0x80000000u)));
+}
+
+#if defined(__SSE2__)
+STROP_INLINE F32 at_least(F32 bound, F32 v) { return _mm_max_ps(bound, v); }
+STROP_INLINE F32 at_most(F32 bound, F32 v) { return _mm_min_ps(bound, v); }
+#else
+STROP_INLINE F32 at_least(F32 bound, F32 v) { return select(I32(bound > v), bound, v); }
+STROP_INLINE F32 at_most(F32 bound, F32 v) { return select(I32(bound < v), bound, v); }
+#endif
+
+STROP_INLINE I32 larger(I32 a, I32 b) {
+  return bit_cast<I32>(select(I32(a > b), bit_cast<U32>(a), bit_cast<U32>(b)));
+}
+STROP_INLINE I32 smaller(I32 a, I32 b) {
+  return bit_cast<I32>(select(I32(a < b), bit_cast<U32>(a), bit_cast<U32>(b)));
+}
+
+STROP_INLINE std::int32_t largest(I32 v) {
+  std::int32_t result = v[0];
+  for (int lane = 1; lane < kLanes; ++lane) result = v[lane] > result ? v[lane] : result;
+  return result;
+}
+STROP_INLINE std::int32_t smallest(I32 v) {
+  std::int32_t result = v[0];
+  for (int lane = 1; lane < kLanes; ++lane) result = v[lane] < result ? v[lane] : result;
+  return result;
+}
+
+STROP_INLINE F32 from_bfloat16(U16 half) {
+  return bit_cast<F32>(__builtin_convertvector(half, U32) << 16);
+}
+
+STROP_INLINE U16 to_bfloat16(F32 v) {
+  const U32 bits = bit_cast<U32>(v);
+  const U32 rounded = (bits + broadcast(0x7fffu) + ((bits >> 16) & broadcast(1u))) >> 16;
+  const U32 nan = (bits >> 16) | broadcast(0x40u);
+  return __builtin_convertvector(select(I32(v != v), nan, rounded), U16);
+}
+
+// The same steps as to_float(Float16) and FromFloat<Float16> in kernels/dtype.h, without branches.
+STROP_INLINE F32 from_float16(U16 half) {
+  const U32 bits = __builtin_convertvector(half, U32);
+  const U32 sign = (bits & broadcast(0x8000u)) << 16;
+  const U32 size = bits & broadcast(0x7fffu);
+  const U32 normal = (size << 13) + broadcast(112u << 23);
+  const U32 special = broadcast(0x7f800000u) | ((size & broadcast(0x3ffu)) << 13);
+  const F32 tiny = __builtin_convertvector(bit_cast<I32>(size), F32) * broadcast(0x1p-24f);
+  const I32 is_special = I32(bit_cast<I32>(size) >= broadcast(0x7c00));
+  const I32 is_normal = I32(bit_cast<I32>(size) >= broadcast(0x0400));
+  const U32 finite = select(is_normal, normal, bit_cast<U32>(tiny));
+  return bit_cast<F32>(sign | select(is_special, special, finite));
+}
+
+STROP_INLINE U16 to_float16(F32 v) {
+  const U32 bits = bit_cast<U32>(v);
+  const U32 sign = (bits >> 16) & broadcast(0x8000u);
+  const U32 size = bits & broadcast(0x7fffffffu);
+  const U32 nan = broadcast(0x7e00u) | ((size >> 13) & broadcast(0x3ffu));
+  const U32 odd = (size >> 13) & broadcast(1u);
+  const U32 normal = (size - broadcast(112u << 23) + broadcast(0xfffu) + odd) >> 13;
+  const F32 shifted = bit_cast<F32>(size) + broadcast(0.5f);
+  const U32 tiny = bit_cast<U32>(shifted) & broadcast(0x7fffu);
+  const I32 ordered = bit_cast<I32>(size);
+  U32 half = select(I32(ordered >= broadcast(0x38800000)), normal, tiny);
+  half = select(I32(ordered >= broadcast(0x477ff000)), broadcast(0x7c00u), half);
+  half = select(I32(ordered > broadcast(0x7f800000)), nan, half);
+  return __builtin_convertvector(sign | half, U16);
+}
+
+STROP_INLINE void multiply_wide(U32 a, std::uint32_t b, U32& high, U32& low) {
+#if defined(__SSE2__)
+  const __m128i factor = _mm_set1_epi32(static_cast<int>(b));
+  const __m128i x = bit_cast<__m128i>(a);
+  const __m128i even = _mm_mul_epu32(x, factor);
+  const __m128i odd = _mm_mul_epu32(_mm_srli_epi64(x, 32), factor);
+  const __m128i keep = _mm_set_epi32(-1, 0, -1, 0);
+  high = bit_cast<U32>(_mm_or_si128(_mm_srli_epi64(even, 32), _mm_and_si128(odd, keep)));
+  low = bit_cast<U32>(_mm_or_si128(_mm_andnot_si128(keep, even), _mm_slli_epi64(odd, 32)));
+#else
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const std::uint64_t product = std::uint64_t{a[lane]} * b;
+    high[lane] = static_cast<std::uint32_t>(product >> 32);
+    low[lane] = static_cast<std::uint32_t>(product);
+  }
+#endif
+}
+
+#if defined(__SSE2__)
+STROP_INLINE void stream(void* to, F32 v) { _mm_stream_ps(static_cast<float*>(to), v); }
+STROP_INLINE void stream_fence() { _mm_sfence(); }
+#else
+STROP_INLINE void stream(void* to, F32 v) { store_unaligned(to, v); }
+STROP_INLINE void stream_fence() {}
+#endif
+STROP_INLINE void stream(void* to, U16 v) { store_unaligned(to, v); }
+
+}  // namespace strop::cpu::STROP_ISA

@@ -1,0 +1,68 @@
+#pragma once
+
+// AArch64 Advanced SIMD. Included by vector.h.
+
+#include <arm_neon.h>
+
+namespace strop::cpu::STROP_ISA {
+
+STROP_INLINE F32 round_half_even(F32 v) {
+  return bit_cast<F32>(vrndnq_f32(bit_cast<float32x4_t>(v)));
+}
+STROP_INLINE F32 round_down(F32 v) { return bit_cast<F32>(vrndmq_f32(bit_cast<float32x4_t>(v))); }
+STROP_INLINE F32 round_toward_zero(F32 v) {
+  return bit_cast<F32>(vrndq_f32(bit_cast<float32x4_t>(v)));
+}
+
+// FMAX and FMIN return NaN if either operand is; a bound never is.
+STROP_INLINE F32 at_least(F32 bound, F32 v) {
+  return bit_cast<F32>(vmaxq_f32(bit_cast<float32x4_t>(bound), bit_cast<float32x4_t>(v)));
+}
+STROP_INLINE F32 at_most(F32 bound, F32 v) {
+  return bit_cast<F32>(vminq_f32(bit_cast<float32x4_t>(bound), bit_cast<float32x4_t>(v)));
+}
+
+STROP_INLINE I32 larger(I32 a, I32 b) {
+  return bit_cast<I32>(vmaxq_s32(bit_cast<int32x4_t>(a), bit_cast<int32x4_t>(b)));
+}
+STROP_INLINE I32 smaller(I32 a, I32 b) {
+  return bit_cast<I32>(vminq_s32(bit_cast<int32x4_t>(a), bit_cast<int32x4_t>(b)));
+}
+STROP_INLINE std::int32_t largest(I32 v) { return vmaxvq_s32(bit_cast<int32x4_t>(v)); }
+STROP_INLINE std::int32_t smallest(I32 v) { return vminvq_s32(bit_cast<int32x4_t>(v)); }
+
+STROP_INLINE F32 from_bfloat16(U16 half) {
+  return bit_cast<F32>(vshll_n_u16(bit_cast<uint16x4_t>(half), 16));
+}
+
+// Not BFCVT: it is an extension, and the bits of a NaN would differ.
+STROP_INLINE U16 to_bfloat16(F32 v) {
+  const U32 bits = bit_cast<U32>(v);
+  const U32 rounded = (bits + broadcast(0x7fffu) + ((bits >> 16) & broadcast(1u))) >> 16;
+  const U32 nan = (bits >> 16) | broadcast(0x40u);
+  return bit_cast<U16>(vmovn_u32(bit_cast<uint32x4_t>(select(I32(v != v), nan, rounded))));
+}
+
+STROP_INLINE F32 from_float16(U16 half) {
+  return bit_cast<F32>(vcvt_f32_f16(bit_cast<float16x4_t>(half)));
+}
+STROP_INLINE U16 to_float16(F32 v) {
+  return bit_cast<U16>(vcvt_f16_f32(bit_cast<float32x4_t>(v)));
+}
+
+STROP_INLINE void multiply_wide(U32 a, std::uint32_t b, U32& high, U32& low) {
+  const uint32x4_t x = bit_cast<uint32x4_t>(a);
+  const uint64x2_t first = vmull_n_u32(vget_low_u32(x), b);
+  const uint64x2_t second = vmull_n_u32(vget_high_u32(x), b);
+  const uint32x4_t f = vreinterpretq_u32_u64(first);
+  const uint32x4_t s = vreinterpretq_u32_u64(second);
+  low = bit_cast<U32>(vuzp1q_u32(f, s));
+  high = bit_cast<U32>(vuzp2q_u32(f, s));
+}
+
+// The core detects streams of full lines and stops allocating them by itself.
+STROP_INLINE void stream(void* to, F32 v) { store_unaligned(to, v); }
+STROP_INLINE void stream(void* to, U16 v) { store_unaligned(to, v); }
+STROP_INLINE void stream_fence() {}
+
+}  // namespace strop::cpu::STROP_ISA

@@ -1,0 +1,138 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/portability.h"
+#include "kernels/quantize_spec.h"
+#include "kernels/rounding.h"
+#include "kernels/tensor_view.h"
+
+namespace strop {
+
+// fake_quantize: every element to its code in an integer format and back, in one pass.
+//
+//   inverse = 1 / scale
+//   code    = clamp(round(x * inverse) + zero_point, quant_min, quant_max)     integer zero point
+//   code    = clamp(round(x * inverse + zero_point), quant_min, quant_max)     floating zero point
+//   y       = (code - zero_point) * scale
+//
+// in float32 for float32, bfloat16 and float16 (float64 for float64), each operation rounded once,
+// never contracted. NaN stays NaN, Inf saturates. Scales are taken as they are: 0, negative and
+// non-finite ones give what the arithmetic gives.
+//
+// A block is block_size elements in each dimension (the last may be short); each block has its own
+// scale and zero point. Without a scale they follow from the block's extremes, quant_parameters below.
+//
+// The output may be the input itself: each element is read before it is written, and a dynamic
+// block's extremes are read before any of it is written.
+
+// One dimension of a problem: how many elements, how many to a block, and the steps (in elements) of
+// each tensor: for input, output and index per element, for scale and zero point per block. `index`
+// is the row-major position in the caller's shape, which the random numbers of stochastic rounding
+// are a function of.
+struct QuantizeDim {
+  std::int64_t size;
+  std::int64_t block;
+  std::int64_t input;
+  std::int64_t output;
+  std::int64_t scale;
+  std::int64_t zero_point;
+  std::int64_t index;
+
+  std::int64_t blocks() const { return (size + block - 1) / block; }
+};
+
+struct FakeQuantizeArgs {
+  DType dtype;  // of input and output
+  const void* input;
+  void* output;
+  const void* scale;       // float32 (float64 for float64); nullptr: dynamic
+  const void* zero_point;  // nullptr: 0 with a scale, chosen without one
+  DType zero_point_dtype;
+  std::uint64_t seed;
+  QuantizeRule rule;
+  int dims;  // at least 1
+  QuantizeDim dim[kMaxDims];
+
+  bool dynamic() const { return scale == nullptr; }
+  bool zero_point_is_floating() const {
+    return zero_point != nullptr && is_floating(zero_point_dtype);
+  }
+};
+
+// One block's parameters, as the arithmetic wants them. T is float, double or a vector of floats.
+template <class T>
+struct QuantizeParams {
+  T inverse;
+  T scale;
+  T before;  // a floating zero point, added before rounding; else 0
+  T after;   // an integer zero point, added after rounding; else 0
+};
+
+template <class T>
+struct CodeRange {
+  T min;
+  T max;
+};
+
+// A bound that keeps NaN: x86's max and min return their second operand if either is NaN.
+STROP_INLINE float at_least(float bound, float v) { return bound > v ? bound : v; }
+STROP_INLINE float at_most(float bound, float v) { return bound < v ? bound : v; }
+
+template <Rounding kRounding, class T>
+STROP_INLINE T fake_quantize_value(T x, const QuantizeParams<T>& p, const CodeRange<T>& range, T u) {
+  // Adding the unused zero point, a zero, turns the -0 of a rounded small negative into +0: torch,
+  // which holds codes in integers, has no -0 either.
+  T code = round_value<kRounding>(x * p.inverse + p.before, u) + p.after;
+  code = at_most(range.max, at_least(range.min, code));
+  return (code - (p.before + p.after)) * p.scale;
+}
+
+// A dynamic block's scale and zero point follow from its extremes: `amax`, the largest |x|, for a
+// symmetric rule; the smallest and the largest element, both taken to include 0, for an asymmetric
+// one. A block with an element that is not finite has scale NaN, and its result is NaN.
+//
+//   symmetric    scale = max(amax / ((quant_max - quant_min) / 2), eps), zero_point of the rule
+//   asymmetric   scale = max((max - min) / (quant_max - quant_min), eps)
+//                zero_point = clamp(quant_min - round_half_even(min / scale), quant_min, quant_max)
+//
+// Source: torchao's choose_qparams_affine, for float32 to the bit.
+template <class T>
+struct ChosenParams {
+  T scale;
+  T zero_point;
+};
+
+template <class T>
+STROP_INLINE T finite_or_nan(T v) {
+  return v + (v - v);
+}
+
+template <class T>
+STROP_INLINE ChosenParams<T> choose_symmetric(T amax, const QuantizeRule& rule) {
+  const T scale = finite_or_nan(amax) / T(static_cast<float>(rule.half_range()));
+  return {at_least(T(static_cast<float>(rule.eps)), scale), T(static_cast<float>(rule.zero_point))};
+}
+
+template <class T>
+STROP_INLINE ChosenParams<T> choose_asymmetric(T min, T max, const QuantizeRule& rule) {
+  const T low = T(static_cast<float>(rule.quant_min));
+  const T high = T(static_cast<float>(rule.quant_max));
+  const T below = at_most(T(0.0f), finite_or_nan(min));
+  const T above = at_least(T(0.0f), finite_or_nan(max));
+  const T scale = at_least(T(static_cast<float>(rule.eps)),
+                           (above - below) / T(static_cast<float>(rule.range())));
+  return {scale, at_most(high, at_least(low, low - round_half_even(below / scale)))};
+}
+
+// Extremes are gathered as integers that order as the floats do, NaN beyond Inf at either end: no
+// element is lost to a comparison with NaN, and any order of gathering gives the same bits. For a
+// symmetric rule the bits of |x| already order so.
+STROP_INLINE std::int32_t ordered_from_bits(std::int32_t bits) {
+  return bits ^ ((bits >> 31) & 0x7fffffff);
+}
+STROP_INLINE std::int32_t bits_from_ordered(std::int32_t ordered) {
+  return ordered_from_bits(ordered);  // its own inverse
+}
+
+}  // namespace strop

@@ -1,0 +1,27 @@
+#pragma once
+
+#include "kernels/quantize.h"
+
+namespace strop {
+
+// The tensors of one call. `output` is not present where the caller has yet to allocate it.
+struct FakeQuantizeTensors {
+  TensorView input;
+  TensorView scale;
+  TensorView zero_point;
+  TensorView output;
+};
+
+// Checks everything that can be checked before the output exists; throws ArgumentError.
+void check_fake_quantize(const char* op, const QuantizeSpec& spec,
+                         const FakeQuantizeTensors& tensors, bool has_seed);
+
+// The kernel's arguments from checked tensors, `output` included.
+FakeQuantizeArgs fake_quantize_args(const QuantizeSpec& spec, const FakeQuantizeTensors& tensors,
+                                    std::uint64_t seed);
+
+// The same problem in as few dimensions as describe it, ordered for the walk through memory: unit
+// steps innermost. No result depends on it.
+FakeQuantizeArgs simplified(FakeQuantizeArgs args);
+
+}  // namespace strop

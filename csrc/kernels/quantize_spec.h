@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kernels/number_format.h"
+#include "kernels/rounding.h"
+#include "kernels/tensor_view.h"
+
+namespace strop {
+
+// The numbers that a kernel works with.
+struct QuantizeRule {
+  Rounding rounding;
+  bool symmetric;     // of a scale chosen from the input
+  double quant_min;   // -Inf and Inf: unbounded
+  double quant_max;
+  double eps;         // the smallest scale that is chosen
+  double zero_point;  // of a symmetric rule: 0, or the middle of an unsigned range
+
+  double half_range() const { return (quant_max - quant_min) / 2; }
+  double range() const { return quant_max - quant_min; }
+};
+
+// What a caller may ask for, as he wrote it. `whole` is block_size=None.
+struct QuantizeRequest {
+  std::string format = "int8";
+  bool whole = true;
+  std::vector<std::int64_t> block_size;
+  std::string rounding = "half_even";
+  bool symmetric = true;
+  std::optional<std::int64_t> quant_min;
+  std::optional<std::int64_t> quant_max;
+  std::optional<double> eps;
+
+  bool operator==(const QuantizeRequest&) const = default;
+};
+
+// A request that has been checked, as far as that needs no tensor.
+struct QuantizeSpec {
+  QuantizeRequest request;
+  NumberFormat format;
+  QuantizeRule rule;
+  int block_dims;  // -1: the whole tensor is one block
+  std::int64_t block[kMaxDims];  // -1: the whole axis
+
+  bool whole() const { return block_dims < 0; }
+};
+
+// Throws ArgumentError, the text beginning with `op`.
+QuantizeSpec make_quantize_spec(const char* op, const QuantizeRequest& request);
+
+// Specifications are interned: a call hands over one integer instead of eight arguments, each of
+// which would cost 0.4 us. Equal requests give equal indices; the table only grows, and holds up to
+// kMaxInternedSpecs. -1: it is full, the caller passes the arguments themselves.
+inline constexpr int kMaxInternedSpecs = 4096;
+int intern_quantize_spec(const char* op, const QuantizeRequest& request);
+
+// Throws ArgumentError for an index that intern_quantize_spec never gave.
+const QuantizeSpec& interned_quantize_spec(const char* op, std::int64_t index);
+
+}  // namespace strop

@@ -1,0 +1,74 @@
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <string>
+
+#include "cpu/dispatch.h"
+#include "kernels/argument_error.h"
+#include "python/quantize.h"
+
+namespace py = pybind11;
+using namespace pybind11::literals;
+
+namespace strop {
+namespace {
+
+#define STROP_STRING_OF(x) #x
+#define STROP_STRING(x) STROP_STRING_OF(x)
+
+constexpr const char* kCompiler =
+#if defined(__clang__)
+    "clang++ " STROP_STRING(__clang_major__) "." STROP_STRING(__clang_minor__);
+#else
+    "g++ " STROP_STRING(__GNUC__) "." STROP_STRING(__GNUC_MINOR__);
+#endif
+
+py::dict build_info() {
+  py::dict info;
+  info["version"] = STROP_VERSION;
+  info["compiler"] = kCompiler;
+  info["isas"] = cpu::built_isas();
+  info["torch_target"] = STROP_TORCH_TARGET;
+  return info;
+}
+
+void set_isa(const std::optional<std::string>& name) { cpu::set_isa(name.value_or("")); }
+
+// (kind, text) of this thread's last argument error, or None; see Note [One error text].
+py::object take_argument_error() {
+  const LastArgumentError last = take_last_argument_error();
+  if (last.text.empty()) return py::none();
+  const char* kind = last.kind == ArgumentError::Kind::kType ? "type" : "value";
+  return py::make_tuple(kind, last.text);
+}
+
+void translate_argument_error(std::exception_ptr pointer) {
+  try {
+    if (pointer) std::rethrow_exception(pointer);
+  } catch (const ArgumentError& error) {
+    take_last_argument_error();
+    const bool type = error.kind() == ArgumentError::Kind::kType;
+    PyErr_SetString(type ? PyExc_TypeError : PyExc_ValueError, error.what());
+  }
+}
+
+}  // namespace
+}  // namespace strop
+
+PYBIND11_MODULE(_C, m) {
+  using namespace strop;
+  m.doc() = "Instruction sets, build information, and every CPU kernel over numpy arrays.";
+  py::register_local_exception_translator(translate_argument_error);
+  m.def("isa", [] { return std::string(cpu::active_kernels().name); },
+        "The instruction set in force.");
+  m.def("supported_isas", &cpu::supported_isas, "Instruction sets usable here, best first.");
+  m.def("set_isa", &set_isa, "Puts an instruction set in force; None chooses anew.", "name"_a);
+  m.def("self_test_failures", &cpu::self_test_failures,
+        "Instruction sets that disagree with the oracle, and where.");
+  m.def("build_info", &build_info, "How this library was built.");
+  m.def("take_argument_error", &take_argument_error,
+        "(kind, text) of this thread's last argument error, or None.");
+  py::module_ cpu_module = m.def_submodule("cpu", "The kernels of the instruction set in force.");
+  py::module_ reference_module = m.def_submodule("reference", "The oracle's plain loops.");
+  bind_quantize(m, cpu_module, reference_module);
+}

@@ -1,0 +1,13 @@
+#pragma once
+
+#include "kernels/quantize.h"
+
+// The oracle: the formulas of kernels/quantize.h once more, in the plainest scalar loops that say
+// them, sharing no arithmetic with the kernels that are checked against it.
+namespace strop::reference {
+
+// Blocks are numbered row-major. Works on any layout, on all four floating dtypes.
+std::int64_t block_count(const FakeQuantizeArgs& args);
+void fake_quantize(const FakeQuantizeArgs& args, std::int64_t first_block, std::int64_t last_block);
+
+}  // namespace strop::reference

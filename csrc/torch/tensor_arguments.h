@@ -1,0 +1,22 @@
+#pragma once
+
+#include <torch/csrc/stable/tensor.h>
+
+#include <optional>
+
+#include "kernels/parallel.h"
+#include "kernels/tensor_view.h"
+
+namespace strop {
+
+// Kernels see torch's tensors through the same TensorView as numpy's arrays.
+TensorView view_of(const torch::stable::Tensor& tensor);
+TensorView view_of(const std::optional<torch::stable::Tensor>& tensor);
+
+// An uninitialised tensor as torch.empty_like makes it: strides kept where they are dense.
+torch::stable::Tensor empty_like(const torch::stable::Tensor& tensor, const TensorView& view);
+
+// torch's own thread pool; follows torch.set_num_threads.
+Parallel torch_threads();
+
+}  // namespace strop

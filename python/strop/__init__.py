@@ -1,0 +1,22 @@
+"""strop sharpens torch models: C++ and CUDA kernels as torch ops.
+
+Every public name is here (or in :mod:`strop.nn`); the modules behind it are private.
+"""
+
+from strop._C import isa, set_isa, supported_isas
+from strop._formats import NumberFormat, formats
+from strop._library import build_info
+from strop._quantize import fake_quantize, fake_quantize_
+
+__version__: str = build_info()["version"]
+
+__all__ = [
+    "NumberFormat",
+    "build_info",
+    "fake_quantize",
+    "fake_quantize_",
+    "formats",
+    "isa",
+    "set_isa",
+    "supported_isas",
+]

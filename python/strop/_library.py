@@ -1,0 +1,50 @@
+"""Loads the compiled libraries and says how they were built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypedDict
+
+import torch
+
+from strop import _C
+
+OLDEST_TORCH = (2, 11)
+
+
+class BuildInfo(TypedDict):
+    """How the compiled libraries were built."""
+
+    version: str
+    compiler: str
+    isas: list[str]
+    torch_target: str
+
+
+def _check_torch() -> None:
+    found = torch.__version__
+    major, minor = (int(part) for part in found.split(".")[:2])
+    if (major, minor) < OLDEST_TORCH:
+        needed = ".".join(map(str, OLDEST_TORCH))
+        raise ImportError(f"strop needs torch>={needed}; torch {found} is installed")
+
+
+def library_path(name: str) -> Path:
+    """The file of one of the compiled libraries, which lie beside ``_C``."""
+    return Path(_C.__file__).parent / name
+
+
+_check_torch()
+torch.ops.load_library(str(library_path("_ops.so")))
+
+
+def build_info() -> BuildInfo:
+    """Version, compiler, instruction sets and the oldest torch that the libraries were built for.
+
+    Example:
+        >>> import strop
+        >>> sorted(strop.build_info())
+        ['compiler', 'isas', 'torch_target', 'version']
+    """
+    info: BuildInfo = _C.build_info()
+    return info

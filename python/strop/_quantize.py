@@ -1,0 +1,234 @@
+"""The quantize family: from floats to a number format and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, cast
+
+import torch
+from torch import Tensor, is_grad_enabled
+from torch.compiler import is_compiling
+
+from strop import _C
+from strop import _quantize_ops as ops
+from strop._errors import translated
+from strop._formats import NumberFormat, format_name
+
+_OP = "strop.fake_quantize"
+_OP_IN_PLACE = "strop.fake_quantize_"
+
+# format, block_size, rounding, symmetric, quant_min, quant_max, eps: as a caller wrote them.
+_Options = tuple[Any, Any, Any, Any, Any, Any, Any]
+
+# Note [Specification cache]
+# The specifications of all calls so far, by their options: an index into the table of
+# csrc/kernels/quantize_spec.h, or -1 where that is full. One dictionary look-up checks and packs
+# seven arguments; both tables only grow, to a bound.
+_specifications: dict[_Options, int] = {}
+_MOST_SPECIFICATIONS = 16384
+
+
+def _specification(op: str, options: _Options) -> int:
+    """The interned specification of a call's options, or -1 for an op that spells them out."""
+    try:
+        return _specifications[options]
+    except (KeyError, TypeError):  # unknown so far, or a list as block_size
+        pass
+    plain = _plain_options(op, options)
+    index: int = _C.intern_quantize_spec(op, *plain)
+    if len(_specifications) < _MOST_SPECIFICATIONS:
+        _specifications[plain] = index
+        with suppress(TypeError):
+            _specifications[options] = index
+    return index
+
+
+def _plain_options(op: str, options: _Options) -> _Options:
+    """The options as plain values of the right types, or a TypeError that names the wrong one."""
+    format, block_size, rounding, symmetric, quant_min, quant_max, eps = options
+
+    def check(name: str, value: Any, kinds: type | tuple[type, ...], allowed: str) -> None:
+        if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
+            raise TypeError(f"{op}: {name} is a {type(value).__name__}; {allowed} is needed")
+
+    check("format", format, (str, torch.dtype, NumberFormat), "a name, dtype or NumberFormat")
+    if block_size is not None:
+        check("block_size", block_size, (tuple, list), "a tuple of ints or None")
+        for size in block_size:
+            check("an entry of block_size", size, int, "an int")
+        block_size = tuple(block_size)
+    check("rounding", rounding, str, "a string")
+    check("symmetric", symmetric, bool, "a bool")
+    for name, bound in (("quant_min", quant_min), ("quant_max", quant_max)):
+        if bound is not None:
+            check(name, bound, int, "an int or None")
+    if eps is not None:
+        check("eps", eps, (int, float), "a float or None")
+    return (format_name(format), block_size, rounding, symmetric, quant_min, quant_max, eps)
+
+
+def _spelled_out(
+    op: str,
+    tensors: tuple[Tensor, Tensor | None, Tensor | None],
+    options: _Options,
+    seed: int | Tensor | None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """The public op, which takes every option by itself."""
+    format, block_size, rounding, symmetric, quant_min, quant_max, eps = options
+    input = tensors[0]
+    if block_size is not None and len(block_size) == 0 and input.dim() > 0:
+        raise ValueError(
+            f"{op}: block_size has 0 entries for a {input.dim()}-D tensor; "
+            "give one per dimension, -1 for a whole axis"
+        )
+    blocks = [] if block_size is None else list(block_size)
+    args = (*tensors, format_name(format), blocks, rounding, symmetric)
+    more = {
+        "seed": None if isinstance(seed, Tensor) else seed,
+        "quant_min": quant_min,
+        "quant_max": quant_max,
+        "eps": eps,
+        "seed_tensor": seed if isinstance(seed, Tensor) else None,
+    }
+    if op == _OP_IN_PLACE:
+        ops.public_in_place(*args, **more)
+        return input
+    if out is None:
+        return cast(Tensor, ops.public(*args, **more))
+    ops.public_out(*args, **more, out=out)
+    return out
+
+
+def fake_quantize(
+    input: Tensor,
+    scale: Tensor | None = None,
+    zero_point: Tensor | None = None,
+    *,
+    format: str | torch.dtype | NumberFormat = "int8",
+    block_size: Sequence[int] | None = None,
+    rounding: str = "half_even",
+    symmetric: bool = True,
+    quant_min: int | None = None,
+    quant_max: int | None = None,
+    eps: float | None = None,
+    grad_factor: float = 1.0,
+    seed: int | Tensor | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    r"""Rounds every element to a number format and back, in one pass over memory.
+
+    .. math::
+        q = \mathrm{clamp}(\mathrm{round}(x \cdot \tfrac{1}{scale}) + zero\_point,
+                           quant\_min, quant\_max), \qquad
+        y = (q - zero\_point) \cdot scale
+
+    in float32 (float64 for float64), bit-equal to ``torch.fake_quantize_per_tensor_affine`` and
+    ``torch.fake_quantize_per_channel_affine`` for finite input. A floating zero_point is added
+    before rounding. NaN stays NaN, Inf saturates; the values of scale are taken as they are.
+
+    Without a scale, each block's is chosen from its elements: symmetric
+    ``max(amax / ((quant_max - quant_min) / 2), eps)``, else from the smallest and the largest
+    element (torchao's ``choose_qparams_affine``). A block with an element that is not finite becomes
+    NaN.
+
+    A fresh output costs several times the kernel in page faults when it is large: give ``out``, or
+    use :func:`fake_quantize_`.
+
+    Args:
+        input: float32, bfloat16, float16 or float64; any shape of up to 16 dimensions, any strides.
+        scale: float32 (float64 for float64), of shape ``ceil(input.shape / block_size)`` or
+            broadcastable to it.
+        zero_point: any integer dtype, or the dtype of scale; of a shape as scale's.
+        format: ``int2``..``int8``, ``uint2``..``uint8``, ``int16``, ``integer`` (no bounds; needs a
+            scale), a torch dtype or a :class:`NumberFormat`.
+        block_size: elements that share a scale: one entry per dimension, -1 for a whole axis; None is
+            the whole tensor. A last block may be short.
+        rounding: ``half_even``, ``half_away``, ``floor``, ``ceil``, ``trunc`` or ``stochastic``.
+        symmetric: of a chosen scale.
+        quant_min: narrows an integer format.
+        quant_max: narrows an integer format.
+        eps: the smallest scale that is chosen; the smallest normal float32 by default.
+        grad_factor: of the gradients of scale and zero_point.
+        seed: of stochastic rounding: an int, or an int64 tensor of one element. Equal seeds give
+            equal results on every device, instruction set and number of threads.
+        out: of input's shape and dtype; may be input itself, but not overlap it in part.
+
+    Returns:
+        A tensor of input's shape, dtype and strides; ``out`` if given.
+
+    Raises:
+        ValueError: a value or shape that does not fit, before anything is written.
+        TypeError: a dtype or type that does not fit.
+        RuntimeError: where a gradient would be needed; it has none yet.
+
+    Example:
+        >>> import strop, torch
+        >>> x = torch.tensor([[0.1, -0.2, 0.35, 7.0]])
+        >>> strop.fake_quantize(x, torch.tensor(0.25), format="int4")
+        tensor([[0.0000, -0.2500, 0.2500, 1.7500]])
+        >>> strop.fake_quantize(x, format="int8", block_size=(1, 2))
+        tensor([[ 0.1004, -0.2000,  0.3569,  7.0000]])
+    """
+    options = (format, block_size, rounding, symmetric, quant_min, quant_max, eps)
+    if is_compiling():
+        return _spelled_out(_OP, (input, scale, zero_point), options, seed, out)
+    try:
+        if ops.needs_gradient(input, scale, zero_point):
+            raise ops.gradient_refused(_OP)
+        spec = _specification(_OP, options)
+        if spec < 0 or isinstance(seed, Tensor):
+            return _spelled_out(_OP, (input, scale, zero_point), options, seed, out)
+        if out is None:
+            return cast(Tensor, ops.packed(input, scale, zero_point, spec, seed))
+        if is_grad_enabled() and out.requires_grad:
+            raise ops.gradient_refused(_OP)
+        ops.packed_out(input, scale, zero_point, spec, seed, out=out)
+        ops.mark_written(out)
+        return out
+    except Exception as error:
+        tensors = {"input": input, "scale": scale, "zero_point": zero_point, "out": out}
+        raise translated(_OP, error, tensors, seed) from None
+
+
+def fake_quantize_(
+    input: Tensor,
+    scale: Tensor | None = None,
+    zero_point: Tensor | None = None,
+    *,
+    format: str | torch.dtype | NumberFormat = "int8",
+    block_size: Sequence[int] | None = None,
+    rounding: str = "half_even",
+    symmetric: bool = True,
+    quant_min: int | None = None,
+    quant_max: int | None = None,
+    eps: float | None = None,
+    grad_factor: float = 1.0,
+    seed: int | Tensor | None = None,
+) -> Tensor:
+    """:func:`fake_quantize` in place: overwrites and returns ``input``.
+
+    Takes no memory beside the tensor. Raises as :func:`fake_quantize` does.
+
+    Example:
+        >>> import strop, torch
+        >>> x = torch.tensor([0.1, 0.9])
+        >>> strop.fake_quantize_(x, torch.tensor(0.5))
+        tensor([0., 1.])
+    """
+    options = (format, block_size, rounding, symmetric, quant_min, quant_max, eps)
+    if is_compiling():
+        return _spelled_out(_OP_IN_PLACE, (input, scale, zero_point), options, seed)
+    try:
+        if ops.needs_gradient(input, scale, zero_point):
+            raise ops.gradient_refused(_OP_IN_PLACE)
+        spec = _specification(_OP_IN_PLACE, options)
+        if spec < 0 or isinstance(seed, Tensor):
+            return _spelled_out(_OP_IN_PLACE, (input, scale, zero_point), options, seed)
+        ops.packed_in_place(input, scale, zero_point, spec, seed)
+        ops.mark_written(input)
+        return input
+    except Exception as error:
+        tensors = {"input": input, "scale": scale, "zero_point": zero_point}
+        raise translated(_OP_IN_PLACE, error, tensors, seed) from None
