@@ -2,7 +2,9 @@
 
 #include "cpu/quantize.h"
 
+#include "cpu/quantize_extremes.h"
 #include "cpu/quantize_rows.h"
+#include "cpu/random.h"
 
 namespace strop::cpu::STROP_ISA {
 namespace {
@@ -21,23 +23,22 @@ struct alignas(64) Scratch {
 };
 
 template <class T>
-using QuantizeRow = void (*)(const RowRun<T>&, const TileParams&, const RowRule&);
-
-template <class T, template <Rounding, class> class Form>
-constexpr QuantizeRow<T> kForms[kRoundings] = {
-    Form<Rounding::kHalfEven, T>::row, Form<Rounding::kHalfAway, T>::row,
-    Form<Rounding::kFloor, T>::row,    Form<Rounding::kCeil, T>::row,
-    Form<Rounding::kTrunc, T>::row,    Form<Rounding::kStochastic, T>::row,
+struct RowKernels {
+  void (*blocks)(const RowRun<T>&, const TileParams&);
+  void (*elements)(const RowRun<T>&, const TileParams&, const CodeRange<float>&);
+  void (*elements_floating_zero)(const RowRun<T>&, const TileParams&, const CodeRange<float>&);
 };
 
-template <Rounding kRounding, class T>
-struct ByBlock {
-  static constexpr QuantizeRow<T> row = quantize_blocks<kRounding, T>;
-};
+template <class T, Rounding kRounding>
+constexpr RowKernels<T> kKernelsOf = {quantize_blocks<kRounding, T>,
+                                      quantize_elements<kRounding, false, T>,
+                                      quantize_elements<kRounding, true, T>};
 
-template <Rounding kRounding, class T>
-struct ByElement {
-  static constexpr QuantizeRow<T> row = quantize_elements<kRounding, T>;
+template <class T>
+constexpr RowKernels<T> kRowKernels[kRoundings] = {
+    kKernelsOf<T, Rounding::kHalfEven>, kKernelsOf<T, Rounding::kHalfAway>,
+    kKernelsOf<T, Rounding::kFloor>,    kKernelsOf<T, Rounding::kCeil>,
+    kKernelsOf<T, Rounding::kTrunc>,    kKernelsOf<T, Rounding::kStochastic>,
 };
 
 template <class Z>
@@ -72,46 +73,74 @@ ReadZeroPoints zero_point_reader(DType dtype) {
   }
 }
 
-void read_params(const QuantizeTask& task, const QuantizeTile& tile, TileParams& params) {
+// The shifted ranges of `blocks` blocks. Returns whether all parameters are usual ones: positive or
+// NaN scales, zero points within kMostShift. Unused lanes count too: they hold 1 and 0.
+bool shift_ranges(const QuantizeRule& rule, std::int64_t blocks, TileParams& params) {
+  const Vec min(static_cast<float>(rule.quant_min)), max(static_cast<float>(rule.quant_max));
+  I32 unusual{};
+  for (std::int64_t i = 0; i < blocks; i += kLanes) {
+    const Vec scale = load(params.scale + i), zero_point = load(params.zero_point + i);
+    unusual |= I32(scale.v <= broadcast(0.0f)) |
+               I32(magnitude(zero_point).v > broadcast(kMostShift));
+    store<false>(params.min + i, min - zero_point);
+    store<false>(params.max + i, max - zero_point);
+  }
+  return largest(unusual & broadcast(std::int32_t{1})) == 0;
+}
+
+// Given parameters of a tile's blocks. Returns as shift_ranges does.
+bool read_params(const QuantizeTask& task, const QuantizeTile& tile, TileParams& params) {
   const FakeQuantizeArgs& args = task.args;
   const QuantizeDim& inner = task.inner();
   const float* scale = static_cast<const float*>(args.scale) + tile.scale;
-  for (std::int64_t i = 0; i < tile.blocks; ++i) {
-    params.scale[i] = scale[i * inner.scale];
-    params.inverse[i] = 1.0f / params.scale[i];
-    params.zero_point[i] = 0.0f;
+  const std::int64_t padded = (tile.blocks + kLanes - 1) / kLanes * kLanes;
+  for (std::int64_t i = 0; i < tile.blocks; ++i) params.scale[i] = scale[i * inner.scale];
+  for (std::int64_t i = tile.blocks; i < padded; ++i) params.scale[i] = 1.0f;
+  for (std::int64_t i = 0; i < padded; i += kLanes) {
+    // The default NaN for any other: store_pair rounds a bfloat16 NaN like a number.
+    const F32 given = load(params.scale + i).v;
+    const Vec plain = Vec::wrap(select(I32(given == given), given, broadcast(__builtin_nanf(""))));
+    store<false>(params.scale + i, plain);
+    store<false>(params.inverse + i, Vec(1.0f) / plain);
+    store<false>(params.zero_point + i, Vec(0.0f));
   }
-  if (args.zero_point == nullptr) return;
-  zero_point_reader(args.zero_point_dtype)(args.zero_point, tile.zero_point, inner.zero_point,
-                                           tile.blocks, params.zero_point);
+  if (args.zero_point != nullptr) {
+    zero_point_reader(args.zero_point_dtype)(args.zero_point, tile.zero_point, inner.zero_point,
+                                             tile.blocks, params.zero_point);
+  }
+  return shift_ranges(args.rule, padded, params);
 }
 
+template <bool kSymmetric, class T>
 void choose_params(const QuantizeRule& rule, const TileExtremes& extremes, std::int64_t blocks,
                    TileParams& params) {
   for (std::int64_t i = 0; i < blocks; i += kLanes) {
-    const I32 max = load_unaligned<I32>(extremes.max + i);
+    const Vec max = value_from_ordered<kSymmetric, T>(extremes.max + i);
     ChosenParams<Vec> chosen;
-    if (rule.symmetric) {
-      chosen = choose_symmetric(Vec::wrap(bit_cast<F32>(max)), rule);
+    if constexpr (kSymmetric) {
+      chosen = choose_symmetric(max, rule);
     } else {
-      const I32 min = load_unaligned<I32>(extremes.min + i);
-      const I32 flip = broadcast(0x7fffffff);
-      chosen = choose_asymmetric(Vec::wrap(bit_cast<F32>(min ^ ((min >> 31) & flip))),
-                                 Vec::wrap(bit_cast<F32>(max ^ ((max >> 31) & flip))), rule);
+      chosen = choose_asymmetric(value_from_ordered<false, T>(extremes.min + i), max, rule);
     }
     store<false>(params.scale + i, chosen.scale);
     store<false>(params.inverse + i, Vec(1.0f) / chosen.scale);
     store<false>(params.zero_point + i, chosen.zero_point);
   }
+  shift_ranges(rule, blocks, params);
 }
 
-void expand_params(const TileParams& blocks, std::int64_t width, std::int64_t columns,
+// A parameter for every element of a run.
+void expand_params(const TileParams& blocks, const BlockSteps& steps, std::int64_t count,
                    TileParams& elements) {
-  for (std::int64_t i = 0, block = 0; i < columns; ++block) {
-    for (std::int64_t k = 0; k < width && i < columns; ++k, ++i) {
-      elements.inverse[i] = blocks.inverse[block];
-      elements.scale[i] = blocks.scale[block];
-      elements.zero_point[i] = blocks.zero_point[block];
+  std::int64_t end = steps.block - steps.into;
+  for (std::int64_t i = 0, block = steps.first; i < count; ++block, end += steps.block) {
+    const float inverse = blocks.inverse[block];
+    const float scale = blocks.scale[block];
+    const float zero_point = blocks.zero_point[block];
+    for (; i < end && i < count; ++i) {
+      elements.inverse[i] = inverse;
+      elements.scale[i] = scale;
+      elements.zero_point[i] = zero_point;
     }
   }
 }
@@ -123,14 +152,14 @@ STROP_INLINE void for_each_run(const QuantizeTask& task, const QuantizeTile& til
                                std::int64_t chunk, Scratch<T>& scratch, Function function) {
   const QuantizeDim& inner = task.inner();
   const T* const row = static_cast<const T*>(task.args.input) + tile.input;
-  const std::int64_t unit = task.by_element ? 1 : inner.block;
   for (std::int64_t column = 0; column < tile.columns; column += chunk) {
     RowRun<T> run{};
     run.count = tile.columns - column < chunk ? tile.columns - column : chunk;
+    run.ahead = task.ahead;
     run.steps = {inner.block, 0, tile.into_block};
     if (column > 0) {
-      run.steps.first = (tile.into_block + column) / unit;
-      run.steps.into = (tile.into_block + column) % unit;
+      run.steps.first = (tile.into_block + column) / inner.block;
+      run.steps.into = (tile.into_block + column) % inner.block;
     }
     run.input = row + column * inner.input;
     if (inner.input != 1) {
@@ -141,33 +170,35 @@ STROP_INLINE void for_each_run(const QuantizeTask& task, const QuantizeTile& til
   }
 }
 
-template <class T>
-void add_extremes(const QuantizeTask& task, QuantizeTile tile, Scratch<T>& scratch) {
-  const bool symmetric = task.args.rule.symmetric;
-  const auto by_block = symmetric ? extremes_of_blocks<true, T> : extremes_of_blocks<false, T>;
-  const auto by_element = symmetric ? extremes_of_elements<true, T> : extremes_of_elements<false, T>;
-  const auto add = task.by_element ? by_element : by_block;
+template <bool kSymmetric, class T>
+void find_extremes(const QuantizeTask& task, QuantizeTile tile, Scratch<T>& scratch) {
+  const auto add = task.narrow ? extremes_of_narrow<kSymmetric, T> : extremes_of_blocks<kSymmetric, T>;
   const std::int64_t chunk = task.inner().input == 1 ? tile.columns : kChunk;
-  std::memset(&scratch.extremes, 0, sizeof scratch.extremes);
+  const std::int64_t padded = (tile.blocks + kLanes - 1) / kLanes * kLanes;
+  for (std::int64_t i = 0; i < padded; ++i) scratch.extremes.min[i] = scratch.extremes.max[i] = 0;
   for (std::int64_t row = 0; row < tile.rows; ++row, tile.next_row(task.args)) {
     for_each_run(task, tile, chunk, scratch,
                  [&](const RowRun<T>& run, std::int64_t) { add(run, scratch.extremes); });
   }
 }
 
+// `exact`: by the formula as it stands, element by element.
 template <class T>
-void quantize_tile(const QuantizeTask& task, QuantizeTile tile, const TileParams& params,
-                   const RowRule& rule, Scratch<T>& scratch) {
+void quantize_tile(const QuantizeTask& task, QuantizeTile tile, bool exact, Scratch<T>& scratch) {
   const FakeQuantizeArgs& args = task.args;
   const QuantizeDim& inner = task.inner();
-  const int rounding = static_cast<int>(args.rule.rounding);
-  const QuantizeRow<T> quantize =
-      task.by_element ? kForms<T, ByElement>[rounding] : kForms<T, ByBlock>[rounding];
+  const RowKernels<T>& kernels = kRowKernels<T>[static_cast<int>(args.rule.rounding)];
+  const auto by_element =
+      args.zero_point_is_floating() ? kernels.elements_floating_zero : kernels.elements;
+  const CodeRange<float> range = {static_cast<float>(args.rule.quant_min),
+                                  static_cast<float>(args.rule.quant_max)};
   const bool random = args.rule.rounding == Rounding::kStochastic;
   const bool plain = inner.input == 1 && inner.output == 1 && !random;
+  const std::int64_t chunk = exact ? kMaxTileBlocks : plain ? tile.columns : kChunk;
+  std::int64_t expanded = -1;  // the column that scratch.expanded is of
   for (std::int64_t row = 0; row < tile.rows; ++row, tile.next_row(args)) {
     T* const output = static_cast<T*>(args.output) + tile.output;
-    const auto one_run = [&](RowRun<T> run, std::int64_t column) {
+    for_each_run(task, tile, chunk, scratch, [&](RowRun<T> run, std::int64_t column) {
       if (random) {
         const std::int64_t index = tile.index + column * inner.index;
         fill_random(scratch.random, args.seed, static_cast<std::uint64_t>(index),
@@ -176,35 +207,37 @@ void quantize_tile(const QuantizeTask& task, QuantizeTile tile, const TileParams
       }
       run.output = inner.output == 1 ? output + column : scratch.output;
       run.stream = task.stream && inner.output == 1;
-      quantize(run, params, rule);
+      if (!exact) {
+        kernels.blocks(run, scratch.params);
+      } else {
+        if (expanded != column) expand_params(scratch.params, run.steps, run.count, scratch.expanded);
+        expanded = column;
+        by_element(run, scratch.expanded, range);
+      }
       if (inner.output == 1) return;
       T* const to = output + column * inner.output;
       for (std::int64_t i = 0; i < run.count; ++i) to[i * inner.output] = scratch.output[i];
-    };
-    for_each_run(task, tile, plain ? tile.columns : kChunk, scratch, one_run);
+    });
   }
 }
 
 template <class T>
 void fake_quantize_tiles(const QuantizeTask& task, std::int64_t begin, std::int64_t end) {
   const FakeQuantizeArgs& args = task.args;
-  const RowRule rule{{Vec(static_cast<float>(args.rule.quant_min)),
-                      Vec(static_cast<float>(args.rule.quant_max))},
-                     args.zero_point_is_floating()};
   Scratch<T> scratch;
   for (std::int64_t number = begin; number < end; ++number) {
     const QuantizeTile tile = tile_at(task, number);
-    if (args.dynamic()) {
-      add_extremes(task, tile, scratch);
-      choose_params(args.rule, scratch.extremes, tile.blocks, scratch.params);
+    bool usual = true;
+    if (!args.dynamic()) {
+      usual = read_params(task, tile, scratch.params);
+    } else if (args.rule.symmetric) {
+      find_extremes<true>(task, tile, scratch);
+      choose_params<true, T>(args.rule, scratch.extremes, tile.blocks, scratch.params);
     } else {
-      read_params(task, tile, scratch.params);
+      find_extremes<false>(task, tile, scratch);
+      choose_params<false, T>(args.rule, scratch.extremes, tile.blocks, scratch.params);
     }
-    const bool expand = task.by_element && task.inner().block > 1;
-    if (expand) {
-      expand_params(scratch.params, task.inner().block, tile.columns, scratch.expanded);
-    }
-    quantize_tile(task, tile, expand ? scratch.expanded : scratch.params, rule, scratch);
+    quantize_tile(task, tile, task.exact || !usual, scratch);
   }
   if (task.stream) stream_fence();
 }
@@ -213,14 +246,19 @@ template <class T>
 void extremes_of_tiles(const QuantizeTask& task, std::int64_t begin, std::int64_t end,
                        std::int32_t* min, std::int32_t* max) {
   Scratch<T> scratch;
+  const TileExtremes& found = scratch.extremes;
   const std::int64_t row_of_blocks = task.inner().blocks();
   for (std::int64_t number = begin; number < end; ++number) {
     const QuantizeTile tile = tile_at(task, number);
-    add_extremes(task, tile, scratch);
+    if (task.args.rule.symmetric) {
+      find_extremes<true>(task, tile, scratch);
+    } else {
+      find_extremes<false>(task, tile, scratch);
+    }
     const std::int64_t first = tile.slab * row_of_blocks + tile.first_block;
     for (std::int64_t i = 0; i < tile.blocks; ++i) {
-      if (scratch.extremes.min[i] < min[first + i]) min[first + i] = scratch.extremes.min[i];
-      if (scratch.extremes.max[i] > max[first + i]) max[first + i] = scratch.extremes.max[i];
+      if (found.min[i] < min[first + i]) min[first + i] = found.min[i];
+      if (found.max[i] > max[first + i]) max[first + i] = found.max[i];
     }
   }
 }

@@ -32,7 +32,9 @@ void fake_quantize(const FakeQuantizeArgs& args, const Parallel& parallel,
 struct QuantizeTask {
   FakeQuantizeArgs args;  // simplified
   bool stream;            // non-temporal stores: the output is larger than the cache holds
-  bool by_element;        // blocks of a few columns: parameters are expanded to every element
+  std::int64_t ahead;     // elements, of what to prefetch
+  bool narrow;            // blocks of fewer columns than the widest vector
+  bool exact;             // the formula itself, element by element: see Note [Shifted range]
   std::int64_t slabs;
   std::int64_t slab_rows;  // of a full slab
   std::int64_t rows;       // of a full tile
@@ -44,8 +46,8 @@ struct QuantizeTask {
   std::int64_t tiles() const { return slabs * row_pieces * column_pieces; }
 };
 
-// Blocks along the inner dimension that a tile may have; columns, where it goes by element.
-inline constexpr std::int64_t kMaxTileBlocks = 512;
+// Blocks along the inner dimension that a tile may have; columns, where they are narrow.
+inline constexpr std::int64_t kMaxTileBlocks = 1024;
 
 struct QuantizeTile {
   std::int64_t input;   // element offsets of its first element

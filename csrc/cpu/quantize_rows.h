@@ -5,22 +5,17 @@
 
 #include "cpu/quantize.h"
 #include "cpu/vector.h"
-#include "kernels/philox.h"
 
 namespace strop::cpu::STROP_ISA {
 
-// Parameters of the blocks of a tile, or of each of its elements.
+// Parameters of the blocks of a tile, or of each element of a row. `min` and `max` are of the shifted
+// range: see Note [Shifted range] in kernels/quantize.h.
 struct alignas(64) TileParams {
   float inverse[kMaxTileBlocks];
   float scale[kMaxTileBlocks];
   float zero_point[kMaxTileBlocks];
-};
-
-// Ordered extremes of the blocks of a tile. They begin at 0: an asymmetric range includes it, and no
-// |x| is less.
-struct alignas(64) TileExtremes {
-  std::int32_t min[kMaxTileBlocks];
-  std::int32_t max[kMaxTileBlocks];
+  float min[kMaxTileBlocks];
+  float max[kMaxTileBlocks];
 };
 
 // How the blocks of a tile lie along a row.
@@ -28,11 +23,6 @@ struct BlockSteps {
   std::int64_t block;  // columns
   std::int64_t first;  // the block that the run begins in
   std::int64_t into;   // columns of it that lie before the run
-};
-
-struct RowRule {
-  CodeRange<Vec> range;
-  bool zero_point_before;  // floating: added before rounding
 };
 
 template <class T>
@@ -43,62 +33,112 @@ struct RowRun {
   std::int64_t count;
   BlockSteps steps;
   bool stream;
+  std::int64_t ahead;  // elements, of what to prefetch
 };
 
-STROP_INLINE QuantizeParams<Vec> row_params(Vec inverse, Vec scale, Vec zero_point,
-                                            const RowRule& rule) {
-  const Vec zero(0.0f);
-  return {inverse, scale, rule.zero_point_before ? zero_point : zero,
-          rule.zero_point_before ? zero : zero_point};
-}
+// One block's arithmetic, its parameters in registers.
+template <Rounding kRounding>
+struct BlockValue {
+  Vec inverse;
+  Vec scale;
+  CodeRange<Vec> shifted;
 
-// One block's part of a row, four vectors at a time: enough loads in flight to keep memory busy.
+  __attribute__((always_inline)) BlockValue(const TileParams& params, std::int64_t block)
+      : inverse(params.inverse[block]),
+        scale(params.scale[block]),
+        shifted{Vec(params.min[block]), Vec(params.max[block])} {}
+
+  __attribute__((always_inline)) Vec of(Vec x, Vec u) const {
+    return fake_quantize_shifted<kRounding>(x, inverse, scale, shifted, u);
+  }
+  __attribute__((always_inline)) Pair of(Pair x) const {
+    return {of(x.a, Vec(0.0f)), of(x.b, Vec(0.0f))};
+  }
+};
+
+// One block's part of a row: four vectors at a time, enough loads in flight to keep memory busy. The
+// last vector, which may overlap the one before, is computed first: in place, its elements have not
+// been written then.
 template <Rounding kRounding, bool kStream, class T>
-STROP_INLINE void quantize_run(const RowRun<T>& run, const QuantizeParams<Vec>& params,
-                               const CodeRange<Vec>& range) {
+STROP_INLINE void quantize_run(const RowRun<T>& run, const BlockValue<kRounding>& value) {
+  constexpr bool kRandom = kRounding == Rounding::kStochastic;
   const T* const input = run.input;
   T* const output = run.output;
+  const std::int64_t count = run.count;
+  if (count < kLanes) {
+    const Vec u = kRandom ? load_first(run.random, count) : Vec(0.0f);
+    store_first(output, value.of(load_first(input, count), u), count);
+    return;
+  }
   const auto at = [&](std::int64_t i) {
-    const Vec u = kRounding == Rounding::kStochastic ? load(run.random + i) : Vec(0.0f);
-    return fake_quantize_value<kRounding>(load(input + i), params, range, u);
+    return value.of(load(input + i), kRandom ? load(run.random + i) : Vec(0.0f));
   };
+  const bool odd = count % kLanes != 0;
+  const Vec last = odd ? at(count - kLanes) : Vec(0.0f);
   std::int64_t i = 0;
-  for (; i + 4 * kLanes <= run.count; i += 4 * kLanes) {
-    const Vec a = at(i), b = at(i + kLanes), c = at(i + 2 * kLanes), d = at(i + 3 * kLanes);
-    store<kStream>(output + i, a);
-    store<kStream>(output + i + kLanes, b);
-    store<kStream>(output + i + 2 * kLanes, c);
-    store<kStream>(output + i + 3 * kLanes, d);
+  if constexpr (!kRandom) {
+    for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
+      prefetch(input + i + run.ahead);
+      prefetch(input + i + run.ahead + 2 * kLanes);
+      const Pair first = value.of(load_pair(input + i));
+      const Pair second = value.of(load_pair(input + i + 2 * kLanes));
+      store_pair<kStream>(output + i, first);
+      store_pair<kStream>(output + i + 2 * kLanes, second);
+    }
   }
-  for (; i + kLanes <= run.count; i += kLanes) store<kStream>(output + i, at(i));
-  if (const std::int64_t rest = run.count - i; rest > 0) {
-    const Vec u = kRounding == Rounding::kStochastic ? load_first(run.random + i, rest) : Vec(0.0f);
-    const Vec x = load_first(input + i, rest);
-    store_first(output + i, fake_quantize_value<kRounding>(x, params, range, u), rest);
-  }
+  for (; i + kLanes <= count; i += kLanes) store<false>(output + i, at(i));
+  if (odd) store<false>(output + count - kLanes, last);
 }
 
-template <class T>
-STROP_INLINE bool aligned_for_stream(const T* output) {
-  constexpr std::uintptr_t kBytes = kLanes * sizeof(T);
-  return reinterpret_cast<std::uintptr_t>(output) % kBytes == 0;
+// Whole blocks of whole pairs of vectors, which is what groups are in practice: nothing but
+// arithmetic between one group and the next. Returns how many elements it did.
+template <Rounding kRounding, bool kStream, class T>
+STROP_INLINE std::int64_t quantize_groups(const RowRun<T>& row, const TileParams& params) {
+  const std::int64_t block = row.steps.block;
+  const T* input = row.input;
+  T* output = row.output;
+  std::int64_t done = 0;
+  for (std::int64_t g = row.steps.first; done + block <= row.count; ++g, done += block) {
+    const BlockValue<kRounding> value(params, g);
+    for (std::int64_t i = 0; i < block; i += 2 * kLanes) {
+      prefetch(input + row.ahead);
+      store_pair<kStream>(output, value.of(load_pair(input)));
+      input += 2 * kLanes;
+      output += 2 * kLanes;
+    }
+  }
+  return done;
 }
 
-// A row whose blocks are runs of some length.
+STROP_INLINE bool pairs_fill(const BlockSteps& steps) {
+  constexpr std::int64_t kLong = 16 * kLanes;  // beyond it a run's own loop does as well
+  return steps.into == 0 && steps.block <= kLong && steps.block % (2 * kLanes) == 0;
+}
+
+// A row whose blocks are runs of some length, and their parameters usual ones.
 template <Rounding kRounding, class T>
-void quantize_blocks(const RowRun<T>& row, const TileParams& params, const RowRule& rule) {
+void quantize_blocks(const RowRun<T>& row, const TileParams& params) {
   RowRun<T> run = row;
-  std::int64_t block = row.steps.first;
-  std::int64_t left = row.count;
+  std::int64_t done = 0;
+  if constexpr (kRounding != Rounding::kStochastic) {
+    if (pairs_fill(row.steps)) {
+      done = row.stream && aligned_for_stream(row.output)
+                 ? quantize_groups<kRounding, true>(row, params)
+                 : quantize_groups<kRounding, false>(row, params);
+    }
+  }
+  std::int64_t block = row.steps.first + done / row.steps.block;
+  std::int64_t left = row.count - done;
+  run.input += done;
+  run.output += done;
   run.count = row.steps.block - row.steps.into;
   for (; left > 0; ++block, left -= run.count, run.count = row.steps.block) {
     if (run.count > left) run.count = left;
-    const QuantizeParams<Vec> p = row_params(Vec(params.inverse[block]), Vec(params.scale[block]),
-                                             Vec(params.zero_point[block]), rule);
+    const BlockValue<kRounding> value(params, block);
     if (row.stream && aligned_for_stream(run.output)) {
-      quantize_run<kRounding, true>(run, p, rule.range);
+      quantize_run<kRounding, true>(run, value);
     } else {
-      quantize_run<kRounding, false>(run, p, rule.range);
+      quantize_run<kRounding, false>(run, value);
     }
     run.input += run.count;
     run.output += run.count;
@@ -106,148 +146,33 @@ void quantize_blocks(const RowRun<T>& row, const TileParams& params, const RowRu
   }
 }
 
-// A row whose every element has parameters of its own: steps.first counts elements.
-template <Rounding kRounding, class T>
-void quantize_elements(const RowRun<T>& row, const TileParams& params, const RowRule& rule) {
-  const float* const inverse = params.inverse + row.steps.first;
-  const float* const scale = params.scale + row.steps.first;
-  const float* const zero_point = params.zero_point + row.steps.first;
+// A row whose every element has parameters of its own, by the formula as it stands.
+template <Rounding kRounding, bool kFloatingZero, class T>
+void quantize_elements(const RowRun<T>& row, const TileParams& params,
+                       const CodeRange<float>& given) {
+  constexpr bool kRandom = kRounding == Rounding::kStochastic;
+  const CodeRange<Vec> range = {Vec(given.min), Vec(given.max)};
+  const Vec zero(0.0f);
+  const auto at = [&](std::int64_t i) {
+    const QuantizeParams<Vec> p = {load(params.inverse + i), load(params.scale + i),
+                                   load(params.zero_point + i)};
+    return fake_quantize_value<kRounding, kFloatingZero>(load(row.input + i), p, range,
+                                                         kRandom ? load(row.random + i) : zero);
+  };
   std::int64_t i = 0;
-  for (; i + kLanes <= row.count; i += kLanes) {
-    const Vec u = kRounding == Rounding::kStochastic ? load(row.random + i) : Vec(0.0f);
-    const auto p = row_params(load(inverse + i), load(scale + i), load(zero_point + i), rule);
-    store<false>(row.output + i,
-                 fake_quantize_value<kRounding>(load(row.input + i), p, rule.range, u));
+  if (row.stream && aligned_for_stream(row.output)) {
+    for (; i + kLanes <= row.count; i += kLanes) store<true>(row.output + i, at(i));
+  } else {
+    for (; i + kLanes <= row.count; i += kLanes) store<false>(row.output + i, at(i));
   }
   if (const std::int64_t rest = row.count - i; rest > 0) {
-    const Vec u = kRounding == Rounding::kStochastic ? load_first(row.random + i, rest) : Vec(0.0f);
-    const auto p = row_params(load_first(inverse + i, rest), load_first(scale + i, rest),
-                              load_first(zero_point + i, rest), rule);
-    const Vec x = load_first(row.input + i, rest);
-    store_first(row.output + i, fake_quantize_value<kRounding>(x, p, rule.range, u), rest);
+    const auto first = [&](const auto* from) { return load_first(from + i, rest); };
+    const QuantizeParams<Vec> p = {first(params.inverse), first(params.scale),
+                                   first(params.zero_point)};
+    const Vec u = kRandom ? first(row.random) : zero;
+    store_first(row.output + i,
+                fake_quantize_value<kRounding, kFloatingZero>(first(row.input), p, range, u), rest);
   }
-}
-
-// The integer that orders as the element does; for a symmetric rule, as its magnitude.
-template <bool kSymmetric>
-STROP_INLINE I32 ordered(Vec x) {
-  const I32 bits = bit_cast<I32>(x.v);
-  if constexpr (kSymmetric) {
-    return bits & broadcast(0x7fffffff);
-  } else {
-    return bits ^ ((bits >> 31) & broadcast(0x7fffffff));
-  }
-}
-
-template <bool kSymmetric, class T>
-void extremes_of_blocks(const RowRun<T>& row, TileExtremes& extremes) {
-  const T* input = row.input;
-  std::int64_t block = row.steps.first;
-  std::int64_t left = row.count;
-  std::int64_t count = row.steps.block - row.steps.into;
-  for (; left > 0; ++block, left -= count, count = row.steps.block) {
-    if (count > left) count = left;
-    I32 max = broadcast(extremes.max[block]);
-    I32 min = broadcast(extremes.min[block]);
-    I32 other_max = max, other_min = min;  // two chains hide the latency of one
-    std::int64_t i = 0;
-    for (; i + 2 * kLanes <= count; i += 2 * kLanes) {
-      const I32 a = ordered<kSymmetric>(load(input + i));
-      const I32 b = ordered<kSymmetric>(load(input + i + kLanes));
-      max = larger(max, a);
-      other_max = larger(other_max, b);
-      if constexpr (!kSymmetric) min = smaller(min, a), other_min = smaller(other_min, b);
-    }
-    for (; i < count; i += kLanes) {
-      const bool whole = i + kLanes <= count;
-      const I32 a = ordered<kSymmetric>(whole ? load(input + i) : load_first(input + i, count - i));
-      max = larger(max, a);
-      if constexpr (!kSymmetric) min = smaller(min, a);
-    }
-    extremes.max[block] = largest(larger(max, other_max));
-    if constexpr (!kSymmetric) extremes.min[block] = smallest(smaller(min, other_min));
-    input += count;
-  }
-}
-
-// Blocks of a few columns: `steps.first` and `steps.into` are 0, a row begins with a block.
-template <bool kSymmetric, class T>
-void extremes_of_elements(const RowRun<T>& row, TileExtremes& extremes) {
-  const std::int64_t width = row.steps.block;
-  for (std::int64_t i = 0; i < row.count; i += kLanes) {
-    const std::int64_t rest = row.count - i;
-    const Vec x = rest >= kLanes ? load(row.input + i) : load_first(row.input + i, rest);
-    const I32 keys = ordered<kSymmetric>(x);
-    if (width == 1) {  // the arrays hold a whole last vector, whose unused lanes are 0
-      store_unaligned(extremes.max + i, larger(load_unaligned<I32>(extremes.max + i), keys));
-      if constexpr (!kSymmetric) {
-        store_unaligned(extremes.min + i, smaller(load_unaligned<I32>(extremes.min + i), keys));
-      }
-      continue;
-    }
-    for (std::int64_t lane = 0; lane < kLanes && lane < rest; ++lane) {
-      const std::int64_t block = (i + lane) / width;
-      if (keys[lane] > extremes.max[block]) extremes.max[block] = keys[lane];
-      if (keys[lane] < extremes.min[block]) extremes.min[block] = keys[lane];
-    }
-  }
-}
-
-// Random numbers of `count` elements whose indices begin at `index`, `step` apart.
-STROP_INLINE void fill_random_scalar(float* to, std::uint64_t seed, std::uint64_t index,
-                                     std::uint64_t step, std::int64_t count) {
-  for (std::int64_t i = 0; i < count; ++i, index += step) {
-    to[i] = philox_uniform(seed, RandomStream::kFakeQuantize, index);
-  }
-}
-
-// kLanes Philox blocks: 4 * kLanes numbers from an index that is a multiple of 4.
-STROP_INLINE void fill_random_vectors(float* to, std::uint64_t seed, std::uint64_t index) {
-  std::uint32_t low[kLanes], high[kLanes];
-  for (int lane = 0; lane < kLanes; ++lane) {
-    const std::uint64_t counter = (index >> 2) + static_cast<std::uint64_t>(lane);
-    low[lane] = static_cast<std::uint32_t>(counter);
-    high[lane] = static_cast<std::uint32_t>(counter >> 32);
-  }
-  U32 c0 = load_unaligned<U32>(low), c1 = load_unaligned<U32>(high);
-  U32 c2 = broadcast(static_cast<std::uint32_t>(RandomStream::kFakeQuantize));
-  U32 c3 = broadcast(0u);
-  std::uint32_t k0 = static_cast<std::uint32_t>(seed);
-  std::uint32_t k1 = static_cast<std::uint32_t>(seed >> 32);
-  for (int round = 0; round < kPhiloxRounds; ++round) {
-    U32 high0, low0, high1, low1;
-    multiply_wide(c0, kPhiloxMultiplier0, high0, low0);
-    multiply_wide(c2, kPhiloxMultiplier1, high1, low1);
-    c0 = high1 ^ c1 ^ broadcast(k0);
-    c1 = low1;
-    c2 = high0 ^ c3 ^ broadcast(k1);
-    c3 = low0;
-    k0 += kPhiloxKeyStep0;
-    k1 += kPhiloxKeyStep1;
-  }
-  float words[4][kLanes];
-  const F32 unit = broadcast(0x1p-24f);
-  const U32 outputs[4] = {c0, c1, c2, c3};
-  for (int word = 0; word < 4; ++word) {
-    const I32 top = bit_cast<I32>(outputs[word] >> 8);
-    store_unaligned(words[word], __builtin_convertvector(top, F32) * unit);
-  }
-  for (int lane = 0; lane < kLanes; ++lane) {
-    for (int word = 0; word < 4; ++word) to[4 * lane + word] = words[word][lane];
-  }
-}
-
-STROP_INLINE void fill_random(float* to, std::uint64_t seed, std::uint64_t index,
-                              std::uint64_t step, std::int64_t count) {
-  if (step != 1) return fill_random_scalar(to, seed, index, step, count);
-  std::int64_t head = static_cast<std::int64_t>((4 - index % 4) % 4);
-  if (head > count) head = count;
-  fill_random_scalar(to, seed, index, 1, head);
-  std::int64_t i = head;
-  for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
-    fill_random_vectors(to + i, seed, index + static_cast<std::uint64_t>(i));
-  }
-  fill_random_scalar(to + i, seed, index + static_cast<std::uint64_t>(i), 1, count - i);
 }
 
 }  // namespace strop::cpu::STROP_ISA

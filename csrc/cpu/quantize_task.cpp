@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cfloat>
 #include <memory>
 #include <vector>
 
@@ -13,12 +14,20 @@ namespace {
 // Elements of a tile: half of a small L1 where every tile is read twice from it, a few L1 otherwise.
 constexpr std::int64_t kStaticTile = 16384;
 constexpr std::int64_t kDynamicRow = 4096;
+// How far ahead of the elements in work memory is asked for: a page or two, which the hardware's
+// own prefetcher does not cross, or the next tile, whose extremes are due before its first result.
+// Worth 10 % for float32 and 25 % for bfloat16.
+constexpr std::int64_t kPrefetchBytes = 8192;
 // A block of more elements than this is read twice from memory.
 constexpr std::int64_t kLargestCachedBlock = 65536;
 // Below this an output is left to the cache: somebody may read it soon. Above, streaming is faster.
 constexpr std::int64_t kStreamBytes = 4 << 20;
 // Elements that are worth waking a thread for.
 constexpr std::int64_t kGrain = 32768;
+// Blocks whose extremes and parameters are held at a time: 16 bytes each, and 8 more for a thread.
+constexpr std::int64_t kMostHeldBlocks = 16384;
+// A tile of narrower rows than this wastes most of every page it touches.
+constexpr std::int64_t kNarrowestRow = 256;
 
 std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
@@ -40,15 +49,21 @@ std::int64_t element_count(const FakeQuantizeArgs& args) {
   return count;
 }
 
-// Blocks too narrow, or too odd, for whole vectors. A power of two and some lanes decide, not the
-// instruction set, so that every set cuts alike.
-bool goes_by_element(const QuantizeDim& inner) {
-  return inner.block < 64 && inner.block % 16 != 0;
+// Fewer columns than the widest vector has lanes; every instruction set cuts alike.
+bool narrow_blocks(const FakeQuantizeArgs& args) { return args.dim[args.dims - 1].block < 16; }
+
+// Narrow blocks, and what Note [Shifted range] does not cover of a call: floating zero points, and
+// sums that an unbounded format leaves to round.
+bool needs_formula(const FakeQuantizeArgs& args) {
+  const bool unbounded = !(args.rule.range() <= static_cast<double>(FLT_MAX));
+  return narrow_blocks(args) || args.zero_point_is_floating() ||
+         (unbounded && args.zero_point != nullptr);
 }
 
 // A tile as wide as `elements` allow, in whole blocks where a block fits.
-std::int64_t tile_columns(const QuantizeDim& inner, std::int64_t elements) {
-  if (goes_by_element(inner)) elements = std::min(elements, kMaxTileBlocks);
+std::int64_t tile_columns(const FakeQuantizeArgs& args, std::int64_t elements) {
+  const QuantizeDim& inner = args.dim[args.dims - 1];
+  if (narrow_blocks(args)) elements = std::min(elements, kMaxTileBlocks);
   if (inner.block >= elements) return std::min(elements, inner.size);
   const std::int64_t blocks = std::min(elements / inner.block, kMaxTileBlocks);
   return std::min(blocks * inner.block, inner.size);
@@ -59,7 +74,9 @@ QuantizeTask cut(const FakeQuantizeArgs& args, std::int64_t rows, std::int64_t c
   task.args = args;
   task.stream = args.input != args.output &&
                 element_count(args) * dtype_size(args.dtype) >= kStreamBytes;
-  task.by_element = goes_by_element(task.inner());
+  task.ahead = args.dynamic() ? columns : kPrefetchBytes / dtype_size(args.dtype);
+  task.narrow = narrow_blocks(args);
+  task.exact = needs_formula(args);
   task.slabs = slab_count(args);
   task.slab_rows = full_slab_rows(args);
   task.rows = rows;
@@ -71,7 +88,7 @@ QuantizeTask cut(const FakeQuantizeArgs& args, std::int64_t rows, std::int64_t c
 
 // Tiles that need not hold whole blocks.
 QuantizeTask free_tiles(const FakeQuantizeArgs& args) {
-  const std::int64_t columns = tile_columns(args.dim[args.dims - 1], kStaticTile);
+  const std::int64_t columns = tile_columns(args, kStaticTile);
   const std::int64_t rows = std::clamp<std::int64_t>(kStaticTile / columns, 1,
                                                      full_slab_rows(args));
   return cut(args, rows, columns);
@@ -83,7 +100,7 @@ QuantizeTask block_tiles(const FakeQuantizeArgs& args) {
   const std::int64_t rows = full_slab_rows(args);
   const std::int64_t elements = rows == 1 ? kDynamicRow : kLargestCachedBlock / 2;
   const std::int64_t columns = std::max(elements / rows, inner.block);
-  return cut(args, rows, tile_columns(inner, columns));
+  return cut(args, rows, tile_columns(args, columns));
 }
 
 void run_tiles(const QuantizeTask& task, const Parallel& parallel,
@@ -125,16 +142,23 @@ BlockExtremes find_extremes(const QuantizeTask& task, std::int64_t blocks,
   return all;
 }
 
-ChosenParams<float> chosen(const BlockExtremes& extremes, std::size_t block,
-                           const QuantizeRule& rule) {
-  if (rule.symmetric) {
-    return choose_symmetric(bits_float(static_cast<std::uint32_t>(extremes.max[block])), rule);
-  }
-  const auto value = [](std::int32_t ordered) {
-    return bits_float(static_cast<std::uint32_t>(bits_from_ordered(ordered)));
-  };
-  return choose_asymmetric(value(extremes.min[block]), value(extremes.max[block]), rule);
+float value_from_ordered(std::int32_t ordered, DType dtype) {
+  const int bits = 8 * dtype_size(dtype);
+  const std::int32_t raw = bits_from_ordered(ordered, bits);
+  if (dtype == DType::kBFloat16) return to_float(BFloat16{static_cast<std::uint16_t>(raw)});
+  if (dtype == DType::kFloat16) return to_float(Float16{static_cast<std::uint16_t>(raw)});
+  return bits_float(static_cast<std::uint32_t>(raw));
 }
+
+ChosenParams<float> chosen(const BlockExtremes& extremes, std::size_t block,
+                           const FakeQuantizeArgs& args) {
+  const float max = value_from_ordered(extremes.max[block], args.dtype);
+  if (args.rule.symmetric) return choose_symmetric(max, args.rule);
+  return choose_asymmetric(value_from_ordered(extremes.min[block], args.dtype), max, args.rule);
+}
+
+void in_halves(const FakeQuantizeArgs& args, const Parallel& parallel,
+               const QuantizeKernels& kernels);
 
 // Blocks that no cache holds, or fewer than threads.
 void two_passes(FakeQuantizeArgs args, const Parallel& parallel, const QuantizeKernels& kernels) {
@@ -143,11 +167,12 @@ void two_passes(FakeQuantizeArgs args, const Parallel& parallel, const QuantizeK
     args.dim[d].scale = args.dim[d].zero_point = args.dim[d].blocks() > 1 ? blocks : 0;
     blocks *= args.dim[d].blocks();
   }
+  if (blocks > kMostHeldBlocks) return in_halves(args, parallel, kernels);
   const BlockExtremes extremes = find_extremes(free_tiles(args), blocks, parallel, kernels);
   std::vector<float> scale(static_cast<std::size_t>(blocks));
   std::vector<std::int32_t> zero_point(scale.size());
   for (std::size_t i = 0; i < scale.size(); ++i) {
-    const ChosenParams<float> params = chosen(extremes, i, args.rule);
+    const ChosenParams<float> params = chosen(extremes, i, args);
     scale[i] = params.scale;
     // A NaN scale makes everything NaN; its zero point has no integer.
     zero_point[i] = params.scale == params.scale ? static_cast<std::int32_t>(params.zero_point) : 0;
@@ -156,6 +181,24 @@ void two_passes(FakeQuantizeArgs args, const Parallel& parallel, const QuantizeK
   args.zero_point = zero_point.data();
   args.zero_point_dtype = DType::kInt32;
   run_tiles(free_tiles(args), parallel, kernels);
+}
+
+// Cut between blocks, along the dimension that has most of them.
+void in_halves(const FakeQuantizeArgs& args, const Parallel& parallel,
+               const QuantizeKernels& kernels) {
+  const QuantizeDim* const most = std::max_element(
+      args.dim, args.dim + args.dims,
+      [](const QuantizeDim& a, const QuantizeDim& b) { return a.blocks() < b.blocks(); });
+  const std::int64_t cut_at = most->blocks() / 2 * most->block;
+  FakeQuantizeArgs first = args, second = args;
+  first.dim[most - args.dim].size = cut_at;
+  second.dim[most - args.dim].size = most->size - cut_at;
+  const std::int64_t item = dtype_size(args.dtype);
+  second.input = static_cast<const char*>(args.input) + cut_at * most->input * item;
+  second.output = static_cast<char*>(args.output) + cut_at * most->output * item;
+  second.first_index += cut_at * most->index;
+  two_passes(first, parallel, kernels);
+  two_passes(second, parallel, kernels);
 }
 
 }  // namespace
@@ -177,10 +220,11 @@ void fake_quantize(const FakeQuantizeArgs& original, const Parallel& parallel,
   }
   const FakeQuantizeArgs args = simplified(original);
   if (!args.dynamic()) return run_tiles(free_tiles(args), parallel, kernels);
-  const std::int64_t block = full_slab_rows(args) * args.dim[args.dims - 1].block;
+  const QuantizeDim& inner = args.dim[args.dims - 1];
+  const std::int64_t row = std::max(inner.block, std::min(inner.size, kNarrowestRow));
   const QuantizeTask task = block_tiles(args);
   const bool idle_threads = task.tiles() < parallel.threads && element_count(args) > 2 * kGrain;
-  if (block > kLargestCachedBlock || idle_threads) return two_passes(args, parallel, kernels);
+  if (full_slab_rows(args) * row > kLargestCachedBlock || idle_threads) return two_passes(args, parallel, kernels);
   run_tiles(task, parallel, kernels);
 }
 
@@ -198,7 +242,7 @@ QuantizeTile tile_at(const QuantizeTask& task, std::int64_t number) {
   tile.blocks = divide_up(tile.into_block + tile.columns, inner.block);
   tile.input = column * inner.input;
   tile.output = column * inner.output;
-  tile.index = column * inner.index;
+  tile.index = args.first_index + column * inner.index;
   tile.scale = tile.first_block * inner.scale;
   tile.zero_point = tile.first_block * inner.zero_point;
   std::int64_t slab = tile.slab;

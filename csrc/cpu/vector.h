@@ -33,6 +33,7 @@ using I32 = std::int32_t __attribute__((vector_size(kVectorBytes)));
 using U32 = std::uint32_t __attribute__((vector_size(kVectorBytes)));
 using U64 = std::uint64_t __attribute__((vector_size(kVectorBytes)));
 using U16 = std::uint16_t __attribute__((vector_size(kVectorBytes / 2)));  // kLanes of them
+using I16 = std::int16_t __attribute__((vector_size(kVectorBytes)));       // 2 * kLanes of them
 
 template <class To, class From>
 STROP_INLINE To bit_cast(From from) {
@@ -66,6 +67,7 @@ STROP_INLINE F32 select(I32 mask, F32 a, F32 b) {
 STROP_INLINE F32 broadcast(float value) { return F32{} + value; }
 STROP_INLINE U32 broadcast(std::uint32_t value) { return U32{} + value; }
 STROP_INLINE I32 broadcast(std::int32_t value) { return I32{} + value; }
+STROP_INLINE I16 broadcast(std::int16_t value) { return I16{} + value; }
 
 }  // namespace strop::cpu::STROP_ISA
 
@@ -73,6 +75,10 @@ STROP_INLINE I32 broadcast(std::int32_t value) { return I32{} + value; }
 //   F32 round_half_even(F32), round_down(F32), round_toward_zero(F32)
 //   F32 at_least(F32 bound, F32 v), at_most(F32 bound, F32 v)      NaN in v stays
 //   I32 larger(I32, I32), smaller(I32, I32); std::int32_t largest(I32), smallest(I32)
+//   I16 larger(I16, I16), smaller(I16, I16)
+//   F32 multiply_plus_zero(F32 a, F32 b)               a * b + 0, rounded once
+//   U32 join_halves(U32 low, U32 high)                 low 16 bits of the one, high of the other
+//   I32 largest_of_each(const I32 (&)[kLanes]), smallest_of_each    lane i is of the i-th vector
 //   F32 from_bfloat16(U16), from_float16(U16); U16 to_bfloat16(F32), to_float16(F32)
 //   void multiply_wide(U32 a, std::uint32_t b, U32& high, U32& low)
 //   void stream(void*, F32), stream(void*, U16), stream_fence()    `to` aligned to the vector
@@ -112,6 +118,10 @@ STROP_INLINE Vec round_toward_zero(Vec a) { return Vec::wrap(round_toward_zero(a
 STROP_INLINE Vec at_least(Vec bound, Vec a) { return Vec::wrap(at_least(bound.v, a.v)); }
 STROP_INLINE Vec at_most(Vec bound, Vec a) { return Vec::wrap(at_most(bound.v, a.v)); }
 
+STROP_INLINE Vec multiply_plus_zero(Vec a, Vec b) {
+  return Vec::wrap(multiply_plus_zero(a.v, b.v));
+}
+
 STROP_INLINE Vec magnitude(Vec a) {
   return Vec::wrap(bit_cast<F32>(bit_cast<U32>(a.v) & broadcast(0x7fffffffu)));
 }
@@ -123,6 +133,8 @@ STROP_INLINE Vec one_where_less(Vec a, Vec b) {
   const U32 one = bit_cast<U32>(broadcast(1.0f));
   return Vec::wrap(bit_cast<F32>(bit_cast<U32>(I32(a.v < b.v)) & one));
 }
+
+STROP_INLINE void prefetch(const void* at) { __builtin_prefetch(at, 0, 3); }
 
 // Elements of a storage type, kLanes at a time.
 STROP_INLINE Vec load(const float* from) { return Vec::wrap(load_unaligned<F32>(from)); }
@@ -144,6 +156,53 @@ STROP_INLINE void store(T* to, Vec a) {
   } else {
     store_unaligned(to, to_storage(to, a));
   }
+}
+
+// 2 * kLanes consecutive elements as two vectors. For bfloat16 one holds the even and one the odd
+// elements, which costs no shuffle: use pairs where the order of lanes does not matter.
+struct Pair {
+  Vec a;
+  Vec b;
+};
+
+template <class T>
+STROP_INLINE Pair load_pair(const T* from) {
+  return {load(from), load(from + kLanes)};
+}
+STROP_INLINE Pair load_pair(const BFloat16* from) {
+  const U32 both = load_unaligned<U32>(from);
+  return {Vec::wrap(bit_cast<F32>(both << 16)),
+          Vec::wrap(bit_cast<F32>(both & broadcast(0xffff0000u)))};
+}
+
+template <bool kStream, class T>
+STROP_INLINE void store_pair(T* to, Pair pair) {
+  store<kStream>(to, pair.a);
+  store<kStream>(to + kLanes, pair.b);
+}
+
+// Rounds in 16-bit lanes, both vectors' at once: up where what is cut off exceeds half, or is half and
+// the rest odd. A NaN must have a payload that this cannot overflow, as results of arithmetic on
+// bfloat16 values and on the default NaN have: nothing looks for one.
+template <bool kStream>
+STROP_INLINE void store_pair(BFloat16* to, Pair pair) {
+  const U32 even = bit_cast<U32>(pair.a.v), odd = bit_cast<U32>(pair.b.v);
+  const I16 kept = bit_cast<I16>(join_halves(even >> 16, odd));
+  const I16 rest = bit_cast<I16>(join_halves(even, odd << 16) ^ broadcast(0x80008000u));
+  const I16 odd_kept = kept & broadcast(std::int16_t{1});
+  const I16 rounded = kept - I16(rest > -odd_kept);  // a true lane is -1
+  if constexpr (kStream) {
+    stream(to, bit_cast<F32>(rounded));
+  } else {
+    store_unaligned(to, rounded);
+  }
+}
+
+template <class T>
+STROP_INLINE bool aligned_for_stream(const T* to) {
+  constexpr std::uintptr_t kBytes = sizeof(T) == 4 ? kVectorBytes : kVectorBytes / 2;
+  constexpr bool kPairs = dtype_of<T> == DType::kBFloat16;
+  return reinterpret_cast<std::uintptr_t>(to) % (kPairs ? kVectorBytes : kBytes) == 0;
 }
 
 // The first `count` elements, count < kLanes; the other lanes are 0 and stay unwritten.

@@ -19,6 +19,20 @@ STROP_INLINE F32 round_toward_zero(F32 v) {
 STROP_INLINE F32 at_least(F32 bound, F32 v) { return _mm256_max_ps(bound, v); }
 STROP_INLINE F32 at_most(F32 bound, F32 v) { return _mm256_min_ps(bound, v); }
 
+STROP_INLINE F32 multiply_plus_zero(F32 a, F32 b) {
+  return _mm256_fmadd_ps(a, b, _mm256_setzero_ps());
+}
+
+STROP_INLINE U32 join_halves(U32 low, U32 high) {
+  return bit_cast<U32>(_mm256_blend_epi16(bit_cast<__m256i>(low), bit_cast<__m256i>(high), 0xaa));
+}
+
+STROP_INLINE I16 larger(I16 a, I16 b) {
+  return bit_cast<I16>(_mm256_max_epi16(bit_cast<__m256i>(a), bit_cast<__m256i>(b)));
+}
+STROP_INLINE I16 smaller(I16 a, I16 b) {
+  return bit_cast<I16>(_mm256_min_epi16(bit_cast<__m256i>(a), bit_cast<__m256i>(b)));
+}
 STROP_INLINE I32 larger(I32 a, I32 b) {
   return bit_cast<I32>(_mm256_max_epi32(bit_cast<__m256i>(a), bit_cast<__m256i>(b)));
 }
@@ -40,6 +54,28 @@ STROP_INLINE std::int32_t smallest(I32 v) {
   m = _mm_min_epi32(m, _mm_shuffle_epi32(m, _MM_SHUFFLE(2, 3, 0, 1)));
   return _mm_cvtsi128_si32(m);
 }
+
+// Halves the number of vectors at each step: the two of a pair are interleaved and joined.
+template <I32 (*kJoin)(I32, I32)>
+STROP_INLINE I32 reduce_each(const I32 (&v)[kLanes]) {
+  const auto at = [&](int i) { return bit_cast<__m256i>(v[i]); };
+  const auto join = [](__m256i a, __m256i b) {
+    return bit_cast<__m256i>(kJoin(bit_cast<I32>(a), bit_cast<I32>(b)));
+  };
+  __m256i two[4], four[2];
+  for (int i = 0; i < 4; ++i) {
+    two[i] = join(_mm256_unpacklo_epi32(at(2 * i), at(2 * i + 1)),
+                  _mm256_unpackhi_epi32(at(2 * i), at(2 * i + 1)));
+  }
+  for (int i = 0; i < 2; ++i) {
+    four[i] = join(_mm256_unpacklo_epi64(two[2 * i], two[2 * i + 1]),
+                   _mm256_unpackhi_epi64(two[2 * i], two[2 * i + 1]));
+  }
+  return bit_cast<I32>(join(_mm256_permute2x128_si256(four[0], four[1], 0x20),
+                            _mm256_permute2x128_si256(four[0], four[1], 0x31)));
+}
+STROP_INLINE I32 largest_of_each(const I32 (&v)[kLanes]) { return reduce_each<larger>(v); }
+STROP_INLINE I32 smallest_of_each(const I32 (&v)[kLanes]) { return reduce_each<smaller>(v); }
 
 STROP_INLINE F32 from_bfloat16(U16 half) {
   return bit_cast<F32>(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bit_cast<__m128i>(half)), 16));

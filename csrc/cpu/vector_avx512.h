@@ -19,6 +19,22 @@ STROP_INLINE F32 round_toward_zero(F32 v) {
 STROP_INLINE F32 at_least(F32 bound, F32 v) { return _mm512_max_ps(bound, v); }
 STROP_INLINE F32 at_most(F32 bound, F32 v) { return _mm512_min_ps(bound, v); }
 
+STROP_INLINE F32 multiply_plus_zero(F32 a, F32 b) {
+  return _mm512_fmadd_ps(a, b, _mm512_setzero_ps());
+}
+
+STROP_INLINE U32 join_halves(U32 low, U32 high) {
+  const __m512i mask = _mm512_set1_epi32(0xffff);
+  return bit_cast<U32>(_mm512_ternarylogic_epi32(mask, bit_cast<__m512i>(low),
+                                                 bit_cast<__m512i>(high), 0xca));
+}
+
+STROP_INLINE I16 larger(I16 a, I16 b) {
+  return bit_cast<I16>(_mm512_max_epi16(bit_cast<__m512i>(a), bit_cast<__m512i>(b)));
+}
+STROP_INLINE I16 smaller(I16 a, I16 b) {
+  return bit_cast<I16>(_mm512_min_epi16(bit_cast<__m512i>(a), bit_cast<__m512i>(b)));
+}
 STROP_INLINE I32 larger(I32 a, I32 b) {
   return bit_cast<I32>(_mm512_max_epi32(bit_cast<__m512i>(a), bit_cast<__m512i>(b)));
 }
@@ -27,6 +43,33 @@ STROP_INLINE I32 smaller(I32 a, I32 b) {
 }
 STROP_INLINE std::int32_t largest(I32 v) { return _mm512_reduce_max_epi32(bit_cast<__m512i>(v)); }
 STROP_INLINE std::int32_t smallest(I32 v) { return _mm512_reduce_min_epi32(bit_cast<__m512i>(v)); }
+
+// Halves the number of vectors at each step: the two of a pair are interleaved and joined. The last
+// two steps move whole quarters, which leaves lane i to vector i.
+template <I32 (*kJoin)(I32, I32)>
+STROP_INLINE I32 reduce_each(const I32 (&v)[kLanes]) {
+  const auto at = [&](int i) { return bit_cast<__m512i>(v[i]); };
+  const auto join = [](__m512i a, __m512i b) {
+    return bit_cast<__m512i>(kJoin(bit_cast<I32>(a), bit_cast<I32>(b)));
+  };
+  __m512i two[8], four[4], eight[2];
+  for (int i = 0; i < 8; ++i) {
+    two[i] = join(_mm512_unpacklo_epi32(at(2 * i), at(2 * i + 1)),
+                  _mm512_unpackhi_epi32(at(2 * i), at(2 * i + 1)));
+  }
+  for (int i = 0; i < 4; ++i) {
+    four[i] = join(_mm512_unpacklo_epi64(two[2 * i], two[2 * i + 1]),
+                   _mm512_unpackhi_epi64(two[2 * i], two[2 * i + 1]));
+  }
+  for (int i = 0; i < 2; ++i) {
+    eight[i] = join(_mm512_shuffle_i32x4(four[2 * i], four[2 * i + 1], _MM_SHUFFLE(2, 0, 2, 0)),
+                    _mm512_shuffle_i32x4(four[2 * i], four[2 * i + 1], _MM_SHUFFLE(3, 1, 3, 1)));
+  }
+  return bit_cast<I32>(join(_mm512_shuffle_i32x4(eight[0], eight[1], _MM_SHUFFLE(2, 0, 2, 0)),
+                            _mm512_shuffle_i32x4(eight[0], eight[1], _MM_SHUFFLE(3, 1, 3, 1))));
+}
+STROP_INLINE I32 largest_of_each(const I32 (&v)[kLanes]) { return reduce_each<larger>(v); }
+STROP_INLINE I32 smallest_of_each(const I32 (&v)[kLanes]) { return reduce_each<smaller>(v); }
 
 STROP_INLINE F32 from_bfloat16(U16 half) {
   return bit_cast<F32>(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bit_cast<__m256i>(half)), 16));

@@ -39,6 +39,30 @@ STROP_INLINE F32 at_least(F32 bound, F32 v) { return select(I32(bound > v), boun
 STROP_INLINE F32 at_most(F32 bound, F32 v) { return select(I32(bound < v), bound, v); }
 #endif
 
+STROP_INLINE F32 multiply_plus_zero(F32 a, F32 b) { return a * b + broadcast(0.0f); }
+
+STROP_INLINE U32 join_halves(U32 low, U32 high) {
+  return (low & broadcast(0xffffu)) | (high & broadcast(0xffff0000u));
+}
+
+#if defined(__SSE2__)
+STROP_INLINE I16 larger(I16 a, I16 b) {
+  return bit_cast<I16>(_mm_max_epi16(bit_cast<__m128i>(a), bit_cast<__m128i>(b)));
+}
+STROP_INLINE I16 smaller(I16 a, I16 b) {
+  return bit_cast<I16>(_mm_min_epi16(bit_cast<__m128i>(a), bit_cast<__m128i>(b)));
+}
+#else
+STROP_INLINE I16 larger(I16 a, I16 b) {
+  const I16 mask = I16(a > b);
+  return (a & mask) | (b & ~mask);
+}
+STROP_INLINE I16 smaller(I16 a, I16 b) {
+  const I16 mask = I16(a < b);
+  return (a & mask) | (b & ~mask);
+}
+#endif
+
 STROP_INLINE I32 larger(I32 a, I32 b) {
   return bit_cast<I32>(select(I32(a > b), bit_cast<U32>(a), bit_cast<U32>(b)));
 }
@@ -54,6 +78,17 @@ STROP_INLINE std::int32_t largest(I32 v) {
 STROP_INLINE std::int32_t smallest(I32 v) {
   std::int32_t result = v[0];
   for (int lane = 1; lane < kLanes; ++lane) result = v[lane] < result ? v[lane] : result;
+  return result;
+}
+
+STROP_INLINE I32 largest_of_each(const I32 (&v)[kLanes]) {
+  I32 result;
+  for (int i = 0; i < kLanes; ++i) result[i] = largest(v[i]);
+  return result;
+}
+STROP_INLINE I32 smallest_of_each(const I32 (&v)[kLanes]) {
+  I32 result;
+  for (int i = 0; i < kLanes; ++i) result[i] = smallest(v[i]);
   return result;
 }
 

@@ -22,6 +22,22 @@ STROP_INLINE F32 at_most(F32 bound, F32 v) {
   return bit_cast<F32>(vminq_f32(bit_cast<float32x4_t>(bound), bit_cast<float32x4_t>(v)));
 }
 
+STROP_INLINE F32 multiply_plus_zero(F32 a, F32 b) {
+  return bit_cast<F32>(vfmaq_f32(vdupq_n_f32(0.0f), bit_cast<float32x4_t>(a),
+                                 bit_cast<float32x4_t>(b)));
+}
+
+STROP_INLINE U32 join_halves(U32 low, U32 high) {
+  return bit_cast<U32>(vbslq_u32(vdupq_n_u32(0xffffu), bit_cast<uint32x4_t>(low),
+                                 bit_cast<uint32x4_t>(high)));
+}
+
+STROP_INLINE I16 larger(I16 a, I16 b) {
+  return bit_cast<I16>(vmaxq_s16(bit_cast<int16x8_t>(a), bit_cast<int16x8_t>(b)));
+}
+STROP_INLINE I16 smaller(I16 a, I16 b) {
+  return bit_cast<I16>(vminq_s16(bit_cast<int16x8_t>(a), bit_cast<int16x8_t>(b)));
+}
 STROP_INLINE I32 larger(I32 a, I32 b) {
   return bit_cast<I32>(vmaxq_s32(bit_cast<int32x4_t>(a), bit_cast<int32x4_t>(b)));
 }
@@ -30,6 +46,15 @@ STROP_INLINE I32 smaller(I32 a, I32 b) {
 }
 STROP_INLINE std::int32_t largest(I32 v) { return vmaxvq_s32(bit_cast<int32x4_t>(v)); }
 STROP_INLINE std::int32_t smallest(I32 v) { return vminvq_s32(bit_cast<int32x4_t>(v)); }
+
+STROP_INLINE I32 largest_of_each(const I32 (&v)[kLanes]) {
+  const auto at = [&](int i) { return bit_cast<int32x4_t>(v[i]); };
+  return bit_cast<I32>(vpmaxq_s32(vpmaxq_s32(at(0), at(1)), vpmaxq_s32(at(2), at(3))));
+}
+STROP_INLINE I32 smallest_of_each(const I32 (&v)[kLanes]) {
+  const auto at = [&](int i) { return bit_cast<int32x4_t>(v[i]); };
+  return bit_cast<I32>(vpminq_s32(vpminq_s32(at(0), at(1)), vpminq_s32(at(2), at(3))));
+}
 
 STROP_INLINE F32 from_bfloat16(U16 half) {
   return bit_cast<F32>(vshll_n_u16(bit_cast<uint16x4_t>(half), 16));

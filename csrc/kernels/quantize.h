@@ -51,6 +51,7 @@ struct FakeQuantizeArgs {
   DType zero_point_dtype;
   std::uint64_t seed;
   QuantizeRule rule;
+  std::int64_t first_index;  // of the first element, where this is a part of a problem
   int dims;  // at least 1
   QuantizeDim dim[kMaxDims];
 
@@ -60,13 +61,12 @@ struct FakeQuantizeArgs {
   }
 };
 
-// One block's parameters, as the arithmetic wants them. T is float, double or a vector of floats.
+// One block's parameters, as the arithmetic wants them. T is float, or a vector of floats.
 template <class T>
 struct QuantizeParams {
   T inverse;
   T scale;
-  T before;  // a floating zero point, added before rounding; else 0
-  T after;   // an integer zero point, added after rounding; else 0
+  T zero_point;
 };
 
 template <class T>
@@ -79,13 +79,35 @@ struct CodeRange {
 STROP_INLINE float at_least(float bound, float v) { return bound > v ? bound : v; }
 STROP_INLINE float at_most(float bound, float v) { return bound < v ? bound : v; }
 
-template <Rounding kRounding, class T>
+// The formula as it stands. kFloatingZero says when the zero point is added, before rounding or after.
+template <Rounding kRounding, bool kFloatingZero, class T>
 STROP_INLINE T fake_quantize_value(T x, const QuantizeParams<T>& p, const CodeRange<T>& range, T u) {
-  // Adding the unused zero point, a zero, turns the -0 of a rounded small negative into +0: torch,
-  // which holds codes in integers, has no -0 either.
-  T code = round_value<kRounding>(x * p.inverse + p.before, u) + p.after;
+  T code = x * p.inverse;
+  if constexpr (kFloatingZero) {
+    code = round_value<kRounding>(code + p.zero_point, u) + T(0.0f);
+  } else {
+    code = round_value<kRounding>(code, u) + p.zero_point;
+  }
+  // Either sum makes the -0 of a rounded small negative +0: torch, which holds codes in integers, has
+  // no -0 either.
   code = at_most(range.max, at_least(range.min, code));
-  return (code - (p.before + p.after)) * p.scale;
+  return (code - p.zero_point) * p.scale;
+}
+
+// Note [Shifted range]
+// With an integer zero point z, clamp(n + z, min, max) - z = clamp(n, min - z, max - z): the bounds
+// are shifted once a block, and no element is. That leaves a -0 in n, which adding +0 in the product's
+// own rounding (an FMA) removes. Equal to the formula to the bit where the sums are exact, |z| and the
+// bounds at most kMostShift, and where no zero is due to be -0, scale positive or NaN; blocks of other
+// parameters take the formula itself. Worth a quarter of the arithmetic.
+inline constexpr float kMostShift = 0x1p22f;
+
+STROP_INLINE float multiply_plus_zero(float a, float b) { return fmaf(a, b, 0.0f); }
+
+template <Rounding kRounding, class T>
+STROP_INLINE T fake_quantize_shifted(T x, T inverse, T scale, const CodeRange<T>& shifted, T u) {
+  const T code = round_value<kRounding>(x * inverse, u);
+  return multiply_plus_zero(at_most(shifted.max, at_least(shifted.min, code)), scale);
 }
 
 // A dynamic block's scale and zero point follow from its extremes: `amax`, the largest |x|, for a
@@ -126,13 +148,12 @@ STROP_INLINE ChosenParams<T> choose_asymmetric(T min, T max, const QuantizeRule&
 }
 
 // Extremes are gathered as integers that order as the floats do, NaN beyond Inf at either end: no
-// element is lost to a comparison with NaN, and any order of gathering gives the same bits. For a
-// symmetric rule the bits of |x| already order so.
-STROP_INLINE std::int32_t ordered_from_bits(std::int32_t bits) {
-  return bits ^ ((bits >> 31) & 0x7fffffff);
-}
-STROP_INLINE std::int32_t bits_from_ordered(std::int32_t ordered) {
-  return ordered_from_bits(ordered);  // its own inverse
+// element is lost to a comparison with NaN, and any order of gathering gives the same bits. They are
+// of the storage type's bits, sign-extended: a 16-bit float needs no conversion to be compared. For a
+// symmetric rule they are the bits of |x|, which order so by themselves.
+STROP_INLINE std::int32_t bits_from_ordered(std::int32_t ordered, int bits) {
+  const std::int32_t flip = bits == 32 ? 0x7fffffff : 0x7fff;
+  return ordered ^ ((ordered >> 31) & flip);
 }
 
 }  // namespace strop

@@ -13,8 +13,8 @@
 namespace strop {
 namespace {
 
-// Whole numbers beyond this are not all floats: a bound would move.
-constexpr std::int64_t kMaxBound = std::int64_t{1} << 24;
+// Sums of two such numbers are exact in float32; see Note [Shifted range].
+constexpr std::int64_t kMaxBound = std::int64_t{1} << 22;
 
 std::string format_list() {
   std::string text;

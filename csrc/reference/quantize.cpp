@@ -34,7 +34,7 @@ void for_each_element(const FakeQuantizeArgs& args, const Block& block, Visit vi
   std::int64_t position[kMaxDims];
   std::copy(block.begin, block.begin + args.dims, position);
   while (true) {
-    std::int64_t input = 0, output = 0, index = 0;
+    std::int64_t input = 0, output = 0, index = args.first_index;
     for (int d = 0; d < args.dims; ++d) {
       input += position[d] * args.dim[d].input;
       output += position[d] * args.dim[d].output;
