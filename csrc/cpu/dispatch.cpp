@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <mutex>
 
 #include "cpu/self_test.h"
 #include "kernels/argument_error.h"
@@ -65,36 +66,36 @@ const std::vector<BuiltSet>& built_sets() {
   return sets;
 }
 
-struct Survey {
-  std::vector<const Kernels*> usable;
-  std::vector<std::string> failures;
+// What the self-test says of each built set that the machine has, found when first asked: choosing
+// the best one tests no other.
+struct Verdict {
+  std::once_flag once;
+  bool usable = false;
+  std::string problem;
 };
 
-const Survey& survey() {
-  static const Survey result = [] {
-    Survey found;
-    for (const BuiltSet& set : built_sets()) {
-      if (!set.present()) continue;
-      const std::string problem = self_test(set.kernels);
-      if (problem.empty()) {
-        found.usable.push_back(&set.kernels);
-        continue;
-      }
-      found.failures.push_back(std::string(set.kernels.name) + ": " + problem);
-      std::fprintf(stderr, "strop: warning: instruction set %s fails its self-test and is not used: %s\n",
-                   set.kernels.name, problem.c_str());
-    }
-    return found;
-  }();
+const Verdict& verdict(std::size_t number) {
+  static std::vector<Verdict> verdicts(built_sets().size());
+  Verdict& result = verdicts[number];
+  std::call_once(result.once, [&] {
+    const BuiltSet& set = built_sets()[number];
+    if (!set.present()) return;
+    result.problem = self_test(set.kernels);
+    result.usable = result.problem.empty();
+    if (result.usable) return;
+    std::fprintf(stderr,
+                 "strop: warning: instruction set %s fails its self-test and is not used: %s\n",
+                 set.kernels.name, result.problem.c_str());
+  });
   return result;
 }
 
 const Kernels& find(const std::string& name, const char* what) {
-  std::string known;
-  for (const Kernels* kernels : survey().usable) {
-    if (name == kernels->name) return *kernels;
-    known += (known.empty() ? "" : ", ") + std::string(kernels->name);
+  for (std::size_t i = 0; i < built_sets().size(); ++i) {
+    if (name == built_sets()[i].kernels.name && verdict(i).usable) return built_sets()[i].kernels;
   }
+  std::string known;
+  for (const std::string& isa : supported_isas()) known += (known.empty() ? "" : ", ") + isa;
   throw_value_error(what, ": instruction set '", name, "' cannot be used on this machine; ", known,
                     " can");
 }
@@ -102,11 +103,10 @@ const Kernels& find(const std::string& name, const char* what) {
 const Kernels& first_choice() {
   const char* wanted = std::getenv("STROP_ISA");
   if (wanted != nullptr && *wanted != '\0') return find(wanted, "STROP_ISA");
-  if (survey().usable.empty()) {
-    throw std::runtime_error("strop: no instruction set passes its self-test: " +
-                             survey().failures.front());
+  for (std::size_t i = 0; i < built_sets().size(); ++i) {
+    if (verdict(i).usable) return built_sets()[i].kernels;
   }
-  return *survey().usable.front();
+  throw std::runtime_error("strop: no instruction set passes its self-test");
 }
 
 std::atomic<const Kernels*> active{nullptr};
@@ -130,7 +130,9 @@ std::vector<std::string> built_isas() {
 
 std::vector<std::string> supported_isas() {
   std::vector<std::string> names;
-  for (const Kernels* kernels : survey().usable) names.emplace_back(kernels->name);
+  for (std::size_t i = 0; i < built_sets().size(); ++i) {
+    if (verdict(i).usable) names.emplace_back(built_sets()[i].kernels.name);
+  }
   return names;
 }
 
@@ -139,6 +141,13 @@ void set_isa(const std::string& name) {
                std::memory_order_release);
 }
 
-std::vector<std::string> self_test_failures() { return survey().failures; }
+std::vector<std::string> self_test_failures() {
+  std::vector<std::string> failures;
+  for (std::size_t i = 0; i < built_sets().size(); ++i) {
+    if (verdict(i).problem.empty()) continue;
+    failures.push_back(std::string(built_sets()[i].kernels.name) + ": " + verdict(i).problem);
+  }
+  return failures;
+}
 
 }  // namespace strop::cpu

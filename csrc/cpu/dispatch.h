@@ -13,18 +13,18 @@ struct Kernels {
   QuantizeKernels quantize;
 };
 
-// The set in force, chosen at the first call: the best one that this library was built with, that the
-// machine has, and that agrees with the oracle in a self-test of a few milliseconds (a set that does
-// not is left out, with a warning on stderr). The environment variable STROP_ISA names another.
-// Throws ArgumentError where that is not one of supported_isas().
+// The set in force, chosen at the first call: the best one that this library was built with, that
+// the machine has, and that agrees with the oracle in a self-test of a few milliseconds (a set that
+// does not is left out, with a warning on stderr). The environment variable STROP_ISA names
+// another. Throws ArgumentError where that is not one of supported_isas().
 const Kernels& active_kernels();
 
 // Instruction sets that were built, and those of them that can be used here, best first.
 std::vector<std::string> built_isas();
 std::vector<std::string> supported_isas();
 
-// Puts a set of supported_isas() in force for the whole process; an empty name goes back to the first
-// choice. Throws ArgumentError.
+// Puts a set of supported_isas() in force for the whole process; an empty name goes back to the
+// first choice. Throws ArgumentError.
 void set_isa(const std::string& name);
 
 // Sets that the machine has but that failed the self-test, with what went wrong.

@@ -80,8 +80,8 @@ bool shift_ranges(const QuantizeRule& rule, std::int64_t blocks, TileParams& par
   I32 unusual{};
   for (std::int64_t i = 0; i < blocks; i += kLanes) {
     const Vec scale = load(params.scale + i), zero_point = load(params.zero_point + i);
-    unusual |= I32(scale.v <= broadcast(0.0f)) |
-               I32(magnitude(zero_point).v > broadcast(kMostShift));
+    unusual |=
+        I32(scale.v <= broadcast(0.0f)) | I32(magnitude(zero_point).v > broadcast(kMostShift));
     store<false>(params.min + i, min - zero_point);
     store<false>(params.max + i, max - zero_point);
   }
@@ -172,7 +172,8 @@ STROP_INLINE void for_each_run(const QuantizeTask& task, const QuantizeTile& til
 
 template <bool kSymmetric, class T>
 void find_extremes(const QuantizeTask& task, QuantizeTile tile, Scratch<T>& scratch) {
-  const auto add = task.narrow ? extremes_of_narrow<kSymmetric, T> : extremes_of_blocks<kSymmetric, T>;
+  const auto add =
+      task.narrow ? extremes_of_narrow<kSymmetric, T> : extremes_of_blocks<kSymmetric, T>;
   const std::int64_t chunk = task.inner().input == 1 ? tile.columns : kChunk;
   const std::int64_t padded = (tile.blocks + kLanes - 1) / kLanes * kLanes;
   for (std::int64_t i = 0; i < padded; ++i) scratch.extremes.min[i] = scratch.extremes.max[i] = 0;
@@ -210,7 +211,8 @@ void quantize_tile(const QuantizeTask& task, QuantizeTile tile, bool exact, Scra
       if (!exact) {
         kernels.blocks(run, scratch.params);
       } else {
-        if (expanded != column) expand_params(scratch.params, run.steps, run.count, scratch.expanded);
+        if (expanded != column)
+          expand_params(scratch.params, run.steps, run.count, scratch.expanded);
         expanded = column;
         by_element(run, scratch.expanded, range);
       }

@@ -15,10 +15,10 @@ void fake_quantize(const FakeQuantizeArgs& args, const Parallel& parallel,
                    const QuantizeKernels& kernels);
 
 // Note [Quantize tiles]
-// A problem, simplified to few dimensions, is cut into tiles: the work items that threads share. All
-// blocks of one place in the outer dimensions' grid of blocks form a slab: its rows run along the
-// inner dimension and share one row of block parameters. A tile is a piece of a slab, some rows by
-// some columns. Its parameters are read (static) or found from its extremes (dynamic) once, into
+// A problem, simplified to few dimensions, is cut into tiles: the work items that threads share.
+// All blocks of one place in the outer dimensions' grid of blocks form a slab: its rows run along
+// the inner dimension and share one row of block parameters. A tile is a piece of a slab, some rows
+// by some columns. Its parameters are read (static) or found from its extremes (dynamic) once, into
 // arrays that stay in L1, and then every row is quantized with them.
 //
 //            inner dimension ->
@@ -50,15 +50,15 @@ struct QuantizeTask {
 inline constexpr std::int64_t kMaxTileBlocks = 1024;
 
 struct QuantizeTile {
-  std::int64_t input;   // element offsets of its first element
+  std::int64_t input;  // element offsets of its first element
   std::int64_t output;
   std::int64_t index;
-  std::int64_t scale;       // of its first block
+  std::int64_t scale;  // of its first block
   std::int64_t zero_point;
   std::int64_t slab;
   std::int64_t first_block;  // along the inner dimension
   std::int64_t blocks;
-  std::int64_t into_block;   // columns of the first block that lie before the tile
+  std::int64_t into_block;  // columns of the first block that lie before the tile
   std::int64_t columns;
   std::int64_t rows;
   std::int64_t at[kMaxDims];      // the current row in the outer dimensions, relative to the slab

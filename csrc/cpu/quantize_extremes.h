@@ -1,8 +1,8 @@
 #pragma once
 
-// Smallest and largest elements of blocks, in straight runs of memory. Compiled once per instruction
-// set. An extreme is held as the integer that orders as the element does: see bits_from_ordered in
-// kernels/quantize.h.
+// Smallest and largest elements of blocks, in straight runs of memory. Compiled once per
+// instruction set. An extreme is held as the integer that orders as the element does: see
+// bits_from_ordered in kernels/quantize.h.
 
 #include "cpu/quantize_rows.h"
 
@@ -39,7 +39,8 @@ STROP_INLINE I16 ordered(I16 bits) {
   return kSymmetric ? bits & rest : bits ^ ((bits >> 15) & rest);
 }
 
-// kLanes elements' ordered bits, sign-extended; of the first `count` where that is less, the others 0.
+// kLanes elements' ordered bits, sign-extended; of the first `count` where that is less, the others
+// 0.
 template <bool kSymmetric, class T>
 STROP_INLINE I32 ordered_words(const T* from, std::int64_t count) {
   T lanes[kLanes] = {};
@@ -51,8 +52,7 @@ STROP_INLINE I32 ordered_words(const T* from, std::int64_t count) {
     return ordered<kSymmetric>(load_unaligned<I32>(from));
   } else {
     const I32 bits = bit_cast<I32>(__builtin_convertvector(load_unaligned<U16>(from), U32) << 16);
-    return kSymmetric ? (bits >> 16) & broadcast(std::int32_t{0x7fff})
-                      : ordered<false>(bits) >> 16;
+    return kSymmetric ? (bits >> 16) & broadcast(std::int32_t{0x7fff}) : ordered<false>(bits) >> 16;
   }
 }
 
@@ -106,8 +106,8 @@ STROP_INLINE Extreme<kSymmetric, Bits<T>> extreme_of_run(const T* input, std::in
   return one;
 }
 
-// kLanes whole groups at a time, whose extremes are found side by side. Returns how many elements it
-// did.
+// kLanes whole groups at a time, whose extremes are found side by side. Returns how many elements
+// it did.
 template <bool kSymmetric, class T>
 STROP_INLINE std::int64_t extremes_of_groups(const RowRun<T>& row, TileExtremes& extremes) {
   using V = Bits<T>;
@@ -156,8 +156,8 @@ void extremes_of_blocks(const RowRun<T>& row, TileExtremes& extremes) {
   }
 }
 
-// Blocks of a few columns, of which the first may have begun before the row. Such rows are no longer
-// than kMaxTileBlocks.
+// Blocks of a few columns, of which the first may have begun before the row. Such rows are no
+// longer than kMaxTileBlocks.
 template <bool kSymmetric, class T>
 void extremes_of_narrow(const RowRun<T>& row, TileExtremes& extremes) {
   alignas(64) std::int32_t keys[kMaxTileBlocks];

@@ -1,15 +1,15 @@
 #pragma once
 
-// Rows of fake_quantize: straight runs of memory under the block parameters of a tile. Compiled once
-// per instruction set; see Note [Quantize tiles] in cpu/quantize.h.
+// Rows of fake_quantize: straight runs of memory under the block parameters of a tile. Compiled
+// once per instruction set; see Note [Quantize tiles] in cpu/quantize.h.
 
 #include "cpu/quantize.h"
 #include "cpu/vector.h"
 
 namespace strop::cpu::STROP_ISA {
 
-// Parameters of the blocks of a tile, or of each element of a row. `min` and `max` are of the shifted
-// range: see Note [Shifted range] in kernels/quantize.h.
+// Parameters of the blocks of a tile, or of each element of a row. `min` and `max` are of the
+// shifted range: see Note [Shifted range] in kernels/quantize.h.
 struct alignas(64) TileParams {
   float inverse[kMaxTileBlocks];
   float scale[kMaxTileBlocks];
@@ -56,9 +56,9 @@ struct BlockValue {
   }
 };
 
-// One block's part of a row: four vectors at a time, enough loads in flight to keep memory busy. The
-// last vector, which may overlap the one before, is computed first: in place, its elements have not
-// been written then.
+// One block's part of a row: four vectors at a time, enough loads in flight to keep memory busy.
+// The last vector, which may overlap the one before, is computed first: in place, its elements have
+// not been written then.
 template <Rounding kRounding, bool kStream, class T>
 STROP_INLINE void quantize_run(const RowRun<T>& run, const BlockValue<kRounding>& value) {
   constexpr bool kRandom = kRounding == Rounding::kStochastic;

@@ -11,7 +11,8 @@
 namespace strop::cpu {
 namespace {
 
-// Elements of a tile: half of a small L1 where every tile is read twice from it, a few L1 otherwise.
+// Elements of a tile: half of a small L1 where every tile is read twice from it, a few L1
+// otherwise.
 constexpr std::int64_t kStaticTile = 16384;
 constexpr std::int64_t kDynamicRow = 4096;
 // How far ahead of the elements in work memory is asked for: a page or two, which the hardware's
@@ -72,8 +73,8 @@ std::int64_t tile_columns(const FakeQuantizeArgs& args, std::int64_t elements) {
 QuantizeTask cut(const FakeQuantizeArgs& args, std::int64_t rows, std::int64_t columns) {
   QuantizeTask task{};
   task.args = args;
-  task.stream = args.input != args.output &&
-                element_count(args) * dtype_size(args.dtype) >= kStreamBytes;
+  task.stream =
+      args.input != args.output && element_count(args) * dtype_size(args.dtype) >= kStreamBytes;
   task.ahead = args.dynamic() ? columns : kPrefetchBytes / dtype_size(args.dtype);
   task.narrow = narrow_blocks(args);
   task.exact = needs_formula(args);
@@ -89,8 +90,8 @@ QuantizeTask cut(const FakeQuantizeArgs& args, std::int64_t rows, std::int64_t c
 // Tiles that need not hold whole blocks.
 QuantizeTask free_tiles(const FakeQuantizeArgs& args) {
   const std::int64_t columns = tile_columns(args, kStaticTile);
-  const std::int64_t rows = std::clamp<std::int64_t>(kStaticTile / columns, 1,
-                                                     full_slab_rows(args));
+  const std::int64_t rows =
+      std::clamp<std::int64_t>(kStaticTile / columns, 1, full_slab_rows(args));
   return cut(args, rows, columns);
 }
 
@@ -103,13 +104,11 @@ QuantizeTask block_tiles(const FakeQuantizeArgs& args) {
   return cut(args, rows, tile_columns(args, columns));
 }
 
-void run_tiles(const QuantizeTask& task, const Parallel& parallel,
-               const QuantizeKernels& kernels) {
+void run_tiles(const QuantizeTask& task, const Parallel& parallel, const QuantizeKernels& kernels) {
   const std::int64_t tile = task.rows * task.columns;
-  parallel.for_range(task.tiles(), std::max<std::int64_t>(kGrain / tile, 1),
-                     [&](std::int64_t begin, std::int64_t end) {
-                       kernels.fake_quantize(task, begin, end);
-                     });
+  parallel.for_range(
+      task.tiles(), std::max<std::int64_t>(kGrain / tile, 1),
+      [&](std::int64_t begin, std::int64_t end) { kernels.fake_quantize(task, begin, end); });
 }
 
 // Extremes of every block, ordered: each share of the tiles into its own arrays, which are then
@@ -119,12 +118,12 @@ struct BlockExtremes {
   std::vector<std::int32_t> max;
 };
 
-BlockExtremes find_extremes(const QuantizeTask& task, std::int64_t blocks,
-                            const Parallel& parallel, const QuantizeKernels& kernels) {
+BlockExtremes find_extremes(const QuantizeTask& task, std::int64_t blocks, const Parallel& parallel,
+                            const QuantizeKernels& kernels) {
   const std::int64_t tiles = task.tiles();
   const std::int64_t worth = divide_up(tiles * task.rows * task.columns, kGrain);
-  const std::int64_t shares = std::clamp<std::int64_t>(
-      std::min<std::int64_t>(worth, parallel.threads), 1, tiles);
+  const std::int64_t shares =
+      std::clamp<std::int64_t>(std::min<std::int64_t>(worth, parallel.threads), 1, tiles);
   BlockExtremes all;
   all.min.assign(static_cast<std::size_t>(shares * blocks), 0);
   all.max.assign(static_cast<std::size_t>(shares * blocks), 0);
@@ -224,7 +223,8 @@ void fake_quantize(const FakeQuantizeArgs& original, const Parallel& parallel,
   const std::int64_t row = std::max(inner.block, std::min(inner.size, kNarrowestRow));
   const QuantizeTask task = block_tiles(args);
   const bool idle_threads = task.tiles() < parallel.threads && element_count(args) > 2 * kGrain;
-  if (full_slab_rows(args) * row > kLargestCachedBlock || idle_threads) return two_passes(args, parallel, kernels);
+  if (full_slab_rows(args) * row > kLargestCachedBlock || idle_threads)
+    return two_passes(args, parallel, kernels);
   run_tiles(task, parallel, kernels);
 }
 

@@ -21,17 +21,17 @@ struct Layout {
 };
 
 constexpr Layout kLayouts[] = {
-    {1, 203, 1, -1, false},   // one run, a rest
-    {6, 96, 1, 32, false},    // groups
-    {5, 37, 2, 5, false},     // groups that no vector fits
-    {9, 45, -1, 1, false},    // by column
-    {6, 70, 4, 64, true},     // tiles of a strided tensor, all of them short somewhere
+    {1, 203, 1, -1, false},  // one run, a rest
+    {6, 96, 1, 32, false},   // groups
+    {5, 37, 2, 5, false},    // groups that no vector fits
+    {9, 45, -1, 1, false},   // by column
+    {6, 70, 4, 64, true},    // tiles of a strided tensor, all of them short somewhere
 };
 
 // Ties, both zeros, subnormals, values that saturate, and (where wanted) NaN and Inf.
 std::vector<float> sample_values(std::int64_t count, bool finite) {
   const float infinity = std::numeric_limits<float>::infinity();
-  const float special[] = {0.5f,   -0.5f, 1.5f,   2.5f,     -0.0f,          1e-40f,
+  const float special[] = {0.5f,   -0.5f, 1.5f,    2.5f,     -0.0f,     1e-40f,
                            -3e38f, 1e30f, 65504.f, infinity, -infinity, std::nanf("")};
   const std::size_t kinds = finite ? 6 : std::size(special);
   std::vector<float> values(static_cast<std::size_t>(count));
@@ -58,7 +58,12 @@ bool agree(T a, T b) {
 }
 
 TensorView view_of(void* data, DType dtype, const std::int64_t* shape, const std::int64_t* stride) {
-  return {.present = true, .dtype = dtype, .dims = 2, .device = 0, .data = data, .shape = shape,
+  return {.present = true,
+          .dtype = dtype,
+          .dims = 2,
+          .device = 0,
+          .data = data,
+          .shape = shape,
           .stride = stride};
 }
 
@@ -115,8 +120,8 @@ template <class T>
 std::string run_all(const QuantizeKernels& kernels) {
   for (int rounding = 0; rounding < kRoundings; ++rounding) {
     for (const Layout& layout : kLayouts) {
-      for (const Scales scales : {Scales::kGiven, Scales::kGivenFloatingZero, Scales::kSymmetric,
-                                  Scales::kAsymmetric}) {
+      for (const Scales scales :
+           {Scales::kGiven, Scales::kGivenFloatingZero, Scales::kSymmetric, Scales::kAsymmetric}) {
         std::string problem = run_one<T>(kernels, layout, static_cast<Rounding>(rounding), scales);
         if (!problem.empty()) return problem;
       }

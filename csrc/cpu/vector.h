@@ -181,9 +181,9 @@ STROP_INLINE void store_pair(T* to, Pair pair) {
   store<kStream>(to + kLanes, pair.b);
 }
 
-// Rounds in 16-bit lanes, both vectors' at once: up where what is cut off exceeds half, or is half and
-// the rest odd. A NaN must have a payload that this cannot overflow, as results of arithmetic on
-// bfloat16 values and on the default NaN have: nothing looks for one.
+// Rounds in 16-bit lanes, both vectors' at once: up where what is cut off exceeds half, or is half
+// and the rest odd. A NaN must have a payload that this cannot overflow, as results of arithmetic
+// on bfloat16 values and on the default NaN have: nothing looks for one.
 template <bool kStream>
 STROP_INLINE void store_pair(BFloat16* to, Pair pair) {
   const U32 even = bit_cast<U32>(pair.a.v), odd = bit_cast<U32>(pair.b.v);

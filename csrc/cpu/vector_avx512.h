@@ -25,8 +25,8 @@ STROP_INLINE F32 multiply_plus_zero(F32 a, F32 b) {
 
 STROP_INLINE U32 join_halves(U32 low, U32 high) {
   const __m512i mask = _mm512_set1_epi32(0xffff);
-  return bit_cast<U32>(_mm512_ternarylogic_epi32(mask, bit_cast<__m512i>(low),
-                                                 bit_cast<__m512i>(high), 0xca));
+  return bit_cast<U32>(
+      _mm512_ternarylogic_epi32(mask, bit_cast<__m512i>(low), bit_cast<__m512i>(high), 0xca));
 }
 
 STROP_INLINE I16 larger(I16 a, I16 b) {

@@ -8,8 +8,8 @@
 
 namespace strop::cpu::STROP_ISA {
 
-// SSE2 has no round instruction: adding 2^23 leaves no bits for a fraction. The sign is put back, and
-// what has no fraction to begin with (or is NaN) stays.
+// SSE2 has no round instruction: adding 2^23 leaves no bits for a fraction. The sign is put back,
+// and what has no fraction to begin with (or is NaN) stays.
 STROP_INLINE F32 round_half_even(F32 v) {
   const F32 big = broadcast(0x1p23f);
   const U32 bits = bit_cast<U32>(v);

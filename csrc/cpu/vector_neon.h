@@ -23,13 +23,13 @@ STROP_INLINE F32 at_most(F32 bound, F32 v) {
 }
 
 STROP_INLINE F32 multiply_plus_zero(F32 a, F32 b) {
-  return bit_cast<F32>(vfmaq_f32(vdupq_n_f32(0.0f), bit_cast<float32x4_t>(a),
-                                 bit_cast<float32x4_t>(b)));
+  return bit_cast<F32>(
+      vfmaq_f32(vdupq_n_f32(0.0f), bit_cast<float32x4_t>(a), bit_cast<float32x4_t>(b)));
 }
 
 STROP_INLINE U32 join_halves(U32 low, U32 high) {
-  return bit_cast<U32>(vbslq_u32(vdupq_n_u32(0xffffu), bit_cast<uint32x4_t>(low),
-                                 bit_cast<uint32x4_t>(high)));
+  return bit_cast<U32>(
+      vbslq_u32(vdupq_n_u32(0xffffu), bit_cast<uint32x4_t>(low), bit_cast<uint32x4_t>(high)));
 }
 
 STROP_INLINE I16 larger(I16 a, I16 b) {
@@ -71,9 +71,7 @@ STROP_INLINE U16 to_bfloat16(F32 v) {
 STROP_INLINE F32 from_float16(U16 half) {
   return bit_cast<F32>(vcvt_f32_f16(bit_cast<float16x4_t>(half)));
 }
-STROP_INLINE U16 to_float16(F32 v) {
-  return bit_cast<U16>(vcvt_f16_f32(bit_cast<float32x4_t>(v)));
-}
+STROP_INLINE U16 to_float16(F32 v) { return bit_cast<U16>(vcvt_f16_f32(bit_cast<float32x4_t>(v))); }
 
 STROP_INLINE void multiply_wide(U32 a, std::uint32_t b, U32& high, U32& low) {
   const uint32x4_t x = bit_cast<uint32x4_t>(a);

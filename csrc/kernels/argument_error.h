@@ -12,7 +12,8 @@ namespace strop {
 // Every argument is checked once, in C++, before anything is written. A raw op raises RuntimeError
 // (all that a torch op can raise); the Python functions and the numpy bindings raise ValueError or
 // TypeError with the same text. For that an ArgumentError leaves its kind and text behind in its
-// thread, and the Python side asks for them where it caught a RuntimeError: the hot path pays nothing.
+// thread, and the Python side asks for them where it caught a RuntimeError: the hot path pays
+// nothing.
 class [[gnu::visibility("default")]] ArgumentError : public std::runtime_error {
  public:
   enum class Kind { kValue, kType };

@@ -9,8 +9,8 @@ namespace strop {
 // An integer number format: its codes are the whole numbers min..max.
 struct NumberFormat {
   const char* name;
-  int bits;        // of a stored code; 0 where codes are not stored
-  double min;      // smallest and largest code; -Inf and Inf for `integer`
+  int bits;    // of a stored code; 0 where codes are not stored
+  double min;  // smallest and largest code; -Inf and Inf for `integer`
   double max;
   bool is_signed;  // the symmetric zero point is 0, else the middle of the range
 

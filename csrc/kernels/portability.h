@@ -6,8 +6,8 @@
 // Note [No shared inline code]
 // A CPU family is compiled once per instruction set and linked into one library. An ordinary inline
 // function would be emitted by each of those objects under one name, and the linker would keep any
-// of them: the AVX-512 body could then run on a machine without AVX-512. `static` gives every object
-// a body of its own, `always_inline` keeps it out of the symbol table altogether.
+// of them: the AVX-512 body could then run on a machine without AVX-512. `static` gives every
+// object a body of its own, `always_inline` keeps it out of the symbol table altogether.
 #if defined(__CUDACC__)
 #define STROP_INLINE static __forceinline__ __host__ __device__
 #else

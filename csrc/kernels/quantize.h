@@ -21,15 +21,16 @@ namespace strop {
 // non-finite ones give what the arithmetic gives.
 //
 // A block is block_size elements in each dimension (the last may be short); each block has its own
-// scale and zero point. Without a scale they follow from the block's extremes, quant_parameters below.
+// scale and zero point. Without a scale they follow from the block's extremes, quant_parameters
+// below.
 //
 // The output may be the input itself: each element is read before it is written, and a dynamic
 // block's extremes are read before any of it is written.
 
-// One dimension of a problem: how many elements, how many to a block, and the steps (in elements) of
-// each tensor: for input, output and index per element, for scale and zero point per block. `index`
-// is the row-major position in the caller's shape, which the random numbers of stochastic rounding
-// are a function of.
+// One dimension of a problem: how many elements, how many to a block, and the steps (in elements)
+// of each tensor: for input, output and index per element, for scale and zero point per block.
+// `index` is the row-major position in the caller's shape, which the random numbers of stochastic
+// rounding are a function of.
 struct QuantizeDim {
   std::int64_t size;
   std::int64_t block;
@@ -52,7 +53,7 @@ struct FakeQuantizeArgs {
   std::uint64_t seed;
   QuantizeRule rule;
   std::int64_t first_index;  // of the first element, where this is a part of a problem
-  int dims;  // at least 1
+  int dims;                  // at least 1
   QuantizeDim dim[kMaxDims];
 
   bool dynamic() const { return scale == nullptr; }
@@ -79,27 +80,29 @@ struct CodeRange {
 STROP_INLINE float at_least(float bound, float v) { return bound > v ? bound : v; }
 STROP_INLINE float at_most(float bound, float v) { return bound < v ? bound : v; }
 
-// The formula as it stands. kFloatingZero says when the zero point is added, before rounding or after.
+// The formula as it stands. kFloatingZero says when the zero point is added, before rounding or
+// after.
 template <Rounding kRounding, bool kFloatingZero, class T>
-STROP_INLINE T fake_quantize_value(T x, const QuantizeParams<T>& p, const CodeRange<T>& range, T u) {
+STROP_INLINE T fake_quantize_value(T x, const QuantizeParams<T>& p, const CodeRange<T>& range,
+                                   T u) {
   T code = x * p.inverse;
   if constexpr (kFloatingZero) {
     code = round_value<kRounding>(code + p.zero_point, u) + T(0.0f);
   } else {
     code = round_value<kRounding>(code, u) + p.zero_point;
   }
-  // Either sum makes the -0 of a rounded small negative +0: torch, which holds codes in integers, has
-  // no -0 either.
+  // Either sum makes the -0 of a rounded small negative +0: torch, which holds codes in integers,
+  // has no -0 either.
   code = at_most(range.max, at_least(range.min, code));
   return (code - p.zero_point) * p.scale;
 }
 
 // Note [Shifted range]
 // With an integer zero point z, clamp(n + z, min, max) - z = clamp(n, min - z, max - z): the bounds
-// are shifted once a block, and no element is. That leaves a -0 in n, which adding +0 in the product's
-// own rounding (an FMA) removes. Equal to the formula to the bit where the sums are exact, |z| and the
-// bounds at most kMostShift, and where no zero is due to be -0, scale positive or NaN; blocks of other
-// parameters take the formula itself. Worth a quarter of the arithmetic.
+// are shifted once a block, and no element is. That leaves a -0 in n, which adding +0 in the
+// product's own rounding (an FMA) removes. Equal to the formula to the bit where the sums are
+// exact, |z| and the bounds at most kMostShift, and where no zero is due to be -0, scale positive
+// or NaN; blocks of other parameters take the formula itself. Worth a quarter of the arithmetic.
 inline constexpr float kMostShift = 0x1p22f;
 
 STROP_INLINE float multiply_plus_zero(float a, float b) { return fmaf(a, b, 0.0f); }
@@ -148,9 +151,9 @@ STROP_INLINE ChosenParams<T> choose_asymmetric(T min, T max, const QuantizeRule&
 }
 
 // Extremes are gathered as integers that order as the floats do, NaN beyond Inf at either end: no
-// element is lost to a comparison with NaN, and any order of gathering gives the same bits. They are
-// of the storage type's bits, sign-extended: a 16-bit float needs no conversion to be compared. For a
-// symmetric rule they are the bits of |x|, which order so by themselves.
+// element is lost to a comparison with NaN, and any order of gathering gives the same bits. They
+// are of the storage type's bits, sign-extended: a 16-bit float needs no conversion to be compared.
+// For a symmetric rule they are the bits of |x|, which order so by themselves.
 STROP_INLINE std::int32_t bits_from_ordered(std::int32_t ordered, int bits) {
   const std::int32_t flip = bits == 32 ? 0x7fffffff : 0x7fff;
   return ordered ^ ((ordered >> 31) & flip);

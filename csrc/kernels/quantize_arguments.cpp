@@ -101,7 +101,8 @@ void check_output(const char* op, const FakeQuantizeTensors& t) {
                       shape_text(t.input.shape, t.input.dims));
   }
   if (overlaps_itself(out)) {
-    throw_value_error(op, ": elements of out share memory (an expanded tensor?); "
+    throw_value_error(op,
+                      ": elements of out share memory (an expanded tensor?); "
                       "each needs a place of its own");
   }
   if (overlap(t.input, out) == Overlap::kPartial) {
@@ -146,8 +147,8 @@ FakeQuantizeArgs fake_quantize_args(const QuantizeSpec& spec, const FakeQuantize
   args.seed = seed;
   args.rule = spec.rule;
   args.dims = std::max(t.input.dims, 1);
-  args.dim[0] = {.size = 1, .block = 1, .input = 1, .output = 1, .scale = 0, .zero_point = 0,
-                 .index = 1};
+  args.dim[0] = {
+      .size = 1, .block = 1, .input = 1, .output = 1, .scale = 0, .zero_point = 0, .index = 1};
   std::int64_t index = 1;
   for (int d = t.input.dims - 1; d >= 0; --d) {
     const std::int64_t size = t.input.shape[d];

@@ -24,16 +24,15 @@ void drop_and_widen(FakeQuantizeArgs& args) {
   args.dims = kept;
 }
 
-// Widest steps outside. Where the unit-step axis is much shorter than another one (colour triples of
-// a sliced image, say), the long one goes inside: a strided walk beats three elements at a time.
+// Widest steps outside. Where the unit-step axis is much shorter than another one (colour triples
+// of a sliced image, say), the long one goes inside: a strided walk beats three elements at a time.
 void order_by_memory(FakeQuantizeArgs& args) {
-  std::stable_sort(args.dim, args.dim + args.dims,
-                   [](const QuantizeDim& a, const QuantizeDim& b) {
-                     if (std::abs(a.output) != std::abs(b.output)) {
-                       return std::abs(a.output) > std::abs(b.output);
-                     }
-                     return std::abs(a.input) > std::abs(b.input);
-                   });
+  std::stable_sort(args.dim, args.dim + args.dims, [](const QuantizeDim& a, const QuantizeDim& b) {
+    if (std::abs(a.output) != std::abs(b.output)) {
+      return std::abs(a.output) > std::abs(b.output);
+    }
+    return std::abs(a.input) > std::abs(b.input);
+  });
 }
 
 void lengthen_inner(FakeQuantizeArgs& args) {
@@ -42,9 +41,8 @@ void lengthen_inner(FakeQuantizeArgs& args) {
   QuantizeDim* const last = args.dim + args.dims - 1;
   if (last->size >= kShort) return;
   QuantizeDim* const longest =
-      std::max_element(args.dim, last + 1, [](const QuantizeDim& a, const QuantizeDim& b) {
-        return a.size < b.size;
-      });
+      std::max_element(args.dim, last + 1,
+                       [](const QuantizeDim& a, const QuantizeDim& b) { return a.size < b.size; });
   if (longest->size >= kMuchLonger * last->size) std::rotate(longest, longest + 1, last + 1);
 }
 
@@ -64,7 +62,8 @@ bool try_merge(QuantizeDim& outer, const QuantizeDim& inner) {
     merged.block = outer.block * n;
   } else if (outer.block == 1 && n % inner.block == 0 &&
              outer.scale == inner.blocks() * inner.scale &&
-             outer.zero_point == inner.blocks() * inner.zero_point) {  // groups go on in the next row
+             outer.zero_point ==
+                 inner.blocks() * inner.zero_point) {  // groups go on in the next row
     merged.block = inner.block;
     merged.scale = inner.scale;
     merged.zero_point = inner.zero_point;

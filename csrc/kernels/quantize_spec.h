@@ -14,8 +14,8 @@ namespace strop {
 // The numbers that a kernel works with.
 struct QuantizeRule {
   Rounding rounding;
-  bool symmetric;     // of a scale chosen from the input
-  double quant_min;   // -Inf and Inf: unbounded
+  bool symmetric;    // of a scale chosen from the input
+  double quant_min;  // -Inf and Inf: unbounded
   double quant_max;
   double eps;         // the smallest scale that is chosen
   double zero_point;  // of a symmetric rule: 0, or the middle of an unsigned range
@@ -43,7 +43,7 @@ struct QuantizeSpec {
   QuantizeRequest request;
   NumberFormat format;
   QuantizeRule rule;
-  int block_dims;  // -1: the whole tensor is one block
+  int block_dims;                // -1: the whole tensor is one block
   std::int64_t block[kMaxDims];  // -1: the whole axis
 
   bool whole() const { return block_dims < 0; }

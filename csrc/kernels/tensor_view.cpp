@@ -55,8 +55,8 @@ bool same_axes(const Footprint& a, const Footprint& b) {
                     [](const Axis& x, const Axis& y) { return x.step == y.step; });
 }
 
-// Whether indices i of a and j of b exist whose elements share a byte: sum_d (i_d - j_d) step_d lies
-// within an item of delta. With nested strides at most three differences per axis can do it.
+// Whether indices i of a and j of b exist whose elements share a byte: sum_d (i_d - j_d) step_d
+// lies within an item of delta. With nested strides at most three differences per axis can do it.
 bool meets(const Footprint& a, const Footprint& b, int axis, std::int64_t delta,
            std::int64_t item) {
   if (axis == a.count) return std::abs(delta) < item;
@@ -106,7 +106,8 @@ Overlap overlap(const TensorView& a, const TensorView& b) {
   if (a.dtype != b.dtype || !same_axes(fa, fb) || !nested(fa, item) || !nested(fb, item)) {
     return Overlap::kPartial;
   }
-  // Both are walked in ascending addresses from their lowest byte, whatever the signs of the strides.
+  // Both are walked in ascending addresses from their lowest byte, whatever the signs of the
+  // strides.
   return meets(fa, fb, 0, fb.begin - fa.begin, item) ? Overlap::kPartial : Overlap::kNone;
 }
 

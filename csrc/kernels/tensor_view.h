@@ -10,8 +10,8 @@ namespace strop {
 // Dimensions that a kernel takes. torch allows 64; nobody quantizes those.
 inline constexpr int kMaxDims = 16;
 
-// Somebody else's tensor: torch's or numpy's. Shape and strides (in elements, of any sign) stay where
-// their owner keeps them.
+// Somebody else's tensor: torch's or numpy's. Shape and strides (in elements, of any sign) stay
+// where their owner keeps them.
 struct TensorView {
   bool present = false;  // false: an optional argument that was not given
   DType dtype = DType::kOther;

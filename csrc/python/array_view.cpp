@@ -23,7 +23,8 @@ ArrayView::ArrayView(const char* op, const char* name, const py::object& object,
     : array_(object) {
   if (object.is_none()) return;
   if (!py::isinstance<py::array>(object)) {
-    throw_type_error(op, ": ", name, " is a ", py::str(py::type::of(object).attr("__name__")).cast<std::string>(),
+    throw_type_error(op, ": ", name, " is a ",
+                     py::str(py::type::of(object).attr("__name__")).cast<std::string>(),
                      "; a numpy array is needed");
   }
   const auto array = py::reinterpret_borrow<py::array>(object);

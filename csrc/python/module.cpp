@@ -59,8 +59,9 @@ PYBIND11_MODULE(_C, m) {
   using namespace strop;
   m.doc() = "Instruction sets, build information, and every CPU kernel over numpy arrays.";
   py::register_local_exception_translator(translate_argument_error);
-  m.def("isa", [] { return std::string(cpu::active_kernels().name); },
-        "The instruction set in force.");
+  m.def(
+      "isa", [] { return std::string(cpu::active_kernels().name); },
+      "The instruction set in force.");
   m.def("supported_isas", &cpu::supported_isas, "Instruction sets usable here, best first.");
   m.def("set_isa", &set_isa, "Puts an instruction set in force; None chooses anew.", "name"_a);
   m.def("self_test_failures", &cpu::self_test_failures,

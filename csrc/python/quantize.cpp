@@ -83,8 +83,8 @@ void bind_fake_quantize(py::module_& module, const char* doc) {
 py::list formats() {
   py::list result;
   for (const NumberFormat& format : number_formats()) {
-    result.append(py::make_tuple(format.name, format.bits, format.min, format.max,
-                                 format.is_signed));
+    result.append(
+        py::make_tuple(format.name, format.bits, format.min, format.max, format.is_signed));
   }
   return result;
 }
@@ -93,16 +93,17 @@ py::list formats() {
 
 void bind_quantize(py::module_& root, py::module_& cpu, py::module_& reference) {
   bind_fake_quantize<run_kernel>(
-      cpu, "strop.fake_quantize over numpy arrays, on the instruction set in force, in this thread.");
-  bind_fake_quantize<run_oracle>(
-      reference, "strop.fake_quantize over numpy arrays, by the reference loop.");
+      cpu,
+      "strop.fake_quantize over numpy arrays, on the instruction set in force, in this thread.");
+  bind_fake_quantize<run_oracle>(reference,
+                                 "strop.fake_quantize over numpy arrays, by the reference loop.");
   root.def(
       "intern_quantize_spec",
       [](const char* op, const std::string& format, const BlockSize& block_size,
          const std::string& rounding, bool symmetric, std::optional<std::int64_t> quant_min,
          std::optional<std::int64_t> quant_max, std::optional<double> eps) {
-        return intern_quantize_spec(op, request_of(format, block_size, rounding, symmetric,
-                                                   quant_min, quant_max, eps));
+        return intern_quantize_spec(
+            op, request_of(format, block_size, rounding, symmetric, quant_min, quant_max, eps));
       },
       "The index of a quantize specification; -1 where the table is full.", "op"_a, "format"_a,
       "block_size"_a, "rounding"_a, "symmetric"_a, "quant_min"_a, "quant_max"_a, "eps"_a);

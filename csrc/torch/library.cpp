@@ -72,8 +72,9 @@ TensorView view_of(const Tensor& tensor) {
   view.present = true;
   view.dtype = dtype_of_scalar(tensor.scalar_type());
   view.dims = static_cast<int>(tensor.dim());
-  view.device = tensor.is_cpu() ? -1 : 256 * static_cast<int>(tensor.device().type()) +
-                                           static_cast<int>(tensor.get_device_index());
+  view.device = tensor.is_cpu() ? -1
+                                : 256 * static_cast<int>(tensor.device().type()) +
+                                      static_cast<int>(tensor.get_device_index());
   view.data = tensor.data_ptr();
   view.shape = tensor.sizes().data();
   view.stride = tensor.strides().data();

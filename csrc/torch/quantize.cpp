@@ -1,10 +1,11 @@
+#include "cpu/quantize.h"
+
 #include <torch/csrc/stable/library.h>
 
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "cpu/quantize.h"
 #include "kernels/argument_error.h"
 #include "kernels/quantize_arguments.h"
 #include "torch/tensor_arguments.h"
@@ -28,7 +29,8 @@ std::optional<std::uint64_t> seed_value(const char* op, std::optional<std::int64
   }
   const TensorView view = view_of(*tensor);
   if (view.dtype != DType::kInt64) {
-    throw_type_error(op, ": seed has dtype ", dtype_name(view.dtype), "; an int64 tensor is needed");
+    throw_type_error(op, ": seed has dtype ", dtype_name(view.dtype),
+                     "; an int64 tensor is needed");
   }
   if (view.numel() != 1) {
     throw_value_error(op, ": seed has shape ", shape_text(view.shape, view.dims),
@@ -37,8 +39,8 @@ std::optional<std::uint64_t> seed_value(const char* op, std::optional<std::int64
   return static_cast<std::uint64_t>(*static_cast<const std::int64_t*>(view.data));
 }
 
-// One call, taken off the stack that torch hands to a boxed kernel. Reading the stack in order keeps a
-// dozen arguments out of every signature; the order is the schema's.
+// One call, taken off the stack that torch hands to a boxed kernel. Reading the stack in order
+// keeps a dozen arguments out of every signature; the order is the schema's.
 struct Call {
   const char* op;
   Tensor input;
@@ -61,7 +63,8 @@ class Stack {
 };
 
 constexpr const char* kPublicArguments =
-    "Tensor? scale, Tensor? zero_point, str format, int[] block_size, str rounding, bool symmetric, "
+    "Tensor? scale, Tensor? zero_point, str format, int[] block_size, str rounding, bool "
+    "symmetric, "
     "SymInt? seed=None, int? quant_min=None, int? quant_max=None, float? eps=None, "
     "Tensor? seed_tensor=None";
 constexpr const char* kPackedArguments =
@@ -69,7 +72,8 @@ constexpr const char* kPackedArguments =
 
 // The arguments of the public ops; an empty block_size is the whole tensor.
 Call take_public(const char* op, Stack& stack, QuantizeRequest& request) {
-  Call call{op, stack.take<Tensor>(), stack.take<OptionalTensor>(), stack.take<OptionalTensor>(), {}};
+  Call call{
+      op, stack.take<Tensor>(), stack.take<OptionalTensor>(), stack.take<OptionalTensor>(), {}};
   request.format = stack.take<std::string>();
   request.block_size = stack.take<std::vector<std::int64_t>>();
   request.whole = request.block_size.empty();
@@ -85,7 +89,8 @@ Call take_public(const char* op, Stack& stack, QuantizeRequest& request) {
 
 // The arguments of the private eager ops, whose specification is an interned integer.
 Call take_packed(const char* op, Stack& stack, std::int64_t& spec) {
-  Call call{op, stack.take<Tensor>(), stack.take<OptionalTensor>(), stack.take<OptionalTensor>(), {}};
+  Call call{
+      op, stack.take<Tensor>(), stack.take<OptionalTensor>(), stack.take<OptionalTensor>(), {}};
   spec = stack.take<std::int64_t>();
   call.seed = seed_value(op, stack.take<std::optional<std::int64_t>>(), std::nullopt);
   return call;

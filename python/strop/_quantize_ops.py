@@ -46,7 +46,20 @@ def mark_written(tensor: Tensor) -> None:
         torch.autograd.graph.increment_version(tensor)
 
 
-def _check_fake(
+_FLOATING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+def _check_tensors(op: str, x: Tensor, scale: Tensor | None, zero_point: Tensor | None) -> None:
+    """What can be said of tensors without data or sizes; the kernel checks everything."""
+    if x.dtype not in _FLOATING:
+        known = ", ".join(str(dtype).removeprefix("torch.") for dtype in _FLOATING)
+        raise TypeError(f"{op}: input has dtype {x.dtype}; one of {known} is needed")
+    for name, tensor in (("scale", scale), ("zero_point", zero_point)):
+        if tensor is not None and tensor.device != x.device:
+            raise ValueError(f"{op}: {name} is on {tensor.device}, input is on {x.device}")
+
+
+def _check_public(
     op: str,
     x: Tensor,
     scale: Tensor | None,
@@ -61,46 +74,40 @@ def _check_fake(
     eps: float | None = None,
     seed_tensor: Tensor | None = None,
 ) -> None:
-    """What can be said against a call without its data and sizes; the kernel checks everything."""
+    _check_tensors(op, x, scale, zero_point)
     _C.intern_quantize_spec(
         op, format, list(block_size) or None, rounding, symmetric, quant_min, quant_max, eps
     )
-    for name, tensor in (("scale", scale), ("zero_point", zero_point)):
-        if tensor is not None and tensor.device != x.device:
-            raise ValueError(f"{op}: {name} is on {tensor.device}, input is on {x.device}")
 
 
-def _fake_public(x: Tensor, *args: Any, **options: Any) -> Tensor:
-    _check_fake("strop.fake_quantize", x, *args, **options)
-    return torch.empty_like(x)
+def _check_packed(
+    op: str,
+    x: Tensor,
+    scale: Tensor | None,
+    zero_point: Tensor | None,
+    spec: int,
+    seed: int | None = None,
+) -> None:
+    _check_tensors(op, x, scale, zero_point)
 
 
-def _fake_public_out(x: Tensor, *args: Any, out: Tensor, **options: Any) -> None:
-    _check_fake("strop.fake_quantize", x, *args, **options)
+def _fake(op: str, check: Callable[..., None], makes: bool) -> Callable[..., Tensor | None]:
+    """The shape of a result: input's, or nothing where the op writes to what it was given."""
+
+    def fake(x: Tensor, *args: Any, out: Tensor | None = None, **options: Any) -> Tensor | None:
+        check(op, x, *args, **options)
+        return torch.empty_like(x) if makes else None
+
+    return fake
 
 
-def _fake_public_in_place(x: Tensor, *args: Any, **options: Any) -> None:
-    _check_fake("strop.fake_quantize_", x, *args, **options)
-
-
-def _fake_packed(x: Tensor, *args: Any, **options: Any) -> Tensor:
-    return torch.empty_like(x)
-
-
-def _fake_packed_nothing(x: Tensor, *args: Any, **options: Any) -> None:
-    return None
-
-
-_FAKES: dict[str, Callable[..., Any]] = {
-    "fake_quantize": _fake_public,
-    "fake_quantize.out": _fake_public_out,
-    "fake_quantize_": _fake_public_in_place,
-    "_fake_quantize": _fake_packed,
-    "_fake_quantize.out": _fake_packed_nothing,
-    "_fake_quantize_": _fake_packed_nothing,
-}
-for _name, _fake in _FAKES.items():
-    torch.library.register_fake(f"strop::{_name}", _fake)
+for _prefix, _check in (("", _check_public), ("_", _check_packed)):
+    for _name, _op, _makes in (
+        ("fake_quantize", "strop.fake_quantize", True),
+        ("fake_quantize.out", "strop.fake_quantize", False),
+        ("fake_quantize_", "strop.fake_quantize_", False),
+    ):
+        torch.library.register_fake(f"strop::{_prefix}{_name}", _fake(_op, _check, _makes))
 
 
 def _autograd_kernel(name: str, op: Any) -> Callable[..., Any]:
