@@ -1,0 +1,85 @@
+# Everything works in one virtual environment, made on first use:
+#   make demo   the library on real weights: tables, and pictures under out/
+#   make test   lint and every test
+#   make bench  the benchmark suite; rewrites benchmarks/results/ and the README's table
+# Others: lint format asan clang aarch64 clean.
+#
+# TORCH chooses the torch, as arguments of pip:
+#   make test TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+#   make test TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cu130"
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+JOBS ?= $(shell nproc)
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc cmake -type f)
+PYTHON_FILES := python tests benchmarks examples
+CXX_FILES := $(shell find csrc -name '*.h' -o -name '*.cpp')
+
+export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: all demo test lint format bench asan clang aarch64 clean
+all: test
+
+$(STAMPS)/venv:
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade 'pip>=25.1'
+	@mkdir -p $(STAMPS) && touch $@
+
+# Torch first and by itself, so that no other package chooses one.
+$(STAMPS)/torch: $(STAMPS)/venv
+	$(PIP) $(TORCH)
+	@touch $@
+
+$(STAMPS)/group-%: pyproject.toml $(STAMPS)/torch
+	$(PIP) --group $*
+	@touch $@
+
+$(STAMPS)/built: $(SOURCES) $(STAMPS)/group-build
+	$(PIP) --no-build-isolation -C cmake.define.STROP_WERROR=ON --editable .
+	@touch $@
+
+demo: $(STAMPS)/built $(STAMPS)/group-demo
+	$(BIN)/python -m examples.demo
+
+test: $(STAMPS)/built $(STAMPS)/group-test lint
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMPS)/built $(STAMPS)/group-lint $(STAMPS)/group-test
+	$(BIN)/ruff check $(PYTHON_FILES)
+	$(BIN)/ruff format --check $(PYTHON_FILES)
+	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
+	$(BIN)/mypy
+
+format: $(STAMPS)/group-lint
+	$(BIN)/ruff check --fix $(PYTHON_FILES)
+	$(BIN)/ruff format $(PYTHON_FILES)
+	$(BIN)/clang-format -i $(CXX_FILES)
+
+bench: $(STAMPS)/built $(STAMPS)/group-test
+	$(BIN)/python -m benchmarks
+
+# The kernels alone, their self-test under both sanitizers.
+asan: $(STAMPS)/group-build
+	for preset in asan ubsan; do \
+	  cmake --preset $$preset && cmake --build --preset $$preset && \
+	  build/$$preset/strop_self_test || exit 1; \
+	done
+
+# The kernels alone by another compiler, or for another processor under an emulator.
+clang: $(STAMPS)/group-build
+	CXX=clang++ cmake --preset dev -B build/clang && cmake --build build/clang
+	build/clang/strop_self_test
+
+aarch64: $(STAMPS)/group-build
+	cmake --preset aarch64 && cmake --build --preset aarch64
+	qemu-aarch64 build/aarch64/strop_self_test
+
+clean:
+	rm -rf build dist out $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks

@@ -1,0 +1,1 @@
+"""The benchmark suite: one registry of cases and their peers, measured in one process."""

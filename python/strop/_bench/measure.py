@@ -1,0 +1,147 @@
+"""Measures cases: every contender in turn, again and again, medians of all turns.
+
+Machines are shared and noisy: a neighbour slows everything for a second. Contenders that take turns are
+slowed alike, so that their ratios stand where their times do not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+
+from strop import _C, build_info
+from strop._bench.registry import Bar, Call, Case
+
+_LEAST_TURNS = 7
+_MOST_TURNS = 200
+_SECONDS_A_CASE = 2.0
+_SECONDS_A_TURN = 2e-4
+
+
+@dataclass(frozen=True)
+class Result:
+    """One case's medians in seconds, and the contenders that are missing, with the reason."""
+
+    case: Case
+    medians: dict[str, float]
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def figures(self) -> list[tuple[Bar, float]]:
+        """Every bar that can be had here, with its figure."""
+        have = self.medians.keys()
+        return [(b, b.figure(self.medians)) for b in self.case.bars if have >= set(b.needs)]
+
+    def rate(self) -> float | None:
+        """GB/s of strop, read and written together."""
+        if not self.case.moved_bytes or "strop" not in self.medians:
+            return None
+        return self.case.moved_bytes / self.medians["strop"] / 1e9
+
+    def to_dict(self) -> dict[str, object]:
+        """What is written to JSON."""
+        return {
+            "family": self.case.family,
+            "name": self.case.name,
+            "seconds": self.medians,
+            "gb_per_s": self.rate(),
+            "bars": [
+                {"label": b.label, "figure": f, "limit": b.limit, "kept": b.kept(f)}
+                for b, f in self.figures()
+            ],
+            "missing": self.missing,
+        }
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as lines:
+        for line in lines:
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def machine() -> dict[str, object]:
+    """Where a measurement was taken."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "isa": _C.isa(),
+        "strop": build_info()["version"],
+        "compiler": build_info()["compiler"],
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+@contextlib.contextmanager
+def pinned(threads: int) -> Iterator[None]:
+    """One thread on one core; more of them wherever they like."""
+    before = os.sched_getaffinity(0)
+    if threads == 1:
+        os.sched_setaffinity(0, {min(before)})
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _turn(call: Call, repeats: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return (time.perf_counter() - start) / repeats
+
+
+def _repeats(call: Call) -> int:
+    """Calls to a turn, so that the clock's own cost does not show."""
+    once = min(_turn(call, 1) for _ in range(3))
+    return max(1, min(2000, int(_SECONDS_A_TURN / max(once, 1e-9))))
+
+
+def measure(case: Case, seconds: float = _SECONDS_A_CASE) -> Result:
+    """One case's result; contenders whose package is not installed are left out."""
+    calls: dict[str, Call] = {}
+    missing: dict[str, str] = {}
+    threads = case.threads or {}
+    for name, make in case.contenders().items():
+        try:
+            calls[name] = make()
+        except ImportError as error:
+            missing[name] = str(error)
+    turns: dict[str, list[float]] = {name: [] for name in calls}
+    repeats = {}
+    for name, call in calls.items():
+        with pinned(threads.get(name, 1)):
+            call()
+            repeats[name] = _repeats(call)
+    start = time.perf_counter()
+    for turn in range(_MOST_TURNS):
+        for name, call in calls.items():
+            with pinned(threads.get(name, 1)):
+                if threads:  # its own pool may have been put to sleep, or resized
+                    call()
+                turns[name].append(_turn(call, repeats[name]))
+        if turn + 1 >= _LEAST_TURNS and time.perf_counter() - start > seconds:
+            break
+    return Result(case, {name: statistics.median(t) for name, t in turns.items()}, missing)
+
+
+def measure_all(cases: list[Case], progress: Callable[[Case], None]) -> list[Result]:
+    """Measures cases one by one, calling ``progress`` before each."""
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for case in cases:
+            progress(case)
+            results.append(measure(case))
+    finally:
+        torch.set_num_threads(threads)
+    return results

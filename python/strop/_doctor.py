@@ -1,0 +1,99 @@
+"""Checks an installation: what is there, and whether every op agrees with the oracle."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+
+import strop
+from strop import _C, _library
+
+
+@dataclass(frozen=True)
+class Check:
+    """One self-test: an op on an instruction set."""
+
+    op: str
+    isa: str
+    passed: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """An installation, and the checks that were run on it."""
+
+    facts: dict[str, str]
+    checks: list[Check]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every check passed."""
+        return all(check.passed for check in self.checks)
+
+    def to_dict(self) -> dict[str, object]:
+        """As JSON has it."""
+        return {
+            "healthy": self.healthy,
+            "facts": self.facts,
+            "checks": [asdict(check) for check in self.checks],
+        }
+
+
+def _facts() -> dict[str, str]:
+    info = strop.build_info()
+    cuda = torch.version.cuda
+    devices = torch.cuda.device_count() if cuda else 0
+    return {
+        "strop": f"{info['version']} ({info['compiler']}, for torch>={info['torch_target']})",
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "instruction set": f"{strop.isa()} (built: {', '.join(info['isas'])}; "
+        f"usable: {', '.join(strop.supported_isas())})",
+        "threads": str(torch.get_num_threads()),
+        "cuda": f"torch built for {cuda}, {devices} device(s)" if cuda else "torch built without",
+        "libraries": str(_library.library_path("")),
+    }
+
+
+def _fake_quantize_differs() -> str:
+    """Where the op differs from the oracle on a few problems of each kind; empty if nowhere."""
+    generator = np.random.default_rng(0)
+    for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+        x = torch.from_numpy(generator.standard_normal((37, 129))).to(dtype)
+        for options in (
+            {"format": "int4", "block_size": (1, 32)},
+            {"format": "uint8", "block_size": (4, -1), "symmetric": False},
+            {"format": "int8", "rounding": "stochastic", "seed": 7},
+        ):
+            found = strop.fake_quantize(x, **options).double()
+            wide = x.float().numpy() if dtype != torch.float64 else x.numpy()
+            expected = torch.from_numpy(_C.reference.fake_quantize(wide, **options))
+            if not torch.equal(found, expected.to(dtype).double()):
+                return f"differs from the oracle for {dtype} with {options}"
+    return ""
+
+
+_SELF_TESTS: dict[str, Callable[[], str]] = {"fake_quantize": _fake_quantize_differs}
+
+
+def diagnose() -> Diagnosis:
+    """Runs every self-test on every instruction set; leaves the one in force as it was."""
+    before = strop.isa()
+    checks = []
+    try:
+        for isa in strop.supported_isas():
+            strop.set_isa(isa)
+            for op, differs in _SELF_TESTS.items():
+                detail = differs()
+                checks.append(Check(op, isa, not detail, detail))
+    finally:
+        strop.set_isa(before)
+    for failure in _C.self_test_failures():
+        isa, _, detail = failure.partition(": ")
+        checks.append(Check("all", isa, False, detail))
+    return Diagnosis(_facts(), checks)

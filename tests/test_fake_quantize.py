@@ -1,0 +1,349 @@
+"""fake_quantize against the oracle: formats, roundings, blocks, dtypes, layouts, instruction sets."""
+
+import math
+
+import pytest
+import torch
+from conftest import assert_same_bits, oracle
+from hypothesis import given
+from hypothesis import strategies as st
+
+import strop
+
+FORMATS = [f.name for f in strop.formats() if f.bits]
+SMALL = [f.name for f in strop.formats() if 0 < f.bits <= 8]
+ROUNDINGS = ["half_even", "half_away", "floor", "ceil", "trunc", "stochastic"]
+DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
+reference = oracle("fake_quantize")
+
+
+def scale_dtype(dtype):
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def grid_of(shape, block_size):
+    if block_size is None:
+        return [1] * len(shape)
+    return [math.ceil(n / (b if b > 0 else max(n, 1))) for n, b in zip(shape, block_size, strict=True)]
+
+
+def sample(shape, dtype, seed=0):
+    """Ordinary values, ties, both zeros, tiny ones."""
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randn(shape, generator=g, dtype=torch.float64) * 3
+    ties = (torch.randint(-9, 9, shape, generator=g) + 0.5).double()
+    x = torch.where(torch.rand(shape, generator=g) < 0.2, ties, x)
+    flat = x.reshape(-1)
+    for i, value in enumerate((0.0, -0.0, 1e-6, -1e-6)):
+        if flat.numel() > 4 * i + 1:
+            flat[4 * i + 1] = value
+    return flat.reshape(shape).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+@pytest.mark.parametrize("size", [1, 7, 31, 33, 111, 500, 4099])
+def test_sizes(isa, size, rounding, dtype):
+    x = sample((size,), dtype)
+    for options in ({}, {"block_size": (32,)}, {"block_size": (5,), "symmetric": False}):
+        options |= {"rounding": rounding, "seed": 3}
+        assert_same_bits(strop.fake_quantize(x, **options), reference(x, **options), options)
+        grid = grid_of(x.shape, options.get("block_size"))
+        scale = (torch.rand(grid) * 0.3 + 0.05).to(scale_dtype(dtype))
+        zero = torch.randint(-5, 5, grid)
+        assert_same_bits(
+            strop.fake_quantize(x, scale, zero, **options), reference(x, scale, zero, **options), options
+        )
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_formats(isa, format, symmetric):
+    x = sample((6, 70), torch.float32)
+    options = {"format": format, "symmetric": symmetric, "block_size": (1, 32)}
+    y = strop.fake_quantize(x, **options)
+    assert_same_bits(y, reference(x, **options))
+    entry = strop.NumberFormat.get(format)
+    for row in y[:, :32]:
+        assert row.unique().numel() <= entry.max - entry.min + 1
+    one = torch.tensor(1.0)
+    codes = strop.fake_quantize(x * 1e6, one, format=format)
+    assert codes.min() == entry.min
+    assert codes.max() == entry.max
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+@pytest.mark.parametrize("format", SMALL)
+def test_every_16_bit_input(isa, format, rounding, dtype):
+    x = torch.arange(-32768, 32768, dtype=torch.int32).to(torch.int16).view(dtype)
+    scale = torch.tensor(0.0371)
+    zero = torch.tensor(3, dtype=torch.int8)
+    options = {"format": format, "rounding": rounding, "seed": 11}
+    y = strop.fake_quantize(x, scale, zero, **options)
+    assert_same_bits(y, reference(x, scale, zero, **options))
+    assert torch.equal(y.isnan(), x.isnan())
+    # Each number in a block of its own: its own scale.
+    options["block_size"] = (1,)
+    assert_same_bits(strop.fake_quantize(x, **options), reference(x, **options))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    ("shape", "block_size"),
+    [
+        ((), None),
+        ((), ()),
+        ((0,), None),
+        ((3, 0), (1, 2)),
+        ((1,), (1,)),
+        ((5, 7), (2, 3)),
+        ((5, 7), (-1, 1)),
+        ((5, 7), (1, -1)),
+        ((4, 96), (1, 32)),
+        ((4, 100), (1, 33)),
+        ((130, 140), (64, 64)),
+        ((3, 4, 5), (1, -1, 2)),
+        ((2, 3, 4, 5), (-1, 1, -1, -1)),
+        ((2, 3, 2, 3, 4), (1, 2, 1, -1, 3)),
+        ((2, 1, 3, 2, 2, 5), (2, 1, 1, -1, 1, 4)),
+        ((2, 1, 3, 2, 2, 5), None),
+    ],
+    ids=str,
+)
+def test_shapes(isa, shape, block_size, dtype):
+    x = sample(shape, dtype)
+    grid = grid_of(shape, block_size)
+    scale = (torch.rand(grid) + 0.1).to(scale_dtype(dtype))
+    floating = torch.randn(grid).to(scale_dtype(dtype))
+    for arguments in ((x,), (x, scale), (x, scale, torch.ones(grid, dtype=torch.int32)), (x, scale, floating)):
+        for rounding in ("half_even", "stochastic"):
+            options = {"block_size": block_size, "rounding": rounding, "seed": 1}
+            y = strop.fake_quantize(*arguments, **options)
+            assert y.shape == x.shape
+            assert_same_bits(y, reference(*arguments, **options), options)
+
+
+@st.composite
+def problems(draw):
+    shape = draw(st.lists(st.sampled_from([1, 2, 3, 4, 7, 17, 33]), min_size=0, max_size=4))
+    while math.prod(shape) > 4000:
+        shape.pop()
+    order = draw(st.permutations(range(len(shape))))
+    steps = [draw(st.sampled_from([1, 1, 1, 2, 3])) for _ in shape]
+    block = draw(st.none() | st.tuples(*[st.sampled_from([-1, 1, 2, 5, 16, 32]) for _ in shape]))
+    dtype = draw(st.sampled_from(DTYPES))
+    whole = sample(tuple(n * s for n, s in zip(shape, steps, strict=True)), dtype, draw(st.integers(0, 9)))
+    x = whole[tuple(slice(None, None, s) for s in steps)].permute(order)
+    if block is not None:
+        block = tuple(block[i] for i in order)
+    options = {
+        "format": draw(st.sampled_from(FORMATS)),
+        "block_size": block,
+        "rounding": draw(st.sampled_from(ROUNDINGS)),
+        "symmetric": draw(st.booleans()),
+        "seed": draw(st.integers(-(2**63), 2**63 - 1)),
+    }
+    scale = zero = None
+    if draw(st.booleans()):
+        grid = [g if draw(st.booleans()) else 1 for g in grid_of(x.shape, block)]
+        scale = (torch.rand(grid) + 0.05).to(scale_dtype(dtype))
+        kind = draw(st.sampled_from([None, torch.uint8, torch.int8, torch.int16, torch.int64, "float"]))
+        if kind == "float":
+            zero = torch.randn(grid).to(scale.dtype)
+        elif kind is not None:
+            zero = torch.randint(0, 9, grid).to(kind)
+    return x, scale, zero, options
+
+
+@given(problems())
+def test_any_layout(problem):
+    x, scale, zero, options = problem
+    expected = reference(x, scale, zero, **options)
+    before = strop.isa()
+    for isa in strop.supported_isas():
+        strop.set_isa(isa)
+        assert_same_bits(strop.fake_quantize(x, scale, zero, **options), expected, (isa, options))
+    strop.set_isa(before)
+
+
+@pytest.mark.parametrize("dtype", DTYPES[:3], ids=str)
+@pytest.mark.parametrize("block_size", [None, (1, -1), (1, 32), (-1, 1), (128, 128), (1, 33)], ids=str)
+def test_large(isa, block_size, dtype):
+    # Beyond the cache: streaming stores, two passes, several threads.
+    x = sample((1100, 2050), dtype)
+    x[5, 7] = math.nan
+    x[900, 3] = -math.inf
+    for options in ({}, {"symmetric": False}):
+        options |= {"block_size": block_size, "format": "int4"}
+        assert_same_bits(strop.fake_quantize(x, **options), reference(x, **options))
+    scale = torch.rand(grid_of(x.shape, block_size)) + 0.05
+    shifted = torch.empty(1100 * 2050 + 1, dtype=dtype)[1:].view(1100, 2050)  # no aligned stores
+    options = {"block_size": block_size}
+    expected = reference(x, scale, **options)
+    assert_same_bits(strop.fake_quantize(x, scale, **options), expected)
+    assert_same_bits(strop.fake_quantize(x, scale, **options, out=shifted), expected)
+    assert_same_bits(strop.fake_quantize_(x, scale, **options), expected)
+
+
+def test_many_column_blocks(isa):
+    # More blocks than are held at a time: cut in halves.
+    x = sample((700, 40000), torch.float32)
+    options = {"block_size": (-1, 1), "rounding": "stochastic", "seed": 5}
+    y = strop.fake_quantize(x, **options)
+    part = x[:, 30000:30050].contiguous()
+    scale = part.abs().amax(0, keepdim=True) / 127.5
+    near = (y[:, 30000:30050] / scale - part / scale).abs().max()
+    assert near < 1.0001
+    assert torch.equal(y, strop.fake_quantize(x, **options))
+    assert_same_bits(y[:, :3], reference(x, **options)[:, :3])
+
+
+def test_threads_change_nothing():
+    before = torch.get_num_threads()
+    x = sample((513, 4099), torch.float32)
+    try:
+        for options in (
+            {"block_size": None},
+            {"block_size": (1, 32)},
+            {"block_size": (-1, 1)},
+            {"rounding": "stochastic", "seed": 9},
+        ):
+            torch.set_num_threads(1)
+            one = strop.fake_quantize(x, **options)
+            torch.set_num_threads(4)
+            assert_same_bits(strop.fake_quantize(x, **options), one, options)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_short_rows_and_expanded_input(isa):
+    sliced = sample((3000, 4), torch.float32)[:, :3]
+    for block_size in (None, (1, -1), (-1, 1)):
+        options = {"block_size": block_size}
+        assert_same_bits(strop.fake_quantize(sliced, **options), reference(sliced, **options))
+    expanded = sample((5, 1), torch.float32).expand(5, 40)
+    assert_same_bits(strop.fake_quantize(expanded), reference(expanded))
+
+
+def test_strides_are_kept():
+    x = sample((2, 3, 8, 8), torch.float32).to(memory_format=torch.channels_last)
+    assert strop.fake_quantize(x).is_contiguous(memory_format=torch.channels_last)
+    t = sample((6, 10), torch.float32).t()
+    assert strop.fake_quantize(t).stride() == t.stride()
+    for odd in (t[::2], x[:, :, ::2], sample((4, 1), torch.float32).expand(4, 6)):
+        assert strop.fake_quantize(odd).stride() == torch.empty_like(odd).stride()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_out_and_in_place(isa, dtype):
+    x = sample((9, 50), dtype)
+    expected = reference(x, block_size=(1, 16))
+    for out in (torch.empty_like(x), torch.empty(50, 9, dtype=dtype).t(), torch.empty(9, 150, dtype=dtype)[:, ::3]):
+        assert strop.fake_quantize(x, block_size=(1, 16), out=out) is out
+        assert_same_bits(out, expected)
+    same = x.clone()
+    assert strop.fake_quantize(same, block_size=(1, 16), out=same) is same
+    assert_same_bits(same, expected)
+    assert strop.fake_quantize_(x, block_size=(1, 16)) is x
+    assert_same_bits(x, expected)
+
+
+def test_interleaved_out_is_no_overlap():
+    whole = sample((6, 40), torch.float32)
+    expected = reference(whole[:, :20].clone())
+    strop.fake_quantize(whole[:, :20], out=whole[:, 20:])
+    assert_same_bits(whole[:, 20:], expected)
+    expected = reference(whole[:, ::2].clone())
+    strop.fake_quantize(whole[:, ::2], out=whole[:, 1::2])
+    assert_same_bits(whole[:, 1::2], expected)
+
+
+def test_not_finite(isa):
+    x = torch.tensor([math.nan, math.inf, -math.inf, 1.0])
+    y = strop.fake_quantize(x, torch.tensor(0.5), format="int4")
+    assert y[0].isnan()
+    assert y[1:].tolist() == [3.5, -4.0, 1.0]
+    assert strop.fake_quantize(x, torch.tensor(0.5), format="integer")[1] == math.inf
+    x = torch.tensor([1.0, math.inf, 2.0, 2.0])
+    for symmetric in (True, False):
+        blocks = strop.fake_quantize(x, quant_min=-127, block_size=(2,), symmetric=symmetric)
+        assert blocks[:2].isnan().all()
+        assert blocks[2:].tolist() == pytest.approx([2.0, 2.0])
+
+
+@pytest.mark.parametrize("value", [0.0, -0.25, math.nan, math.inf, 1e-45, 3e38])
+def test_any_scale_gives_what_the_arithmetic_gives(isa, value):
+    x = sample((5, 40), torch.float32)
+    scale = torch.full((5, 1), 0.5)
+    scale[2] = value
+    for zero in (None, torch.full((5, 1), 2)):
+        y = strop.fake_quantize(x, scale, zero, block_size=(1, -1))
+        assert_same_bits(y, reference(x, scale, zero, block_size=(1, -1)))
+        rest = [0, 1, 3, 4]
+        assert_same_bits(y[rest], reference(x[rest], scale[rest], zero if zero is None else zero[rest], block_size=(1, -1)))
+
+
+def test_zero_blocks_and_eps(isa):
+    x = torch.zeros(3, 32)
+    assert torch.equal(strop.fake_quantize(x, block_size=(1, 32)), x)
+    assert torch.equal(strop.fake_quantize(x, block_size=(1, 32), symmetric=False), x)
+    tiny = torch.full((4,), 1e-3)
+    assert strop.fake_quantize(tiny, eps=0.1).tolist() == [0.0] * 4
+    negative = strop.fake_quantize(torch.full((8,), -1e-9), torch.tensor(0.5))
+    assert not torch.signbit(negative).any()
+
+
+def test_bounds(isa):
+    x = torch.linspace(-20, 20, 41)
+    one = torch.tensor(1.0)
+    y = strop.fake_quantize(x, one, format="int8", quant_min=-3, quant_max=5)
+    assert torch.equal(y, x.round().clamp(-3, 5))
+    assert torch.equal(strop.fake_quantize(x, one, format="integer"), x.round())
+    narrow = strop.fake_quantize(x, quant_min=-127)
+    assert torch.equal(narrow, (x * (1 / (x.abs().max() / 127))).round() * (x.abs().max() / 127))
+
+
+def test_formats_by_dtype_and_object():
+    x = sample((40,), torch.float32)
+    for given, name in ((torch.uint8, "uint8"), (torch.int16, "int16"), (strop.NumberFormat.get("int3"), "int3")):
+        assert torch.equal(strop.fake_quantize(x, format=given), strop.fake_quantize(x, format=name))
+
+
+class TestStochastic:
+    def test_grid_values_never_move(self, isa):
+        x = torch.arange(-8, 8).float() * 0.25
+        for seed in range(50):
+            y = strop.fake_quantize(x, torch.tensor(0.25), rounding="stochastic", seed=seed)
+            assert torch.equal(x, y)
+
+    def test_unbiased(self, isa):
+        draws = 1_000_000
+        for value in (0.1, 0.5, 0.875, -0.3):
+            x = torch.full((draws,), value)
+            y = strop.fake_quantize(x, torch.tensor(1.0), rounding="stochastic", seed=1)
+            fraction = value - math.floor(value)
+            assert set(y.unique().tolist()) == {math.floor(value), math.floor(value) + 1.0}
+            sigma = math.sqrt(fraction * (1 - fraction) / draws)
+            assert abs(y.double().mean().item() - value) < 4 * sigma
+
+    def test_follows_philox(self):
+        # Salmon et al.'s test vectors: key and counter of zeros; and of ones in every bit.
+        x = torch.full((4,), 0.5)
+        words = [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
+        expected = [1.0 if (w >> 8) / 2**24 < 0.5 else 0.0 for w in words]
+        y = strop.fake_quantize(x, torch.tensor(1.0), rounding="stochastic", seed=0)
+        assert y.tolist() == expected
+
+    def test_index_is_logical(self, isa):
+        x = torch.rand(33, 20) * 9
+        one = torch.tensor(1.0)
+        plain = strop.fake_quantize(x, one, rounding="stochastic", seed=4)
+        other = strop.fake_quantize(x.t().contiguous().t(), one, rounding="stochastic", seed=4)
+        assert torch.equal(plain, other)
+        assert not torch.equal(plain, strop.fake_quantize(x, one, rounding="stochastic", seed=5))
+
+    def test_seed_tensor(self):
+        x = torch.rand(100)
+        y = strop.fake_quantize(x, rounding="stochastic", seed=torch.tensor([7]))
+        assert torch.equal(y, strop.fake_quantize(x, rounding="stochastic", seed=7))
