@@ -7,8 +7,9 @@ import re
 import sys
 from pathlib import Path
 
-from strop._bench import measure, present, registry
 from tqdm import tqdm
+
+from strop._bench import measure, present, registry
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
@@ -40,8 +41,8 @@ def readme_table(measured: dict[str, object]) -> str:
     lines += [
         "",
         f"One thread of: {facts['processor']}, {facts['isa']}, torch {facts['torch']}; 4096x4096 "
-        "unless said. The ratio is the peer's time over strop's, medians of calls that take turns in "
-        "one process.",
+        "unless said. The ratio is the peer's time over strop's: medians of calls that take turns "
+        "in one process.",
     ]
     return "\n".join(lines)
 

@@ -1,6 +1,7 @@
 """The registry's cases under pytest-benchmark: ``pytest benchmarks --benchmark-enable``."""
 
 import pytest
+
 from strop._bench import registry
 
 CASES = [case for case in registry.cases() if not case.threads]

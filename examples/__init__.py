@@ -1,0 +1,1 @@
+"""Programs that show strop on real work."""

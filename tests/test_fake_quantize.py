@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from conftest import assert_same_bits, oracle
 from hypothesis import given
 from hypothesis import strategies as st
 
 import strop
+from conftest import assert_same_bits, oracle
 
 FORMATS = [f.name for f in strop.formats() if f.bits]
 SMALL = [f.name for f in strop.formats() if 0 < f.bits <= 8]
@@ -24,7 +24,9 @@ def scale_dtype(dtype):
 def grid_of(shape, block_size):
     if block_size is None:
         return [1] * len(shape)
-    return [math.ceil(n / (b if b > 0 else max(n, 1))) for n, b in zip(shape, block_size, strict=True)]
+    return [
+        math.ceil(n / (b if b > 0 else max(n, 1))) for n, b in zip(shape, block_size, strict=True)
+    ]
 
 
 def sample(shape, dtype, seed=0):
@@ -52,7 +54,9 @@ def test_sizes(isa, size, rounding, dtype):
         scale = (torch.rand(grid) * 0.3 + 0.05).to(scale_dtype(dtype))
         zero = torch.randint(-5, 5, grid)
         assert_same_bits(
-            strop.fake_quantize(x, scale, zero, **options), reference(x, scale, zero, **options), options
+            strop.fake_quantize(x, scale, zero, **options),
+            reference(x, scale, zero, **options),
+            options,
         )
 
 
@@ -116,7 +120,12 @@ def test_shapes(isa, shape, block_size, dtype):
     grid = grid_of(shape, block_size)
     scale = (torch.rand(grid) + 0.1).to(scale_dtype(dtype))
     floating = torch.randn(grid).to(scale_dtype(dtype))
-    for arguments in ((x,), (x, scale), (x, scale, torch.ones(grid, dtype=torch.int32)), (x, scale, floating)):
+    for arguments in (
+        (x,),
+        (x, scale),
+        (x, scale, torch.ones(grid, dtype=torch.int32)),
+        (x, scale, floating),
+    ):
         for rounding in ("half_even", "stochastic"):
             options = {"block_size": block_size, "rounding": rounding, "seed": 1}
             y = strop.fake_quantize(*arguments, **options)
@@ -133,7 +142,9 @@ def problems(draw):
     steps = [draw(st.sampled_from([1, 1, 1, 2, 3])) for _ in shape]
     block = draw(st.none() | st.tuples(*[st.sampled_from([-1, 1, 2, 5, 16, 32]) for _ in shape]))
     dtype = draw(st.sampled_from(DTYPES))
-    whole = sample(tuple(n * s for n, s in zip(shape, steps, strict=True)), dtype, draw(st.integers(0, 9)))
+    whole = sample(
+        tuple(n * s for n, s in zip(shape, steps, strict=True)), dtype, draw(st.integers(0, 9))
+    )
     x = whole[tuple(slice(None, None, s) for s in steps)].permute(order)
     if block is not None:
         block = tuple(block[i] for i in order)
@@ -148,7 +159,9 @@ def problems(draw):
     if draw(st.booleans()):
         grid = [g if draw(st.booleans()) else 1 for g in grid_of(x.shape, block)]
         scale = (torch.rand(grid) + 0.05).to(scale_dtype(dtype))
-        kind = draw(st.sampled_from([None, torch.uint8, torch.int8, torch.int16, torch.int64, "float"]))
+        kind = draw(
+            st.sampled_from([None, torch.uint8, torch.int8, torch.int16, torch.int64, "float"])
+        )
         if kind == "float":
             zero = torch.randn(grid).to(scale.dtype)
         elif kind is not None:
@@ -168,7 +181,9 @@ def test_any_layout(problem):
 
 
 @pytest.mark.parametrize("dtype", DTYPES[:3], ids=str)
-@pytest.mark.parametrize("block_size", [None, (1, -1), (1, 32), (-1, 1), (128, 128), (1, 33)], ids=str)
+@pytest.mark.parametrize(
+    "block_size", [None, (1, -1), (1, 32), (-1, 1), (128, 128), (1, 33)], ids=str
+)
 def test_large(isa, block_size, dtype):
     # Beyond the cache: streaming stores, two passes, several threads.
     x = sample((1100, 2050), dtype)
@@ -188,7 +203,7 @@ def test_large(isa, block_size, dtype):
 
 def test_many_column_blocks(isa):
     # More blocks than are held at a time: cut in halves.
-    x = sample((700, 40000), torch.float32)
+    x = sample((300, 40000), torch.float32)
     options = {"block_size": (-1, 1), "rounding": "stochastic", "seed": 5}
     y = strop.fake_quantize(x, **options)
     part = x[:, 30000:30050].contiguous()
@@ -239,7 +254,11 @@ def test_strides_are_kept():
 def test_out_and_in_place(isa, dtype):
     x = sample((9, 50), dtype)
     expected = reference(x, block_size=(1, 16))
-    for out in (torch.empty_like(x), torch.empty(50, 9, dtype=dtype).t(), torch.empty(9, 150, dtype=dtype)[:, ::3]):
+    for out in (
+        torch.empty_like(x),
+        torch.empty(50, 9, dtype=dtype).t(),
+        torch.empty(9, 150, dtype=dtype)[:, ::3],
+    ):
         assert strop.fake_quantize(x, block_size=(1, 16), out=out) is out
         assert_same_bits(out, expected)
     same = x.clone()
@@ -281,7 +300,12 @@ def test_any_scale_gives_what_the_arithmetic_gives(isa, value):
         y = strop.fake_quantize(x, scale, zero, block_size=(1, -1))
         assert_same_bits(y, reference(x, scale, zero, block_size=(1, -1)))
         rest = [0, 1, 3, 4]
-        assert_same_bits(y[rest], reference(x[rest], scale[rest], zero if zero is None else zero[rest], block_size=(1, -1)))
+        assert_same_bits(
+            y[rest],
+            reference(
+                x[rest], scale[rest], zero if zero is None else zero[rest], block_size=(1, -1)
+            ),
+        )
 
 
 def test_zero_blocks_and_eps(isa):
@@ -306,8 +330,14 @@ def test_bounds(isa):
 
 def test_formats_by_dtype_and_object():
     x = sample((40,), torch.float32)
-    for given, name in ((torch.uint8, "uint8"), (torch.int16, "int16"), (strop.NumberFormat.get("int3"), "int3")):
-        assert torch.equal(strop.fake_quantize(x, format=given), strop.fake_quantize(x, format=name))
+    for given, name in (
+        (torch.uint8, "uint8"),
+        (torch.int16, "int16"),
+        (strop.NumberFormat.get("int3"), "int3"),
+    ):
+        assert torch.equal(
+            strop.fake_quantize(x, format=given), strop.fake_quantize(x, format=name)
+        )
 
 
 class TestStochastic:

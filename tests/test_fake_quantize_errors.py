@@ -73,9 +73,15 @@ def test_mistakes(mistake, kind, text):
         strop.fake_quantize(**arguments)
     assert str(raised.value).startswith("strop.fake_quantize: ")
     assert torch.equal(arguments["input"], before)
-    arrays = {k: v.numpy() if isinstance(v, torch.Tensor) and v.dtype != torch.bfloat16 else v for k, v in arguments.items()}
+    arrays = {
+        k: v.numpy() if isinstance(v, torch.Tensor) and v.dtype != torch.bfloat16 else v
+        for k, v in arguments.items()
+    }
     for module in (_C.cpu, _C.reference):
-        if any(isinstance(v, torch.Tensor) for v in arrays.values()) or mistake.get("block_size") == ():
+        if (
+            any(isinstance(v, torch.Tensor) for v in arrays.values())
+            or mistake.get("block_size") == ()
+        ):
             continue
         with pytest.raises((ValueError, TypeError)) as again:
             module.fake_quantize(**arrays)
@@ -85,7 +91,9 @@ def test_mistakes(mistake, kind, text):
 
 
 def test_the_raw_op_says_the_same():
-    with pytest.raises(RuntimeError, match="strop.fake_quantize: block_size has 1 entries for a 2-D"):
+    with pytest.raises(
+        RuntimeError, match="strop.fake_quantize: block_size has 1 entries for a 2-D"
+    ):
         torch.ops.strop.fake_quantize(X, None, None, "int8", [3], "half_even", True)
     with pytest.raises(RuntimeError, match="format 'int9' is not known"):
         torch.ops.strop.fake_quantize(X, None, None, "int9", [], "half_even", True)

@@ -59,7 +59,7 @@ class TestRooms:
             assert "GLOB" not in path.read_text()
 
     def test_no_inline_code_is_shared_between_instruction_sets(self):
-        objects = [p for p in ROOT.glob("build/cp*/CMakeFiles/strop_kernels_*.dir/**/*.o")]
+        objects = list(ROOT.glob("build/cp*/CMakeFiles/strop_kernels_*.dir/**/*.o"))
         if not objects:
             pytest.skip("no build folder here: an installed strop has no objects to look at")
         for path in objects:
@@ -81,7 +81,9 @@ class TestInstructionSets:
 
     def test_an_unknown_one_is_refused(self):
         before = strop.isa()
-        with pytest.raises(ValueError, match="instruction set 'mmx' cannot be used .* baseline can"):
+        with pytest.raises(
+            ValueError, match="instruction set 'mmx' cannot be used .* baseline can"
+        ):
             strop.set_isa("mmx")
         assert strop.isa() == before
 
@@ -152,7 +154,15 @@ class TestCommandLine:
         assert "differs from the oracle" in capsys.readouterr().out
 
     def test_bench(self, capsys, tmp_path):
-        arguments = ["bench", "quantize", "--only", "16 elements", "--plot", str(tmp_path), "--json"]
+        arguments = [
+            "bench",
+            "quantize",
+            "--only",
+            "16 elements",
+            "--plot",
+            str(tmp_path),
+            "--json",
+        ]
         assert cli.main(arguments) == 0
         measured = json.loads(capsys.readouterr().out)
         (result,) = measured["results"]
@@ -218,7 +228,8 @@ def test_forked_worker():
     if process == 0:
         torch.set_num_threads(1)
         good = np.array_equal(
-            strop.fake_quantize(torch.ones(64)).numpy(), _C.reference.fake_quantize(np.ones(64, np.float32))
+            strop.fake_quantize(torch.ones(64)).numpy(),
+            _C.reference.fake_quantize(np.ones(64, np.float32)),
         )
         os._exit(0 if good else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0

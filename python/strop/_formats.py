@@ -19,6 +19,7 @@ class NumberFormat:
         bits: of a stored code; 0 for ``integer``, whose codes have no bound.
         min: the smallest value of a code.
         max: the largest value of a code.
+
     """
 
     name: str
@@ -37,6 +38,7 @@ class NumberFormat:
             >>> import strop
             >>> strop.NumberFormat.get("int4")
             NumberFormat(name='int4', bits=4, min=-8.0, max=7.0)
+
         """
         if isinstance(name, NumberFormat):
             return name
@@ -56,6 +58,7 @@ class NumberFormat:
             >>> import strop
             >>> strop.NumberFormat.get("int2").values()
             tensor([-2., -1.,  0.,  1.])
+
         """
         if math.isinf(self.max):
             raise ValueError(f"strop.NumberFormat: format {self.name} has no bounds to list")
@@ -76,12 +79,13 @@ def formats() -> tuple[NumberFormat, ...]:
         >>> import strop
         >>> [f.name for f in strop.formats() if f.bits == 4]
         ['int4', 'uint4']
+
     """
     return _FORMATS
 
 
 def format_name(given: str | torch.dtype | NumberFormat) -> str:
-    """The name of a format given by name, dtype or object; an unknown one comes back as a string."""
+    """The name of a format given by name, dtype or object; an unknown one as a string."""
     if isinstance(given, str):
         return given
     if isinstance(given, NumberFormat):

@@ -46,6 +46,7 @@ class Holder:
 
         Raises:
             ValueError: for a key that is unknown or missing.
+
         """
         wanted = set(_tensor_fields(cls))
         name = f"strop.{cls.__name__}"

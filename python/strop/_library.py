@@ -45,6 +45,7 @@ def build_info() -> BuildInfo:
         >>> import strop
         >>> sorted(strop.build_info())
         ['compiler', 'isas', 'torch_target', 'version']
+
     """
     info: BuildInfo = _C.build_info()
     return info

@@ -167,9 +167,10 @@ def fake_quantize(
         >>> import strop, torch
         >>> x = torch.tensor([[0.1, -0.2, 0.35, 7.0]])
         >>> strop.fake_quantize(x, torch.tensor(0.25), format="int4")
-        tensor([[0.0000, -0.2500, 0.2500, 1.7500]])
+        tensor([[ 0.0000, -0.2500,  0.2500,  1.7500]])
         >>> strop.fake_quantize(x, format="int8", block_size=(1, 2))
-        tensor([[ 0.1004, -0.2000,  0.3569,  7.0000]])
+        tensor([[ 0.1004, -0.2008,  0.3294,  6.9725]])
+
     """
     options = (format, block_size, rounding, symmetric, quant_min, quant_max, eps)
     if is_compiling():
@@ -218,6 +219,7 @@ def fake_quantize_(
         >>> x = torch.tensor([0.1, 0.9])
         >>> strop.fake_quantize_(x, torch.tensor(0.5))
         tensor([0., 1.])
+
     """
     options = (format, block_size, rounding, symmetric, quant_min, quant_max, eps)
     if is_compiling():

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from strop import _C, _library  # noqa: F401: _library loads the ops
+from strop import _C  # noqa: F401
 
 public = torch.ops.strop.fake_quantize.default
 public_out = torch.ops.strop.fake_quantize.out

@@ -21,7 +21,7 @@ def _doctor_command(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(diagnosis.to_dict(), indent=2))
         return 0 if diagnosis.healthy else 1
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     facts = Table(show_header=False, box=None)
     for name, value in diagnosis.facts.items():
         facts.add_row(f"[bold]{name}[/]", value)
@@ -37,7 +37,9 @@ def _doctor_command(options: argparse.Namespace) -> int:
 def _bench_command(options: argparse.Namespace) -> int:
     cases = [c for c in registry.cases(options.family) if options.only in c.name]
     if not cases:
-        print(f"strop bench: no case of the family has {options.only!r} in its name", file=sys.stderr)
+        print(
+            f"strop bench: no case of the family has {options.only!r} in its name", file=sys.stderr
+        )
         return 2
     with tqdm(total=len(cases), disable=None, file=sys.stderr, leave=False) as bar:
 

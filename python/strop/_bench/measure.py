@@ -1,7 +1,7 @@
 """Measures cases: every contender in turn, again and again, medians of all turns.
 
-Machines are shared and noisy: a neighbour slows everything for a second. Contenders that take turns are
-slowed alike, so that their ratios stand where their times do not.
+Machines are shared and noisy: a neighbour slows everything for a second. Contenders that take turns
+are slowed alike, so that their ratios stand where their times do not.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def _bars(result: Result) -> tuple[str, str]:
 
 
 def table(results: Sequence[Result]) -> Table:
-    """A row a case: strop's time and rate, its peers' times, what was promised and what came out."""
+    """A row a case: strop's time and rate, its peers' times, what was promised, what came out."""
     grid = Table(title="strop against its peers, one thread unless said", title_justify="left")
     grid.add_column("case", max_width=44)
     grid.add_column("strop", justify="right", no_wrap=True)
@@ -61,7 +62,7 @@ def table(results: Sequence[Result]) -> Table:
 
 def show(results: Sequence[Result], console: Console | None = None) -> None:
     """Prints the table, and where it was measured."""
-    console = console or Console(width=None)
+    console = console or Console(width=None if sys.stdout.isatty() else 120)
     console.print(table(results))
     where = machine()
     console.print(
@@ -76,11 +77,12 @@ def plot(results: Sequence[Result], path: Path) -> None:
 
     Raises:
         ImportError: where matplotlib is not installed.
+
     """
-    import matplotlib as mpl  # noqa: PLC0415: an optional package
+    import matplotlib as mpl
 
     mpl.use("Agg")
-    import matplotlib.pyplot as plt  # noqa: PLC0415: after the backend is chosen
+    import matplotlib.pyplot as plt
 
     rows = [
         (result.case.name, peer, seconds / result.medians["strop"])

@@ -37,7 +37,9 @@ def _copy(x: Tensor, out: Tensor) -> Call:
     return lambda: out.copy_(x)
 
 
-def _against_copy(dtype: torch.dtype, scale: tuple[int, ...] | None, options: dict[str, Any]) -> _Contenders:
+def _against_copy(
+    dtype: torch.dtype, scale: tuple[int, ...] | None, options: dict[str, Any]
+) -> _Contenders:
     x = _matrix(dtype)
     out = torch.empty_like(x)
     scales = None if scale is None else _scales(*scale)
@@ -81,8 +83,8 @@ def _against_torch(per_channel: bool, with_out: bool) -> _Contenders:
         column = scale[:, None]
         return {
             "strop": lambda: lambda: strop.fake_quantize(x, column, block_size=(1, -1), out=out),
-            "torch": lambda: lambda: torch.fake_quantize_per_channel_affine(
-                x, scale, zeros, 0, -128, 127
+            "torch": lambda: (
+                lambda: torch.fake_quantize_per_channel_affine(x, scale, zeros, 0, -128, 127)
             ),
         }
     one = torch.tensor(0.02)
@@ -107,7 +109,7 @@ def _register_against_torch() -> None:
 
 
 def _torchao_groups(x: Tensor) -> Tensor:
-    from torchao.quantization.quant_primitives import (  # noqa: PLC0415: a peer, may be absent
+    from torchao.quantization.quant_primitives import (
         MappingType,
         choose_qparams_affine,
         dequantize_affine,

@@ -1,0 +1,1 @@
+"""strop on a real sentence-embedding model; one part for each family of ops."""
