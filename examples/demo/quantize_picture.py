@@ -37,7 +37,7 @@ def _error_against_bytes(axes: Any, outcomes: list[Outcome]) -> None:
         axes.annotate(
             f"{o.recipe.format}{group}",
             (o.megabytes, o.sqnr),
-            xytext=(-7, 4) if left else (7, -10),
+            xytext=(-7, 4) if left else (8, -3),
             textcoords="offset points",
             ha="right" if left else "left",
             fontsize=8,
@@ -64,7 +64,7 @@ def _time_against_peers(axes: Any, outcomes: list[Outcome]) -> None:
             axes.text(ms * 1.08, y + shift, text, va="center", fontsize=7, color="#333333")
     axes.set_yticks(range(len(rows)), [o.recipe.label for o in rows], fontsize=8)
     axes.set_xscale("log")
-    axes.set_xlim(right=max(max(o.ms.values()) for o in rows) * 2.2)
+    axes.set_xlim(1, max(max(o.ms.values()) for o in rows) * 2.2)
     axes.set_xlabel("milliseconds for all matrices (log scale), one thread")
     axes.set_title("Time against peers", fontsize=11, loc="left")
     axes.legend(frameon=False, loc="upper right", bbox_to_anchor=(1.0, 1.07), ncols=3, fontsize=8)

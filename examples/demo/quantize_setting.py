@@ -28,6 +28,7 @@ class Setting:
         bits: of a code.
         block: what shares a scale: the whole tensor, a row, or a group of so many columns.
         symmetric: without a zero point.
+
     """
 
     bits: int
@@ -149,6 +150,4 @@ def torch_pass(weights: list[Tensor], setting: Setting) -> Pass | None:
         return lambda: [
             torch.fake_quantize_per_channel_affine(w, s, z, 0, *range_) for w, s, z in together
         ]
-    return lambda: [
-        torch.fake_quantize_per_tensor_affine(w, s, z, *range_) for w, s, z in together
-    ]
+    return lambda: [torch.fake_quantize_per_tensor_affine(w, s, z, *range_) for w, s, z in together]
