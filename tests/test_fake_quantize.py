@@ -330,14 +330,12 @@ def test_bounds(isa):
 
 def test_formats_by_dtype_and_object():
     x = sample((40,), torch.float32)
-    for given, name in (
+    for kind, name in (
         (torch.uint8, "uint8"),
         (torch.int16, "int16"),
         (strop.NumberFormat.get("int3"), "int3"),
     ):
-        assert torch.equal(
-            strop.fake_quantize(x, format=given), strop.fake_quantize(x, format=name)
-        )
+        assert torch.equal(strop.fake_quantize(x, format=kind), strop.fake_quantize(x, format=name))
 
 
 class TestStochastic:
