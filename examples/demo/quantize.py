@@ -1,156 +1,229 @@
-"""The quantize part: what each format costs a sentence-embedding model, and how fast strop is."""
+"""The demo's part on quantize: what each format costs, in bytes, in error and in time."""
 
 from __future__ import annotations
 
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+import torch
 from rich.table import Table
+from torch import Tensor
+from tqdm import tqdm
 
-from .model import PARAPHRASES, load_model
-from .part import Context, Part
-from .quantize_chart import draw
-from .quantize_measure import Bench, Result
-from .quantize_setting import Setting
+import strop
+from examples.demo.parts import Context
 
-# Blocks of a format in order of size on disk, formats from wide to narrow.
-SETTINGS = (
-    Setting(8, "tensor"),
-    Setting(8, "row"),
-    Setting(8, 128),
-    Setting(8, 32),
-    Setting(6, "row"),
-    Setting(6, 64),
-    Setting(5, "row"),
-    Setting(5, 64),
-    Setting(4, "row"),
-    Setting(4, "row", symmetric=False),
-    Setting(4, 128),
-    Setting(4, 64),
-    Setting(4, 32),
-    Setting(4, 32, symmetric=False),
-    Setting(3, 32),
-    Setting(3, 32, symmetric=False),
-    Setting(2, 32),
-    Setting(2, 32, symmetric=False),
-)
+TINY = torch.finfo(torch.float32).tiny
+TURNS = 7
 
 
-def measure_all(bench: Bench, context: Context) -> list[Result]:
-    """Measures every setting behind a progress bar."""
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=context.console,
-        transient=True,
+@dataclass(frozen=True)
+class Recipe:
+    """A format and how many columns share a scale: a number, -1 for a row, 0 for the tensor."""
+
+    format: str
+    group: int
+    symmetric: bool = True
+
+    @property
+    def bits(self) -> int:
+        return strop.NumberFormat.get(self.format).bits
+
+    @property
+    def sharing(self) -> str:
+        return {0: "per tensor", -1: "per row"}.get(self.group, f"groups of {self.group}")
+
+    @property
+    def label(self) -> str:
+        return f"{self.format}{'' if self.symmetric else ' asym.'}, {self.sharing}"
+
+    @property
+    def block_size(self) -> tuple[int, int] | None:
+        return (1, self.group) if self.group else None
+
+    def blocks(self, weight: Tensor) -> int:
+        if not self.group:
+            return 1
+        columns = weight.shape[1]
+        return weight.shape[0] * (math.ceil(columns / self.group) if self.group > 0 else 1)
+
+    def stored_bytes(self, weight: Tensor) -> int:
+        each = 4 if self.symmetric else 5  # a float32 scale, and a zero point of one byte
+        return math.ceil(weight.numel() * self.bits / 8) + each * self.blocks(weight)
+
+
+RECIPES = [
+    Recipe("int8", 0),
+    Recipe("int8", -1),
+    Recipe("int8", 128),
+    Recipe("int6", -1),
+    Recipe("int6", 64),
+    Recipe("int5", 32),
+    Recipe("int4", -1),
+    Recipe("int4", 128),
+    Recipe("int4", 64),
+    Recipe("int4", 32),
+    Recipe("uint4", 32, symmetric=False),
+    Recipe("int3", 32),
+    Recipe("uint3", 32, symmetric=False),
+    Recipe("int2", 32),
+]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One recipe on all weights."""
+
+    recipe: Recipe
+    megabytes: float
+    sqnr: float
+    cosine: float
+    worst_cosine: float
+    ms: dict[str, float]
+
+
+def eager(weight: Tensor, recipe: Recipe) -> Tensor:
+    """The same arithmetic as a user writes it with torch's own operators."""
+    entry = strop.NumberFormat.get(recipe.format)
+    low, high = entry.min, entry.max
+    rows, columns = weight.shape
+    width = recipe.group if recipe.group > 0 else columns
+    x = (
+        weight.reshape(1, -1)
+        if recipe.group == 0
+        else weight.reshape(rows, columns // width, width)
     )
-    results = []
-    with progress:
-        task = progress.add_task("quantize", total=len(SETTINGS))
-        for setting in SETTINGS:
-            progress.update(task, description=f"{setting.format} {block_name(setting):<10}")
-            results.append(bench.measure(setting))
-            progress.advance(task)
-    return results
+    if recipe.symmetric:
+        scale = (x.abs().amax(-1, keepdim=True) / ((high - low) / 2)).clamp(min=TINY)
+        return ((x * (1 / scale)).round().clamp(low, high) * scale).reshape(weight.shape)
+    bottom = x.amin(-1, keepdim=True).clamp(max=0)
+    top = x.amax(-1, keepdim=True).clamp(min=0)
+    scale = ((top - bottom) / (high - low)).clamp(min=TINY)
+    zero = (low - (bottom / scale).round()).clamp(low, high)
+    codes = ((x * (1 / scale)).round() + zero).clamp(low, high)
+    return ((codes - zero) * scale).reshape(weight.shape)
 
 
-def block_name(setting: Setting) -> str:
-    """The blocks in a word or a number, with a mark for a zero point."""
-    return f"{setting.block}{'' if setting.symmetric else ' + zp'}"
+def torch_own(weight: Tensor, recipe: Recipe) -> Callable[[], Tensor] | None:
+    """torch's fake quantize with scales at hand, where it has the recipe at all."""
+    entry = strop.NumberFormat.get(recipe.format)
+    low, high = int(entry.min), int(entry.max)
+    half = (high - low) / 2
+    if recipe.group == 0:
+        scale = float(weight.abs().max() / half)
+        return lambda: torch.fake_quantize_per_tensor_affine(weight, scale, 0, low, high)
+    if recipe.group == -1:
+        scales = weight.abs().amax(1) / half
+        zeros = torch.zeros(len(scales), dtype=torch.int32)
+        return lambda: torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, low, high)
+    return None
 
 
-def table(results: list[Result]) -> Table:
-    """A row a setting; a line between formats."""
-    grid = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1))
-    grid.add_column("format\n ")
-    grid.add_column("scale per\n ", no_wrap=True)
-    for title in (
-        "size\nMB",
-        "bits per\nweight",
-        "SQNR\ndB",
-        "cosine\nmean",
-        "cosine\nmin",
-        "pair\nchange",
-        "strop\nms",
-        "eager torch\nms (x strop)",
-        "eager into out\nms (x strop)",
-        "torch's own op\nms (x strop)",
+def timed(weights: dict[str, Tensor], recipe: Recipe) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """strop's results and every contender's median milliseconds, all taking turns."""
+    results = {name: torch.empty_like(w) for name, w in weights.items()}
+    own = [torch_own(w, recipe) for w in weights.values()]
+
+    def ours() -> None:
+        for name, weight in weights.items():
+            strop.fake_quantize(
+                weight,
+                format=recipe.format,
+                block_size=recipe.block_size,
+                symmetric=recipe.symmetric,
+                out=results[name],
+            )
+
+    def as_user() -> None:
+        for weight in weights.values():
+            eager(weight, recipe)
+
+    def torchs() -> None:
+        for call in own:
+            if call is not None:
+                call()
+
+    contenders = {"strop": ours, "eager": as_user}
+    if all(call is not None for call in own):
+        contenders["torch"] = torchs
+    turns: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(TURNS + 1):
+        for name, contender in contenders.items():
+            start = time.perf_counter()
+            contender()
+            if turn:  # the first one warms up
+                turns[name].append((time.perf_counter() - start) * 1e3)
+    return results, {name: statistics.median(t) for name, t in turns.items()}
+
+
+def tried(context: Context, original: Tensor, recipe: Recipe) -> Outcome:
+    """One recipe: its error and its time; refuses to go on where strop and eager torch differ."""
+    weights = context.embedder.matrices()
+    results, ms = timed(weights, recipe)
+    signal = noise = 0.0
+    for name, weight in weights.items():
+        if not torch.equal(results[name], eager(weight, recipe)):
+            raise AssertionError(f"{name}: strop and eager torch differ for {recipe.label}")
+        signal += float(weight.double().square().sum())
+        noise += float((weight.double() - results[name].double()).square().sum())
+    cosines = (context.embedder.embed(results) * original).sum(1)
+    megabytes = sum(recipe.stored_bytes(w) for w in weights.values()) / 1e6
+    sqnr = 10 * math.log10(signal / noise)
+    return Outcome(recipe, megabytes, sqnr, float(cosines.mean()), float(cosines.min()), ms)
+
+
+def table(outcomes: list[Outcome]) -> Table:
+    """A row a recipe."""
+    grid = Table(title="all-MiniLM-L6-v2, the 36 matrices of its layers", title_justify="left")
+    grid.add_column("format")
+    for heading in (
+        "MB",
+        "SQNR dB",
+        "cosine",
+        "worst",
+        "strop ms",
+        "torch ms",
+        "ratio",
+        "eager ms",
+        "ratio",
     ):
-        grid.add_column(title, justify="right", no_wrap=True)
-    for result, following in zip(results, [*results[1:], results[-1]], strict=True):
-        setting = result.setting
+        grid.add_column(heading, justify="right")
+    for o in outcomes:
+        ours, eager_ms, torch_ms = o.ms["strop"], o.ms["eager"], o.ms.get("torch")
         grid.add_row(
-            setting.format,
-            block_name(setting),
-            f"{result.megabytes:.2f}",
-            f"{result.bits_per_weight:.2f}",
-            f"{result.sqnr:.1f}",
-            f"{result.cosine_mean:.4f}",
-            f"{result.cosine_min:.4f}",
-            f"{result.pair_change:.4f}",
-            f"[bold]{result.milliseconds['strop']:.1f}[/]",
-            *(time_cell(result, name) for name in ("eager", "eager into", "torch")),
-            end_section=following.setting.bits != setting.bits,
+            o.recipe.label,
+            f"{o.megabytes:.2f}",
+            f"{o.sqnr:.1f}",
+            f"{o.cosine:.4f}",
+            f"{o.worst_cosine:.4f}",
+            f"{ours:.2f}",
+            "-" if torch_ms is None else f"{torch_ms:.1f}",
+            "-" if torch_ms is None else f"{torch_ms / ours:.0f}x",
+            f"{eager_ms:.1f}",
+            f"{eager_ms / ours:.0f}x",
         )
     return grid
 
 
-def time_cell(result: Result, contender: str) -> str:
-    """A peer's time and its ratio to strop's, or a dash where the peer cannot do it."""
-    if contender not in result.milliseconds:
-        return "[dim]-[/]" + " " * 8
-    return f"{result.milliseconds[contender]:.1f} [dim]({result.ratio(contender):4.1f}x)[/]"
+def run(context: Context) -> Path:
+    """Tries every recipe, prints the table, saves the picture."""
+    from examples.demo.quantize_picture import save
 
-
-def span(results: list[Result], contender: str) -> str:
-    """The smallest and the largest ratio of a peer's time to strop's."""
-    ratios = [result.ratio(contender) for result in results if contender in result.milliseconds]
-    return f"{min(ratios):.1f}-{max(ratios):.1f}x"
-
-
-def reading(results: list[Result], float_megabytes: float) -> str:
-    """What the table says, in one sentence; the numbers are those of this run."""
-    faithful = [result for result in results if result.cosine_min >= 0.99]
-    smallest = min(faithful, key=lambda result: result.megabytes)
-    share = 100 * smallest.megabytes / float_megabytes
-    return (
-        f"Smallest with every cosine >= 0.99: {smallest.setting.format} per "
-        f"{block_name(smallest.setting)}, {share:.0f} % of float32. "
-        f"Eager torch takes {span(results, 'eager')} strop's time, "
-        f"{span(results, 'eager into')} with a kept buffer, "
-        f"torch's own op {span(results, 'torch')}."
-    )
-
-
-def run(context: Context) -> list[Path]:
-    """Measures, prints the table and its reading, and draws the chart."""
-    model = load_model()
-    bench = Bench(model)
-    float_megabytes = 4 * bench.weight_count / 1e6
-    count = len(PARAPHRASES)
-    alike, apart = bench.similarities[:count], bench.similarities[count:]
+    original = context.embedder.embed()
+    outcomes = []
+    for recipe in tqdm(RECIPES, desc="quantize", leave=False):
+        outcomes.append(tried(context, original, recipe))
+    context.console.print(table(outcomes))
+    megabytes = sum(w.numel() * 4 for w in context.embedder.matrices().values()) / 1e6
     context.console.print(
-        f"all-MiniLM-L6-v2: its {len(bench.weights)} encoder Linear weights "
-        f"({bench.weight_count / 1e6:.1f} M, {float_megabytes:.1f} MB as float32) are quantized; "
-        f"embeddings, biases and norms ({model.other_parameters / 1e6:.1f} M) stay float32. "
-        f"{len(bench.similarities)} sentence pairs: paraphrases have similarities of "
-        f"{alike.min():.2f} to {alike.max():.2f}, unrelated ones {apart.min():.2f} to "
-        f"{apart.max():.2f}.\n"
+        f"float32 takes {megabytes:.2f} MB. cosine: of {len(original)} sentence embeddings against "
+        "the original model's, mean and worst. torch has no groups, and was given its scales; "
+        "strop and eager chose theirs, and agree to the bit."
     )
-    results = measure_all(bench, context)
-    context.console.print(table(results))
-    context.console.print(
-        "\n[dim]scale per: what shares a float32 scale (a number: that many columns); + zp: and an "
-        "8-bit zero point. Cosine: with the original's embedding, over all sentences. Times: one "
-        "pass over all weights, medians of passes that take turns; strop and eager find the scales, "
-        "torch's own op is given them. All results of a row are equal to the bit.[/]"
-    )
-    context.console.print(f"\n{reading(results, float_megabytes)}")
-    chart = context.out / f"{PART.name}.png"
-    draw(results, chart, float_megabytes, context.threads)
-    return [chart]
-
-
-PART = Part("quantize", "quantize: a sentence-embedding model in fewer bits", run)
+    path = context.out / "quantize.png"
+    save(outcomes, path)
+    return path
