@@ -31,27 +31,33 @@ class Recipe:
 
     @property
     def bits(self) -> int:
+        """Of a stored code."""
         return strop.NumberFormat.get(self.format).bits
 
     @property
     def sharing(self) -> str:
+        """Who shares a scale, in words."""
         return {0: "per tensor", -1: "per row"}.get(self.group, f"groups of {self.group}")
 
     @property
     def label(self) -> str:
+        """The recipe, in words."""
         return f"{self.format}{'' if self.symmetric else ' asym.'}, {self.sharing}"
 
     @property
     def block_size(self) -> tuple[int, int] | None:
+        """As fake_quantize takes it."""
         return (1, self.group) if self.group else None
 
     def blocks(self, weight: Tensor) -> int:
+        """How many scales a weight has."""
         if not self.group:
             return 1
         columns = weight.shape[1]
         return weight.shape[0] * (math.ceil(columns / self.group) if self.group > 0 else 1)
 
     def stored_bytes(self, weight: Tensor) -> int:
+        """Codes packed densely, scales and zero points."""
         each = 4 if self.symmetric else 5  # a float32 scale, and a zero point of one byte
         return math.ceil(weight.numel() * self.bits / 8) + each * self.blocks(weight)
 
@@ -109,7 +115,7 @@ def eager(weight: Tensor, recipe: Recipe) -> Tensor:
 
 
 def torch_own(weight: Tensor, recipe: Recipe) -> Callable[[], Tensor] | None:
-    """torch's fake quantize with scales at hand, where it has the recipe at all."""
+    """Torch's fake quantize with scales at hand, where it has the recipe at all."""
     entry = strop.NumberFormat.get(recipe.format)
     low, high = int(entry.min), int(entry.max)
     half = (high - low) / 2
@@ -124,7 +130,7 @@ def torch_own(weight: Tensor, recipe: Recipe) -> Callable[[], Tensor] | None:
 
 
 def timed(weights: dict[str, Tensor], recipe: Recipe) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """strop's results and every contender's median milliseconds, all taking turns."""
+    """Strop's results and every contender's median milliseconds, all taking turns."""
     results = {name: torch.empty_like(w) for name, w in weights.items()}
     own = [torch_own(w, recipe) for w in weights.values()]
 
