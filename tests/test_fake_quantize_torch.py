@@ -133,15 +133,6 @@ def test_equal_to_torch(isa, dtype):
             x, scales[:, None], zeros[:, None], block_size=(1, -1), **options
         )
         assert_same_bits(ours, expected)
-        floating = torch.randn(300)
-        if low < 0:
-            expected = torch.fake_quantize_per_channel_affine(x, scales, floating, 0, low, high)
-            ours = strop.fake_quantize(
-                x, scales[:, None], floating[:, None], block_size=(1, -1), **options
-            )
-            # torch's kernel may fuse the product with the sum, and then rounds some ties otherwise.
-            assert (ours != expected).float().mean() < 0.01
-            assert ((ours - expected).abs() <= 1.01 * scales[:, None]).all()
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
