@@ -135,6 +135,14 @@ def test_equal_to_torch(isa, dtype):
         assert_same_bits(ours, expected)
 
 
+def test_floating_zero_points_give_torchs_codes(isa):
+    torch.manual_seed(0)
+    x, scale, zero = torch.randn(300, 41) * 3, torch.rand(300) * 0.1 + 0.001, torch.randn(300)
+    expected = torch.fake_quantize_per_channel_affine(x, scale, zero, 0, -128, 127)
+    ours = strop.fake_quantize(x, scale[:, None], zero[:, None], block_size=(1, -1))
+    assert ((ours - expected).abs() < 1e-4 * scale[:, None]).all()  # a code apart would be 1
+
+
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("block", [(1, 32), (1, -1), (64, 64), (1, 5)], ids=str)
 def test_equal_to_torchao(isa, block, symmetric):
