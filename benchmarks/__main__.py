@@ -7,8 +7,6 @@ import re
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
 from strop._bench import measure, present, registry
 
 HERE = Path(__file__).parent
@@ -58,14 +56,7 @@ def write_readme(table: str) -> None:
 
 def main() -> int:
     """Measures, writes, prints."""
-    cases = list(registry.cases())
-    with tqdm(total=len(cases), file=sys.stderr, disable=None, leave=False) as bar:
-
-        def progress(case: registry.Case) -> None:
-            bar.set_description(case.name[:48])
-            bar.update()
-
-        results = measure.measure_all(cases, progress)
+    results = measure.measure_all(list(registry.cases()))
     measured = present.to_dict(results)
     path = HERE / "results" / f"{machine_name(measured['machine'])}.json"
     path.parent.mkdir(exist_ok=True)

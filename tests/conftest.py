@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 
 # Inductor's caches ignore the source of autograd kernels: after a change stale ones would be tested.
 os.environ.setdefault("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
@@ -37,14 +36,6 @@ def isa(request):
     strop.set_isa(before)
 
 
-@pytest.fixture
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def bits(tensor: torch.Tensor) -> torch.Tensor:
     """The bits of a floating tensor, every NaN the same."""
     tensor = torch.where(torch.isnan(tensor), torch.full_like(tensor, torch.nan), tensor)
@@ -65,25 +56,22 @@ def assert_same_bits(actual: torch.Tensor, expected: torch.Tensor, note: object 
         )
 
 
-@dataclass(frozen=True)
-class Arrays:
-    """numpy twins of torch tensors, for the bindings and the oracle."""
+def to_array(tensor: torch.Tensor | None) -> np.ndarray | None:
+    """The numpy twin of a tensor, for the bindings and the oracle."""
+    if tensor is None:
+        return None
+    if tensor.dtype == torch.bfloat16:
+        import ml_dtypes
 
-    @staticmethod
-    def of(tensor: torch.Tensor | None) -> np.ndarray | None:
-        if tensor is None:
-            return None
-        if tensor.dtype == torch.bfloat16:
-            import ml_dtypes
+        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.numpy()
 
-            return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-        return tensor.numpy()
 
-    @staticmethod
-    def back(array: np.ndarray) -> torch.Tensor:
-        if array.dtype.name == "bfloat16":
-            return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-        return torch.from_numpy(array)
+def to_tensor(array: np.ndarray) -> torch.Tensor:
+    """The tensor of which an array is the twin."""
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
 
 
 def oracle(name: str) -> Callable[..., torch.Tensor]:
@@ -91,6 +79,6 @@ def oracle(name: str) -> Callable[..., torch.Tensor]:
     reference = getattr(_C.reference, name)
 
     def call(*tensors: torch.Tensor | None, **options: object) -> torch.Tensor:
-        return Arrays.back(reference(*(Arrays.of(t) for t in tensors), **options))
+        return to_tensor(reference(*(to_array(t) for t in tensors), **options))
 
     return call

@@ -170,10 +170,12 @@ STROP_INLINE void for_each_run(const QuantizeTask& task, const QuantizeTile& til
   }
 }
 
-template <bool kSymmetric, class T>
+template <class T>
 void find_extremes(const QuantizeTask& task, QuantizeTile tile, Scratch<T>& scratch) {
-  const auto add =
-      task.narrow ? extremes_of_narrow<kSymmetric, T> : extremes_of_blocks<kSymmetric, T>;
+  const bool symmetric = task.args.rule.symmetric;
+  const auto by_block = symmetric ? extremes_of_blocks<true, T> : extremes_of_blocks<false, T>;
+  const auto narrow = symmetric ? extremes_of_narrow<true, T> : extremes_of_narrow<false, T>;
+  const auto add = task.narrow ? narrow : by_block;
   const std::int64_t chunk = task.inner().input == 1 ? tile.columns : kChunk;
   const std::int64_t padded = (tile.blocks + kLanes - 1) / kLanes * kLanes;
   for (std::int64_t i = 0; i < padded; ++i) scratch.extremes.min[i] = scratch.extremes.max[i] = 0;
@@ -232,12 +234,10 @@ void fake_quantize_tiles(const QuantizeTask& task, std::int64_t begin, std::int6
     bool usual = true;
     if (!args.dynamic()) {
       usual = read_params(task, tile, scratch.params);
-    } else if (args.rule.symmetric) {
-      find_extremes<true>(task, tile, scratch);
-      choose_params<true, T>(args.rule, scratch.extremes, tile.blocks, scratch.params);
     } else {
-      find_extremes<false>(task, tile, scratch);
-      choose_params<false, T>(args.rule, scratch.extremes, tile.blocks, scratch.params);
+      const auto choose = args.rule.symmetric ? choose_params<true, T> : choose_params<false, T>;
+      find_extremes(task, tile, scratch);
+      choose(args.rule, scratch.extremes, tile.blocks, scratch.params);
     }
     quantize_tile(task, tile, task.exact || !usual, scratch);
   }
@@ -252,11 +252,7 @@ void extremes_of_tiles(const QuantizeTask& task, std::int64_t begin, std::int64_
   const std::int64_t row_of_blocks = task.inner().blocks();
   for (std::int64_t number = begin; number < end; ++number) {
     const QuantizeTile tile = tile_at(task, number);
-    if (task.args.rule.symmetric) {
-      find_extremes<true>(task, tile, scratch);
-    } else {
-      find_extremes<false>(task, tile, scratch);
-    }
+    find_extremes(task, tile, scratch);
     const std::int64_t first = tile.slab * row_of_blocks + tile.first_block;
     for (std::int64_t i = 0; i < tile.blocks; ++i) {
       if (found.min[i] < min[first + i]) min[first + i] = found.min[i];

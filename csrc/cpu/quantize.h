@@ -36,9 +36,8 @@ struct QuantizeTask {
   bool narrow;            // blocks of fewer columns than the widest vector
   bool exact;             // the formula itself, element by element: see Note [Shifted range]
   std::int64_t slabs;
-  std::int64_t slab_rows;  // of a full slab
-  std::int64_t rows;       // of a full tile
-  std::int64_t columns;    // of a full tile: whole blocks, or a part of one
+  std::int64_t rows;     // of a full tile
+  std::int64_t columns;  // of a full tile: whole blocks, or a part of one
   std::int64_t row_pieces;
   std::int64_t column_pieces;
 

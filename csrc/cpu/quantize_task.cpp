@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cfloat>
-#include <memory>
 #include <vector>
 
 #include "cpu/dispatch.h"
@@ -79,10 +78,9 @@ QuantizeTask cut(const FakeQuantizeArgs& args, std::int64_t rows, std::int64_t c
   task.narrow = narrow_blocks(args);
   task.exact = needs_formula(args);
   task.slabs = slab_count(args);
-  task.slab_rows = full_slab_rows(args);
   task.rows = rows;
   task.columns = columns;
-  task.row_pieces = divide_up(task.slab_rows, rows);
+  task.row_pieces = divide_up(full_slab_rows(args), rows);
   task.column_pieces = divide_up(task.inner().size, columns);
   return task;
 }

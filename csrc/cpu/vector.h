@@ -31,7 +31,6 @@ inline constexpr int kLanes = kVectorBytes / 4;
 using F32 = float __attribute__((vector_size(kVectorBytes)));
 using I32 = std::int32_t __attribute__((vector_size(kVectorBytes)));
 using U32 = std::uint32_t __attribute__((vector_size(kVectorBytes)));
-using U64 = std::uint64_t __attribute__((vector_size(kVectorBytes)));
 using U16 = std::uint16_t __attribute__((vector_size(kVectorBytes / 2)));  // kLanes of them
 using I16 = std::int16_t __attribute__((vector_size(kVectorBytes)));       // 2 * kLanes of them
 

@@ -21,8 +21,8 @@ namespace strop {
 // non-finite ones give what the arithmetic gives.
 //
 // A block is block_size elements in each dimension (the last may be short); each block has its own
-// scale and zero point. Without a scale they follow from the block's extremes, quant_parameters
-// below.
+// scale and zero point. Without a scale they follow from the block's extremes, by choose_symmetric
+// or choose_asymmetric below.
 //
 // The output may be the input itself: each element is read before it is written, and a dynamic
 // block's extremes are read before any of it is written.

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 import strop
 from examples.demo.parts import Context
+from examples.demo.quantize_picture import save
 
 TINY = torch.finfo(torch.float32).tiny
 TURNS = 7
@@ -217,8 +218,6 @@ def table(outcomes: list[Outcome]) -> Table:
 
 def run(context: Context) -> Path:
     """Tries every recipe, prints the table, saves the picture."""
-    from examples.demo.quantize_picture import save
-
     original = context.embedder.embed()
     outcomes = []
     for recipe in tqdm(RECIPES, desc="quantize", leave=False):

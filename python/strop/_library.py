@@ -36,6 +36,7 @@ def library_path(name: str) -> Path:
 
 _check_torch()
 torch.ops.load_library(str(library_path("_ops.so")))
+ops = torch.ops.strop  # from here, so that whoever uses an op has loaded it
 
 
 def build_info() -> BuildInfo:

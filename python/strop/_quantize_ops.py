@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from strop import _C  # noqa: F401
+from strop import _C, _library
 
-public = torch.ops.strop.fake_quantize.default
-public_out = torch.ops.strop.fake_quantize.out
-public_in_place = torch.ops.strop.fake_quantize_.default
-packed = torch.ops.strop._fake_quantize.default
-packed_out = torch.ops.strop._fake_quantize.out
-packed_in_place = torch.ops.strop._fake_quantize_.default
+public = _library.ops.fake_quantize.default
+public_out = _library.ops.fake_quantize.out
+public_in_place = _library.ops.fake_quantize_.default
+packed = _library.ops._fake_quantize.default
+packed_out = _library.ops._fake_quantize.out
+packed_in_place = _library.ops._fake_quantize_.default
 
 
 def needs_gradient(input: Tensor, scale: Tensor | None, zero_point: Tensor | None) -> bool:

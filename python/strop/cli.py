@@ -10,7 +10,6 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from tqdm import tqdm
 
 from strop import __version__, _doctor
 from strop._bench import measure, present, registry
@@ -41,13 +40,7 @@ def _bench_command(options: argparse.Namespace) -> int:
             f"strop bench: no case of the family has {options.only!r} in its name", file=sys.stderr
         )
         return 2
-    with tqdm(total=len(cases), disable=None, file=sys.stderr, leave=False) as bar:
-
-        def progress(case: registry.Case) -> None:
-            bar.set_description(case.name[:48])
-            bar.update()
-
-        results = measure.measure_all(cases, progress)
+    results = measure.measure_all(cases)
     if options.json:
         print(json.dumps(present.to_dict(results), indent=2))
     else:

@@ -10,11 +10,13 @@ import contextlib
 import os
 import platform
 import statistics
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
+from tqdm import tqdm
 
 from strop import _C, build_info
 from strop._bench.registry import Bar, Call, Case
@@ -134,14 +136,15 @@ def measure(case: Case, seconds: float = _SECONDS_A_CASE) -> Result:
     return Result(case, {name: statistics.median(t) for name, t in turns.items()}, missing)
 
 
-def measure_all(cases: list[Case], progress: Callable[[Case], None]) -> list[Result]:
-    """Measures cases one by one, calling ``progress`` before each."""
+def measure_all(cases: list[Case]) -> list[Result]:
+    """Measures cases one by one, with a progress bar on stderr where that is a terminal."""
     threads = torch.get_num_threads()
     results = []
     try:
-        for case in cases:
-            progress(case)
-            results.append(measure(case))
+        with tqdm(cases, disable=None, file=sys.stderr, leave=False) as bar:
+            for case in bar:
+                bar.set_description(case.name[:48])
+                results.append(measure(case))
     finally:
         torch.set_num_threads(threads)
     return results
