@@ -13,6 +13,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 JOBS ?= $(shell nproc)
 PYTEST_ARGS ?=
+CLANGXX ?= clang++
 
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
@@ -79,7 +80,7 @@ asan: $(STAMPS)/group-build
 
 # The kernels alone by another compiler, or for another processor under an emulator.
 clang: $(STAMPS)/group-build
-	CXX=clang++ cmake --preset dev -B build/clang && cmake --build build/clang
+	CXX=$(CLANGXX) cmake --preset dev -B build/clang && cmake --build build/clang
 	build/clang/strop_self_test
 
 aarch64: $(STAMPS)/group-build
