@@ -24,17 +24,21 @@ void drop_and_widen(FakeQuantizeArgs& args) {
   args.dims = kept;
 }
 
-// Widest steps outside. Where the unit-step axis is much shorter than another one (colour triples
-// of a sliced image, say), the long one goes inside: a strided walk beats three elements at a time.
+// Widest steps outside.
 void order_by_memory(FakeQuantizeArgs& args) {
-  std::stable_sort(args.dim, args.dim + args.dims, [](const QuantizeDim& a, const QuantizeDim& b) {
-    if (std::abs(a.output) != std::abs(b.output)) {
-      return std::abs(a.output) > std::abs(b.output);
-    }
+  const auto wider = [](const QuantizeDim& a, const QuantizeDim& b) {
+    if (std::abs(a.output) != std::abs(b.output)) return std::abs(a.output) > std::abs(b.output);
     return std::abs(a.input) > std::abs(b.input);
-  });
+  };
+  // Insertion: equal steps keep their order, and unlike std::stable_sort no call allocates.
+  for (int d = 1; d < args.dims; ++d) {
+    QuantizeDim* const place = std::upper_bound(args.dim, args.dim + d, args.dim[d], wider);
+    std::rotate(place, args.dim + d, args.dim + d + 1);
+  }
 }
 
+// Where the unit-step axis is much shorter than another one (colour triples of a sliced image,
+// say), the long one goes inside: a strided walk beats three elements at a time.
 void lengthen_inner(FakeQuantizeArgs& args) {
   constexpr std::int64_t kShort = 16;
   constexpr std::int64_t kMuchLonger = 8;
