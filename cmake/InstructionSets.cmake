@@ -14,7 +14,7 @@ set(STROP_FLAGS_baseline "")
 set(STROP_FLAGS_neon -DSTROP_NEON)
 set(STROP_FLAGS_avx2 -mavx2 -mfma -mf16c -mbmi2)
 set(STROP_FLAGS_avx512 ${STROP_FLAGS_avx2}
-  -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mprefer-vector-width=512)
+  -mavx512f -mavx512bw -mavx512vl -mavx512dq -mprefer-vector-width=512)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # g++'s own intrinsics leave a register undefined on purpose, and g++ then warns about it.
   list(APPEND STROP_FLAGS_avx512 -Wno-uninitialized -Wno-maybe-uninitialized)

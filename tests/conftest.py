@@ -10,6 +10,7 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+from torch.utils import _pytree as pytree
 
 import strop
 from strop import _C
@@ -17,23 +18,65 @@ from strop import _C
 hypothesis.settings.register_profile("strop", deadline=None, max_examples=200, derandomize=True)
 hypothesis.settings.load_profile("strop")
 
-DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
-ISAS = strop.supported_isas()
+
+class Device:
+    """Where ops run in a test: on the CPU under one instruction set, or on a GPU.
+
+    Has strop's functions, which take and return tensors of the CPU wherever they run; what they
+    write is copied back.
+    """
+
+    def __init__(self, name: str, place: str = "cpu", isa: str | None = None) -> None:
+        self.name, self.place, self.isa = name, place, isa
+        self.before: list[str] = []
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __enter__(self) -> "Device":
+        self.before.append(strop.isa())
+        if self.isa is not None:
+            strop.set_isa(self.isa)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        strop.set_isa(self.before.pop())
+
+    def put(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The tensor there, of the same strides and offset; itself on the CPU."""
+        if self.place == "cpu":
+            return tensor
+        whole = torch.empty(0, dtype=tensor.dtype).set_(tensor.untyped_storage()).to(self.place)
+        return whole.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+
+    def __getattr__(self, op: str) -> Callable[..., torch.Tensor]:
+        function = getattr(strop, op)
+
+        def call(*arguments: object, **options: object) -> torch.Tensor:
+            there: dict[int, torch.Tensor] = {}
+            put = lambda t: there.setdefault(id(t), self.put(t))  # noqa: E731
+            moved, more = pytree.tree_map_only(torch.Tensor, put, (arguments, options))
+            result = function(*moved, **more)
+            written = options.get("out", arguments[0] if op.endswith("_") else None)
+            if written is None:
+                return result.cpu()
+            if self.place != "cpu":
+                written.copy_(there[id(written)])
+            return written
+
+        return call
 
 
-@pytest.fixture(params=DEVICES)
+DEVICES = [Device(f"cpu-{isa}", isa=isa) for isa in strop.supported_isas()]
+if torch.cuda.is_available():
+    DEVICES.append(Device("cuda", "cuda"))
+
+
+@pytest.fixture(params=DEVICES, ids=repr)
 def device(request):
-    """Every device with kernels; an op that has none there says so."""
-    return torch.device(request.param)
-
-
-@pytest.fixture(params=ISAS)
-def isa(request):
-    """Every instruction set that this machine has, in force during the test."""
-    before = strop.isa()
-    strop.set_isa(request.param)
-    yield request.param
-    strop.set_isa(before)
+    """Every instruction set that this machine has, and its GPU."""
+    with request.param as device:
+        yield device
 
 
 def bits(tensor: torch.Tensor) -> torch.Tensor:

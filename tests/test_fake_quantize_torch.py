@@ -116,7 +116,7 @@ def tied(shape, scale):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-def test_equal_to_torch(isa, dtype):
+def test_equal_to_torch(device, dtype):
     torch.manual_seed(0)
     for low, high, zero in ((-128, 127, 0), (0, 255, 77), (-8, 7, -2)):
         options = {"format": "uint8" if low == 0 else "int8", "quant_min": low, "quant_max": high}
@@ -124,28 +124,28 @@ def test_equal_to_torch(isa, dtype):
         x = tied((300, 41), 0.00214854861).to(dtype)
         expected = torch.fake_quantize_per_tensor_affine(x, scale, torch.tensor(zero), low, high)
         zero_point = torch.tensor(zero, dtype=torch.int32)
-        assert_same_bits(strop.fake_quantize(x, scale, zero_point, **options), expected)
+        assert_same_bits(device.fake_quantize(x, scale, zero_point, **options), expected)
         scales = torch.rand(300) * 0.1 + 0.001
         x = tied((300, 41), scales[:, None]).to(dtype)
         zeros = torch.randint(low, high, (300,), dtype=torch.int32)
         expected = torch.fake_quantize_per_channel_affine(x, scales, zeros, 0, low, high)
-        ours = strop.fake_quantize(
+        ours = device.fake_quantize(
             x, scales[:, None], zeros[:, None], block_size=(1, -1), **options
         )
         assert_same_bits(ours, expected)
 
 
-def test_floating_zero_points_give_torchs_codes(isa):
+def test_floating_zero_points_give_torchs_codes(device):
     torch.manual_seed(0)
     x, scale, zero = torch.randn(300, 41) * 3, torch.rand(300) * 0.1 + 0.001, torch.randn(300)
     expected = torch.fake_quantize_per_channel_affine(x, scale, zero, 0, -128, 127)
-    ours = strop.fake_quantize(x, scale[:, None], zero[:, None], block_size=(1, -1))
+    ours = device.fake_quantize(x, scale[:, None], zero[:, None], block_size=(1, -1))
     assert ((ours - expected).abs() < 1e-4 * scale[:, None]).all()  # a code apart would be 1
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("block", [(1, 32), (1, -1), (64, 64), (1, 5)], ids=str)
-def test_equal_to_torchao(isa, block, symmetric):
+def test_equal_to_torchao(device, block, symmetric):
     primitives = pytest.importorskip(
         "torchao.quantization.quant_primitives", reason="the peer torchao is not installed"
     )
@@ -166,5 +166,5 @@ def test_equal_to_torchao(isa, block, symmetric):
     )
     codes = primitives.quantize_affine(x, full, scale, zero, torch.int8, -8, 7)
     expected = primitives.dequantize_affine(codes, full, scale, zero, torch.int8, -8, 7)
-    ours = strop.fake_quantize(x, format="int4", block_size=block, symmetric=symmetric)
+    ours = device.fake_quantize(x, format="int4", block_size=block, symmetric=symmetric)
     assert_same_bits(ours, expected)

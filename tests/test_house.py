@@ -8,6 +8,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import lizard
 import numpy as np
 import pytest
 import torch
@@ -53,6 +54,23 @@ class TestRooms:
             assert not re.match(r"(utils?|common|helpers?|misc)(\.|$)", path.name), path
             if path.suffix in {".h", ".cpp", ".cu", ".cuh", ".py"}:
                 assert len(path.read_text().splitlines()) < 400, path
+
+    def test_functions_are_short_and_take_few_arguments(self):
+        found = [
+            function
+            for folder in ("csrc", "python", "tests", "benchmarks", "examples")
+            for path in (ROOT / folder).rglob("*")
+            if path.suffix in {".h", ".cpp", ".cu", ".cuh", ".py"}
+            for function in lizard.analyze_file(str(path)).function_list
+        ]
+        assert len(found) > 300
+        for function in found:
+            where = f"{function.filename}:{function.start_line}: {function.name}"
+            if function.filename.endswith(".py"):
+                assert function.nloc < 60, where  # its docstring does not count
+            else:
+                assert function.length < 60, where
+                assert len(function.parameters) < 7, where
 
     def test_source_lists_are_spelled_out(self):
         for path in (ROOT / "CMakeLists.txt", *(ROOT / "cmake").glob("*.cmake")):

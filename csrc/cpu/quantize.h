@@ -9,10 +9,18 @@ namespace strop::cpu {
 
 struct QuantizeKernels;
 
-// The whole op, on the instruction set in force or on a given one. float64 runs the reference loop.
+// Below this an output is left to the cache: somebody may read it soon. Above, streaming is faster.
+inline constexpr std::int64_t kStreamBytes = 4 << 20;
+
+// How a call is carried out; no result depends on it, but for a kernel's faults.
+struct QuantizeRun {
+  const QuantizeKernels* kernels;  // of which instruction set
+  std::int64_t stream_bytes = kStreamBytes;
+};
+
+// The whole op, on the instruction set in force or as told. float64 runs the reference loop.
 void fake_quantize(const FakeQuantizeArgs& args, const Parallel& parallel);
-void fake_quantize(const FakeQuantizeArgs& args, const Parallel& parallel,
-                   const QuantizeKernels& kernels);
+void fake_quantize(const FakeQuantizeArgs& args, const Parallel& parallel, const QuantizeRun& run);
 
 // Note [Quantize tiles]
 // A problem, simplified to few dimensions, is cut into tiles: the work items that threads share.

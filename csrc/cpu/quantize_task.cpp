@@ -20,8 +20,6 @@ constexpr std::int64_t kDynamicRow = 4096;
 constexpr std::int64_t kPrefetchBytes = 8192;
 // A block of more elements than this is read twice from memory.
 constexpr std::int64_t kLargestCachedBlock = 65536;
-// Below this an output is left to the cache: somebody may read it soon. Above, streaming is faster.
-constexpr std::int64_t kStreamBytes = 4 << 20;
 // Elements that are worth waking a thread for.
 constexpr std::int64_t kGrain = 32768;
 // Blocks whose extremes and parameters are held at a time: 16 bytes each, and 8 more for a thread.
@@ -69,11 +67,12 @@ std::int64_t tile_columns(const FakeQuantizeArgs& args, std::int64_t elements) {
   return std::min(blocks * inner.block, inner.size);
 }
 
-QuantizeTask cut(const FakeQuantizeArgs& args, std::int64_t rows, std::int64_t columns) {
+QuantizeTask cut(const FakeQuantizeArgs& args, std::int64_t rows, std::int64_t columns,
+                 const QuantizeRun& how) {
   QuantizeTask task{};
   task.args = args;
   task.stream =
-      args.input != args.output && element_count(args) * dtype_size(args.dtype) >= kStreamBytes;
+      args.input != args.output && element_count(args) * dtype_size(args.dtype) >= how.stream_bytes;
   task.ahead = args.dynamic() ? columns : kPrefetchBytes / dtype_size(args.dtype);
   task.narrow = narrow_blocks(args);
   task.exact = needs_formula(args);
@@ -86,27 +85,27 @@ QuantizeTask cut(const FakeQuantizeArgs& args, std::int64_t rows, std::int64_t c
 }
 
 // Tiles that need not hold whole blocks.
-QuantizeTask free_tiles(const FakeQuantizeArgs& args) {
+QuantizeTask free_tiles(const FakeQuantizeArgs& args, const QuantizeRun& how) {
   const std::int64_t columns = tile_columns(args, kStaticTile);
   const std::int64_t rows =
       std::clamp<std::int64_t>(kStaticTile / columns, 1, full_slab_rows(args));
-  return cut(args, rows, columns);
+  return cut(args, rows, columns, how);
 }
 
 // Tiles of whole blocks.
-QuantizeTask block_tiles(const FakeQuantizeArgs& args) {
+QuantizeTask block_tiles(const FakeQuantizeArgs& args, const QuantizeRun& how) {
   const QuantizeDim& inner = args.dim[args.dims - 1];
   const std::int64_t rows = full_slab_rows(args);
   const std::int64_t elements = rows == 1 ? kDynamicRow : kLargestCachedBlock / 2;
   const std::int64_t columns = std::max(elements / rows, inner.block);
-  return cut(args, rows, tile_columns(args, columns));
+  return cut(args, rows, tile_columns(args, columns), how);
 }
 
-void run_tiles(const QuantizeTask& task, const Parallel& parallel, const QuantizeKernels& kernels) {
+void run_tiles(const QuantizeTask& task, const Parallel& parallel, const QuantizeRun& how) {
   const std::int64_t tile = task.rows * task.columns;
   parallel.for_range(
       task.tiles(), std::max<std::int64_t>(kGrain / tile, 1),
-      [&](std::int64_t begin, std::int64_t end) { kernels.fake_quantize(task, begin, end); });
+      [&](std::int64_t begin, std::int64_t end) { how.kernels->fake_quantize(task, begin, end); });
 }
 
 // Extremes of every block, ordered: each share of the tiles into its own arrays, which are then
@@ -117,7 +116,7 @@ struct BlockExtremes {
 };
 
 BlockExtremes find_extremes(const QuantizeTask& task, std::int64_t blocks, const Parallel& parallel,
-                            const QuantizeKernels& kernels) {
+                            const QuantizeRun& how) {
   const std::int64_t tiles = task.tiles();
   const std::int64_t worth = divide_up(tiles * task.rows * task.columns, kGrain);
   const std::int64_t shares =
@@ -127,8 +126,8 @@ BlockExtremes find_extremes(const QuantizeTask& task, std::int64_t blocks, const
   all.max.assign(static_cast<std::size_t>(shares * blocks), 0);
   parallel.for_range(shares, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t share = begin; share < end; ++share) {
-      kernels.extremes(task, tiles * share / shares, tiles * (share + 1) / shares,
-                       all.min.data() + share * blocks, all.max.data() + share * blocks);
+      how.kernels->extremes(task, tiles * share / shares, tiles * (share + 1) / shares,
+                            all.min.data() + share * blocks, all.max.data() + share * blocks);
     }
   });
   for (std::int64_t i = blocks; i < shares * blocks; ++i) {
@@ -154,18 +153,17 @@ ChosenParams<float> chosen(const BlockExtremes& extremes, std::size_t block,
   return choose_asymmetric(value_from_ordered(extremes.min[block], args.dtype), max, args.rule);
 }
 
-void in_halves(const FakeQuantizeArgs& args, const Parallel& parallel,
-               const QuantizeKernels& kernels);
+void in_halves(const FakeQuantizeArgs& args, const Parallel& parallel, const QuantizeRun& how);
 
 // Blocks that no cache holds, or fewer than threads.
-void two_passes(FakeQuantizeArgs args, const Parallel& parallel, const QuantizeKernels& kernels) {
+void two_passes(FakeQuantizeArgs args, const Parallel& parallel, const QuantizeRun& how) {
   std::int64_t blocks = 1;
   for (int d = args.dims - 1; d >= 0; --d) {
     args.dim[d].scale = args.dim[d].zero_point = args.dim[d].blocks() > 1 ? blocks : 0;
     blocks *= args.dim[d].blocks();
   }
-  if (blocks > kMostHeldBlocks) return in_halves(args, parallel, kernels);
-  const BlockExtremes extremes = find_extremes(free_tiles(args), blocks, parallel, kernels);
+  if (blocks > kMostHeldBlocks) return in_halves(args, parallel, how);
+  const BlockExtremes extremes = find_extremes(free_tiles(args, how), blocks, parallel, how);
   std::vector<float> scale(static_cast<std::size_t>(blocks));
   std::vector<std::int32_t> zero_point(scale.size());
   for (std::size_t i = 0; i < scale.size(); ++i) {
@@ -177,12 +175,11 @@ void two_passes(FakeQuantizeArgs args, const Parallel& parallel, const QuantizeK
   args.scale = scale.data();
   args.zero_point = zero_point.data();
   args.zero_point_dtype = DType::kInt32;
-  run_tiles(free_tiles(args), parallel, kernels);
+  run_tiles(free_tiles(args, how), parallel, how);
 }
 
 // Cut between blocks, along the dimension that has most of them.
-void in_halves(const FakeQuantizeArgs& args, const Parallel& parallel,
-               const QuantizeKernels& kernels) {
+void in_halves(const FakeQuantizeArgs& args, const Parallel& parallel, const QuantizeRun& how) {
   const QuantizeDim* const most = std::max_element(
       args.dim, args.dim + args.dims,
       [](const QuantizeDim& a, const QuantizeDim& b) { return a.blocks() < b.blocks(); });
@@ -194,18 +191,18 @@ void in_halves(const FakeQuantizeArgs& args, const Parallel& parallel,
   second.input = static_cast<const char*>(args.input) + cut_at * most->input * item;
   second.output = static_cast<char*>(args.output) + cut_at * most->output * item;
   second.first_index += cut_at * most->index;
-  two_passes(first, parallel, kernels);
-  two_passes(second, parallel, kernels);
+  two_passes(first, parallel, how);
+  two_passes(second, parallel, how);
 }
 
 }  // namespace
 
 void fake_quantize(const FakeQuantizeArgs& args, const Parallel& parallel) {
-  fake_quantize(args, parallel, active_kernels().quantize);
+  fake_quantize(args, parallel, {.kernels = &active_kernels().quantize});
 }
 
 void fake_quantize(const FakeQuantizeArgs& original, const Parallel& parallel,
-                   const QuantizeKernels& kernels) {
+                   const QuantizeRun& how) {
   if (element_count(original) == 0) return;
   if (original.dtype == DType::kFloat64) {
     const std::int64_t blocks = reference::block_count(original);
@@ -216,14 +213,14 @@ void fake_quantize(const FakeQuantizeArgs& original, const Parallel& parallel,
     return;
   }
   const FakeQuantizeArgs args = simplified(original);
-  if (!args.dynamic()) return run_tiles(free_tiles(args), parallel, kernels);
+  if (!args.dynamic()) return run_tiles(free_tiles(args, how), parallel, how);
   const QuantizeDim& inner = args.dim[args.dims - 1];
   const std::int64_t row = std::max(inner.block, std::min(inner.size, kNarrowestRow));
-  const QuantizeTask task = block_tiles(args);
+  const QuantizeTask task = block_tiles(args, how);
   const bool idle_threads = task.tiles() < parallel.threads && element_count(args) > 2 * kGrain;
   if (full_slab_rows(args) * row > kLargestCachedBlock || idle_threads)
-    return two_passes(args, parallel, kernels);
-  run_tiles(task, parallel, kernels);
+    return two_passes(args, parallel, how);
+  run_tiles(task, parallel, how);
 }
 
 QuantizeTile tile_at(const QuantizeTask& task, std::int64_t number) {

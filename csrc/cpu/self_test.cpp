@@ -57,6 +57,12 @@ bool agree(T a, T b) {
   return std::memcmp(&a, &b, sizeof a) == 0 || (x != x && y != y);
 }
 
+template <class T>
+T* to_cache_line(T* within) {
+  const auto address = reinterpret_cast<std::uintptr_t>(within);
+  return within + (64 - address % 64) % 64 / sizeof(T);
+}
+
 TensorView view_of(void* data, DType dtype, const std::int64_t* shape, const std::int64_t* stride) {
   return {.present = true,
           .dtype = dtype,
@@ -78,7 +84,8 @@ std::string run_one(const QuantizeKernels& kernels, const Layout& layout, Roundi
   const std::int64_t count = stride[0] * layout.rows;
   const bool given = scales == Scales::kGiven || scales == Scales::kGivenFloatingZero;
   std::vector<T> input = stored<T>(sample_values(count, !given));
-  std::vector<T> expected(input.size()), actual(input.size());
+  std::vector<T> expected(input.size()), room(input.size() + 64 / sizeof(T));
+  T* const actual = to_cache_line(room.data());
   std::vector<float> scale = sample_values(count, true);
   // Every other block's results are multiples of 3/128, many of them 9 bits long: ties for bfloat16
   // to round, which a power of two would not give, the input having 8 bits itself.
@@ -110,8 +117,10 @@ std::string run_one(const QuantizeKernels& kernels, const Layout& layout, Roundi
     args = fake_quantize_args(spec, tensors, 42);
   }
   reference::fake_quantize(args, 0, reference::block_count(args));
-  args.output = actual.data();
-  fake_quantize(args, Parallel{}, kernels);
+  args.output = actual;
+  // Of both kinds of stores; streaming ones only a large output gets otherwise.
+  const std::int64_t stream_bytes = request.symmetric ? 0 : kStreamBytes;
+  fake_quantize(args, Parallel{}, {.kernels = &kernels, .stream_bytes = stream_bytes});
   for (std::size_t i = 0; i < input.size(); ++i) {
     if (agree(expected[i], actual[i])) continue;
     return std::string("fake_quantize ") + dtype_name(dtype_of<T>) + " " + request.rounding +

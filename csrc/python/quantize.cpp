@@ -1,13 +1,13 @@
 #include "python/quantize.h"
 
-#include <pybind11/stl.h>
-
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "cpu/quantize.h"
 #include "kernels/quantize_arguments.h"
 #include "python/array_view.h"
+#include "python/keywords.h"
 #include "reference/quantize.h"
 
 namespace py = pybind11;
@@ -18,20 +18,17 @@ namespace {
 
 constexpr const char* kFakeQuantize = "strop.fake_quantize";
 
-using BlockSize = std::optional<std::vector<std::int64_t>>;
-
-QuantizeRequest request_of(const std::string& format, const BlockSize& block_size,
-                           const std::string& rounding, bool symmetric,
-                           std::optional<std::int64_t> quant_min,
-                           std::optional<std::int64_t> quant_max, std::optional<double> eps) {
-  return {.format = format,
+QuantizeRequest take_request(Keywords& keywords) {
+  const auto block_size =
+      keywords.take<std::optional<std::vector<std::int64_t>>>("block_size", std::nullopt);
+  return {.format = keywords.take<std::string>("format", "int8"),
           .whole = !block_size,
           .block_size = block_size.value_or(std::vector<std::int64_t>{}),
-          .rounding = rounding,
-          .symmetric = symmetric,
-          .quant_min = quant_min,
-          .quant_max = quant_max,
-          .eps = eps};
+          .rounding = keywords.take<std::string>("rounding", "half_even"),
+          .symmetric = keywords.take("symmetric", true),
+          .quant_min = keywords.take<std::optional<std::int64_t>>("quant_min", std::nullopt),
+          .quant_max = keywords.take<std::optional<std::int64_t>>("quant_max", std::nullopt),
+          .eps = keywords.take<std::optional<double>>("eps", std::nullopt)};
 }
 
 void run_kernel(const FakeQuantizeArgs& args) { cpu::fake_quantize(args, Parallel{}); }
@@ -41,14 +38,13 @@ void run_oracle(const FakeQuantizeArgs& args) {
 
 template <void (*run)(const FakeQuantizeArgs&)>
 py::object fake_quantize(const py::object& input, const py::object& scale,
-                         const py::object& zero_point, const std::string& format,
-                         const BlockSize& block_size, const std::string& rounding, bool symmetric,
-                         std::optional<std::int64_t> quant_min,
-                         std::optional<std::int64_t> quant_max, std::optional<double> eps,
-                         std::optional<std::int64_t> seed, const py::object& out) {
+                         const py::object& zero_point, const py::kwargs& options) {
   const char* op = kFakeQuantize;
-  const QuantizeSpec spec = make_quantize_spec(
-      op, request_of(format, block_size, rounding, symmetric, quant_min, quant_max, eps));
+  Keywords keywords(op, options);
+  const QuantizeSpec spec = make_quantize_spec(op, take_request(keywords));
+  const auto seed = keywords.take<std::optional<std::int64_t>>("seed", std::nullopt);
+  const auto out = keywords.take<py::object>("out", py::none());
+  keywords.finish();
   const ArrayView input_view(op, "input", input, false);
   const ArrayView scale_view(op, "scale", scale, false);
   const ArrayView zero_point_view(op, "zero_point", zero_point, false);
@@ -74,10 +70,14 @@ py::object fake_quantize(const py::object& input, const py::object& scale,
 template <void (*run)(const FakeQuantizeArgs&)>
 void bind_fake_quantize(py::module_& module, const char* doc) {
   module.def("fake_quantize", &fake_quantize<run>, doc, "input"_a, "scale"_a = py::none(),
-             "zero_point"_a = py::none(), py::kw_only(), "format"_a = "int8",
-             "block_size"_a = py::none(), "rounding"_a = "half_even", "symmetric"_a = true,
-             "quant_min"_a = py::none(), "quant_max"_a = py::none(), "eps"_a = py::none(),
-             "seed"_a = py::none(), "out"_a = py::none());
+             "zero_point"_a = py::none());
+}
+
+int intern(const char* op, const py::kwargs& options) {
+  Keywords keywords(op, options);
+  const QuantizeRequest request = take_request(keywords);
+  keywords.finish();
+  return intern_quantize_spec(op, request);
 }
 
 py::list formats() {
@@ -97,16 +97,10 @@ void bind_quantize(py::module_& root, py::module_& cpu, py::module_& reference) 
       "strop.fake_quantize over numpy arrays, on the instruction set in force, in this thread.");
   bind_fake_quantize<run_oracle>(reference,
                                  "strop.fake_quantize over numpy arrays, by the reference loop.");
-  root.def(
-      "intern_quantize_spec",
-      [](const char* op, const std::string& format, const BlockSize& block_size,
-         const std::string& rounding, bool symmetric, std::optional<std::int64_t> quant_min,
-         std::optional<std::int64_t> quant_max, std::optional<double> eps) {
-        return intern_quantize_spec(
-            op, request_of(format, block_size, rounding, symmetric, quant_min, quant_max, eps));
-      },
-      "The index of a quantize specification; -1 where the table is full.", "op"_a, "format"_a,
-      "block_size"_a, "rounding"_a, "symmetric"_a, "quant_min"_a, "quant_max"_a, "eps"_a);
+  root.def("intern_quantize_spec", &intern,
+           "The index of the specification that fake_quantize's options are; -1 where the table is "
+           "full.",
+           "op"_a);
   root.def("number_formats", &formats, "(name, bits, min, max, signed) of every number format.");
 }
 

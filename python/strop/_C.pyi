@@ -1,4 +1,3 @@
-from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,13 +11,4 @@ def self_test_failures() -> list[str]: ...
 def build_info() -> Any: ...
 def take_argument_error() -> tuple[str, str] | None: ...
 def number_formats() -> list[tuple[str, int, float, float, bool]]: ...
-def intern_quantize_spec(
-    op: str,
-    format: str,
-    block_size: Sequence[int] | None,
-    rounding: str,
-    symmetric: bool,
-    quant_min: int | None,
-    quant_max: int | None,
-    eps: float | None,
-) -> int: ...
+def intern_quantize_spec(op: str, **options: Any) -> int: ...

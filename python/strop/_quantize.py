@@ -18,7 +18,16 @@ from strop._formats import NumberFormat, format_name
 _OP = "strop.fake_quantize"
 _OP_IN_PLACE = "strop.fake_quantize_"
 
-# format, block_size, rounding, symmetric, quant_min, quant_max, eps: as a caller wrote them.
+# As a caller wrote them.
+_OPTION_NAMES = (
+    "format",
+    "block_size",
+    "rounding",
+    "symmetric",
+    "quant_min",
+    "quant_max",
+    "eps",
+)
 _Options = tuple[Any, Any, Any, Any, Any, Any, Any]
 
 # Note [Specification cache]
@@ -36,7 +45,7 @@ def _specification(op: str, options: _Options) -> int:
     except (KeyError, TypeError):  # unknown so far, or a list as block_size
         pass
     plain = _plain_options(op, options)
-    index: int = _C.intern_quantize_spec(op, *plain)
+    index = _C.intern_quantize_spec(op, **dict(zip(_OPTION_NAMES, plain, strict=True)))
     if len(_specifications) < _MOST_SPECIFICATIONS:
         _specifications[plain] = index
         with suppress(TypeError):
@@ -183,8 +192,8 @@ def fake_quantize(
             return _spelled_out(_OP, (input, scale, zero_point), options, seed, out)
         if out is None:
             if seed is None:  # each argument costs
-                return cast(Tensor, ops.packed(input, scale, zero_point, spec))
-            return cast(Tensor, ops.packed(input, scale, zero_point, spec, seed))
+                return ops.packed(input, scale, zero_point, spec)
+            return ops.packed(input, scale, zero_point, spec, seed)
         if is_grad_enabled() and out.requires_grad:
             raise ops.gradient_refused(_OP)
         ops.packed_out(input, scale, zero_point, spec, seed, out=out)

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from tqdm import tqdm
@@ -34,11 +35,16 @@ class Result:
     case: Case
     medians: dict[str, float]
     missing: dict[str, str] = field(default_factory=dict)
+    extra_kib: int | None = None
 
     def figures(self) -> list[tuple[Bar, float]]:
         """Every bar that can be had here, with its figure."""
         have = self.medians.keys()
-        return [(b, b.figure(self.medians)) for b in self.case.bars if have >= set(b.needs)]
+        found = [(b, b.figure(self.medians)) for b in self.case.bars if have >= set(b.needs)]
+        if self.extra_kib is not None and self.case.most_extra_kib is not None:
+            extra, most = float(self.extra_kib), float(self.case.most_extra_kib)
+            found.append((Bar("KiB extra", lambda _: extra, most, at_least=False), extra))
+        return found
 
     def rate(self) -> float | None:
         """GB/s of strop, read and written together."""
@@ -53,6 +59,7 @@ class Result:
             "name": self.case.name,
             "seconds": self.medians,
             "gb_per_s": self.rate(),
+            "extra_kib": self.extra_kib,
             "bars": [
                 {"label": b.label, "figure": f, "limit": b.limit, "kept": b.kept(f)}
                 for b, f in self.figures()
@@ -95,6 +102,22 @@ def pinned(threads: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
+def extra_kib(call: Call) -> int | None:
+    """By how much a call raises the process's memory above what it is; None where Linux hides it."""
+    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+    def peak() -> int:
+        return next(int(w.split()[1]) for w in status.read_text().splitlines() if "VmHWM" in w)
+
+    try:
+        reset.write_text("5")
+        before = peak()
+        call()
+        return peak() - before
+    except (OSError, StopIteration):
+        return None
+
+
 def _turn(call: Call, repeats: int) -> float:
     start = time.perf_counter()
     for _ in range(repeats):
@@ -124,6 +147,7 @@ def measure(case: Case, seconds: float = _SECONDS_A_CASE) -> Result:
         with pinned(threads.get(name, 1)):
             call()
             repeats[name] = _repeats(call)
+    extra = None if case.most_extra_kib is None else extra_kib(calls["strop"])
     start = time.perf_counter()
     for turn in range(_MOST_TURNS):
         for name, call in calls.items():
@@ -133,7 +157,8 @@ def measure(case: Case, seconds: float = _SECONDS_A_CASE) -> Result:
                 turns[name].append(_turn(call, repeats[name]))
         if turn + 1 >= _LEAST_TURNS and time.perf_counter() - start > seconds:
             break
-    return Result(case, {name: statistics.median(t) for name, t in turns.items()}, missing)
+    medians = {name: statistics.median(t) for name, t in turns.items()}
+    return Result(case, medians, missing, extra)
 
 
 def measure_all(cases: list[Case]) -> list[Result]:

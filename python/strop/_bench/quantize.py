@@ -70,8 +70,27 @@ def _register_against_copy() -> None:
                     partial(_against_copy, dtype, scale, options),
                     moved_bytes=2 * _SIDE * _SIDE * dtype.itemsize,
                     bars=(faster_than("copy_", ratio),),
+                    most_extra_kib=1024,
                 )
             )
+    register(
+        Case(
+            "quantize",
+            "static int8 per tensor, float32, in place",
+            _in_place,
+            moved_bytes=8 * _SIDE * _SIDE,
+            most_extra_kib=1024,
+        )
+    )
+
+
+def _in_place() -> _Contenders:
+    x = _matrix()
+    scale = torch.tensor(0.02)
+    return {
+        "strop": lambda: lambda: strop.fake_quantize_(x, scale),
+        "copy_": lambda: _copy(x, torch.empty_like(x)),
+    }
 
 
 def _against_torch(per_channel: bool, with_out: bool) -> _Contenders:

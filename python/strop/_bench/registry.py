@@ -46,6 +46,7 @@ class Case:
         moved_bytes: read and written by a call, for its rate; 0 where memory is not the point.
         bars: what is promised.
         threads: of a contender, where they are not one.
+        most_extra_kib: promised of the memory that a call of strop takes beside its tensors.
 
     """
 
@@ -55,6 +56,7 @@ class Case:
     moved_bytes: int = 0
     bars: tuple[Bar, ...] = ()
     threads: Mapping[str, int] | None = None
+    most_extra_kib: int | None = None
 
 
 _cases: dict[tuple[str, str], Case] = {}
