@@ -166,19 +166,20 @@ def test_in_place_names_itself():
         strop.fake_quantize_(torch.zeros(1).expand(4))
 
 
-def test_gradients_are_refused():
+def test_gradients_are_refused_by_what_writes_to_a_given_tensor():
     leaf = X.clone().requires_grad_()
     before = leaf.detach().clone()
     scale = ONE.clone().requires_grad_()
-    text = "a tensor requires a gradient, and this op has none"
+    spelled = ("int8", [], "half_even", True)
+    text = "a tensor requires a gradient, which an op that writes to a given tensor does not have"
     for call in (
-        lambda: strop.fake_quantize(leaf),
-        lambda: strop.fake_quantize(X, scale),
-        lambda: strop.fake_quantize(X, ONE, scale),
         lambda: strop.fake_quantize_(leaf),
+        lambda: strop.fake_quantize_(X.clone(), scale),
         lambda: strop.fake_quantize(X, out=leaf),
-        lambda: torch.ops.strop.fake_quantize(leaf, None, None, "int8", [], "half_even", True),
-        lambda: torch.ops.strop.fake_quantize_(leaf, None, None, "int8", [], "half_even", True),
+        lambda: strop.fake_quantize(leaf, out=X.clone()),
+        lambda: strop.fake_quantize(X, ONE, scale, out=X.clone()),
+        lambda: torch.ops.strop.fake_quantize_(leaf, None, None, *spelled),
+        lambda: torch.ops.strop.fake_quantize.out(X, scale, None, *spelled, out=X.clone()),
     ):
         with pytest.raises(RuntimeError, match=text):
             call()

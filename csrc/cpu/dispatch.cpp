@@ -11,9 +11,10 @@
 namespace strop::cpu {
 
 // Defined by the sources that are compiled once per instruction set.
-#define STROP_DECLARE_KERNELS(isa)       \
-  namespace isa {                        \
-  extern const QuantizeKernels quantize; \
+#define STROP_DECLARE_KERNELS(isa)                        \
+  namespace isa {                                         \
+  extern const QuantizeKernels quantize;                  \
+  extern const QuantizeGradientKernels quantize_gradient; \
   }
 #if defined(STROP_HAVE_AVX512)
 STROP_DECLARE_KERNELS(avx512)
@@ -52,15 +53,15 @@ bool always() { return true; }
 const std::vector<BuiltSet>& built_sets() {
   static const std::vector<BuiltSet> sets = {
 #if defined(STROP_HAVE_AVX512)
-      {{"avx512", avx512::quantize}, has_avx512},
+      {{"avx512", avx512::quantize, avx512::quantize_gradient}, has_avx512},
 #endif
 #if defined(STROP_HAVE_AVX2)
-      {{"avx2", avx2::quantize}, has_avx2},
+      {{"avx2", avx2::quantize, avx2::quantize_gradient}, has_avx2},
 #endif
 #if defined(STROP_HAVE_NEON)
-      {{"neon", neon::quantize}, always},
+      {{"neon", neon::quantize, neon::quantize_gradient}, always},
 #endif
-      {{"baseline", baseline::quantize}, always},
+      {{"baseline", baseline::quantize, baseline::quantize_gradient}, always},
   };
   return sets;
 }

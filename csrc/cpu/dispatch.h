@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "cpu/quantize.h"
+#include "cpu/quantize_gradient.h"
 
 namespace strop::cpu {
 
@@ -11,6 +12,7 @@ namespace strop::cpu {
 struct Kernels {
   const char* name;
   QuantizeKernels quantize;
+  QuantizeGradientKernels quantize_gradient;
 };
 
 // The set in force, chosen at the first call: the best one that this library was built with, that

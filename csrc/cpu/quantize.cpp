@@ -3,6 +3,7 @@
 #include "cpu/quantize.h"
 
 #include "cpu/quantize_extremes.h"
+#include "cpu/quantize_params.h"
 #include "cpu/quantize_rows.h"
 #include "cpu/random.h"
 
@@ -20,19 +21,22 @@ struct alignas(64) Scratch {
   float random[kChunk];
   T input[kChunk];
   T output[kChunk];
+  std::uint8_t bits[kStaticTile / 8];
+  std::uint8_t strided_bits[kChunk / 8];
 };
 
 template <class T>
 struct RowKernels {
   void (*blocks)(const RowRun<T>&, const TileParams&);
+  void (*blocks_and_mask)(const RowRun<T>&, const TileParams&);
   void (*elements)(const RowRun<T>&, const TileParams&, const CodeRange<float>&);
   void (*elements_floating_zero)(const RowRun<T>&, const TileParams&, const CodeRange<float>&);
 };
 
 template <class T, Rounding kRounding>
-constexpr RowKernels<T> kKernelsOf = {quantize_blocks<kRounding, T>,
-                                      quantize_elements<kRounding, false, T>,
-                                      quantize_elements<kRounding, true, T>};
+constexpr RowKernels<T> kKernelsOf = {
+    quantize_blocks<kRounding, false, T>, quantize_blocks<kRounding, true, T>,
+    quantize_elements<kRounding, false, T>, quantize_elements<kRounding, true, T>};
 
 template <class T>
 constexpr RowKernels<T> kRowKernels[kRoundings] = {
@@ -40,76 +44,6 @@ constexpr RowKernels<T> kRowKernels[kRoundings] = {
     kKernelsOf<T, Rounding::kFloor>,    kKernelsOf<T, Rounding::kCeil>,
     kKernelsOf<T, Rounding::kTrunc>,    kKernelsOf<T, Rounding::kStochastic>,
 };
-
-template <class Z>
-void read_zero_points(const void* data, std::int64_t at, std::int64_t step, std::int64_t count,
-                      float* to) {
-  const Z* from = static_cast<const Z*>(data) + at;
-  for (std::int64_t i = 0; i < count; ++i) to[i] = static_cast<float>(from[i * step]);
-}
-
-using ReadZeroPoints = void (*)(const void*, std::int64_t, std::int64_t, std::int64_t, float*);
-
-ReadZeroPoints zero_point_reader(DType dtype) {
-  switch (dtype) {
-    case DType::kUInt8:
-      return read_zero_points<std::uint8_t>;
-    case DType::kInt8:
-      return read_zero_points<std::int8_t>;
-    case DType::kUInt16:
-      return read_zero_points<std::uint16_t>;
-    case DType::kInt16:
-      return read_zero_points<std::int16_t>;
-    case DType::kUInt32:
-      return read_zero_points<std::uint32_t>;
-    case DType::kInt32:
-      return read_zero_points<std::int32_t>;
-    case DType::kUInt64:
-      return read_zero_points<std::uint64_t>;
-    case DType::kInt64:
-      return read_zero_points<std::int64_t>;
-    default:
-      return read_zero_points<float>;
-  }
-}
-
-// The shifted ranges of `blocks` blocks. Returns whether all parameters are usual ones: positive or
-// NaN scales, zero points within kMostShift. Unused lanes count too: they hold 1 and 0.
-bool shift_ranges(const QuantizeRule& rule, std::int64_t blocks, TileParams& params) {
-  const Vec min(static_cast<float>(rule.quant_min)), max(static_cast<float>(rule.quant_max));
-  I32 unusual{};
-  for (std::int64_t i = 0; i < blocks; i += kLanes) {
-    const Vec scale = load(params.scale + i), zero_point = load(params.zero_point + i);
-    unusual |=
-        I32(scale.v <= broadcast(0.0f)) | I32(magnitude(zero_point).v > broadcast(kMostShift));
-    store<false>(params.min + i, min - zero_point);
-    store<false>(params.max + i, max - zero_point);
-  }
-  return largest(unusual & broadcast(std::int32_t{1})) == 0;
-}
-
-// Given parameters of a tile's blocks. Returns as shift_ranges does.
-bool read_params(const QuantizeTask& task, const QuantizeTile& tile, TileParams& params) {
-  const FakeQuantizeArgs& args = task.args;
-  const QuantizeDim& inner = task.inner();
-  const float* scale = static_cast<const float*>(args.scale) + tile.scale;
-  const std::int64_t padded = (tile.blocks + kLanes - 1) / kLanes * kLanes;
-  for (std::int64_t i = 0; i < tile.blocks; ++i) params.scale[i] = scale[i * inner.scale];
-  for (std::int64_t i = tile.blocks; i < padded; ++i) params.scale[i] = 1.0f;
-  for (std::int64_t i = 0; i < padded; i += kLanes) {
-    // The default NaN for any other: store_pair rounds a bfloat16 NaN like a number.
-    const F32 given = load(params.scale + i).v;
-    const Vec plain = Vec::wrap(select(I32(given == given), given, broadcast(__builtin_nanf(""))));
-    store<false>(params.scale + i, plain);
-    store<false>(params.inverse + i, Vec(1.0f) / plain);
-    store<false>(params.zero_point + i, Vec(0.0f));
-  }
-  if (args.zero_point != nullptr) {
-    zero_point_reader(args.zero_point_dtype)(args.zero_point, tile.zero_point, inner.zero_point,
-                                             tile.blocks, params.zero_point);
-  }
-  return shift_ranges(args.rule, padded, params);
-}
 
 template <bool kSymmetric, class T>
 void choose_params(const QuantizeRule& rule, const TileExtremes& extremes, std::int64_t blocks,
@@ -127,22 +61,6 @@ void choose_params(const QuantizeRule& rule, const TileExtremes& extremes, std::
     store<false>(params.zero_point + i, chosen.zero_point);
   }
   shift_ranges(rule, blocks, params);
-}
-
-// A parameter for every element of a run.
-void expand_params(const TileParams& blocks, const BlockSteps& steps, std::int64_t count,
-                   TileParams& elements) {
-  std::int64_t end = steps.block - steps.into;
-  for (std::int64_t i = 0, block = steps.first; i < count; ++block, end += steps.block) {
-    const float inverse = blocks.inverse[block];
-    const float scale = blocks.scale[block];
-    const float zero_point = blocks.zero_point[block];
-    for (; i < end && i < count; ++i) {
-      elements.inverse[i] = inverse;
-      elements.scale[i] = scale;
-      elements.zero_point[i] = zero_point;
-    }
-  }
 }
 
 // Calls function(run, first column) on a row's pieces of at most `chunk` columns, gathered into
@@ -185,6 +103,16 @@ void find_extremes(const QuantizeTask& task, QuantizeTile tile, Scratch<T>& scra
   }
 }
 
+// What was put together in scratch to where it belongs, `to` and bit `at`, step by step.
+template <class T>
+void scatter(const RowRun<T>& run, T* to, std::int64_t step, std::uint8_t* mask, std::int64_t at) {
+  for (std::int64_t i = 0; i < run.count; ++i) to[i * step] = run.output[i];
+  if (mask == nullptr) return;
+  for (std::int64_t i = 0; i < run.count; ++i, at += step) {
+    if (run.bits.mask[i / 8] >> i % 8 & 1) add_bits(mask + at / 8, 1u << at % 8);
+  }
+}
+
 // `exact`: by the formula as it stands, element by element.
 template <class T>
 void quantize_tile(const QuantizeTask& task, QuantizeTile tile, bool exact, Scratch<T>& scratch) {
@@ -193,6 +121,7 @@ void quantize_tile(const QuantizeTask& task, QuantizeTile tile, bool exact, Scra
   const RowKernels<T>& kernels = kRowKernels<T>[static_cast<int>(args.rule.rounding)];
   const auto by_element =
       args.zero_point_is_floating() ? kernels.elements_floating_zero : kernels.elements;
+  const auto by_block = args.mask == nullptr ? kernels.blocks : kernels.blocks_and_mask;
   const CodeRange<float> range = {static_cast<float>(args.rule.quant_min),
                                   static_cast<float>(args.rule.quant_max)};
   const bool random = args.rule.rounding == Rounding::kStochastic;
@@ -200,7 +129,6 @@ void quantize_tile(const QuantizeTask& task, QuantizeTile tile, bool exact, Scra
   const std::int64_t chunk = exact ? kMaxTileBlocks : plain ? tile.columns : kChunk;
   std::int64_t expanded = -1;  // the column that scratch.expanded is of
   for (std::int64_t row = 0; row < tile.rows; ++row, tile.next_row(args)) {
-    T* const output = static_cast<T*>(args.output) + tile.output;
     for_each_run(task, tile, chunk, scratch, [&](RowRun<T> run, std::int64_t column) {
       if (random) {
         const std::int64_t index = tile.index + column * inner.index;
@@ -208,19 +136,26 @@ void quantize_tile(const QuantizeTask& task, QuantizeTile tile, bool exact, Scra
                     static_cast<std::uint64_t>(inner.index), run.count);
         run.random = scratch.random;
       }
-      run.output = inner.output == 1 ? output + column : scratch.output;
-      run.stream = task.stream && inner.output == 1;
+      const std::int64_t at = tile.output + column * inner.output;
+      T* const output = static_cast<T*>(args.output) + at;
+      run.output = output;
+      run.stream = task.stream;
+      run.bits = {args.mask, at, scratch.bits};
+      if (inner.output != 1) {
+        run.output = scratch.output;
+        run.stream = false;
+        if (args.mask != nullptr) run.bits = {scratch.strided_bits, 0, scratch.bits};
+        for (std::uint8_t& byte : scratch.strided_bits) byte = 0;
+      }
       if (!exact) {
-        kernels.blocks(run, scratch.params);
+        by_block(run, scratch.params);
       } else {
         if (expanded != column)
           expand_params(scratch.params, run.steps, run.count, scratch.expanded);
         expanded = column;
         by_element(run, scratch.expanded, range);
       }
-      if (inner.output == 1) return;
-      T* const to = output + column * inner.output;
-      for (std::int64_t i = 0; i < run.count; ++i) to[i * inner.output] = scratch.output[i];
+      if (inner.output != 1) scatter(run, output, inner.output, args.mask, at);
     });
   }
 }

@@ -14,7 +14,7 @@ inline constexpr std::int64_t kStreamBytes = 4 << 20;
 
 // How a call is carried out; no result depends on it, but for a kernel's faults.
 struct QuantizeRun {
-  const QuantizeKernels* kernels;  // of which instruction set
+  const QuantizeKernels* kernels = nullptr;  // of which instruction set
   std::int64_t stream_bytes = kStreamBytes;
 };
 
@@ -56,6 +56,9 @@ struct QuantizeTask {
 // Blocks along the inner dimension that a tile may have; columns, where they are narrow.
 inline constexpr std::int64_t kMaxTileBlocks = 1024;
 
+// Elements of a tile that is read once: a few L1.
+inline constexpr std::int64_t kStaticTile = 16384;
+
 struct QuantizeTile {
   std::int64_t input;  // element offsets of its first element
   std::int64_t output;
@@ -74,6 +77,12 @@ struct QuantizeTile {
   // Moves input, output and index on to the next row.
   void next_row(const FakeQuantizeArgs& args);
 };
+
+// Tiles that need not hold whole blocks, of a size that depends on the problem alone, and so few
+// that their blocks' sums take little memory.
+QuantizeTask tiles_for_sums(const FakeQuantizeArgs& args);
+
+std::int64_t element_count(const FakeQuantizeArgs& args);
 
 QuantizeTile tile_at(const QuantizeTask& task, std::int64_t number);
 

@@ -3,6 +3,7 @@
 // Rows of fake_quantize: straight runs of memory under the block parameters of a tile. Compiled
 // once per instruction set; see Note [Quantize tiles] in cpu/quantize.h.
 
+#include "cpu/mask_bits.h"
 #include "cpu/quantize.h"
 #include "cpu/vector.h"
 
@@ -25,6 +26,13 @@ struct BlockSteps {
   std::int64_t into;   // columns of it that lie before the run
 };
 
+// Where the mask's bits of a run go.
+struct MaskRun {
+  std::uint8_t* mask;
+  std::int64_t at;        // the bit of the run's first element
+  std::uint8_t* scratch;  // as many bits as the run has, where they do not begin a byte
+};
+
 template <class T>
 struct RowRun {
   const T* input;
@@ -34,6 +42,13 @@ struct RowRun {
   BlockSteps steps;
   bool stream;
   std::int64_t ahead;  // elements, of what to prefetch
+  MaskRun bits;        // only where there is a mask
+};
+
+struct QuantizedPair {
+  Pair value;
+  I32 a_in_range;
+  I32 b_in_range;
 };
 
 // One block's arithmetic, its parameters in registers.
@@ -48,65 +63,107 @@ struct BlockValue {
         scale(params.scale[block]),
         shifted{Vec(params.min[block]), Vec(params.max[block])} {}
 
-  __attribute__((always_inline)) Vec of(Vec x, Vec u) const {
+  __attribute__((always_inline)) Quantized<Vec> of(Vec x, Vec u) const {
     return fake_quantize_shifted<kRounding>(x, inverse, scale, shifted, u);
   }
-  __attribute__((always_inline)) Pair of(Pair x) const {
-    return {of(x.a, Vec(0.0f)), of(x.b, Vec(0.0f))};
+  __attribute__((always_inline)) QuantizedPair of(Pair x) const {
+    const Quantized<Vec> a = of(x.a, Vec(0.0f)), b = of(x.b, Vec(0.0f));
+    return {{a.value, b.value}, a.in_range, b.in_range};
   }
 };
+
+// Stores a pair's mask bits at a place that begins a byte.
+template <class T>
+STROP_INLINE void store_pair_bits(std::uint8_t* to, const T* kind, const QuantizedPair& pair) {
+  const std::uint32_t bits = pair_bits(kind, pair.a_in_range, pair.b_in_range);
+  std::memcpy(to, &bits, kLanes / 4);
+}
 
 // One block's part of a row: four vectors at a time, enough loads in flight to keep memory busy.
 // The last vector, which may overlap the one before, is computed first: in place, its elements have
 // not been written then.
-template <Rounding kRounding, bool kStream, class T>
+template <Rounding kRounding, bool kStream, bool kMask, class T>
 STROP_INLINE void quantize_run(const RowRun<T>& run, const BlockValue<kRounding>& value) {
   constexpr bool kRandom = kRounding == Rounding::kStochastic;
   const T* const input = run.input;
   T* const output = run.output;
   const std::int64_t count = run.count;
+  BitWriter bits{run.bits.mask, run.bits.at};
   if (count < kLanes) {
     const Vec u = kRandom ? load_first(run.random, count) : Vec(0.0f);
-    store_first(output, value.of(load_first(input, count), u), count);
+    const Quantized<Vec> few = value.of(load_first(input, count), u);
+    store_first(output, few.value, count);
+    if constexpr (kMask) {
+      bits.add(lane_bits(few.in_range), static_cast<int>(count));
+      bits.flush();
+    }
     return;
   }
   const auto at = [&](std::int64_t i) {
     return value.of(load(input + i), kRandom ? load(run.random + i) : Vec(0.0f));
   };
-  const bool odd = count % kLanes != 0;
-  const Vec last = odd ? at(count - kLanes) : Vec(0.0f);
+  const std::int64_t rest = count % kLanes;
+  const Quantized<Vec> last = rest != 0 ? at(count - kLanes) : Quantized<Vec>{};
   std::int64_t i = 0;
   if constexpr (!kRandom) {
+    const bool whole = run.bits.at % 8 == 0;
+    std::uint8_t* const to = whole ? run.bits.mask + run.bits.at / 8 : run.bits.scratch;
     for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
       prefetch(input + i + run.ahead);
       prefetch(input + i + run.ahead + 2 * kLanes);
-      const Pair first = value.of(load_pair(input + i));
-      const Pair second = value.of(load_pair(input + i + 2 * kLanes));
-      store_pair<kStream>(output + i, first);
-      store_pair<kStream>(output + i + 2 * kLanes, second);
+      const QuantizedPair first = value.of(load_pair(input + i));
+      const QuantizedPair second = value.of(load_pair(input + i + 2 * kLanes));
+      store_pair<kStream>(output + i, first.value);
+      store_pair<kStream>(output + i + 2 * kLanes, second.value);
+      if constexpr (kMask) {
+        store_pair_bits(to + i / 8, output, first);
+        store_pair_bits(to + i / 8 + kLanes / 4, output, second);
+      }
+    }
+    if constexpr (kMask) {
+      if (!whole) put_bits(run.bits.mask, run.bits.at, run.bits.scratch, i);
+      bits.at += i;
     }
   }
-  for (; i + kLanes <= count; i += kLanes) store<false>(output + i, at(i));
-  if (odd) store<false>(output + count - kLanes, last);
+  for (; i + kLanes <= count; i += kLanes) {
+    const Quantized<Vec> one = at(i);
+    store<false>(output + i, one.value);
+    if constexpr (kMask) bits.add(lane_bits(one.in_range), kLanes);
+  }
+  if (rest != 0) {
+    store<false>(output + count - kLanes, last.value);
+    if constexpr (kMask) {
+      bits.add(lane_bits(last.in_range) >> (kLanes - rest), static_cast<int>(rest));
+    }
+  }
+  if constexpr (kMask) bits.flush();
 }
 
 // Whole blocks of whole pairs of vectors, which is what groups are in practice: nothing but
 // arithmetic between one group and the next. Returns how many elements it did.
-template <Rounding kRounding, bool kStream, class T>
+template <Rounding kRounding, bool kStream, bool kMask, class T>
 STROP_INLINE std::int64_t quantize_groups(const RowRun<T>& row, const TileParams& params) {
   const std::int64_t block = row.steps.block;
   const T* input = row.input;
   T* output = row.output;
+  const bool whole = row.bits.at % 8 == 0;
+  std::uint8_t* bits = whole ? row.bits.mask + row.bits.at / 8 : row.bits.scratch;
   std::int64_t done = 0;
   for (std::int64_t g = row.steps.first; done + block <= row.count; ++g, done += block) {
     const BlockValue<kRounding> value(params, g);
     for (std::int64_t i = 0; i < block; i += 2 * kLanes) {
       prefetch(input + row.ahead);
-      store_pair<kStream>(output, value.of(load_pair(input)));
+      const QuantizedPair pair = value.of(load_pair(input));
+      store_pair<kStream>(output, pair.value);
+      if constexpr (kMask) {
+        store_pair_bits(bits, output, pair);
+        bits += kLanes / 4;
+      }
       input += 2 * kLanes;
       output += 2 * kLanes;
     }
   }
+  if (kMask && !whole) put_bits(row.bits.mask, row.bits.at, row.bits.scratch, done);
   return done;
 }
 
@@ -116,32 +173,34 @@ STROP_INLINE bool pairs_fill(const BlockSteps& steps) {
 }
 
 // A row whose blocks are runs of some length, and their parameters usual ones.
-template <Rounding kRounding, class T>
+template <Rounding kRounding, bool kMask, class T>
 void quantize_blocks(const RowRun<T>& row, const TileParams& params) {
   RowRun<T> run = row;
   std::int64_t done = 0;
   if constexpr (kRounding != Rounding::kStochastic) {
     if (pairs_fill(row.steps)) {
       done = row.stream && aligned_for_stream(row.output)
-                 ? quantize_groups<kRounding, true>(row, params)
-                 : quantize_groups<kRounding, false>(row, params);
+                 ? quantize_groups<kRounding, true, kMask>(row, params)
+                 : quantize_groups<kRounding, false, kMask>(row, params);
     }
   }
   std::int64_t block = row.steps.first + done / row.steps.block;
   std::int64_t left = row.count - done;
   run.input += done;
   run.output += done;
+  run.bits.at += done;
   run.count = row.steps.block - row.steps.into;
   for (; left > 0; ++block, left -= run.count, run.count = row.steps.block) {
     if (run.count > left) run.count = left;
     const BlockValue<kRounding> value(params, block);
     if (row.stream && aligned_for_stream(run.output)) {
-      quantize_run<kRounding, true>(run, value);
+      quantize_run<kRounding, true, kMask>(run, value);
     } else {
-      quantize_run<kRounding, false>(run, value);
+      quantize_run<kRounding, false, kMask>(run, value);
     }
     run.input += run.count;
     run.output += run.count;
+    run.bits.at += run.count;
     if constexpr (kRounding == Rounding::kStochastic) run.random += run.count;
   }
 }
@@ -153,26 +212,32 @@ void quantize_elements(const RowRun<T>& row, const TileParams& params,
   constexpr bool kRandom = kRounding == Rounding::kStochastic;
   const CodeRange<Vec> range = {Vec(given.min), Vec(given.max)};
   const Vec zero(0.0f);
-  const auto at = [&](std::int64_t i) {
+  const bool stream = row.stream && aligned_for_stream(row.output);
+  BitWriter bits{row.bits.mask, row.bits.at};
+  std::int64_t i = 0;
+  for (; i + kLanes <= row.count; i += kLanes) {
     const QuantizeParams<Vec> p = {load(params.inverse + i), load(params.scale + i),
                                    load(params.zero_point + i)};
-    return fake_quantize_value<kRounding, kFloatingZero>(load(row.input + i), p, range,
-                                                         kRandom ? load(row.random + i) : zero);
-  };
-  std::int64_t i = 0;
-  if (row.stream && aligned_for_stream(row.output)) {
-    for (; i + kLanes <= row.count; i += kLanes) store<true>(row.output + i, at(i));
-  } else {
-    for (; i + kLanes <= row.count; i += kLanes) store<false>(row.output + i, at(i));
+    const Quantized<Vec> one = fake_quantize_value<kRounding, kFloatingZero>(
+        load(row.input + i), p, range, kRandom ? load(row.random + i) : zero);
+    if (stream) {
+      store<true>(row.output + i, one.value);
+    } else {
+      store<false>(row.output + i, one.value);
+    }
+    if (row.bits.mask != nullptr) bits.add(lane_bits(one.in_range), kLanes);
   }
   if (const std::int64_t rest = row.count - i; rest > 0) {
     const auto first = [&](const auto* from) { return load_first(from + i, rest); };
     const QuantizeParams<Vec> p = {first(params.inverse), first(params.scale),
                                    first(params.zero_point)};
     const Vec u = kRandom ? first(row.random) : zero;
-    store_first(row.output + i,
-                fake_quantize_value<kRounding, kFloatingZero>(first(row.input), p, range, u), rest);
+    const Quantized<Vec> some =
+        fake_quantize_value<kRounding, kFloatingZero>(first(row.input), p, range, u);
+    store_first(row.output + i, some.value, rest);
+    bits.add(lane_bits(some.in_range), static_cast<int>(rest));
   }
+  if (row.bits.mask != nullptr) bits.flush();
 }
 
 }  // namespace strop::cpu::STROP_ISA

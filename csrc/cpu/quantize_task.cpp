@@ -10,9 +10,7 @@
 namespace strop::cpu {
 namespace {
 
-// Elements of a tile: half of a small L1 where every tile is read twice from it, a few L1
-// otherwise.
-constexpr std::int64_t kStaticTile = 16384;
+// Elements of a tile that is read twice: half of a small L1.
 constexpr std::int64_t kDynamicRow = 4096;
 // How far ahead of the elements in work memory is asked for: a page or two, which the hardware's
 // own prefetcher does not cross, or the next tile, whose extremes are due before its first result.
@@ -39,12 +37,6 @@ std::int64_t slab_count(const FakeQuantizeArgs& args) {
   std::int64_t slabs = 1;
   for (int d = 0; d + 1 < args.dims; ++d) slabs *= args.dim[d].blocks();
   return slabs;
-}
-
-std::int64_t element_count(const FakeQuantizeArgs& args) {
-  std::int64_t count = 1;
-  for (int d = 0; d < args.dims; ++d) count *= args.dim[d].size;
-  return count;
 }
 
 // Fewer columns than the widest vector has lanes; every instruction set cuts alike.
@@ -196,6 +188,20 @@ void in_halves(const FakeQuantizeArgs& args, const Parallel& parallel, const Qua
 }
 
 }  // namespace
+
+std::int64_t element_count(const FakeQuantizeArgs& args) {
+  std::int64_t count = 1;
+  for (int d = 0; d < args.dims; ++d) count *= args.dim[d].size;
+  return count;
+}
+
+QuantizeTask tiles_for_sums(const FakeQuantizeArgs& args) {
+  constexpr std::int64_t kMostRowPieces = 64;
+  const std::int64_t columns = tile_columns(args, kStaticTile);
+  const std::int64_t all = full_slab_rows(args);
+  const std::int64_t rows = std::max(kStaticTile / columns, divide_up(all, kMostRowPieces));
+  return cut(args, std::clamp<std::int64_t>(rows, 1, all), columns, {});
+}
 
 void fake_quantize(const FakeQuantizeArgs& args, const Parallel& parallel) {
   fake_quantize(args, parallel, {.kernels = &active_kernels().quantize});

@@ -78,6 +78,7 @@ STROP_INLINE I16 broadcast(std::int16_t value) { return I16{} + value; }
 //   F32 multiply_plus_zero(F32 a, F32 b)               a * b + 0, rounded once
 //   U32 join_halves(U32 low, U32 high)                 low 16 bits of the one, high of the other
 //   I32 largest_of_each(const I32 (&)[kLanes]), smallest_of_each    lane i is of the i-th vector
+//   std::uint32_t lane_bits(I32 mask), half_lane_bits(I16 mask)    a bit a lane, lane 0 lowest
 //   F32 from_bfloat16(U16), from_float16(U16); U16 to_bfloat16(F32), to_float16(F32)
 //   void multiply_wide(U32 a, std::uint32_t b, U32& high, U32& low)
 //   void stream(void*, F32), stream(void*, U16), stream_fence()    `to` aligned to the vector
@@ -128,6 +129,9 @@ STROP_INLINE Vec with_sign_of(Vec value, Vec sign) {
   const U32 bit = bit_cast<U32>(sign.v) & broadcast(0x80000000u);
   return Vec::wrap(bit_cast<F32>(bit_cast<U32>(magnitude(value).v) | bit));
 }
+STROP_INLINE I32 same(Vec a, Vec b) { return I32(a.v == b.v); }
+STROP_INLINE Vec choose(I32 mask, Vec a, Vec b) { return Vec::wrap(select(mask, a.v, b.v)); }
+
 STROP_INLINE Vec one_where_less(Vec a, Vec b) {
   const U32 one = bit_cast<U32>(broadcast(1.0f));
   return Vec::wrap(bit_cast<F32>(bit_cast<U32>(I32(a.v < b.v)) & one));
@@ -172,6 +176,15 @@ STROP_INLINE Pair load_pair(const BFloat16* from) {
   const U32 both = load_unaligned<U32>(from);
   return {Vec::wrap(bit_cast<F32>(both << 16)),
           Vec::wrap(bit_cast<F32>(both & broadcast(0xffff0000u)))};
+}
+
+// A mask for each vector of a pair, as bits in the order of the elements.
+template <class T>
+STROP_INLINE std::uint32_t pair_bits(const T*, I32 a, I32 b) {
+  return lane_bits(a) | lane_bits(b) << kLanes;
+}
+STROP_INLINE std::uint32_t pair_bits(const BFloat16*, I32 even, I32 odd) {
+  return half_lane_bits(bit_cast<I16>(join_halves(bit_cast<U32>(even), bit_cast<U32>(odd))));
 }
 
 template <bool kStream, class T>

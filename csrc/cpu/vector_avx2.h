@@ -77,6 +77,15 @@ STROP_INLINE I32 reduce_each(const I32 (&v)[kLanes]) {
 STROP_INLINE I32 largest_of_each(const I32 (&v)[kLanes]) { return reduce_each<larger>(v); }
 STROP_INLINE I32 smallest_of_each(const I32 (&v)[kLanes]) { return reduce_each<smaller>(v); }
 
+STROP_INLINE std::uint32_t lane_bits(I32 mask) {
+  return static_cast<std::uint32_t>(_mm256_movemask_ps(bit_cast<__m256>(mask)));
+}
+STROP_INLINE std::uint32_t half_lane_bits(I16 mask) {
+  const __m256i x = bit_cast<__m256i>(mask);
+  const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+  return static_cast<std::uint32_t>(_mm_movemask_epi8(bytes));
+}
+
 STROP_INLINE F32 from_bfloat16(U16 half) {
   return bit_cast<F32>(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bit_cast<__m128i>(half)), 16));
 }

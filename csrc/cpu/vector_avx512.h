@@ -71,6 +71,13 @@ STROP_INLINE I32 reduce_each(const I32 (&v)[kLanes]) {
 STROP_INLINE I32 largest_of_each(const I32 (&v)[kLanes]) { return reduce_each<larger>(v); }
 STROP_INLINE I32 smallest_of_each(const I32 (&v)[kLanes]) { return reduce_each<smaller>(v); }
 
+STROP_INLINE std::uint32_t lane_bits(I32 mask) {
+  return static_cast<std::uint32_t>(_mm512_movepi32_mask(bit_cast<__m512i>(mask)));
+}
+STROP_INLINE std::uint32_t half_lane_bits(I16 mask) {
+  return static_cast<std::uint32_t>(_mm512_movepi16_mask(bit_cast<__m512i>(mask)));
+}
+
 STROP_INLINE F32 from_bfloat16(U16 half) {
   return bit_cast<F32>(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bit_cast<__m256i>(half)), 16));
 }

@@ -92,6 +92,27 @@ STROP_INLINE I32 smallest_of_each(const I32 (&v)[kLanes]) {
   return result;
 }
 
+#if defined(__SSE2__)
+STROP_INLINE std::uint32_t lane_bits(I32 mask) {
+  return static_cast<std::uint32_t>(_mm_movemask_ps(bit_cast<__m128>(mask)));
+}
+STROP_INLINE std::uint32_t half_lane_bits(I16 mask) {
+  const __m128i bytes = _mm_packs_epi16(bit_cast<__m128i>(mask), _mm_setzero_si128());
+  return static_cast<std::uint32_t>(_mm_movemask_epi8(bytes));
+}
+#else
+STROP_INLINE std::uint32_t lane_bits(I32 mask) {
+  std::uint32_t bits = 0;
+  for (int lane = 0; lane < kLanes; ++lane) bits |= (mask[lane] & 1u) << lane;
+  return bits;
+}
+STROP_INLINE std::uint32_t half_lane_bits(I16 mask) {
+  std::uint32_t bits = 0;
+  for (int lane = 0; lane < 2 * kLanes; ++lane) bits |= (mask[lane] & 1u) << lane;
+  return bits;
+}
+#endif
+
 STROP_INLINE F32 from_bfloat16(U16 half) {
   return bit_cast<F32>(__builtin_convertvector(half, U32) << 16);
 }

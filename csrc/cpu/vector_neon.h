@@ -56,6 +56,15 @@ STROP_INLINE I32 smallest_of_each(const I32 (&v)[kLanes]) {
   return bit_cast<I32>(vpminq_s32(vpminq_s32(at(0), at(1)), vpminq_s32(at(2), at(3))));
 }
 
+STROP_INLINE std::uint32_t lane_bits(I32 mask) {
+  const uint32x4_t bit = {1, 2, 4, 8};
+  return vaddvq_u32(vandq_u32(bit_cast<uint32x4_t>(mask), bit));
+}
+STROP_INLINE std::uint32_t half_lane_bits(I16 mask) {
+  const uint16x8_t bit = {1, 2, 4, 8, 16, 32, 64, 128};
+  return vaddvq_u16(vandq_u16(bit_cast<uint16x8_t>(mask), bit));
+}
+
 STROP_INLINE F32 from_bfloat16(U16 half) {
   return bit_cast<F32>(vshll_n_u16(bit_cast<uint16x4_t>(half), 16));
 }

@@ -50,7 +50,12 @@ struct FakeQuantizeArgs {
   const void* scale;       // float32 (float64 for float64); nullptr: dynamic
   const void* zero_point;  // nullptr: 0 with a scale, chosen without one
   DType zero_point_dtype;
+  // nullptr, or a bit for every element of the output, which is dense then; low bits first, all 0
+  // before. Bit i is of output[i]: whether its code was in range before it was clamped, which is
+  // where a gradient passes. NaN is not.
+  std::uint8_t* mask;
   std::uint64_t seed;
+  const std::uint64_t* seed_at;  // nullptr, or where a GPU finds the seed instead
   QuantizeRule rule;
   std::int64_t first_index;  // of the first element, where this is a part of a problem
   int dims;                  // at least 1
@@ -80,11 +85,23 @@ struct CodeRange {
 STROP_INLINE float at_least(float bound, float v) { return bound > v ? bound : v; }
 STROP_INLINE float at_most(float bound, float v) { return bound < v ? bound : v; }
 
+// Whether two numbers are equal, and the kind of truth that T has.
+STROP_INLINE bool same(float a, float b) { return a == b; }
+template <class T>
+using Truth = decltype(same(T{}, T{}));
+
+// A result, and its bit of the mask.
+template <class T>
+struct Quantized {
+  T value;
+  Truth<T> in_range;
+};
+
 // The formula as it stands. kFloatingZero says when the zero point is added, before rounding or
 // after.
 template <Rounding kRounding, bool kFloatingZero, class T>
-STROP_INLINE T fake_quantize_value(T x, const QuantizeParams<T>& p, const CodeRange<T>& range,
-                                   T u) {
+STROP_INLINE Quantized<T> fake_quantize_value(T x, const QuantizeParams<T>& p,
+                                              const CodeRange<T>& range, T u) {
   T code = x * p.inverse;
   if constexpr (kFloatingZero) {
     code = round_value<kRounding>(code + p.zero_point, u) + T(0.0f);
@@ -93,8 +110,8 @@ STROP_INLINE T fake_quantize_value(T x, const QuantizeParams<T>& p, const CodeRa
   }
   // Either sum makes the -0 of a rounded small negative +0: torch, which holds codes in integers,
   // has no -0 either.
-  code = at_most(range.max, at_least(range.min, code));
-  return (code - p.zero_point) * p.scale;
+  const T clamped = at_most(range.max, at_least(range.min, code));
+  return {(clamped - p.zero_point) * p.scale, same(clamped, code)};
 }
 
 // Note [Shifted range]
@@ -108,9 +125,11 @@ inline constexpr float kMostShift = 0x1p22f;
 STROP_INLINE float multiply_plus_zero(float a, float b) { return fmaf(a, b, 0.0f); }
 
 template <Rounding kRounding, class T>
-STROP_INLINE T fake_quantize_shifted(T x, T inverse, T scale, const CodeRange<T>& shifted, T u) {
+STROP_INLINE Quantized<T> fake_quantize_shifted(T x, T inverse, T scale,
+                                                const CodeRange<T>& shifted, T u) {
   const T code = round_value<kRounding>(x * inverse, u);
-  return multiply_plus_zero(at_most(shifted.max, at_least(shifted.min, code)), scale);
+  const T clamped = at_most(shifted.max, at_least(shifted.min, code));
+  return {multiply_plus_zero(clamped, scale), same(clamped, code)};
 }
 
 // A dynamic block's scale and zero point follow from its extremes: `amax`, the largest |x|, for a

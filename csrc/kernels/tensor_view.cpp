@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <utility>
 
 namespace strop {
 namespace {
@@ -85,6 +86,33 @@ std::int64_t TensorView::numel() const {
   std::int64_t count = 1;
   for (int d = 0; d < dims; ++d) count *= shape[d];
   return count;
+}
+
+bool is_dense(const TensorView& view) {
+  if (view.dims > kMaxDims) return false;
+  std::pair<std::int64_t, std::int64_t> axes[kMaxDims];
+  int count = 0;
+  for (int d = 0; d < view.dims; ++d) {
+    if (view.shape[d] == 0) return true;
+    if (view.shape[d] != 1) axes[count++] = {view.stride[d], view.shape[d]};
+  }
+  std::sort(axes, axes + count);
+  std::int64_t expected = 1;  // each dimension steps over all that step less
+  for (int i = 0; i < count; ++i) {
+    if (axes[i].first != expected) return false;
+    expected *= axes[i].second;
+  }
+  return true;
+}
+
+bool is_contiguous(const TensorView& view) {
+  if (view.numel() == 0) return true;
+  std::int64_t expected = 1;
+  for (int d = view.dims - 1; d >= 0; --d) {
+    if (view.shape[d] != 1 && view.stride[d] != expected) return false;
+    expected *= view.shape[d];
+  }
+  return true;
 }
 
 std::string shape_text(const std::int64_t* shape, int dims) {

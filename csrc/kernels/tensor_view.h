@@ -24,6 +24,11 @@ struct TensorView {
   std::int64_t numel() const;
 };
 
+// Whether the elements fill a stretch of memory, each of them once, in any order of dimensions; and
+// whether that order is row-major.
+bool is_dense(const TensorView& view);
+bool is_contiguous(const TensorView& view);
+
 // "[2, 3]"
 std::string shape_text(const std::int64_t* shape, int dims);
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/quantize.h"
+#include "kernels/quantize_gradient.h"
 
 // The oracle: the formulas of kernels/quantize.h once more, in the plainest scalar loops that say
 // them, sharing no arithmetic with the kernels that are checked against it.
@@ -9,5 +9,9 @@ namespace strop::reference {
 // Blocks are numbered row-major. Works on any layout, on all four floating dtypes.
 std::int64_t block_count(const FakeQuantizeArgs& args);
 void fake_quantize(const FakeQuantizeArgs& args, std::int64_t first_block, std::int64_t last_block);
+
+// Sums in double.
+void masked_gradient(const MaskedGradientArgs& args);
+void learned_gradient(const LearnedGradientArgs& args);
 
 }  // namespace strop::reference

@@ -1,9 +1,6 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
-#include <algorithm>
-#include <utility>
-
 #include "torch/tensor_arguments.h"
 
 namespace strop {
@@ -49,22 +46,6 @@ DType dtype_of_scalar(ScalarType type) {
   }
 }
 
-// Dense and without overlap: in order of their steps, each dimension steps over all smaller ones.
-bool dense(const TensorView& view) {
-  std::pair<std::int64_t, std::int64_t> axes[kMaxDims];
-  int count = 0;
-  for (int d = 0; d < view.dims; ++d) {
-    if (view.shape[d] != 1) axes[count++] = {view.stride[d], view.shape[d]};
-  }
-  std::sort(axes, axes + count);
-  std::int64_t expected = 1;
-  for (int i = 0; i < count; ++i) {
-    if (axes[i].first != expected) return false;
-    expected *= axes[i].second;
-  }
-  return true;
-}
-
 }  // namespace
 
 TensorView view_of(const Tensor& tensor) {
@@ -86,7 +67,7 @@ TensorView view_of(const std::optional<Tensor>& tensor) {
 }
 
 Tensor empty_like(const Tensor& tensor, const TensorView& view) {
-  if (view.numel() == 0 || !dense(view)) return torch::stable::empty_like(tensor);
+  if (view.numel() == 0 || !is_dense(view)) return torch::stable::empty_like(tensor);
   int32_t dtype = 0, device_type = 0, device_index = 0;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(tensor.get(), &dtype));
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(tensor.get(), &device_type));
@@ -95,6 +76,10 @@ Tensor empty_like(const Tensor& tensor, const TensorView& view) {
   TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(view.dims, view.shape, view.stride, dtype,
                                                   device_type, device_index, &handle));
   return Tensor(handle);
+}
+
+Tensor zero_bytes(std::int64_t count, const Tensor& beside) {
+  return torch::stable::new_zeros(beside, {count}, ScalarType::Byte);
 }
 
 Parallel torch_threads() {

@@ -11,6 +11,7 @@ from torch import Tensor, is_grad_enabled
 from torch.compiler import is_compiling
 
 from strop import _C
+from strop import _quantize_gradient as gradients
 from strop import _quantize_ops as ops
 from strop._errors import translated
 from strop._formats import NumberFormat, format_name
@@ -29,6 +30,7 @@ _OPTION_NAMES = (
     "eps",
 )
 _Options = tuple[Any, Any, Any, Any, Any, Any, Any]
+_Tensors = tuple[Tensor, Tensor | None, Tensor | None]
 
 # Note [Specification cache]
 # The specifications of all calls so far, by their options: an index into the table of
@@ -78,35 +80,21 @@ def _plain_options(op: str, options: _Options) -> _Options:
 
 
 def _spelled_out(
-    op: str,
-    tensors: tuple[Tensor, Tensor | None, Tensor | None],
-    options: _Options,
-    seed: int | Tensor | None,
-    out: Tensor | None = None,
+    op: str, tensors: _Tensors, call: gradients.Spelled, out: Tensor | None = None
 ) -> Tensor:
     """The public op, which takes every option by itself."""
-    format, block_size, rounding, symmetric, quant_min, quant_max, eps = options
     input = tensors[0]
-    if block_size is not None and len(block_size) == 0 and input.dim() > 0:
+    if call.block_size == () and input.dim() > 0:
         raise ValueError(
             f"{op}: block_size has 0 entries for a {input.dim()}-D tensor; "
             "give one per dimension, -1 for a whole axis"
         )
-    blocks = [] if block_size is None else list(block_size)
-    args = (*tensors, format_name(format), blocks, rounding, symmetric)
-    more = {
-        "seed": None if isinstance(seed, Tensor) else seed,
-        "quant_min": quant_min,
-        "quant_max": quant_max,
-        "eps": eps,
-        "seed_tensor": seed if isinstance(seed, Tensor) else None,
-    }
     if op == _OP_IN_PLACE:
-        ops.public_in_place(*args, **more)
+        ops.public_in_place(*tensors, *call)
         return input
     if out is None:
-        return cast(Tensor, ops.public(*args, **more))
-    ops.public_out(*args, **more, out=out)
+        return cast(Tensor, ops.public(*tensors, *call))
+    ops.public_out(*tensors, *call, out=out)
     return out
 
 
@@ -183,19 +171,22 @@ def fake_quantize(
     """
     options = (format, block_size, rounding, symmetric, quant_min, quant_max, eps)
     if is_compiling():
-        return _spelled_out(_OP, (input, scale, zero_point), options, seed, out)
+        spelled = gradients.Spelled.of(options, seed, grad_factor)
+        return _spelled_out(_OP, (input, scale, zero_point), spelled, out)
     try:
-        if ops.needs_gradient(input, scale, zero_point):
-            raise ops.gradient_refused(_OP)
         spec = _specification(_OP, options)
-        if spec < 0 or isinstance(seed, Tensor):
-            return _spelled_out(_OP, (input, scale, zero_point), options, seed, out)
+        if spec < 0 or isinstance(seed, Tensor) or gradients.transformed():
+            spelled = gradients.Spelled.of(options, seed, grad_factor)
+            return _spelled_out(_OP, (input, scale, zero_point), spelled, out)
         if out is None:
+            if is_grad_enabled() and gradients.needs_gradient(input, scale, zero_point):
+                call = gradients.Packed(options, spec, seed, grad_factor)
+                return gradients.differentiable(input, scale, zero_point, call)
             if seed is None:  # each argument costs
                 return ops.packed(input, scale, zero_point, spec)
             return ops.packed(input, scale, zero_point, spec, seed)
-        if is_grad_enabled() and out.requires_grad:
-            raise ops.gradient_refused(_OP)
+        if is_grad_enabled() and gradients.needs_gradient(input, scale, zero_point, out):
+            raise gradients.refused(_OP)
         ops.packed_out(input, scale, zero_point, spec, seed, out=out)
         ops.mark_written(out)
         return out
@@ -232,13 +223,15 @@ def fake_quantize_(
     """
     options = (format, block_size, rounding, symmetric, quant_min, quant_max, eps)
     if is_compiling():
-        return _spelled_out(_OP_IN_PLACE, (input, scale, zero_point), options, seed)
+        spelled = gradients.Spelled.of(options, seed, grad_factor)
+        return _spelled_out(_OP_IN_PLACE, (input, scale, zero_point), spelled)
     try:
-        if ops.needs_gradient(input, scale, zero_point):
-            raise ops.gradient_refused(_OP_IN_PLACE)
         spec = _specification(_OP_IN_PLACE, options)
-        if spec < 0 or isinstance(seed, Tensor):
-            return _spelled_out(_OP_IN_PLACE, (input, scale, zero_point), options, seed)
+        if spec < 0 or isinstance(seed, Tensor) or gradients.transformed():
+            spelled = gradients.Spelled.of(options, seed, grad_factor)
+            return _spelled_out(_OP_IN_PLACE, (input, scale, zero_point), spelled)
+        if is_grad_enabled() and gradients.needs_gradient(input, scale, zero_point):
+            raise gradients.refused(_OP_IN_PLACE)
         ops.packed_in_place(input, scale, zero_point, spec, seed)
         ops.mark_written(input)
         return input

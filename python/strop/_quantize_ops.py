@@ -1,6 +1,6 @@
-"""What torch has to know of the quantize ops beside their kernels: shapes, gradients, mutation.
+"""The quantize ops, and what torch has to know of them beside their kernels: shapes and mutation.
 
-The public ops spell every argument out and are what compiled and exported graphs contain. The private
+The public ops spell every argument out and are what compiled and exported graphs contain. The packed
 ones take the specification as one interned integer and are what eager calls use: each argument of an
 op costs 0.4 us.
 """
@@ -11,36 +11,29 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, is_grad_enabled
+from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from strop import _C, _library
 
-public = _library.ops.fake_quantize.default
-public_out = _library.ops.fake_quantize.out
-public_in_place = _library.ops.fake_quantize_.default
+_ops = _library.ops
+
+public = _ops.fake_quantize.default
+public_out = _ops.fake_quantize.out
+public_in_place = _ops.fake_quantize_.default
+public_with_mask = _ops._fake_quantize_with_mask.default
+public_learned_gradient = _ops._learned_gradient.default
+masked_gradient = _ops._masked_gradient.default
+masked_gradient_out = _ops._masked_gradient.out
 
 # An OpOverload's __call__ does nothing but call this, for 0.4 us.
-packed: Callable[..., Tensor] = _library.ops._fake_quantize.default._op
-packed_out: Callable[..., None] = _library.ops._fake_quantize.out._op
-packed_in_place: Callable[..., None] = _library.ops._fake_quantize_.default._op
-
-
-def needs_gradient(input: Tensor, scale: Tensor | None, zero_point: Tensor | None) -> bool:
-    """Whether autograd would record an op on these tensors."""
-    return is_grad_enabled() and (
-        input.requires_grad
-        or (scale is not None and scale.requires_grad)
-        or (zero_point is not None and zero_point.requires_grad)
-    )
-
-
-def gradient_refused(op: str) -> RuntimeError:
-    """What to raise where a gradient would be needed."""
-    return RuntimeError(
-        f"{op}: a tensor requires a gradient, and this op has none; detach the tensor, or call "
-        "under torch.no_grad()"
-    )
+packed: Callable[..., Tensor] = _ops._fake_quantize.default._op
+packed_out: Callable[..., None] = _ops._fake_quantize.out._op
+packed_in_place: Callable[..., None] = _ops._fake_quantize_.default._op
+packed_with_mask: Callable[..., tuple[Tensor, Tensor]] = _ops._fake_quantize_with_mask.packed._op
+packed_learned_gradient: Callable[..., tuple[Tensor, Tensor, Tensor]] = (
+    _ops._learned_gradient.packed._op
+)
 
 
 def mark_written(tensor: Tensor) -> None:
@@ -61,7 +54,7 @@ def _check_tensors(op: str, x: Tensor, scale: Tensor | None, zero_point: Tensor 
             raise ValueError(f"{op}: {name} is on {tensor.device}, input is on {x.device}")
 
 
-def _check_public(
+def _check_spelled(
     op: str,
     x: Tensor,
     scale: Tensor | None,
@@ -75,6 +68,7 @@ def _check_public(
     quant_max: int | None = None,
     eps: float | None = None,
     seed_tensor: Tensor | None = None,
+    grad_factor: float = 1.0,
 ) -> None:
     _check_tensors(op, x, scale, zero_point)
     _C.intern_quantize_spec(
@@ -96,49 +90,77 @@ def _check_packed(
     zero_point: Tensor | None,
     spec: int,
     seed: int | None = None,
+    grad_factor: float = 1.0,
 ) -> None:
     _check_tensors(op, x, scale, zero_point)
 
 
-def _fake(op: str, check: Callable[..., None], makes: bool) -> Callable[..., Tensor | None]:
-    """The shape of a result: input's, or nothing where the op writes to what it was given."""
+_Check = Callable[..., None]
+_NAME = "strop.fake_quantize"
 
-    def fake(x: Tensor, *args: Any, out: Tensor | None = None, **options: Any) -> Tensor | None:
-        check(op, x, *args, **options)
-        return torch.empty_like(x) if makes else None
+
+def _fake_new(check: _Check) -> Callable[..., Tensor]:
+    def fake(x: Tensor, *args: Any, **options: Any) -> Tensor:
+        check(_NAME, x, *args, **options)
+        return torch.empty_like(x)
 
     return fake
 
 
-for _prefix, _check in (("", _check_public), ("_", _check_packed)):
-    for _name, _op, _makes in (
-        ("fake_quantize", "strop.fake_quantize", True),
-        ("fake_quantize.out", "strop.fake_quantize", False),
-        ("fake_quantize_", "strop.fake_quantize_", False),
-    ):
-        torch.library.register_fake(f"strop::{_prefix}{_name}", _fake(_op, _check, _makes))
+def _fake_written(check: _Check, name: str = _NAME) -> Callable[..., None]:
+    def fake(x: Tensor, *args: Any, out: Tensor | None = None, **options: Any) -> None:
+        check(name, x, *args, **options)
+
+    return fake
 
 
-def _autograd_kernel(name: str, op: Any) -> Callable[..., Any]:
-    """Refuses gradients, else goes on to the kernels below autograd."""
+def _fake_with_mask(check: _Check) -> Callable[..., tuple[Tensor, Tensor]]:
+    def fake(x: Tensor, *args: Any, **options: Any) -> tuple[Tensor, Tensor]:
+        check(_NAME, x, *args, **options)
+        return torch.empty_like(x), x.new_empty(((x.numel() + 7) // 8,), dtype=torch.uint8)
 
-    def kernel(*args: Any, **options: Any) -> Any:
-        tensors = [a for a in (*args, *options.values()) if isinstance(a, Tensor)]
-        if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-            raise gradient_refused(f"strop.{name}")
-        with torch._C._AutoDispatchBelowAutograd():
-            result = op(*args, **options)
-        for written in (options.get("out"), args[0] if name.endswith("_") else None):
-            if written is not None:
-                mark_written(written)
-        return result
-
-    return kernel
+    return fake
 
 
-_autograd = torch.library.Library("strop", "IMPL")
-_autograd.impl("fake_quantize", _autograd_kernel("fake_quantize", public), "Autograd")
-_autograd.impl("fake_quantize.out", _autograd_kernel("fake_quantize", public_out), "Autograd")
-_autograd.impl("fake_quantize_", _autograd_kernel("fake_quantize_", public_in_place), "Autograd")
-for _name in ("_fake_quantize", "_fake_quantize.out", "_fake_quantize_"):
-    _autograd.impl(_name, torch.library.fallthrough_kernel, "Autograd")
+def _fake_learned(check: _Check) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+    def fake(
+        gradient: Tensor,
+        x: Tensor,
+        scale: Tensor,
+        zero_point: Tensor | None,
+        *args: Any,
+        **options: Any,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        check(_NAME, x, scale, zero_point, *args, **options)
+        zero = x.new_empty((0,), dtype=torch.uint8)
+        if zero_point is not None and zero_point.is_floating_point():
+            zero = torch.empty_like(zero_point)
+        return torch.empty_like(x), torch.empty_like(scale), zero
+
+    return fake
+
+
+def _fake_masked(gradient: Tensor, mask: Tensor) -> Tensor:
+    return torch.empty_like(gradient)
+
+
+def _fake_masked_out(gradient: Tensor, mask: Tensor, *, out: Tensor) -> None:
+    return None
+
+
+_FAKES: dict[str, Callable[..., Any]] = {
+    "fake_quantize": _fake_new(_check_spelled),
+    "fake_quantize.out": _fake_written(_check_spelled),
+    "fake_quantize_": _fake_written(_check_spelled, _NAME + "_"),
+    "_fake_quantize": _fake_new(_check_packed),
+    "_fake_quantize.out": _fake_written(_check_packed),
+    "_fake_quantize_": _fake_written(_check_packed, _NAME + "_"),
+    "_fake_quantize_with_mask": _fake_with_mask(_check_spelled),
+    "_fake_quantize_with_mask.packed": _fake_with_mask(_check_packed),
+    "_learned_gradient": _fake_learned(_check_spelled),
+    "_learned_gradient.packed": _fake_learned(_check_packed),
+    "_masked_gradient": _fake_masked,
+    "_masked_gradient.out": _fake_masked_out,
+}
+for _name, _fake in _FAKES.items():
+    torch.library.register_fake(f"strop::{_name}", _fake)

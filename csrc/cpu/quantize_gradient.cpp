@@ -1,0 +1,328 @@
+// The kernels of fake_quantize's gradients, compiled once per instruction set (STROP_ISA).
+
+#include "cpu/quantize_gradient.h"
+
+#include "cpu/quantize_params.h"
+#include "cpu/random.h"
+
+namespace strop::cpu::STROP_ISA {
+namespace {
+
+// Lanes of 32 bits of a mask of kItemBytes-sized elements: bit i to all bits of element i.
+template <int kItemBytes>
+STROP_INLINE U32 element_lanes(std::uint64_t bits) {
+  U32 first, second;  // the bit of each lane's (first and second) element
+  for (int lane = 0; lane < kLanes; ++lane) {
+    first[lane] = 1u << (kItemBytes == 2 ? 2 * lane : kItemBytes == 4 ? lane : lane / 2);
+    second[lane] = first[lane] << 1;
+  }
+  const U32 all = broadcast(static_cast<std::uint32_t>(bits));
+  const U32 whole = U32((all & first) == first);
+  if constexpr (kItemBytes != 2) return whole;
+  return (whole & broadcast(0xffffu)) | (U32((all & second) == second) & broadcast(0xffff0000u));
+}
+
+// Four vectors at a time, whose mask bits are whole bytes on every instruction set.
+template <int kItemBytes, bool kStream>
+void masked_range(const MaskedGradientArgs& args, std::int64_t begin, std::int64_t end) {
+  constexpr std::int64_t kElements = kVectorBytes / kItemBytes;  // of a vector
+  constexpr std::int64_t kStep = 4 * kElements;
+  const char* const from = static_cast<const char*>(args.gradient);
+  char* const to = static_cast<char*>(args.output);
+  std::int64_t i = begin;
+  for (; i + kStep <= end; i += kStep) {
+    std::uint64_t bits[2] = {0, 0};
+    std::memcpy(bits, args.mask + i / 8, kStep / 8);
+    prefetch(from + i * kItemBytes + 4096);
+    prefetch(from + i * kItemBytes + 4096 + 2 * kVectorBytes);
+    for (int vector = 0; vector < 4; ++vector) {
+      const std::int64_t at = (i + vector * kElements) * kItemBytes;
+      const int shift = vector * static_cast<int>(kElements);
+      const U32 lanes = element_lanes<kItemBytes>(bits[shift / 64] >> shift % 64);
+      const F32 kept = bit_cast<F32>(load_unaligned<U32>(from + at) & lanes);
+      if constexpr (kStream) {
+        stream(to + at, kept);
+      } else {
+        store_unaligned(to + at, kept);
+      }
+    }
+  }
+  for (; i < end; ++i) {
+    const bool kept = args.mask[i / 8] >> i % 8 & 1;
+    for (int byte = 0; byte < kItemBytes; ++byte) {
+      const std::int64_t at = i * kItemBytes + byte;
+      to[at] = kept ? from[at] : 0;
+    }
+  }
+  if (kStream) stream_fence();
+}
+
+template <int kItemBytes>
+void masked_items(const MaskedGradientArgs& args, bool stream, std::int64_t begin,
+                  std::int64_t end) {
+  const bool aligned = reinterpret_cast<std::uintptr_t>(args.output) % kVectorBytes == 0;
+  return stream && aligned ? masked_range<kItemBytes, true>(args, begin, end)
+                           : masked_range<kItemBytes, false>(args, begin, end);
+}
+
+void masked(const MaskedGradientArgs& args, bool stream, std::int64_t begin, std::int64_t end) {
+  if (args.item_bytes == 2) return masked_items<2>(args, stream, begin, end);
+  if (args.item_bytes == 4) return masked_items<4>(args, stream, begin, end);
+  return masked_items<8>(args, stream, begin, end);
+}
+
+// Consecutive elements of a row; the terms of narrow blocks are kept one by one.
+template <class T>
+struct LearnedRun {
+  const T* input;
+  const T* gradient;
+  T* output;
+  const float* random;
+  std::int64_t count;
+};
+
+struct RunSums {
+  float scale;
+  float zero_point;
+};
+
+struct TermBuffers {
+  float scale[kRunColumns];
+  float zero_point[kRunColumns];
+};
+
+// Sixteen sums to one, in halves: see Note [Order of sums].
+STROP_INLINE float sum_of_lanes(const Vec* sums) {
+  float lanes[kRunLanes];
+  for (int i = 0; i < kRunLanes / kLanes; ++i) store<false>(lanes + i * kLanes, sums[i]);
+  for (int half = kRunLanes / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  }
+  return lanes[0];
+}
+
+// Lanes from `count` on become 0.
+STROP_INLINE Vec only_first(Vec a, std::int64_t count) {
+  float lanes[kLanes];
+  store<false>(lanes, a);
+  return load_first(lanes, count);
+}
+
+// One vector's terms, of its first `count` elements; writes the gradient of the input.
+template <Rounding kRounding, bool kFloatingZero, class T>
+STROP_INLINE LearnedTerms<Vec> terms_at(const LearnedRun<T>& run, std::int64_t i,
+                                        const QuantizeParams<Vec>& params,
+                                        const CodeRange<Vec>& range) {
+  const std::int64_t count = run.count - i;
+  const bool random = kRounding == Rounding::kStochastic;
+  if (count >= kLanes) {
+    const LearnedTerms<Vec> terms =
+        learned_terms<kRounding, kFloatingZero>(load(run.input + i), load(run.gradient + i), params,
+                                                range, random ? load(run.random + i) : Vec(0.0f));
+    store<false>(run.output + i, terms.input);
+    return terms;
+  }
+  LearnedTerms<Vec> terms = learned_terms<kRounding, kFloatingZero>(
+      load_first(run.input + i, count), load_first(run.gradient + i, count), params, range,
+      random ? load_first(run.random + i, count) : Vec(0.0f));
+  store_first(run.output + i, terms.input, count);
+  terms.scale = only_first(terms.scale, count);
+  terms.zero_point = only_first(terms.zero_point, count);
+  return terms;
+}
+
+// A run of one block.
+template <Rounding kRounding, bool kFloatingZero, class T>
+RunSums learned_run(const LearnedRun<T>& run, const QuantizeParams<float>& of,
+                    const CodeRange<float>& bounds) {
+  const QuantizeParams<Vec> params = {Vec(of.inverse), Vec(of.scale), Vec(of.zero_point)};
+  const CodeRange<Vec> range = {Vec(bounds.min), Vec(bounds.max)};
+  constexpr int kVectors = kRunLanes / kLanes;
+  Vec scale[kVectors], zero_point[kVectors];
+  for (int v = 0; v < kVectors; ++v) scale[v] = zero_point[v] = Vec(0.0f);
+  for (std::int64_t i = 0; i < run.count; i += kRunLanes) {
+    for (int v = 0; v < kVectors && i + v * kLanes < run.count; ++v) {
+      const auto terms = terms_at<kRounding, kFloatingZero>(run, i + v * kLanes, params, range);
+      scale[v] = scale[v] + terms.scale;
+      zero_point[v] = zero_point[v] + terms.zero_point;
+    }
+  }
+  return {sum_of_lanes(scale), sum_of_lanes(zero_point)};
+}
+
+// Elements with parameters of their own.
+template <Rounding kRounding, bool kFloatingZero, class T>
+void learned_elements(const LearnedRun<T>& run, const TileParams& params,
+                      const CodeRange<float>& bounds, TermBuffers& terms) {
+  const CodeRange<Vec> range = {Vec(bounds.min), Vec(bounds.max)};
+  for (std::int64_t i = 0; i < run.count; i += kLanes) {
+    const QuantizeParams<Vec> p = {load(params.inverse + i), load(params.scale + i),
+                                   load(params.zero_point + i)};
+    const auto found = terms_at<kRounding, kFloatingZero>(run, i, p, range);
+    store<false>(terms.scale + i, found.scale);
+    store<false>(terms.zero_point + i, found.zero_point);
+  }
+}
+
+template <class T>
+struct LearnedRows {
+  RunSums (*run)(const LearnedRun<T>&, const QuantizeParams<float>&, const CodeRange<float>&);
+  void (*elements)(const LearnedRun<T>&, const TileParams&, const CodeRange<float>&, TermBuffers&);
+};
+
+template <class T, bool kFloatingZero>
+constexpr LearnedRows<T> kLearnedRows[kRoundings] = {
+    {learned_run<Rounding::kHalfEven, kFloatingZero, T>,
+     learned_elements<Rounding::kHalfEven, kFloatingZero, T>},
+    {learned_run<Rounding::kHalfAway, kFloatingZero, T>,
+     learned_elements<Rounding::kHalfAway, kFloatingZero, T>},
+    {learned_run<Rounding::kFloor, kFloatingZero, T>,
+     learned_elements<Rounding::kFloor, kFloatingZero, T>},
+    {learned_run<Rounding::kCeil, kFloatingZero, T>,
+     learned_elements<Rounding::kCeil, kFloatingZero, T>},
+    {learned_run<Rounding::kTrunc, kFloatingZero, T>,
+     learned_elements<Rounding::kTrunc, kFloatingZero, T>},
+    {learned_run<Rounding::kStochastic, kFloatingZero, T>,
+     learned_elements<Rounding::kStochastic, kFloatingZero, T>},
+};
+
+template <class T>
+struct alignas(64) LearnedScratch {
+  TileParams params;
+  TileParams expanded;
+  TermBuffers terms;
+  float random[kRunColumns];
+  T input[kRunColumns];
+  T gradient[kRunColumns];
+  T output[kRunColumns];
+};
+
+// One tile's work: rows, in each of them runs.
+template <class T>
+class LearnedTile {
+ public:
+  LearnedTile(const LearnedTask& task, std::int64_t number, LearnedScratch<T>& scratch)
+      : args_(task.forward.args),
+        inner_(task.forward.inner()),
+        narrow_(task.forward.narrow),
+        gradient_(static_cast<const T*>(task.gradient)),
+        tile_(tile_at(task.forward, number)),
+        scratch_(scratch),
+        scale_sums_(task.scale_sums + number * task.blocks_held),
+        zero_sums_(task.zero_sums + number * task.blocks_held),
+        rows_(args_.zero_point_is_floating()
+                  ? kLearnedRows<T, true>[static_cast<int>(args_.rule.rounding)]
+                  : kLearnedRows<T, false>[static_cast<int>(args_.rule.rounding)]),
+        range_{static_cast<float>(args_.rule.quant_min), static_cast<float>(args_.rule.quant_max)} {
+    read_params(task.forward, tile_, scratch.params);
+  }
+
+  void run() {
+    for (std::int64_t row = 0; row < tile_.rows; ++row, tile_.next_row(args_)) {
+      for (std::int64_t column = 0; column < tile_.columns;) {
+        column += narrow_ ? narrow_blocks(column) : one_block(column);
+      }
+    }
+  }
+
+ private:
+  // Both return how many columns they did.
+  std::int64_t one_block(std::int64_t column) {
+    const std::int64_t block = (tile_.into_block + column) / inner_.block;
+    const std::int64_t into = (tile_.into_block + column) % inner_.block;
+    std::int64_t count = inner_.block - into;
+    if (count > tile_.columns - column) count = tile_.columns - column;
+    if (count > kRunColumns) count = kRunColumns;
+    const LearnedRun<T> run = gather(column, count);
+    const TileParams& p = scratch_.params;
+    const RunSums sums =
+        rows_.run(run, {p.inverse[block], p.scale[block], p.zero_point[block]}, range_);
+    scale_sums_[block] += static_cast<double>(sums.scale);
+    zero_sums_[block] += static_cast<double>(sums.zero_point);
+    scatter(run, column);
+    return count;
+  }
+
+  std::int64_t narrow_blocks(std::int64_t column) {
+    const std::int64_t left = tile_.columns - column;
+    const std::int64_t count = left < kRunColumns ? left : kRunColumns;
+    const LearnedRun<T> run = gather(column, count);
+    const std::int64_t at = tile_.into_block + column;
+    const BlockSteps steps = {inner_.block, at / inner_.block, at % inner_.block};
+    expand_params(scratch_.params, steps, count, scratch_.expanded);
+    rows_.elements(run, scratch_.expanded, range_, scratch_.terms);
+    std::int64_t block = steps.first, end = steps.block - steps.into;
+    for (std::int64_t i = 0; i < count; ++block, end += steps.block) {
+      for (; i < end && i < count; ++i) {
+        scale_sums_[block] += static_cast<double>(scratch_.terms.scale[i]);
+        zero_sums_[block] += static_cast<double>(scratch_.terms.zero_point[i]);
+      }
+    }
+    scatter(run, column);
+    return count;
+  }
+
+  LearnedRun<T> gather(std::int64_t column, std::int64_t count) {
+    const std::int64_t at = tile_.input + column * inner_.input;
+    const T* const input = static_cast<const T*>(args_.input) + at;
+    LearnedRun<T> run = {input, gradient_ + at, static_cast<T*>(args_.output) + at, nullptr, count};
+    if (args_.rule.rounding == Rounding::kStochastic) {
+      fill_random(scratch_.random, args_.seed,
+                  static_cast<std::uint64_t>(tile_.index + column * inner_.index),
+                  static_cast<std::uint64_t>(inner_.index), count);
+      run.random = scratch_.random;
+    }
+    if (inner_.input == 1) return run;
+    for (std::int64_t i = 0; i < count; ++i) {
+      scratch_.input[i] = run.input[i * inner_.input];
+      scratch_.gradient[i] = run.gradient[i * inner_.input];
+    }
+    run.input = scratch_.input;
+    run.gradient = scratch_.gradient;
+    run.output = scratch_.output;
+    return run;
+  }
+
+  void scatter(const LearnedRun<T>& run, std::int64_t column) const {
+    if (inner_.input == 1) return;
+    T* const to = static_cast<T*>(args_.output) + tile_.input + column * inner_.input;
+    for (std::int64_t i = 0; i < run.count; ++i) to[i * inner_.input] = run.output[i];
+  }
+
+  const FakeQuantizeArgs& args_;
+  const QuantizeDim& inner_;
+  const bool narrow_;
+  const T* const gradient_;
+  QuantizeTile tile_;
+  LearnedScratch<T>& scratch_;
+  double* const scale_sums_;
+  double* const zero_sums_;
+  const LearnedRows<T>& rows_;
+  const CodeRange<float> range_;
+};
+
+template <class T>
+void learned_tiles(const LearnedTask& task, std::int64_t begin, std::int64_t end) {
+  LearnedScratch<T> scratch;
+  for (std::int64_t number = begin; number < end; ++number) {
+    LearnedTile<T>(task, number, scratch).run();
+  }
+}
+
+void learned(const LearnedTask& task, std::int64_t begin, std::int64_t end) {
+  switch (task.forward.args.dtype) {
+    case DType::kBFloat16:
+      return learned_tiles<BFloat16>(task, begin, end);
+    case DType::kFloat16:
+      return learned_tiles<Float16>(task, begin, end);
+    default:
+      return learned_tiles<float>(task, begin, end);
+  }
+}
+
+}  // namespace
+
+extern const QuantizeGradientKernels quantize_gradient;
+const QuantizeGradientKernels quantize_gradient = {masked, learned};
+
+}  // namespace strop::cpu::STROP_ISA

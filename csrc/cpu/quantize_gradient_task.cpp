@@ -1,0 +1,81 @@
+#include <algorithm>
+#include <vector>
+
+#include "cpu/dispatch.h"
+#include "cpu/quantize_gradient.h"
+#include "kernels/quantize_arguments.h"
+#include "reference/quantize.h"
+
+namespace strop::cpu {
+namespace {
+
+// A parameter's gradient in the making: its blocks' sums, tile by tile, which is their order for
+// any number of threads.
+class Totals {
+ public:
+  explicit Totals(std::int64_t count) : sums_(static_cast<std::size_t>(count), 0.0) {}
+
+  void add(const double* blocks, std::int64_t count, std::int64_t at, std::int64_t step) {
+    for (std::int64_t i = 0; i < count; ++i)
+      sums_[static_cast<std::size_t>(at + i * step)] += blocks[i];
+  }
+
+  void write(void* to, double factor) const {
+    float* const out = static_cast<float*>(to);
+    for (std::size_t i = 0; i < sums_.size(); ++i) out[i] = static_cast<float>(sums_[i] * factor);
+  }
+
+ private:
+  std::vector<double> sums_;
+};
+
+}  // namespace
+
+void masked_gradient(const MaskedGradientArgs& args, const Parallel& parallel) {
+  masked_gradient(args, parallel, active_kernels().quantize_gradient);
+}
+
+void masked_gradient(const MaskedGradientArgs& args, const Parallel& parallel,
+                     const QuantizeGradientKernels& kernels) {
+  const bool stream = args.gradient != args.output && args.count * args.item_bytes >= kStreamBytes;
+  const std::int64_t units = (args.count + kMaskedUnit - 1) / kMaskedUnit;
+  constexpr std::int64_t kUnitsWorthAThread = 8;
+  parallel.for_range(units, kUnitsWorthAThread, [&](std::int64_t begin, std::int64_t end) {
+    kernels.masked(args, stream, begin * kMaskedUnit, std::min(end * kMaskedUnit, args.count));
+  });
+}
+
+void learned_gradient(const LearnedGradientArgs& args, const Parallel& parallel) {
+  learned_gradient(args, parallel, active_kernels().quantize_gradient);
+}
+
+void learned_gradient(const LearnedGradientArgs& args, const Parallel& parallel,
+                      const QuantizeGradientKernels& kernels) {
+  if (args.forward.dtype == DType::kFloat64) return reference::learned_gradient(args);
+  Totals scale(args.scale_count), zero(args.zero_count);
+  if (element_count(args.forward) > 0) {
+    LearnedTask task{};
+    task.forward = tiles_for_sums(simplified(args.forward));
+    task.gradient = args.gradient;
+    const QuantizeDim& inner = task.forward.inner();
+    const std::int64_t tiles = task.forward.tiles();
+    task.blocks_held =
+        std::min((task.forward.columns + inner.block - 1) / inner.block + 1, inner.blocks());
+    std::vector<double> sums(static_cast<std::size_t>(2 * tiles * task.blocks_held), 0.0);
+    task.scale_sums = sums.data();
+    task.zero_sums = sums.data() + tiles * task.blocks_held;
+    parallel.for_range(
+        tiles, 2, [&](std::int64_t begin, std::int64_t end) { kernels.learned(task, begin, end); });
+    for (std::int64_t number = 0; number < tiles; ++number) {
+      const QuantizeTile tile = tile_at(task.forward, number);
+      const std::int64_t at = number * task.blocks_held;
+      scale.add(task.scale_sums + at, tile.blocks, tile.scale, inner.scale);
+      if (args.zero_gradient == nullptr) continue;
+      zero.add(task.zero_sums + at, tile.blocks, tile.zero_point, inner.zero_point);
+    }
+  }
+  scale.write(args.scale_gradient, args.factor);
+  if (args.zero_gradient != nullptr) zero.write(args.zero_gradient, args.factor);
+}
+
+}  // namespace strop::cpu

@@ -1,0 +1,79 @@
+#pragma once
+
+#include "kernels/quantize.h"
+
+namespace strop {
+
+// masked_gradient: the gradient of fake_quantize under given scales, straight through where the
+// code was in range.
+//
+//   dx[i] = mask bit i ? dy[i] : 0
+//
+// dy and dx are dense and of one layout, the mask as FakeQuantizeArgs has it: i counts elements in
+// memory. Of any element type of 2, 4 or 8 bytes, whose bits are copied or left 0.
+struct MaskedGradientArgs {
+  int item_bytes;
+  std::int64_t count;
+  const void* gradient;
+  const std::uint8_t* mask;
+  void* output;
+};
+
+// learned_gradient: the same, and the gradients of scale and of a floating zero point as well
+// (learned step size quantization: Esser et al., 2020; with zero points Bhalgat et al., 2020).
+//
+//   in range       dx = dy    dscale = dy * ((code - zero_point) - x * inverse)    dzero = 0
+//   out of range   dx = 0     dscale = dy * (bound - zero_point)                   dzero = -dy *
+//   scale
+//
+// with code, bound and inverse as in fake_quantize. dscale and dzero are summed over the elements
+// that share the parameter and multiplied by `factor`. All tensors are contiguous.
+//
+// Note [Order of sums]
+// The sums are the same to the bit on every instruction set, for any number of threads and on a
+// GPU, because their order is a function of the shape alone. A run is at most kRunColumns elements
+// of one block in one row of the simplified problem. Within it float32 sums of the elements 0, 16,
+// 32..., of 1, 17, 33... and so on are added in halves: i + 8 to i, i + 4 to i, i + 2, i + 1. Runs
+// are summed in double, row by row, then tile by tile (cpu/quantize.h), of a size that depends on
+// nothing else either. In blocks of fewer than 16 columns every element is a run.
+struct LearnedGradientArgs {
+  FakeQuantizeArgs forward;  // output is dx; scale is given
+  const void* gradient;      // of the dtype of the input
+  double factor;
+  void* scale_gradient;  // of the scale's dtype and shape
+  void* zero_gradient;   // likewise, or nullptr
+  std::int64_t scale_count;
+  std::int64_t zero_count;
+};
+
+inline constexpr std::int64_t kRunColumns = 512;
+inline constexpr int kRunLanes = 16;
+
+// One element's terms.
+template <class T>
+struct LearnedTerms {
+  T input;
+  T scale;
+  T zero_point;
+};
+
+STROP_INLINE float choose(bool truth, float a, float b) { return truth ? a : b; }
+
+template <Rounding kRounding, bool kFloatingZero, class T>
+STROP_INLINE LearnedTerms<T> learned_terms(T x, T dy, const QuantizeParams<T>& p,
+                                           const CodeRange<T>& range, T u) {
+  const T scaled = x * p.inverse;
+  T code;
+  if constexpr (kFloatingZero) {
+    code = round_value<kRounding>(scaled + p.zero_point, u);
+  } else {
+    code = round_value<kRounding>(scaled, u) + p.zero_point;
+  }
+  const T clamped = at_most(range.max, at_least(range.min, code));
+  const auto in_range = same(clamped, code);
+  const T zero(0.0f);
+  const T slope = (clamped - p.zero_point) - choose(in_range, scaled, zero);
+  return {choose(in_range, dy, zero), dy * slope, choose(in_range, zero, zero - dy * p.scale)};
+}
+
+}  // namespace strop

@@ -1,0 +1,115 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/quantize.h"
+
+namespace strop::reference {
+
+// One block: where it begins in each dimension and how far it goes, and its place among the blocks.
+struct Block {
+  std::int64_t begin[kMaxDims];
+  std::int64_t end[kMaxDims];
+  std::int64_t at[kMaxDims];
+};
+
+inline Block block_at(const FakeQuantizeArgs& args, std::int64_t number) {
+  Block block{};
+  for (int d = args.dims - 1; d >= 0; --d) {
+    const QuantizeDim& dim = args.dim[d];
+    block.at[d] = number % dim.blocks();
+    number /= dim.blocks();
+    block.begin[d] = block.at[d] * dim.block;
+    block.end[d] = std::min(block.begin[d] + dim.block, dim.size);
+  }
+  return block;
+}
+
+// Calls visit(input offset, output offset, row-major index) for every element of a block.
+template <class Visit>
+void for_each_element(const FakeQuantizeArgs& args, const Block& block, Visit visit) {
+  std::int64_t position[kMaxDims];
+  std::copy(block.begin, block.begin + args.dims, position);
+  while (true) {
+    std::int64_t input = 0, output = 0, index = args.first_index;
+    for (int d = 0; d < args.dims; ++d) {
+      input += position[d] * args.dim[d].input;
+      output += position[d] * args.dim[d].output;
+      index += position[d] * args.dim[d].index;
+    }
+    visit(input, output, index);
+    int d = args.dims - 1;
+    while (d >= 0 && ++position[d] == block.end[d]) {
+      position[d] = block.begin[d];
+      --d;
+    }
+    if (d < 0) return;
+  }
+}
+
+template <class T>
+T read_zero_point(const void* data, DType dtype, std::int64_t offset) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return static_cast<T>(static_cast<const float*>(data)[offset]);
+    case DType::kFloat64:
+      return static_cast<T>(static_cast<const double*>(data)[offset]);
+    case DType::kUInt8:
+      return static_cast<T>(static_cast<const std::uint8_t*>(data)[offset]);
+    case DType::kInt8:
+      return static_cast<T>(static_cast<const std::int8_t*>(data)[offset]);
+    case DType::kUInt16:
+      return static_cast<T>(static_cast<const std::uint16_t*>(data)[offset]);
+    case DType::kInt16:
+      return static_cast<T>(static_cast<const std::int16_t*>(data)[offset]);
+    case DType::kUInt32:
+      return static_cast<T>(static_cast<const std::uint32_t*>(data)[offset]);
+    case DType::kInt32:
+      return static_cast<T>(static_cast<const std::int32_t*>(data)[offset]);
+    case DType::kUInt64:
+      return static_cast<T>(static_cast<const std::uint64_t*>(data)[offset]);
+    default:
+      return static_cast<T>(static_cast<const std::int64_t*>(data)[offset]);
+  }
+}
+
+template <class T>
+T rounded(Rounding rounding, T v, T u) {
+  switch (rounding) {
+    case Rounding::kHalfEven:
+      return std::nearbyint(v);
+    case Rounding::kHalfAway:
+      return std::round(v);
+    case Rounding::kFloor:
+      return std::floor(v);
+    case Rounding::kCeil:
+      return std::ceil(v);
+    case Rounding::kTrunc:
+      return std::trunc(v);
+    case Rounding::kStochastic:
+      break;
+  }
+  return u < v - std::floor(v) ? std::floor(v) + 1 : std::floor(v);
+}
+
+template <class T>
+struct Parameters {
+  T scale;
+  T zero_point;
+};
+
+template <class T>
+Parameters<T> given_parameters(const FakeQuantizeArgs& args, const Block& block) {
+  std::int64_t scale = 0, zero_point = 0;
+  for (int d = 0; d < args.dims; ++d) {
+    scale += block.at[d] * args.dim[d].scale;
+    zero_point += block.at[d] * args.dim[d].zero_point;
+  }
+  const T zero = args.zero_point == nullptr
+                     ? T(0)
+                     : read_zero_point<T>(args.zero_point, args.zero_point_dtype, zero_point);
+  return {static_cast<const T*>(args.scale)[scale], zero};
+}
+
+}  // namespace strop::reference

@@ -1,0 +1,373 @@
+"""Gradients of fake_quantize.
+
+Under a scale chosen from the input: the identity, nothing saved. Under a given scale: straight through
+where the code was in range, for which the forward saves one bit an element. Where scale or a floating
+zero_point requires a gradient: those of learned step size quantization, from the input once more.
+
+Eager calls meet the autograd functions here directly. Compiled and exported graphs, functorch's
+transforms and forward-mode AD meet them through the kernel that the public op has for autograd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, cast
+
+import torch
+from torch import Tensor, is_grad_enabled
+from torch.autograd import forward_ad
+from torch.autograd.function import Function
+
+from strop import _quantize_ops as ops
+from strop._formats import format_name
+
+transforms_active: Callable[[], bool] = torch._C._are_functorch_transforms_active
+
+
+class Call(Protocol):
+    """One call but for its tensors: the ops that it consists of."""
+
+    def forward(self, x: Tensor, scale: Tensor | None, zero_point: Tensor | None) -> Tensor:
+        """The result."""
+
+    def with_mask(
+        self, x: Tensor, scale: Tensor | None, zero_point: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The result, and which codes were in range."""
+
+    def learned(
+        self, gradient: Tensor, x: Tensor, scale: Tensor, zero_point: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The gradients of x, scale and zero_point."""
+
+    def composite(self, x: Tensor, scale: Tensor | None, zero_point: Tensor | None) -> Tensor:
+        """The result by ops that torch can differentiate again."""
+
+
+class Packed(NamedTuple):
+    """A call whose options are an interned specification."""
+
+    options: tuple[Any, ...]  # format, block_size, rounding, symmetric, quant_min, quant_max, eps
+    spec: int
+    seed: int | None
+    grad_factor: float
+
+    def forward(self, x: Tensor, scale: Tensor | None, zero_point: Tensor | None) -> Tensor:
+        return ops.packed(x, scale, zero_point, self.spec, self.seed)
+
+    def with_mask(
+        self, x: Tensor, scale: Tensor | None, zero_point: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        return ops.packed_with_mask(x, scale, zero_point, self.spec, self.seed)
+
+    def learned(
+        self, gradient: Tensor, x: Tensor, scale: Tensor, zero_point: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        return ops.packed_learned_gradient(
+            gradient, x, scale, zero_point, self.spec, self.seed, self.grad_factor
+        )
+
+    def composite(self, x: Tensor, scale: Tensor | None, zero_point: Tensor | None) -> Tensor:
+        spelled = Spelled.of(self.options, self.seed, self.grad_factor)
+        return spelled.composite(x, scale, zero_point)
+
+
+class Spelled(NamedTuple):
+    """A call whose options are those of the public op."""
+
+    format: str
+    block_size: Sequence[int]
+    rounding: str
+    symmetric: bool
+    seed: int | None = None
+    quant_min: int | None = None
+    quant_max: int | None = None
+    eps: float | None = None
+    seed_tensor: Tensor | None = None
+    grad_factor: float = 1.0
+
+    @staticmethod
+    def of(options: tuple[Any, ...], seed: int | Tensor | None, grad_factor: float) -> Spelled:
+        """From the options as the public function has them."""
+        format, block_size, rounding, symmetric, quant_min, quant_max, eps = options
+        return Spelled(
+            format_name(format),
+            [] if block_size is None else tuple(block_size),
+            rounding,
+            symmetric,
+            None if isinstance(seed, Tensor) else seed,
+            quant_min,
+            quant_max,
+            eps,
+            seed if isinstance(seed, Tensor) else None,
+            grad_factor,
+        )
+
+    def forward(self, x: Tensor, scale: Tensor | None, zero_point: Tensor | None) -> Tensor:
+        with torch._C._AutoDispatchBelowAutograd():
+            return cast(Tensor, ops.public(x, scale, zero_point, *self))
+
+    def with_mask(
+        self, x: Tensor, scale: Tensor | None, zero_point: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        found: tuple[Tensor, Tensor] = ops.public_with_mask(x, scale, zero_point, *self)
+        return found
+
+    def learned(
+        self, gradient: Tensor, x: Tensor, scale: Tensor, zero_point: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        found: tuple[Tensor, Tensor, Tensor] = ops.public_learned_gradient(
+            gradient, x, scale, zero_point, *self
+        )
+        return found
+
+    def composite(self, x: Tensor, scale: Tensor | None, zero_point: Tensor | None) -> Tensor:
+        # Detached from every transform around this one as well: each adds its own gradient.
+        y = self.forward(x, scale, zero_point).detach()
+        if scale is None:
+            return y + _only_gradient(x)
+        # In range is what bounds do not change. In float32, where no two codes round to one value.
+        wide = x.detach().float() if x.element_size() == 2 else x.detach()
+        unbounded = self._replace(format="integer", quant_min=None, quant_max=None)
+        in_range = (
+            self.forward(wide, scale, zero_point) == unbounded.forward(wide, scale, zero_point)
+        ) & wide.isfinite()
+        result = y + _only_gradient(torch.where(in_range, x, torch.zeros_like(x)))
+        steps = self._spread(scale, x)
+        if _differs(scale):
+            slope = (y - torch.where(in_range, x, torch.zeros_like(x))) / steps
+            result = result + (self.grad_factor * slope.detach() * _only_gradient(steps)).to(
+                x.dtype
+            )
+        if zero_point is not None and _differs(zero_point):
+            slope = torch.where(in_range, torch.zeros_like(steps), -steps)
+            zeros = self._spread(zero_point, x)
+            result = result + (self.grad_factor * slope.detach() * _only_gradient(zeros)).to(
+                x.dtype
+            )
+        return result
+
+    def _spread(self, parameter: Tensor, x: Tensor) -> Tensor:
+        """A parameter of every block as one that broadcasts to the elements of x."""
+        parameter = parameter.reshape((1,) * (x.dim() - parameter.dim()) + tuple(parameter.shape))
+        for axis, block in enumerate(self.block_size):
+            if parameter.shape[axis] > 1:
+                parameter = parameter.repeat_interleave(block, axis).narrow(axis, 0, x.shape[axis])
+        return parameter
+
+
+def _only_gradient(tensor: Tensor) -> Tensor:
+    """0, with the gradient of a tensor."""
+    return tensor - tensor.detach()
+
+
+def transformed() -> bool:
+    """Whether a transform of functorch, or forward-mode AD, is at work."""
+    return transforms_active() or forward_ad._current_level >= 0
+
+
+def _differs(tensor: Tensor) -> bool:
+    """Whether something is differentiated by a parameter, as far as can be seen."""
+    return tensor.is_floating_point() and (tensor.requires_grad or forward_ad._current_level >= 0)
+
+
+def needs_gradient(
+    x: Tensor, scale: Tensor | None, zero_point: Tensor | None, out: Tensor | None = None
+) -> bool:
+    """Whether autograd would record an op on these tensors, where it is on."""
+    return (
+        x.requires_grad
+        or (scale is not None and scale.requires_grad)
+        or (zero_point is not None and zero_point.requires_grad)
+        or (out is not None and out.requires_grad)
+    )
+
+
+def refused(op: str) -> RuntimeError:
+    """What to raise where a result is written to a given tensor and a gradient would be needed."""
+    return RuntimeError(
+        f"{op}: a tensor requires a gradient, which an op that writes to a given tensor does not "
+        "have; give no out, detach the tensor, or call under torch.no_grad()"
+    )
+
+
+def _apply(function: type[Function], *arguments: Any) -> Tensor:
+    result: Tensor = function.apply(*arguments)
+    return result
+
+
+class _Identity(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, call: Call) -> Tensor:
+        return call.forward(x, None, None)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
+class _StraightThrough(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor | None, call: Call
+    ) -> Tensor:
+        y, mask = call.with_mask(x, scale, zero_point)
+        ctx.save_for_backward(mask)
+        ctx.stride = y.stride()
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        (mask,) = ctx.saved_tensors
+        if gradient.stride() != ctx.stride:  # the mask's bits are places in memory
+            dense = gradient.new_empty_strided(gradient.shape, ctx.stride)
+            gradient = dense.copy_(gradient)
+        return _masked(gradient, mask), None, None, None
+
+
+def _masked(gradient: Tensor, mask: Tensor) -> Tensor:
+    if is_grad_enabled() and gradient.requires_grad:
+        return _apply(_Masked, gradient, mask)
+    return cast(Tensor, ops.masked_gradient(gradient, mask))
+
+
+class _Masked(Function):
+    """The backward of straight-through, which is linear and its own backward."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, mask: Tensor) -> Tensor:
+        ctx.save_for_backward(mask)
+        ctx.stride = gradient.stride()
+        return cast(Tensor, ops.masked_gradient(gradient, mask))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (mask,) = ctx.saved_tensors
+        if gradient.stride() != ctx.stride:
+            dense = gradient.new_empty_strided(gradient.shape, ctx.stride)
+            gradient = dense.copy_(gradient)
+        return _masked(gradient, mask), None
+
+
+class _Learned(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor | None, call: Call
+    ) -> Tensor:
+        ctx.save_for_backward(x, scale, zero_point)
+        ctx.call = call
+        return call.forward(x, scale, zero_point)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, scale, zero_point = ctx.saved_tensors
+        if is_grad_enabled() and gradient.requires_grad:
+            return _learned_again(ctx, gradient)
+        floating = zero_point is not None and zero_point.is_floating_point()
+        zero = None if zero_point is None else zero_point.contiguous()
+        of_x, of_scale, of_zero = ctx.call.learned(
+            gradient.contiguous(), x.contiguous(), scale.contiguous(), zero
+        )
+        return of_x, of_scale, of_zero if floating else None, None
+
+
+def _learned_again(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    """The backward by ops that have one themselves."""
+    tensors = ctx.saved_tensors
+    wanted = [t for t, needed in zip(tensors, ctx.needs_input_grad, strict=False) if needed]
+    y = ctx.call.composite(*tensors)
+    found = iter(torch.autograd.grad(y, wanted, gradient, create_graph=True))
+    return tuple(next(found) if needed else None for needed in ctx.needs_input_grad[:3]) + (None,)
+
+
+def differentiable(
+    x: Tensor, scale: Tensor | None, zero_point: Tensor | None, call: Call
+) -> Tensor:
+    """The result, recorded by autograd."""
+    if scale is None:
+        return _apply(_Identity, x, call)
+    if scale.requires_grad or (zero_point is not None and zero_point.requires_grad):
+        return _apply(_Learned, x, scale, zero_point, call)
+    return _apply(_StraightThrough, x, scale, zero_point, call)
+
+
+def _public(x: Tensor, scale: Tensor | None, zero_point: Tensor | None, *options: Any) -> Tensor:
+    call = Spelled(*options)
+    if transformed():
+        return call.composite(x, scale, zero_point)
+    if is_grad_enabled() and needs_gradient(x, scale, zero_point):
+        return differentiable(x, scale, zero_point, call)
+    return call.forward(x, scale, zero_point)
+
+
+def _public_out(
+    x: Tensor, scale: Tensor | None, zero_point: Tensor | None, *options: Any, out: Tensor
+) -> None:
+    if is_grad_enabled() and needs_gradient(x, scale, zero_point, out):
+        raise refused("strop.fake_quantize")
+    with torch._C._AutoDispatchBelowAutograd():
+        ops.public_out(x, scale, zero_point, *options, out=out)
+    ops.mark_written(out)
+
+
+def _public_in_place(
+    x: Tensor, scale: Tensor | None, zero_point: Tensor | None, *options: Any
+) -> None:
+    if is_grad_enabled() and needs_gradient(x, scale, zero_point):
+        raise refused("strop.fake_quantize_")
+    with torch._C._AutoDispatchBelowAutograd():
+        ops.public_in_place(x, scale, zero_point, *options)
+    ops.mark_written(x)
+
+
+def _vmap(info: Any, in_dims: Sequence[int | None], x: Tensor, *rest: Any) -> tuple[Tensor, int]:
+    """The batch as one more dimension of the input, a block to each of it."""
+    scale, zero_point, *options = rest
+    call = Spelled(*options)
+    x_dim, *parameter_dims = in_dims[:3]
+    x = x.movedim(x_dim, 0) if x_dim is not None else x.expand(info.batch_size, *x.shape)
+
+    def parameter(tensor: Tensor | None, dim: int | None) -> Tensor | None:
+        if tensor is None or dim is None:
+            return tensor
+        tensor = tensor.movedim(dim, 0)
+        ones = (1,) * (x.dim() - tensor.dim())
+        return tensor.reshape(tensor.shape[:1] + ones + tensor.shape[1:])
+
+    if call.rounding == "stochastic":  # each sample has the random numbers that it has alone
+        seeds = call.seed_tensor
+        seed_dim = None if seeds is None else in_dims[3 + Spelled._fields.index("seed_tensor")]
+        results = []
+        for i in range(info.batch_size):
+            one = [
+                t.select(d, i) if t is not None and d is not None else t
+                for t, d in zip(
+                    (scale, zero_point, seeds), (*parameter_dims, seed_dim), strict=True
+                )
+            ]
+            own = call._replace(seed_tensor=one[2])
+            results.append(ops.public(x[i], one[0], one[1], *own))
+        return torch.stack(results), 0
+    shared = [-1] * (x.dim() - 1) if not call.block_size else list(call.block_size)
+    call = call._replace(block_size=[1, *shared])
+    parameters = [parameter(t, d) for t, d in zip((scale, zero_point), parameter_dims, strict=True)]
+    return ops.public(x, *parameters, *call), 0
+
+
+torch.library.register_vmap("strop::fake_quantize", _vmap)
+_kernels = torch.library.Library("strop", "IMPL")
+_kernels.impl("fake_quantize", _public, "Autograd")
+_kernels.impl("fake_quantize.out", _public_out, "Autograd")
+_kernels.impl("fake_quantize_", _public_in_place, "Autograd")
+for _name in (
+    "_fake_quantize",
+    "_fake_quantize.out",
+    "_fake_quantize_",
+    "_fake_quantize_with_mask",
+    "_fake_quantize_with_mask.packed",
+    "_masked_gradient",
+    "_masked_gradient.out",
+    "_learned_gradient",
+    "_learned_gradient.packed",
+):
+    _kernels.impl(_name, torch.library.fallthrough_kernel, "Autograd")
