@@ -46,6 +46,16 @@ DType dtype_of_scalar(ScalarType type) {
   }
 }
 
+Tensor empty_on_device_of(const Tensor& tensor, const TensorView& layout, std::int32_t dtype) {
+  std::int32_t device_type = 0, device_index = 0;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(tensor.get(), &device_type));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(tensor.get(), &device_index));
+  AtenTensorHandle handle = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(layout.dims, layout.shape, layout.stride, dtype,
+                                                  device_type, device_index, &handle));
+  return Tensor(handle);
+}
+
 }  // namespace
 
 TensorView view_of(const Tensor& tensor) {
@@ -66,20 +76,21 @@ TensorView view_of(const std::optional<Tensor>& tensor) {
   return tensor ? view_of(*tensor) : TensorView{};
 }
 
+// Past the dispatcher, which torch::stable's functions go through: 2 us less.
 Tensor empty_like(const Tensor& tensor, const TensorView& view) {
   if (view.numel() == 0 || !is_dense(view)) return torch::stable::empty_like(tensor);
-  int32_t dtype = 0, device_type = 0, device_index = 0;
+  std::int32_t dtype = 0;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(tensor.get(), &dtype));
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(tensor.get(), &device_type));
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(tensor.get(), &device_index));
-  AtenTensorHandle handle = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(view.dims, view.shape, view.stride, dtype,
-                                                  device_type, device_index, &handle));
-  return Tensor(handle);
+  return empty_on_device_of(tensor, view, dtype);
 }
 
-Tensor zero_bytes(std::int64_t count, const Tensor& beside) {
-  return torch::stable::new_zeros(beside, {count}, ScalarType::Byte);
+Tensor empty_bytes(std::int64_t count, const Tensor& beside) {
+  const std::int64_t step = 1;
+  TensorView view;
+  view.dims = 1;
+  view.shape = &count;
+  view.stride = &step;
+  return empty_on_device_of(beside, view, aoti_torch_dtype_uint8());
 }
 
 Parallel torch_threads() {

@@ -1,5 +1,7 @@
 #include "cpu/quantize.h"
 
+#include <cstring>
+
 #include "cpu/quantize_gradient.h"
 #include "torch/quantize_ops.h"
 
@@ -10,6 +12,7 @@ struct Cpu {
   static void fake_quantize(const FakeQuantizeArgs& args) {
     cpu::fake_quantize(args, torch_threads());
   }
+  static void clear(void* bytes, std::size_t count) { std::memset(bytes, 0, count); }
   static void masked_gradient(const MaskedGradientArgs& args) {
     cpu::masked_gradient(args, torch_threads());
   }

@@ -14,6 +14,7 @@ namespace strop {
 
 // The quantize ops for one kind of device. A Backend has the kernels:
 //   static void fake_quantize(const FakeQuantizeArgs&)
+//   static void clear(void* bytes, std::size_t count)
 //   static void masked_gradient(const MaskedGradientArgs&)
 //   static void learned_gradient(const LearnedGradientArgs&)
 
@@ -181,8 +182,9 @@ struct QuantizeOps {
     FakeQuantizeTensors tensors = checked(call, std::nullopt);
     Tensor out = empty_like(call.input, tensors.input);
     tensors.output = view_of(out);
-    Tensor mask = zero_bytes(mask_bytes(tensors.input.numel()), call.input);
+    Tensor mask = empty_bytes(mask_bytes(tensors.input.numel()), call.input);
     check_fake_quantize_mask(call.op, tensors, view_of(mask));
+    Backend::clear(mask.data_ptr(), static_cast<std::size_t>(mask.numel()));
     run(call, tensors, view_of(mask));
     values[0] = torch::stable::detail::from(std::move(out));
     values[1] = torch::stable::detail::from(std::move(mask));
@@ -231,7 +233,7 @@ struct QuantizeOps {
     tensors.scale_gradient = view_of(of_scale);
     const TensorView& zero = tensors.forward.zero_point;
     const bool learns_zero = zero.present && is_floating(zero.dtype);
-    Tensor of_zero = learns_zero ? empty_like(*call.zero_point, zero) : zero_bytes(0, call.input);
+    Tensor of_zero = learns_zero ? empty_like(*call.zero_point, zero) : empty_bytes(0, call.input);
     if (learns_zero) tensors.zero_gradient = view_of(of_zero);
     LearnedGradientArgs args =
         learned_gradient_args(call.spec(), tensors, call.seed.value_or(0), call.grad_factor);

@@ -16,8 +16,8 @@ TensorView view_of(const std::optional<torch::stable::Tensor>& tensor);
 // An uninitialised tensor as torch.empty_like makes it: strides kept where they are dense.
 torch::stable::Tensor empty_like(const torch::stable::Tensor& tensor, const TensorView& view);
 
-// So many bytes of 0 on a tensor's device.
-torch::stable::Tensor zero_bytes(std::int64_t count, const torch::stable::Tensor& beside);
+// So many uninitialised bytes on a tensor's device.
+torch::stable::Tensor empty_bytes(std::int64_t count, const torch::stable::Tensor& beside);
 
 // torch's own thread pool; follows torch.set_num_threads.
 Parallel torch_threads();

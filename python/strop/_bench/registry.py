@@ -83,7 +83,8 @@ def cases(family: str | None = None) -> Iterator[Case]:
 
 
 def _load() -> None:
-    importlib.import_module("strop._bench.quantize")  # importing registers the cases
+    for module in ("quantize", "quantize_gradient"):  # importing registers the cases
+        importlib.import_module(f"strop._bench.{module}")
 
 
 def faster_than(peer: str, ratio: float) -> Bar:

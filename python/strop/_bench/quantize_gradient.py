@@ -1,0 +1,125 @@
+"""Cases of the quantize family: gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import torch
+from torch import Tensor
+
+import strop
+from strop import _C
+from strop import _quantize_ops as ops
+from strop._bench.registry import Bar, Call, Case, at_most_us, faster_than, register
+
+_SIDE = 4096
+_Contenders = Mapping[str, Callable[[], Call]]
+
+
+def _tiny(backward: bool) -> _Contenders:
+    x = torch.randn(16).requires_grad_()
+    scale = torch.tensor(0.02)
+    dy = torch.randn(16)
+
+    def ours() -> Tensor:
+        return strop.fake_quantize(x, scale)
+
+    def theirs() -> Tensor:
+        return torch.fake_quantize_per_tensor_affine(x, 0.02, 0, -128, 127)
+
+    def and_back(forward: Callable[[], Tensor]) -> Call:
+        return lambda: torch.autograd.backward(forward(), dy, inputs=(x,))
+
+    if backward:
+        return {"strop": lambda: and_back(ours), "torch": lambda: and_back(theirs)}
+    return {"strop": lambda: ours, "torch": lambda: theirs}
+
+
+def _matrix() -> Tensor:
+    return torch.randn(_SIDE, _SIDE, generator=torch.Generator().manual_seed(0))
+
+
+def _masked() -> _Contenders:
+    x = _matrix()
+    out = torch.empty_like(x)
+    mask = ops.packed_with_mask(
+        x, torch.tensor(0.02), None, _C.intern_quantize_spec("strop", format="int8")
+    )[1]
+    return {
+        "strop": lambda: lambda: ops.masked_gradient_out(x, mask, out=out),
+        "copy_": lambda: lambda: out.copy_(x),
+    }
+
+
+def _forward_with_mask() -> _Contenders:
+    # Over numpy arrays: the op makes a fresh output and mask, whose page faults would be the figure.
+    x = _matrix().numpy()
+    scale = torch.tensor(0.02).numpy()
+    out = torch.empty(_SIDE, _SIDE).numpy()
+    mask = torch.zeros(_SIDE * _SIDE // 8, dtype=torch.uint8).numpy()
+    return {
+        "strop": lambda: lambda: _C.cpu.fake_quantize(x, scale, out=out, mask=mask),
+        "without": lambda: lambda: _C.cpu.fake_quantize(x, scale, out=out),
+    }
+
+
+def _learned() -> _Contenders:
+    x = _matrix().requires_grad_()
+    scale = torch.full((_SIDE,), 0.02).requires_grad_()
+    zero = torch.zeros(_SIDE).requires_grad_()
+    dy = torch.ones(_SIDE, _SIDE)
+    leaves = (x, scale, zero)
+
+    def ours() -> object:
+        y = strop.fake_quantize(x, scale[:, None], zero[:, None], block_size=(1, -1))
+        return torch.autograd.grad(y, leaves, dy)
+
+    def theirs() -> object:
+        y = torch._fake_quantize_learnable_per_channel_affine(x, scale, zero, 0, -128, 127, 1.0)
+        return torch.autograd.grad(y, leaves, dy)
+
+    return {"strop": lambda: ours, "torch": lambda: theirs}
+
+
+register(
+    Case(
+        "quantize",
+        "a call on 16 elements, gradient required",
+        partial(_tiny, False),
+        bars=(at_most_us(18.0),),
+    )
+)
+register(
+    Case(
+        "quantize",
+        "a call on 16 elements and its backward",
+        partial(_tiny, True),
+        bars=(at_most_us(110.0),),
+    )
+)
+register(
+    Case(
+        "quantize",
+        "backward by mask, float32, kept buffer",
+        _masked,
+        moved_bytes=8 * _SIDE * _SIDE + _SIDE * _SIDE // 8,
+        bars=(faster_than("copy_", 0.75),),
+    )
+)
+register(
+    Case(
+        "quantize",
+        "forward that writes the mask, float32, kept buffers",
+        _forward_with_mask,
+        moved_bytes=8 * _SIDE * _SIDE + _SIDE * _SIDE // 8,
+        bars=(Bar("x without", lambda t: t["without"] / t["strop"], 0.85),),
+    )
+)
+register(
+    Case(
+        "quantize",
+        "learned scale and zero point per channel, forward and backward",
+        _learned,
+    )
+)
