@@ -20,7 +20,7 @@ STAMPS := $(VENV)/.stamps
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc cmake -type f)
 PYTHON_FILES := python tests benchmarks examples
-CXX_FILES := $(shell find csrc -name '*.h' -o -name '*.cpp')
+CXX_FILES := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -71,12 +71,23 @@ format: $(STAMPS)/group-lint
 bench: $(STAMPS)/built $(STAMPS)/group-test
 	$(BIN)/python -m benchmarks
 
-# The kernels alone, their self-test under both sanitizers.
-asan: $(STAMPS)/group-build
-	for preset in asan ubsan; do \
-	  cmake --preset $$preset && cmake --build --preset $$preset && \
-	  build/$$preset/strop_self_test || exit 1; \
-	done
+# The families' tests, every library of ours under AddressSanitizer and UndefinedBehaviorSanitizer.
+# Its own environment sees the other's packages, but not the strop that is installed there.
+ASAN := $(CURDIR)/build/asan-python
+ASAN_TESTS ?= $(filter-out tests/test_house.py,$(wildcard tests/test_*.py))
+asan: $(STAMPS)/built $(STAMPS)/group-test
+	cmake -S . -B $(ASAN) -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DSTROP_WERROR=ON \
+	  -DSTROP_SANITIZE=address,undefined -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python \
+	  -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir) -DSKBUILD_PROJECT_VERSION=asan
+	cmake --build $(ASAN)
+	cmake --install $(ASAN) --prefix $(ASAN)/stage > $(ASAN)/install.log
+	cp -r python/strop $(ASAN)/stage/
+	$(BIN)/python -m venv --without-pip $(ASAN)/venv
+	$(BIN)/python -c "import sysconfig; print('$(ASAN)/stage', sysconfig.get_path('purelib'), sep='\n')" \
+	  > $(ASAN)/venv/$$($(BIN)/python -c "import sysconfig; print('lib/python' + sysconfig.get_python_version())")/site-packages/strop.pth
+	ASAN_OPTIONS=detect_leaks=0:detect_odr_violation=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	  LD_PRELOAD="$$($${CXX:-g++} -print-file-name=libasan.so) $$($${CXX:-g++} -print-file-name=libstdc++.so)" \
+	  $(ASAN)/venv/bin/python -m pytest -p no:cacheprovider $(ASAN_TESTS) $(PYTEST_ARGS)
 
 # The kernels alone by another compiler, or for another processor under an emulator.
 clang: $(STAMPS)/group-build

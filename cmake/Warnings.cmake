@@ -1,16 +1,13 @@
 # strop_target(<target>): what every target of ours is compiled with.
 function(strop_target target)
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/csrc)
-  target_compile_options(${target} PRIVATE
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:
     -Wall -Wextra -Wshadow -Wundef -Wnon-virtual-dtor
     # Vectors are passed between functions that are always inlined.
     -Wno-psabi
     # Results agree to the bit on every instruction set: an FMA would round once instead of twice.
     -ffp-contract=off
-  )
-  if(STROP_WERROR)
-    target_compile_options(${target} PRIVATE -Werror)
-  endif()
+    $<$<BOOL:${STROP_WERROR}>:-Werror>>)
   if(STROP_SANITIZE)
     target_compile_options(${target} PRIVATE
       -fsanitize=${STROP_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g)

@@ -35,7 +35,7 @@ def mask_of(x, scale, zero, **options):
     """The oracle's mask, as bools."""
     import numpy as np
 
-    bits = np.zeros((x.numel() + 7) // 8, np.uint8)
+    bits = np.zeros((x.numel() + 31) // 32 * 4, np.uint8)
     _C.reference.fake_quantize(to_array(x), to_array(scale), to_array(zero), mask=bits, **options)
     flat = np.unpackbits(bits, count=x.numel(), bitorder="little").astype(bool)
     return torch.from_numpy(flat).view(x.shape)
@@ -225,9 +225,9 @@ def test_opcheck():
     [
         (
             {"mask": torch.zeros(3, dtype=torch.uint8)},
-            r"mask has shape \[3\]; 62 consecutive bytes",
+            r"mask has shape \[3\]; 64 consecutive bytes",
         ),
-        ({"mask": torch.zeros(62)}, "mask has dtype float32; uint8 is needed"),
+        ({"mask": torch.zeros(64)}, "mask has dtype float32; uint8 is needed"),
         ({"gradient": torch.zeros(7, 70, dtype=torch.int32)}, "gradient has dtype int32"),
         ({"gradient": torch.zeros(7, 140)[:, ::2]}, "gradient is not dense"),
         ({"out": torch.zeros(70, 7).t()}, "out has other strides than gradient"),
@@ -235,7 +235,7 @@ def test_opcheck():
     ],
 )
 def test_errors_of_masked_gradient(change, text):
-    arguments = {"gradient": torch.zeros(7, 70), "mask": torch.zeros(62, dtype=torch.uint8)}
+    arguments = {"gradient": torch.zeros(7, 70), "mask": torch.zeros(64, dtype=torch.uint8)}
     arguments |= {"out": torch.zeros(7, 70)} | change
     with pytest.raises(RuntimeError, match=text):
         torch.ops.strop._masked_gradient.out(

@@ -176,7 +176,7 @@ class TestCommandLine:
             "bench",
             "quantize",
             "--only",
-            "16 elements",
+            "16 elements and its",
             "--plot",
             str(tmp_path),
             "--json",

@@ -3,7 +3,7 @@
 #include <cstdint>
 
 #include "kernels/parallel.h"
-#include "kernels/quantize.h"
+#include "kernels/quantize_gradient.h"
 
 namespace strop::cpu {
 
@@ -78,11 +78,8 @@ struct QuantizeTile {
   void next_row(const FakeQuantizeArgs& args);
 };
 
-// Tiles that need not hold whole blocks, of a size that depends on the problem alone, and so few
-// that their blocks' sums take little memory.
-QuantizeTask tiles_for_sums(const FakeQuantizeArgs& args);
-
-std::int64_t element_count(const FakeQuantizeArgs& args);
+// See Note [Order of sums] in kernels/quantize_gradient.h.
+QuantizeTask cut_for_sums(const FakeQuantizeArgs& args, const SumTiles& shape);
 
 QuantizeTile tile_at(const QuantizeTask& task, std::int64_t number);
 

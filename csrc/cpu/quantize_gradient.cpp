@@ -186,6 +186,8 @@ constexpr LearnedRows<T> kLearnedRows[kRoundings] = {
      learned_elements<Rounding::kStochastic, kFloatingZero, T>},
 };
 
+static_assert(kMostSumBlocks <= kMaxTileBlocks);
+
 template <class T>
 struct alignas(64) LearnedScratch {
   TileParams params;

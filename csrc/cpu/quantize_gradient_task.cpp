@@ -53,14 +53,15 @@ void learned_gradient(const LearnedGradientArgs& args, const Parallel& parallel,
                       const QuantizeGradientKernels& kernels) {
   if (args.forward.dtype == DType::kFloat64) return reference::learned_gradient(args);
   Totals scale(args.scale_count), zero(args.zero_count);
-  if (element_count(args.forward) > 0) {
+  if (args.forward.elements() > 0) {
+    const FakeQuantizeArgs forward = simplified(args.forward);
+    const SumTiles shape = sum_tiles(forward);
     LearnedTask task{};
-    task.forward = tiles_for_sums(simplified(args.forward));
+    task.forward = cut_for_sums(forward, shape);
     task.gradient = args.gradient;
+    task.blocks_held = shape.blocks_held;
     const QuantizeDim& inner = task.forward.inner();
-    const std::int64_t tiles = task.forward.tiles();
-    task.blocks_held =
-        std::min((task.forward.columns + inner.block - 1) / inner.block + 1, inner.blocks());
+    const std::int64_t tiles = shape.tiles;
     std::vector<double> sums(static_cast<std::size_t>(2 * tiles * task.blocks_held), 0.0);
     task.scale_sums = sums.data();
     task.zero_sums = sums.data() + tiles * task.blocks_held;

@@ -5,6 +5,7 @@
 #include "cpu/dispatch.h"
 #include "cpu/quantize.h"
 #include "kernels/quantize_arguments.h"
+#include "kernels/quantize_gradient.h"
 #include "reference/quantize.h"
 
 namespace strop::cpu {
@@ -26,18 +27,6 @@ constexpr std::int64_t kMostHeldBlocks = 16384;
 constexpr std::int64_t kNarrowestRow = 256;
 
 std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
-std::int64_t full_slab_rows(const FakeQuantizeArgs& args) {
-  std::int64_t rows = 1;
-  for (int d = 0; d + 1 < args.dims; ++d) rows *= std::min(args.dim[d].block, args.dim[d].size);
-  return rows;
-}
-
-std::int64_t slab_count(const FakeQuantizeArgs& args) {
-  std::int64_t slabs = 1;
-  for (int d = 0; d + 1 < args.dims; ++d) slabs *= args.dim[d].blocks();
-  return slabs;
-}
 
 // Fewer columns than the widest vector has lanes; every instruction set cuts alike.
 bool narrow_blocks(const FakeQuantizeArgs& args) { return args.dim[args.dims - 1].block < 16; }
@@ -64,14 +53,14 @@ QuantizeTask cut(const FakeQuantizeArgs& args, std::int64_t rows, std::int64_t c
   QuantizeTask task{};
   task.args = args;
   task.stream =
-      args.input != args.output && element_count(args) * dtype_size(args.dtype) >= how.stream_bytes;
+      args.input != args.output && args.elements() * dtype_size(args.dtype) >= how.stream_bytes;
   task.ahead = args.dynamic() ? columns : kPrefetchBytes / dtype_size(args.dtype);
   task.narrow = narrow_blocks(args);
   task.exact = needs_formula(args);
-  task.slabs = slab_count(args);
+  task.slabs = args.slabs();
   task.rows = rows;
   task.columns = columns;
-  task.row_pieces = divide_up(full_slab_rows(args), rows);
+  task.row_pieces = divide_up(args.slab_rows(), rows);
   task.column_pieces = divide_up(task.inner().size, columns);
   return task;
 }
@@ -79,15 +68,14 @@ QuantizeTask cut(const FakeQuantizeArgs& args, std::int64_t rows, std::int64_t c
 // Tiles that need not hold whole blocks.
 QuantizeTask free_tiles(const FakeQuantizeArgs& args, const QuantizeRun& how) {
   const std::int64_t columns = tile_columns(args, kStaticTile);
-  const std::int64_t rows =
-      std::clamp<std::int64_t>(kStaticTile / columns, 1, full_slab_rows(args));
+  const std::int64_t rows = std::clamp<std::int64_t>(kStaticTile / columns, 1, args.slab_rows());
   return cut(args, rows, columns, how);
 }
 
 // Tiles of whole blocks.
 QuantizeTask block_tiles(const FakeQuantizeArgs& args, const QuantizeRun& how) {
   const QuantizeDim& inner = args.dim[args.dims - 1];
-  const std::int64_t rows = full_slab_rows(args);
+  const std::int64_t rows = args.slab_rows();
   const std::int64_t elements = rows == 1 ? kDynamicRow : kLargestCachedBlock / 2;
   const std::int64_t columns = std::max(elements / rows, inner.block);
   return cut(args, rows, tile_columns(args, columns), how);
@@ -189,18 +177,8 @@ void in_halves(const FakeQuantizeArgs& args, const Parallel& parallel, const Qua
 
 }  // namespace
 
-std::int64_t element_count(const FakeQuantizeArgs& args) {
-  std::int64_t count = 1;
-  for (int d = 0; d < args.dims; ++d) count *= args.dim[d].size;
-  return count;
-}
-
-QuantizeTask tiles_for_sums(const FakeQuantizeArgs& args) {
-  constexpr std::int64_t kMostRowPieces = 64;
-  const std::int64_t columns = tile_columns(args, kStaticTile);
-  const std::int64_t all = full_slab_rows(args);
-  const std::int64_t rows = std::max(kStaticTile / columns, divide_up(all, kMostRowPieces));
-  return cut(args, std::clamp<std::int64_t>(rows, 1, all), columns, {});
+QuantizeTask cut_for_sums(const FakeQuantizeArgs& args, const SumTiles& shape) {
+  return cut(args, shape.rows, shape.columns, {});
 }
 
 void fake_quantize(const FakeQuantizeArgs& args, const Parallel& parallel) {
@@ -209,10 +187,10 @@ void fake_quantize(const FakeQuantizeArgs& args, const Parallel& parallel) {
 
 void fake_quantize(const FakeQuantizeArgs& original, const Parallel& parallel,
                    const QuantizeRun& how) {
-  if (element_count(original) == 0) return;
+  if (original.elements() == 0) return;
   if (original.dtype == DType::kFloat64) {
     const std::int64_t blocks = reference::block_count(original);
-    const std::int64_t grain = std::max<std::int64_t>(blocks * kGrain / element_count(original), 1);
+    const std::int64_t grain = std::max<std::int64_t>(blocks * kGrain / original.elements(), 1);
     parallel.for_range(blocks, grain, [&](std::int64_t begin, std::int64_t end) {
       reference::fake_quantize(original, begin, end);
     });
@@ -223,8 +201,8 @@ void fake_quantize(const FakeQuantizeArgs& original, const Parallel& parallel,
   const QuantizeDim& inner = args.dim[args.dims - 1];
   const std::int64_t row = std::max(inner.block, std::min(inner.size, kNarrowestRow));
   const QuantizeTask task = block_tiles(args, how);
-  const bool idle_threads = task.tiles() < parallel.threads && element_count(args) > 2 * kGrain;
-  if (full_slab_rows(args) * row > kLargestCachedBlock || idle_threads)
+  const bool idle_threads = task.tiles() < parallel.threads && args.elements() > 2 * kGrain;
+  if (args.slab_rows() * row > kLargestCachedBlock || idle_threads)
     return two_passes(args, parallel, how);
   run_tiles(task, parallel, how);
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/portability.h"
 #include "kernels/quantize_spec.h"
@@ -40,7 +41,7 @@ struct QuantizeDim {
   std::int64_t zero_point;
   std::int64_t index;
 
-  std::int64_t blocks() const { return (size + block - 1) / block; }
+  constexpr std::int64_t blocks() const { return (size + block - 1) / block; }
 };
 
 struct FakeQuantizeArgs {
@@ -50,9 +51,9 @@ struct FakeQuantizeArgs {
   const void* scale;       // float32 (float64 for float64); nullptr: dynamic
   const void* zero_point;  // nullptr: 0 with a scale, chosen without one
   DType zero_point_dtype;
-  // nullptr, or a bit for every element of the output, which is dense then; low bits first, all 0
-  // before. Bit i is of output[i]: whether its code was in range before it was clamped, which is
-  // where a gradient passes. NaN is not.
+  // nullptr, or a bit for every element of the output, which is dense then; low bits first, in
+  // whole words of 32, all 0 before. Bit i is of output[i]: whether its code was in range before it
+  // was clamped, which is where a gradient passes. NaN is not.
   std::uint8_t* mask;
   std::uint64_t seed;
   const std::uint64_t* seed_at;  // nullptr, or where a GPU finds the seed instead
@@ -61,8 +62,11 @@ struct FakeQuantizeArgs {
   int dims;                  // at least 1
   QuantizeDim dim[kMaxDims];
 
-  bool dynamic() const { return scale == nullptr; }
-  bool zero_point_is_floating() const {
+  constexpr bool dynamic() const { return scale == nullptr; }
+  std::int64_t elements() const;
+  std::int64_t slabs() const;      // see Note [Quantize tiles] in cpu/quantize.h
+  std::int64_t slab_rows() const;  // of a full one
+  constexpr bool zero_point_is_floating() const {
     return zero_point != nullptr && is_floating(zero_point_dtype);
   }
 };
@@ -84,9 +88,22 @@ struct CodeRange {
 // A bound that keeps NaN: x86's max and min return their second operand if either is NaN.
 STROP_INLINE float at_least(float bound, float v) { return bound > v ? bound : v; }
 STROP_INLINE float at_most(float bound, float v) { return bound < v ? bound : v; }
+STROP_INLINE double at_least(double bound, double v) { return bound > v ? bound : v; }
+STROP_INLINE double at_most(double bound, double v) { return bound < v ? bound : v; }
+
+// A number of a rule in the type of the arithmetic.
+template <class T>
+STROP_INLINE T number(double v) {
+  if constexpr (std::is_same_v<T, double>) {
+    return v;
+  } else {
+    return T(static_cast<float>(v));
+  }
+}
 
 // Whether two numbers are equal, and the kind of truth that T has.
 STROP_INLINE bool same(float a, float b) { return a == b; }
+STROP_INLINE bool same(double a, double b) { return a == b; }
 template <class T>
 using Truth = decltype(same(T{}, T{}));
 
@@ -154,18 +171,17 @@ STROP_INLINE T finite_or_nan(T v) {
 
 template <class T>
 STROP_INLINE ChosenParams<T> choose_symmetric(T amax, const QuantizeRule& rule) {
-  const T scale = finite_or_nan(amax) / T(static_cast<float>(rule.half_range()));
-  return {at_least(T(static_cast<float>(rule.eps)), scale), T(static_cast<float>(rule.zero_point))};
+  const T scale = finite_or_nan(amax) / number<T>(rule.half_range());
+  return {at_least(number<T>(rule.eps), scale), number<T>(rule.zero_point)};
 }
 
 template <class T>
 STROP_INLINE ChosenParams<T> choose_asymmetric(T min, T max, const QuantizeRule& rule) {
-  const T low = T(static_cast<float>(rule.quant_min));
-  const T high = T(static_cast<float>(rule.quant_max));
+  const T low = number<T>(rule.quant_min);
+  const T high = number<T>(rule.quant_max);
   const T below = at_most(T(0.0f), finite_or_nan(min));
   const T above = at_least(T(0.0f), finite_or_nan(max));
-  const T scale = at_least(T(static_cast<float>(rule.eps)),
-                           (above - below) / T(static_cast<float>(rule.range())));
+  const T scale = at_least(number<T>(rule.eps), (above - below) / number<T>(rule.range()));
   return {scale, at_most(high, at_least(low, low - round_half_even(below / scale)))};
 }
 

@@ -49,6 +49,21 @@ struct LearnedGradientArgs {
 inline constexpr std::int64_t kRunColumns = 512;
 inline constexpr int kRunLanes = 16;
 
+// The tiles of a simplified problem whose sums are kept apart: so many rows of a slab by so many
+// columns, numbered column pieces first, then row pieces, then slabs.
+struct SumTiles {
+  std::int64_t rows;
+  std::int64_t columns;
+  std::int64_t row_pieces;
+  std::int64_t column_pieces;
+  std::int64_t tiles;
+  std::int64_t blocks_held;  // the most that a tile touches along the inner dimension
+};
+
+inline constexpr std::int64_t kMostSumBlocks = 1024;
+
+SumTiles sum_tiles(const FakeQuantizeArgs& simplified);
+
 // One element's terms.
 template <class T>
 struct LearnedTerms {
@@ -58,6 +73,7 @@ struct LearnedTerms {
 };
 
 STROP_INLINE float choose(bool truth, float a, float b) { return truth ? a : b; }
+STROP_INLINE double choose(bool truth, double a, double b) { return truth ? a : b; }
 
 template <Rounding kRounding, bool kFloatingZero, class T>
 STROP_INLINE LearnedTerms<T> learned_terms(T x, T dy, const QuantizeParams<T>& p,

@@ -5,8 +5,8 @@
 
 namespace strop {
 
-// Bytes of the mask of so many elements.
-constexpr std::int64_t mask_bytes(std::int64_t count) { return (count + 7) / 8; }
+// Bytes of the mask of so many elements: whole words of 32 bits, which GPUs write.
+constexpr std::int64_t mask_bytes(std::int64_t count) { return (count + 31) / 32 * 4; }
 
 // Whether a mask, where one is wanted, can be made; throws ArgumentError. Its bits stand for places
 // in the output, so that one must be dense, and scales must be given.

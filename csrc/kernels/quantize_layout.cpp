@@ -88,6 +88,24 @@ void merge_neighbours(FakeQuantizeArgs& args) {
 
 }  // namespace
 
+std::int64_t FakeQuantizeArgs::elements() const {
+  std::int64_t count = 1;
+  for (int d = 0; d < dims; ++d) count *= dim[d].size;
+  return count;
+}
+
+std::int64_t FakeQuantizeArgs::slabs() const {
+  std::int64_t count = 1;
+  for (int d = 0; d + 1 < dims; ++d) count *= dim[d].blocks();
+  return count;
+}
+
+std::int64_t FakeQuantizeArgs::slab_rows() const {
+  std::int64_t rows = 1;
+  for (int d = 0; d + 1 < dims; ++d) rows *= std::min(dim[d].block, dim[d].size);
+  return rows;
+}
+
 FakeQuantizeArgs simplified(FakeQuantizeArgs args) {
   drop_and_widen(args);
   order_by_memory(args);

@@ -20,8 +20,8 @@ struct QuantizeRule {
   double eps;         // the smallest scale that is chosen
   double zero_point;  // of a symmetric rule: 0, or the middle of an unsigned range
 
-  double half_range() const { return (quant_max - quant_min) / 2; }
-  double range() const { return quant_max - quant_min; }
+  constexpr double half_range() const { return (quant_max - quant_min) / 2; }
+  constexpr double range() const { return quant_max - quant_min; }
 };
 
 // What a caller may ask for, as he wrote it. `whole` is block_size=None.

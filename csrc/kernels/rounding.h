@@ -20,7 +20,8 @@ inline constexpr int kRoundings = 6;
 inline constexpr const char* kRoundingNames[kRoundings] = {"half_even", "half_away", "floor",
                                                            "ceil",      "trunc",     "stochastic"};
 
-// What round_value needs of a number type. The instruction sets add theirs for vectors of floats,
+// What round_value needs of a number type; double is for GPUs, whose kernels have no reference loop
+// to leave it to. The instruction sets add theirs for vectors of floats,
 // found by argument-dependent lookup.
 STROP_INLINE float round_half_even(float v) { return nearbyintf(v); }
 STROP_INLINE float round_down(float v) { return floorf(v); }
@@ -29,8 +30,15 @@ STROP_INLINE float magnitude(float v) { return fabsf(v); }
 STROP_INLINE float with_sign_of(float value, float sign) { return copysignf(value, sign); }
 STROP_INLINE float one_where_less(float a, float b) { return a < b ? 1.0f : 0.0f; }
 
-// Rounds v to a whole number. T is float or a vector of floats; u in [0, 1) is the random number of
-// kStochastic. NaN stays NaN, Inf stays Inf. A zero may come out with either sign.
+STROP_INLINE double round_half_even(double v) { return nearbyint(v); }
+STROP_INLINE double round_down(double v) { return floor(v); }
+STROP_INLINE double round_toward_zero(double v) { return trunc(v); }
+STROP_INLINE double magnitude(double v) { return fabs(v); }
+STROP_INLINE double with_sign_of(double value, double sign) { return copysign(value, sign); }
+STROP_INLINE double one_where_less(double a, double b) { return a < b ? 1.0 : 0.0; }
+
+// Rounds v to a whole number. T is float, double or a vector of floats; u in [0, 1) is the random
+// number of kStochastic. NaN stays NaN, Inf stays Inf. A zero may come out with either sign.
 template <Rounding kRounding, class T>
 STROP_INLINE T round_value(T v, T u) {
   if constexpr (kRounding == Rounding::kHalfEven) {

@@ -1,6 +1,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <sstream>
 #include <string>
 
 #include "cpu/dispatch.h"
@@ -29,6 +30,10 @@ py::dict build_info() {
   info["compiler"] = kCompiler;
   info["isas"] = cpu::built_isas();
   info["torch_target"] = STROP_TORCH_TARGET;
+  py::list architectures;  // of GPUs; empty where the CUDA kernels are not built
+  std::istringstream names(STROP_CUDA_ARCHITECTURES);
+  for (std::string name; std::getline(names, name, ',');) architectures.append(name);
+  info["cuda_architectures"] = architectures;
   return info;
 }
 

@@ -9,14 +9,13 @@ namespace strop {
 namespace {
 
 struct Cpu {
-  static void fake_quantize(const FakeQuantizeArgs& args) {
-    cpu::fake_quantize(args, torch_threads());
-  }
-  static void clear(void* bytes, std::size_t count) { std::memset(bytes, 0, count); }
-  static void masked_gradient(const MaskedGradientArgs& args) {
+  explicit Cpu(const Tensor&) {}
+  void fake_quantize(const FakeQuantizeArgs& args) { cpu::fake_quantize(args, torch_threads()); }
+  void clear(void* bytes, std::size_t count) { std::memset(bytes, 0, count); }
+  void masked_gradient(const MaskedGradientArgs& args) {
     cpu::masked_gradient(args, torch_threads());
   }
-  static void learned_gradient(const LearnedGradientArgs& args) {
+  void learned_gradient(const LearnedGradientArgs& args) {
     cpu::learned_gradient(args, torch_threads());
   }
 };

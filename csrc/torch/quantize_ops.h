@@ -12,11 +12,12 @@
 
 namespace strop {
 
-// The quantize ops for one kind of device. A Backend has the kernels:
-//   static void fake_quantize(const FakeQuantizeArgs&)
-//   static void clear(void* bytes, std::size_t count)
-//   static void masked_gradient(const MaskedGradientArgs&)
-//   static void learned_gradient(const LearnedGradientArgs&)
+// The quantize ops for one kind of device. A Backend is made for a tensor, and makes its device the
+// current one while it lives; it has the kernels:
+//   void fake_quantize(const FakeQuantizeArgs&)
+//   void masked_gradient(const MaskedGradientArgs&)
+//   void learned_gradient(const LearnedGradientArgs&)
+//   void clear(void* bytes, std::size_t count)
 
 using torch::stable::Tensor;
 using OptionalTensor = std::optional<Tensor>;
@@ -139,12 +140,12 @@ struct QuantizeOps {
     return static_cast<const std::uint64_t*>(call.seed_tensor->data_ptr());
   }
 
-  static void run(const QuantizeCall& call, const FakeQuantizeTensors& tensors,
+  static void run(Backend& backend, const QuantizeCall& call, const FakeQuantizeTensors& tensors,
                   const TensorView& mask) {
     FakeQuantizeArgs args = fake_quantize_args(call.spec(), tensors, call.seed.value_or(0));
     args.mask = static_cast<std::uint8_t*>(mask.data);
     args.seed_at = seed_at(call);
-    Backend::fake_quantize(args);
+    backend.fake_quantize(args);
   }
 
   // Boxed kernels: (stack, arguments, results).
@@ -154,9 +155,10 @@ struct QuantizeOps {
     Stack stack(values);
     const QuantizeCall call = kTake(kFakeQuantize, stack);
     FakeQuantizeTensors tensors = checked(call, std::nullopt);
+    Backend backend(call.input);
     Tensor out = empty_like(call.input, tensors.input);
     tensors.output = view_of(out);
-    run(call, tensors, {});
+    run(backend, call, tensors, {});
     values[0] = torch::stable::detail::from(std::move(out));
   }
 
@@ -164,14 +166,18 @@ struct QuantizeOps {
   static void to_given(StableIValue* values, std::uint64_t, std::uint64_t) {
     Stack stack(values);
     const QuantizeCall call = kTake(kFakeQuantize, stack);
-    run(call, checked(call, stack.take<Tensor>()), {});
+    const FakeQuantizeTensors tensors = checked(call, stack.take<Tensor>());
+    Backend backend(call.input);
+    run(backend, call, tensors, {});
   }
 
   template <TakeCall kTake>
   static void in_place(StableIValue* values, std::uint64_t, std::uint64_t) {
     Stack stack(values);
     const QuantizeCall call = kTake(kFakeQuantizeInPlace, stack);
-    run(call, checked(call, call.input), {});
+    const FakeQuantizeTensors tensors = checked(call, call.input);
+    Backend backend(call.input);
+    run(backend, call, tensors, {});
   }
 
   // (output, mask)
@@ -180,12 +186,13 @@ struct QuantizeOps {
     Stack stack(values);
     const QuantizeCall call = kTake(kFakeQuantize, stack);
     FakeQuantizeTensors tensors = checked(call, std::nullopt);
+    Backend backend(call.input);
     Tensor out = empty_like(call.input, tensors.input);
     tensors.output = view_of(out);
     Tensor mask = empty_bytes(mask_bytes(tensors.input.numel()), call.input);
     check_fake_quantize_mask(call.op, tensors, view_of(mask));
-    Backend::clear(mask.data_ptr(), static_cast<std::size_t>(mask.numel()));
-    run(call, tensors, view_of(mask));
+    backend.clear(mask.data_ptr(), static_cast<std::size_t>(mask.numel()));
+    run(backend, call, tensors, view_of(mask));
     values[0] = torch::stable::detail::from(std::move(out));
     values[1] = torch::stable::detail::from(std::move(mask));
   }
@@ -197,9 +204,10 @@ struct QuantizeOps {
     MaskedGradientTensors tensors = {
         .gradient = view_of(gradient), .mask = view_of(mask), .output = {}};
     check_masked_gradient("strop._masked_gradient", tensors);
+    Backend backend(gradient);
     Tensor out = empty_like(gradient, tensors.gradient);
     tensors.output = view_of(out);
-    Backend::masked_gradient(masked_gradient_args(tensors));
+    backend.masked_gradient(masked_gradient_args(tensors));
     values[0] = torch::stable::detail::from(std::move(out));
   }
 
@@ -211,7 +219,8 @@ struct QuantizeOps {
     const MaskedGradientTensors tensors = {
         .gradient = view_of(gradient), .mask = view_of(mask), .output = view_of(out)};
     check_masked_gradient("strop._masked_gradient", tensors);
-    Backend::masked_gradient(masked_gradient_args(tensors));
+    Backend backend(gradient);
+    backend.masked_gradient(masked_gradient_args(tensors));
   }
 
   // (of input, of scale, of zero_point), the last empty unless that is floating. The gradient comes
@@ -221,12 +230,13 @@ struct QuantizeOps {
     Stack stack(values);
     const Tensor gradient = stack.take<Tensor>();
     QuantizeCall call = kTake("strop._learned_gradient", stack);
-    if constexpr (kTake == take_packed) call.grad_factor = stack.take<double>();
+    if (call.interned != nullptr) call.grad_factor = stack.take<double>();
     LearnedGradientTensors tensors = {.forward = checked(call, std::nullopt),
                                       .gradient = view_of(gradient),
                                       .scale_gradient = {},
                                       .zero_gradient = {}};
     check_learned_gradient(call.op, call.spec(), tensors, call.seed.has_value());
+    Backend backend(call.input);
     Tensor of_input = empty_like(call.input, tensors.forward.input);
     tensors.forward.output = view_of(of_input);
     Tensor of_scale = empty_like(*call.scale, tensors.forward.scale);
@@ -238,7 +248,7 @@ struct QuantizeOps {
     LearnedGradientArgs args =
         learned_gradient_args(call.spec(), tensors, call.seed.value_or(0), call.grad_factor);
     args.forward.seed_at = seed_at(call);
-    Backend::learned_gradient(args);
+    backend.learned_gradient(args);
     values[0] = torch::stable::detail::from(std::move(of_input));
     values[1] = torch::stable::detail::from(std::move(of_scale));
     values[2] = torch::stable::detail::from(std::move(of_zero));

@@ -56,6 +56,7 @@ def _facts() -> dict[str, str]:
         f"usable: {', '.join(strop.supported_isas())})",
         "threads": str(torch.get_num_threads()),
         "cuda": f"torch built for {cuda}, {devices} device(s)" if cuda else "torch built without",
+        "cuda kernels": ", ".join(info["cuda_architectures"]) or "not built",
         "libraries": str(_library.library_path("")),
     }
 

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-from strop import _C
-
-DEVICES_WITH_KERNELS = ("cpu",)
+from strop import _C, _library
 
 
 def translated(
@@ -45,7 +43,7 @@ def _no_kernel_for(tensor: torch.Tensor) -> tuple[type[Exception], str] | None:
         return TypeError, f"has layout {tensor.layout}; torch.strided is needed"
     if tensor.is_quantized:
         return TypeError, f"has dtype {tensor.dtype}; a floating dtype is needed"
-    if tensor.device.type not in DEVICES_WITH_KERNELS:
-        known = ", ".join(DEVICES_WITH_KERNELS)
+    if tensor.device.type not in _library.DEVICES:
+        known = ", ".join(_library.DEVICES)
         return ValueError, f"is on {tensor.device}; there are kernels for {known}"
     return None

@@ -19,6 +19,7 @@ class BuildInfo(TypedDict):
     compiler: str
     isas: list[str]
     torch_target: str
+    cuda_architectures: list[str]
 
 
 def _check_torch() -> None:
@@ -36,16 +37,21 @@ def library_path(name: str) -> Path:
 
 _check_torch()
 torch.ops.load_library(str(library_path("_ops.so")))
+DEVICES = ["cpu"]
+"""Kinds of device that have kernels here."""
+if torch.version.cuda is not None and library_path("_ops_cuda.so").exists():
+    torch.ops.load_library(str(library_path("_ops_cuda.so")))
+    DEVICES.append("cuda")
 ops = torch.ops.strop  # from here, so that whoever uses an op has loaded it
 
 
 def build_info() -> BuildInfo:
-    """Version, compiler, instruction sets and the oldest torch that the libraries were built for.
+    """Version, compiler, instruction sets, GPUs and the oldest torch that the libraries are for.
 
     Example:
         >>> import strop
         >>> sorted(strop.build_info())
-        ['compiler', 'isas', 'torch_target', 'version']
+        ['compiler', 'cuda_architectures', 'isas', 'torch_target', 'version']
 
     """
     info: BuildInfo = _C.build_info()

@@ -117,7 +117,7 @@ def _fake_written(check: _Check, name: str = _NAME) -> Callable[..., None]:
 def _fake_with_mask(check: _Check) -> Callable[..., tuple[Tensor, Tensor]]:
     def fake(x: Tensor, *args: Any, **options: Any) -> tuple[Tensor, Tensor]:
         check(_NAME, x, *args, **options)
-        return torch.empty_like(x), x.new_empty(((x.numel() + 7) // 8,), dtype=torch.uint8)
+        return torch.empty_like(x), x.new_empty(((x.numel() + 31) // 32 * 4,), dtype=torch.uint8)
 
     return fake
 

@@ -1,0 +1,76 @@
+// The gradients of fake_quantize on a GPU.
+
+#include "cuda/quantize.h"
+#include "cuda/vector.cuh"
+
+namespace strop::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kHeld = 4;  // vectors that a thread has in flight
+
+// T is an unsigned integer as wide as an element.
+template <class T, int kVector>
+__global__ void __launch_bounds__(kThreads)
+    masked_kernel(const __grid_constant__ MaskedGradientArgs args, std::int64_t vectors) {
+  const auto* const from = static_cast<const T*>(args.gradient);
+  auto* const to = static_cast<T*>(args.output);
+  const auto* const words = reinterpret_cast<const unsigned*>(args.mask);
+  const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
+  const std::int64_t mine = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  for (std::int64_t base = mine; base < vectors; base += kHeld * step) {
+    Vector<T, kVector> held[kHeld];
+    unsigned bits[kHeld];
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) {
+      const std::int64_t at = (base + i * step) * kVector;
+      if (base + i * step >= vectors) break;
+      bits[i] = words[at / 32] >> at % 32;
+      if (at + kVector <= args.count) {
+        held[i] = *reinterpret_cast<const Vector<T, kVector>*>(from + at);
+      } else {
+        for (int lane = 0; at + lane < args.count; ++lane) held[i].lane[lane] = from[at + lane];
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) {
+      const std::int64_t at = (base + i * step) * kVector;
+      if (base + i * step >= vectors) break;
+      if (at + kVector <= args.count) {
+        for (int lane = 0; lane < kVector; ++lane) {
+          if ((bits[i] >> lane & 1) == 0) held[i].lane[lane] = 0;
+        }
+        *reinterpret_cast<Vector<T, kVector>*>(to + at) = held[i];
+      } else {
+        for (int lane = 0; at + lane < args.count; ++lane) {
+          to[at + lane] = (bits[i] >> lane & 1) != 0 ? held[i].lane[lane] : T{0};
+        }
+      }
+    }
+  }
+}
+
+template <class T>
+void run_masked(const MaskedGradientArgs& args, const Launch& on) {
+  constexpr int kVector = kVectorBytes / static_cast<int>(sizeof(T));
+  const auto aligned = [](const void* p) {
+    return reinterpret_cast<std::uintptr_t>(p) % kVectorBytes == 0;
+  };
+  const bool vectors = aligned(args.gradient) && aligned(args.output);
+  const std::int64_t lanes = vectors ? kVector : 1;
+  const std::int64_t count = (args.count + lanes - 1) / lanes;
+  const std::int64_t blocks = (count + kThreads * kHeld - 1) / (kThreads * kHeld);
+  launch(on, vectors ? masked_kernel<T, kVector> : masked_kernel<T, 1>, blocks, kThreads, args,
+         count);
+}
+
+}  // namespace
+
+void masked_gradient(const MaskedGradientArgs& args, const Launch& on) {
+  if (args.count == 0) return;
+  if (args.item_bytes == 2) return run_masked<std::uint16_t>(args, on);
+  if (args.item_bytes == 4) return run_masked<std::uint32_t>(args, on);
+  return run_masked<std::uint64_t>(args, on);
+}
+
+}  // namespace strop::cuda

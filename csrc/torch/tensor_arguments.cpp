@@ -1,0 +1,104 @@
+#include "torch/tensor_arguments.h"
+
+#include <torch/csrc/stable/ops.h>
+
+namespace strop {
+namespace {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+DType dtype_of_scalar(ScalarType type) {
+  switch (type) {
+    case ScalarType::Float:
+      return DType::kFloat32;
+    case ScalarType::BFloat16:
+      return DType::kBFloat16;
+    case ScalarType::Half:
+      return DType::kFloat16;
+    case ScalarType::Double:
+      return DType::kFloat64;
+    case ScalarType::Byte:
+      return DType::kUInt8;
+    case ScalarType::Char:
+      return DType::kInt8;
+    case ScalarType::UInt16:
+      return DType::kUInt16;
+    case ScalarType::Short:
+      return DType::kInt16;
+    case ScalarType::UInt32:
+      return DType::kUInt32;
+    case ScalarType::Int:
+      return DType::kInt32;
+    case ScalarType::UInt64:
+      return DType::kUInt64;
+    case ScalarType::Long:
+      return DType::kInt64;
+    case ScalarType::Bool:
+      return DType::kBool;
+    case ScalarType::ComplexFloat:
+      return DType::kComplex64;
+    case ScalarType::ComplexDouble:
+      return DType::kComplex128;
+    default:
+      return DType::kOther;
+  }
+}
+
+Tensor empty_on_device_of(const Tensor& tensor, const TensorView& layout, std::int32_t dtype) {
+  std::int32_t device_type = 0, device_index = 0;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(tensor.get(), &device_type));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(tensor.get(), &device_index));
+  AtenTensorHandle handle = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(layout.dims, layout.shape, layout.stride, dtype,
+                                                  device_type, device_index, &handle));
+  return Tensor(handle);
+}
+
+}  // namespace
+
+TensorView view_of(const Tensor& tensor) {
+  TensorView view;
+  view.present = true;
+  view.dtype = dtype_of_scalar(tensor.scalar_type());
+  view.dims = static_cast<int>(tensor.dim());
+  view.device = tensor.is_cpu() ? -1
+                                : 256 * static_cast<int>(tensor.device().type()) +
+                                      static_cast<int>(tensor.get_device_index());
+  view.data = tensor.data_ptr();
+  view.shape = tensor.sizes().data();
+  view.stride = tensor.strides().data();
+  return view;
+}
+
+TensorView view_of(const std::optional<Tensor>& tensor) {
+  return tensor ? view_of(*tensor) : TensorView{};
+}
+
+// Past the dispatcher, which torch::stable's functions go through: 2 us less.
+Tensor empty_like(const Tensor& tensor, const TensorView& view) {
+  if (view.numel() == 0 || !is_dense(view)) return torch::stable::empty_like(tensor);
+  std::int32_t dtype = 0;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(tensor.get(), &dtype));
+  return empty_on_device_of(tensor, view, dtype);
+}
+
+Tensor empty_bytes(std::int64_t count, const Tensor& beside) {
+  const std::int64_t step = 1;
+  TensorView view;
+  view.dims = 1;
+  view.shape = &count;
+  view.stride = &step;
+  return empty_on_device_of(beside, view, aoti_torch_dtype_uint8());
+}
+
+Parallel torch_threads() {
+  Parallel parallel;
+  parallel.threads = static_cast<int>(torch::stable::get_num_threads());
+  parallel.run = [](std::int64_t count, std::int64_t grain, Parallel::Body body, void* context) {
+    TORCH_ERROR_CODE_CHECK(torch_parallel_for(0, count, grain, body, context));
+  };
+  return parallel;
+}
+
+}  // namespace strop
