@@ -2,7 +2,8 @@
 #   make demo   the library on real weights: tables, and pictures under out/
 #   make test   lint and every test
 #   make bench  the benchmark suite; rewrites benchmarks/results/ and the README's table
-# Others: lint format asan clang aarch64 clean.
+#   make wheel  a wheel for other machines, under dist/
+# Others: lint format asan test-torch-matrix clang aarch64 clean.
 #
 # TORCH chooses the torch, as arguments of pip:
 #   make test TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
@@ -19,13 +20,14 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc cmake -type f)
+FAMILY_TESTS := $(filter-out tests/test_house.py,$(wildcard tests/test_*.py))
 PYTHON_FILES := python tests benchmarks examples
 CXX_FILES := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all demo test lint format bench asan clang aarch64 clean
+.PHONY: all demo test lint format bench asan wheel test-torch-matrix clang aarch64 clean
 all: test
 
 $(STAMPS)/venv:
@@ -74,7 +76,6 @@ bench: $(STAMPS)/built $(STAMPS)/group-test
 # The families' tests, every library of ours under AddressSanitizer and UndefinedBehaviorSanitizer.
 # Its own environment sees the other's packages, but not the strop that is installed there.
 ASAN := $(CURDIR)/build/asan-python
-ASAN_TESTS ?= $(filter-out tests/test_house.py,$(wildcard tests/test_*.py))
 asan: $(STAMPS)/built $(STAMPS)/group-test
 	cmake -S . -B $(ASAN) -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DSTROP_WERROR=ON \
 	  -DSTROP_SANITIZE=address,undefined -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python \
@@ -87,7 +88,30 @@ asan: $(STAMPS)/built $(STAMPS)/group-test
 	  > $(ASAN)/venv/$$($(BIN)/python -c "import sysconfig; print('lib/python' + sysconfig.get_python_version())")/site-packages/strop.pth
 	ASAN_OPTIONS=detect_leaks=0:detect_odr_violation=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	  LD_PRELOAD="$$($${CXX:-g++} -print-file-name=libasan.so) $$($${CXX:-g++} -print-file-name=libstdc++.so)" \
-	  $(ASAN)/venv/bin/python -m pytest -p no:cacheprovider $(ASAN_TESTS) $(PYTEST_ARGS)
+	  $(ASAN)/venv/bin/python -m pytest -p no:cacheprovider $(FAMILY_TESTS) $(PYTEST_ARGS)
+
+# A wheel under dist/ for other machines: what it needs of them, and that it keeps to torch's stable
+# ABI, is checked.
+wheel: $(STAMPS)/built $(STAMPS)/group-wheel
+	rm -rf build/wheel dist
+	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-build-isolation --no-deps \
+	  -C cmake.define.STROP_WERROR=ON -w build/wheel .
+	$(BIN)/auditwheel repair --exclude 'libtorch*.so' --exclude 'libc10*.so' -w dist build/wheel/*.whl
+	$(BIN)/auditwheel show dist/*.whl
+	$(BIN)/python -m zipfile -e dist/*.whl build/wheel/unpacked
+	$(BIN)/torch-abi-audit --check torch build/wheel/unpacked/strop
+
+# The same wheel on several torches, each in an environment of its own (not all of them small: on
+# PyPI a torch is a CUDA build of several GB).
+TORCHES ?= 2.11.0 2.13.0
+test-torch-matrix: wheel $(addprefix test-torch-,$(TORCHES))
+test-torch-%: wheel
+	test -x .venv-torch-$*/bin/pip || $(PYTHON) -m venv .venv-torch-$*
+	.venv-torch-$*/bin/pip --disable-pip-version-check install --quiet --upgrade 'pip>=25.1'
+	.venv-torch-$*/bin/pip install --quiet torch==$*
+	.venv-torch-$*/bin/pip install --quiet --group test
+	.venv-torch-$*/bin/pip install --quiet --force-reinstall --no-deps dist/*.whl
+	.venv-torch-$*/bin/python -m pytest $(FAMILY_TESTS) $(PYTEST_ARGS)
 
 # The kernels alone by another compiler, or for another processor under an emulator.
 clang: $(STAMPS)/group-build

@@ -84,7 +84,7 @@ def _spelled_out(
 ) -> Tensor:
     """The public op, which takes every option by itself."""
     input = tensors[0]
-    if call.block_size == () and input.dim() > 0:
+    if isinstance(call.block_size, tuple) and not call.block_size and input.dim() > 0:
         raise ValueError(
             f"{op}: block_size has 0 entries for a {input.dim()}-D tensor; "
             "give one per dimension, -1 for a whole axis"
