@@ -3,7 +3,7 @@
 #   make test   lint and every test
 #   make bench  the benchmark suite; rewrites benchmarks/results/ and the README's table
 #   make wheel  a wheel for other machines, under dist/
-# Others: lint format asan test-torch-matrix clang aarch64 clean.
+# Others: examples lint format asan test-torch-matrix clang aarch64 clean.
 #
 # TORCH chooses the torch, as arguments of pip:
 #   make test TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
@@ -27,7 +27,7 @@ CXX_FILES := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all demo test lint format bench asan wheel test-torch-matrix clang aarch64 clean
+.PHONY: all demo examples test lint format bench asan wheel test-torch-matrix clang aarch64 clean
 all: test
 
 $(STAMPS)/venv:
@@ -55,6 +55,9 @@ $(STAMPS)/model: $(STAMPS)/group-demo
 
 demo: $(STAMPS)/built $(STAMPS)/model
 	$(BIN)/python -m examples.demo
+
+examples: $(STAMPS)/built $(STAMPS)/group-test
+	$(BIN)/python -m examples.learned_quantization
 
 test: $(STAMPS)/built $(STAMPS)/group-test lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -87,6 +88,24 @@ class TestRooms:
             ).stdout
             weak = [s for s in symbols.splitlines() if re.search(r" [WVu] ", s)]
             assert not [s for s in weak if f"strop::cpu::{isa}::" not in s], path
+
+
+def test_an_older_torch_is_told_what_is_needed(monkeypatch):
+    from strop import _library
+
+    monkeypatch.setattr(torch, "__version__", "2.10.1+cpu")
+    with pytest.raises(
+        ImportError, match=r"strop needs torch>=2.11; torch 2.10.1\+cpu is installed"
+    ):
+        _library._check_torch()
+
+
+def test_cuda_kernels_are_built_where_nvcc_is():
+    built = strop.build_info()["cuda_architectures"]
+    if shutil.which("nvcc") is None:
+        pytest.skip("nvcc is not on the PATH")
+    assert built == ["sm_80", "sm_90", "sm_120 and PTX"]
+    assert (Path(_C.__file__).parent / "_ops_cuda.so").exists()
 
 
 class TestInstructionSets:

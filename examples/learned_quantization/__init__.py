@@ -1,0 +1,1 @@
+"""Weights of a few bits, trained: straight-through against learned step sizes."""
