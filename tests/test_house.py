@@ -104,7 +104,8 @@ def test_cuda_kernels_are_built_where_nvcc_is():
     built = strop.build_info()["cuda_architectures"]
     if shutil.which("nvcc") is None:
         pytest.skip("nvcc is not on the PATH")
-    assert built == ["sm_80", "sm_90", "sm_120 and PTX"]
+    assert built
+    assert all(re.match(r"sm_\d+a?( and PTX)?$", name) for name in built)
     assert (Path(_C.__file__).parent / "_ops_cuda.so").exists()
 
 
