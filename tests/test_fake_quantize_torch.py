@@ -5,6 +5,7 @@ import torch
 
 import strop
 from conftest import assert_same_bits
+from strop import _C
 
 OP = torch.ops.strop.fake_quantize.default
 IN_PLACE = torch.ops.strop.fake_quantize_.default
@@ -39,9 +40,9 @@ def test_opcheck(arguments):
 
 def test_opcheck_of_the_eager_forms():
     x = torch.randn(6, 70)
-    strop.fake_quantize(x)  # index 0 is known from here on
+    spec = _C.intern_quantize_spec("strop", format="int8")
     for op in (torch.ops.strop._fake_quantize.default, torch.ops.strop._fake_quantize_.default):
-        torch.library.opcheck(op, (x.clone(), torch.tensor(0.1), None, 0), test_utils=CHECKS[:3])
+        torch.library.opcheck(op, (x.clone(), torch.tensor(0.1), None, spec), test_utils=CHECKS[:3])
 
 
 class TestCompile:
