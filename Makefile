@@ -81,7 +81,7 @@ bench: $(STAMPS)/built $(STAMPS)/group-test
 ASAN := $(CURDIR)/build/asan-python
 asan: $(STAMPS)/built $(STAMPS)/group-test
 	cmake -S . -B $(ASAN) -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DSTROP_WERROR=ON \
-	  -DSTROP_SANITIZE=address,undefined -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python \
+	  -DSTROP_SANITIZE=address,undefined -DSTROP_CUDA=OFF -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python \
 	  -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir) -DSKBUILD_PROJECT_VERSION=asan
 	cmake --build $(ASAN)
 	cmake --install $(ASAN) --prefix $(ASAN)/stage > $(ASAN)/install.log

@@ -5,6 +5,7 @@
 #include <limits>
 #include <vector>
 
+#include "cpu/self_test_samples.h"
 #include "kernels/quantize_arguments.h"
 #include "reference/quantize.h"
 
@@ -28,49 +29,10 @@ constexpr Layout kLayouts[] = {
     {6, 70, 4, 64, true},    // tiles of a strided tensor, all of them short somewhere
 };
 
-// Ties, both zeros, subnormals, values that saturate, and (where wanted) NaN and Inf.
-std::vector<float> sample_values(std::int64_t count, bool finite) {
-  const float infinity = std::numeric_limits<float>::infinity();
-  const float special[] = {0.5f,   -0.5f, 1.5f,    2.5f,     -0.0f,     1e-40f,
-                           -3e38f, 1e30f, 65504.f, infinity, -infinity, std::nanf("")};
-  const std::size_t kinds = finite ? 6 : std::size(special);
-  std::vector<float> values(static_cast<std::size_t>(count));
-  std::uint32_t state = 12345;
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    state = state * 1664525u + 1013904223u;
-    values[i] = static_cast<float>(static_cast<std::int32_t>(state)) * 0x1p-28f;
-    if (i % 7 == 3) values[i] = special[i / 7 % kinds];
-  }
-  return values;
-}
-
-template <class T>
-std::vector<T> stored(const std::vector<float>& values) {
-  std::vector<T> result;
-  for (const float value : values) result.push_back(FromFloat<T>::call(value));
-  return result;
-}
-
-template <class T>
-bool agree(T a, T b) {
-  const float x = to_float(a), y = to_float(b);
-  return std::memcmp(&a, &b, sizeof a) == 0 || (x != x && y != y);
-}
-
 template <class T>
 T* to_cache_line(T* within) {
   const auto address = reinterpret_cast<std::uintptr_t>(within);
   return within + (64 - address % 64) % 64 / sizeof(T);
-}
-
-TensorView view_of(void* data, DType dtype, const std::int64_t* shape, const std::int64_t* stride) {
-  return {.present = true,
-          .dtype = dtype,
-          .dims = 2,
-          .device = 0,
-          .data = data,
-          .shape = shape,
-          .stride = stride};
 }
 
 enum class Scales { kGiven, kGivenFloatingZero, kSymmetric, kAsymmetric };
@@ -150,6 +112,7 @@ std::string self_test(const Kernels& kernels) {
   std::string problem = run_all<float>(kernels.quantize);
   if (problem.empty()) problem = run_all<BFloat16>(kernels.quantize);
   if (problem.empty()) problem = run_all<Float16>(kernels.quantize);
+  if (problem.empty()) problem = self_test_gradients(kernels);
   return problem;
 }
 

@@ -10,4 +10,7 @@ namespace strop::cpu {
 // else what differed.
 std::string self_test(const Kernels& kernels);
 
+// The part of it that is about gradients.
+std::string self_test_gradients(const Kernels& kernels);
+
 }  // namespace strop::cpu
