@@ -138,6 +138,29 @@ class TestCompile:
             torch.testing.assert_close(torch.autograd.grad(compiled(x, seed).sum(), x)[0], expected)
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_export_of_a_model_that_learns(strict):
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.randn(8, 16))
+            self.scale = torch.nn.Parameter(torch.full((8, 1), 0.1))
+
+        def forward(self, x):
+            w = strop.fake_quantize(self.weight, self.scale, format="int4", block_size=(1, -1))
+            return x @ w.t()
+
+    model, x = Model(), torch.randn(9, 16)
+    batch = ({0: torch.export.Dim("batch")},)
+    exported = torch.export.export(model, (x[:4],), dynamic_shapes=batch, strict=strict)
+    again = exported.module()
+    assert torch.equal(again(x), model(x))
+    again(x).square().sum().backward()
+    model(x).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        assert torch.equal(again.get_parameter(name).grad, parameter.grad), name
+
+
 def test_checkpoint_autocast_and_hooks():
     x, scale, zero, options = small()
     leaf = x.clone().requires_grad_()

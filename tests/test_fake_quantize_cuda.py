@@ -1,0 +1,88 @@
+"""fake_quantize where only a GPU can show it: streams, graphs, seeds on the device, large tensors."""
+
+import pytest
+import torch
+
+import strop
+from conftest import assert_same_bits
+
+pytestmark = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="there is no CUDA device here"
+)
+
+OPTIONS = [
+    {"block_size": None},
+    {"block_size": (1, 32)},
+    {"block_size": (1, -1)},
+    {"block_size": (-1, 1)},
+    {"block_size": (1, 33), "symmetric": False},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_streams(options):
+    x = torch.randn(513, 2050, device="cuda")
+    expected = strop.fake_quantize(x.cpu(), **options)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        y = strop.fake_quantize(x, **options)
+    stream.synchronize()
+    assert_same_bits(y.cpu(), expected)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_graphs(options):
+    x = torch.randn(129, 2050, device="cuda")
+    seed = torch.tensor(1, device="cuda")
+    out = torch.empty_like(x)
+    call = lambda: strop.fake_quantize(  # noqa: E731
+        x, rounding="stochastic", seed=seed, out=out, **options
+    )
+    call()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    for number in (1, 2):
+        seed.fill_(number)
+        x.normal_()
+        graph.replay()
+        expected = strop.fake_quantize(x.cpu(), rounding="stochastic", seed=number, **options)
+        assert_same_bits(out.cpu(), expected)
+
+
+def test_nothing_is_waited_for():
+    x = torch.randn(64, 4096, device="cuda")
+    scale = torch.rand(64, 1, device="cuda").add_(0.1).requires_grad_()
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for options in OPTIONS:
+            strop.fake_quantize(x, **options)
+        strop.fake_quantize(x, scale, block_size=(1, -1)).sum().backward()
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+    assert scale.grad.isfinite().all()
+
+
+def test_more_elements_than_32_bits_count():
+    free, _ = torch.cuda.mem_get_info()
+    count = 2**31 + 4099
+    if free < 3 * 2 * count:
+        pytest.skip(f"needs {6 * count >> 30} GiB of GPU memory, {free >> 30} are free")
+    x = torch.ones(count, device="cuda", dtype=torch.bfloat16)
+    x[-1] = 0.3
+    y = strop.fake_quantize(x, torch.tensor(0.25, device="cuda"), format="int4")
+    assert y[-1].item() == 0.25
+    assert bool((y[-4099:-1] == 1).all())
+    assert bool((y[:4099] == 1).all())
+
+
+def test_errors_name_the_device():
+    x = torch.randn(4, device="cuda")
+    with pytest.raises(ValueError, match="scale is on another device than input"):
+        strop.fake_quantize(x, torch.tensor(0.5))
+    with pytest.raises(ValueError, match="seed is on another device than input"):
+        seed = torch.tensor(1, device="cuda")
+        strop.fake_quantize(torch.randn(4), rounding="stochastic", seed=seed)
