@@ -83,6 +83,6 @@ def test_errors_name_the_device():
     x = torch.randn(4, device="cuda")
     with pytest.raises(ValueError, match="scale is on another device than input"):
         strop.fake_quantize(x, torch.tensor(0.5))
+    seed = torch.tensor(1, device="cuda")
     with pytest.raises(ValueError, match="seed is on another device than input"):
-        seed = torch.tensor(1, device="cuda")
         strop.fake_quantize(torch.randn(4), rounding="stochastic", seed=seed)
