@@ -43,14 +43,9 @@ struct QuantizeTask {
   std::int64_t ahead;     // elements, of what to prefetch
   bool narrow;            // blocks of fewer columns than the widest vector
   bool exact;             // the formula itself, element by element: see Note [Shifted range]
-  std::int64_t slabs;
-  std::int64_t rows;     // of a full tile
-  std::int64_t columns;  // of a full tile: whole blocks, or a part of one
-  std::int64_t row_pieces;
-  std::int64_t column_pieces;
+  TileShape shape;
 
   const QuantizeDim& inner() const { return args.dim[args.dims - 1]; }
-  std::int64_t tiles() const { return slabs * row_pieces * column_pieces; }
 };
 
 // Blocks along the inner dimension that a tile may have; columns, where they are narrow.
@@ -79,7 +74,7 @@ struct QuantizeTile {
 };
 
 // See Note [Order of sums] in kernels/quantize_gradient.h.
-QuantizeTask cut_for_sums(const FakeQuantizeArgs& args, const SumTiles& shape);
+QuantizeTask cut_for_sums(const FakeQuantizeArgs& args, const SumTiles& tiles);
 
 QuantizeTile tile_at(const QuantizeTask& task, std::int64_t number);
 

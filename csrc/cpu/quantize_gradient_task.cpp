@@ -38,7 +38,7 @@ void masked_gradient(const MaskedGradientArgs& args, const Parallel& parallel) {
 void masked_gradient(const MaskedGradientArgs& args, const Parallel& parallel,
                      const QuantizeGradientKernels& kernels) {
   const bool stream = args.gradient != args.output && args.count * args.item_bytes >= kStreamBytes;
-  const std::int64_t units = (args.count + kMaskedUnit - 1) / kMaskedUnit;
+  const std::int64_t units = divide_up(args.count, kMaskedUnit);
   constexpr std::int64_t kUnitsWorthAThread = 8;
   parallel.for_range(units, kUnitsWorthAThread, [&](std::int64_t begin, std::int64_t end) {
     kernels.masked(args, stream, begin * kMaskedUnit, std::min(end * kMaskedUnit, args.count));
@@ -55,13 +55,13 @@ void learned_gradient(const LearnedGradientArgs& args, const Parallel& parallel,
   Totals scale(args.scale_count), zero(args.zero_count);
   if (args.forward.elements() > 0) {
     const FakeQuantizeArgs forward = simplified(args.forward);
-    const SumTiles shape = sum_tiles(forward);
+    const SumTiles cut = sum_tiles(forward);
     LearnedTask task{};
-    task.forward = cut_for_sums(forward, shape);
+    task.forward = cut_for_sums(forward, cut);
     task.gradient = args.gradient;
-    task.blocks_held = shape.blocks_held;
+    task.blocks_held = cut.blocks_held;
     const QuantizeDim& inner = task.forward.inner();
-    const std::int64_t tiles = shape.tiles;
+    const std::int64_t tiles = cut.shape.tiles;
     std::vector<double> sums(static_cast<std::size_t>(2 * tiles * task.blocks_held), 0.0);
     task.scale_sums = sums.data();
     task.zero_sums = sums.data() + tiles * task.blocks_held;

@@ -26,8 +26,6 @@ constexpr std::int64_t kMostHeldBlocks = 16384;
 // A tile of narrower rows than this wastes most of every page it touches.
 constexpr std::int64_t kNarrowestRow = 256;
 
-std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
 // Fewer columns than the widest vector has lanes; every instruction set cuts alike.
 bool narrow_blocks(const FakeQuantizeArgs& args) { return args.dim[args.dims - 1].block < 16; }
 
@@ -57,11 +55,7 @@ QuantizeTask cut(const FakeQuantizeArgs& args, std::int64_t rows, std::int64_t c
   task.ahead = args.dynamic() ? columns : kPrefetchBytes / dtype_size(args.dtype);
   task.narrow = narrow_blocks(args);
   task.exact = needs_formula(args);
-  task.slabs = args.slabs();
-  task.rows = rows;
-  task.columns = columns;
-  task.row_pieces = divide_up(args.slab_rows(), rows);
-  task.column_pieces = divide_up(task.inner().size, columns);
+  task.shape = tile_shape(args, rows, columns);
   return task;
 }
 
@@ -82,9 +76,9 @@ QuantizeTask block_tiles(const FakeQuantizeArgs& args, const QuantizeRun& how) {
 }
 
 void run_tiles(const QuantizeTask& task, const Parallel& parallel, const QuantizeRun& how) {
-  const std::int64_t tile = task.rows * task.columns;
+  const std::int64_t tile = task.shape.rows * task.shape.columns;
   parallel.for_range(
-      task.tiles(), std::max<std::int64_t>(kGrain / tile, 1),
+      task.shape.tiles, std::max<std::int64_t>(kGrain / tile, 1),
       [&](std::int64_t begin, std::int64_t end) { how.kernels->fake_quantize(task, begin, end); });
 }
 
@@ -97,8 +91,8 @@ struct BlockExtremes {
 
 BlockExtremes find_extremes(const QuantizeTask& task, std::int64_t blocks, const Parallel& parallel,
                             const QuantizeRun& how) {
-  const std::int64_t tiles = task.tiles();
-  const std::int64_t worth = divide_up(tiles * task.rows * task.columns, kGrain);
+  const std::int64_t tiles = task.shape.tiles;
+  const std::int64_t worth = divide_up(tiles * task.shape.rows * task.shape.columns, kGrain);
   const std::int64_t shares =
       std::clamp<std::int64_t>(std::min<std::int64_t>(worth, parallel.threads), 1, tiles);
   BlockExtremes all;
@@ -137,11 +131,7 @@ void in_halves(const FakeQuantizeArgs& args, const Parallel& parallel, const Qua
 
 // Blocks that no cache holds, or fewer than threads.
 void two_passes(FakeQuantizeArgs args, const Parallel& parallel, const QuantizeRun& how) {
-  std::int64_t blocks = 1;
-  for (int d = args.dims - 1; d >= 0; --d) {
-    args.dim[d].scale = args.dim[d].zero_point = args.dim[d].blocks() > 1 ? blocks : 0;
-    blocks *= args.dim[d].blocks();
-  }
+  const std::int64_t blocks = number_blocks(args);
   if (blocks > kMostHeldBlocks) return in_halves(args, parallel, how);
   const BlockExtremes extremes = find_extremes(free_tiles(args, how), blocks, parallel, how);
   std::vector<float> scale(static_cast<std::size_t>(blocks));
@@ -177,8 +167,8 @@ void in_halves(const FakeQuantizeArgs& args, const Parallel& parallel, const Qua
 
 }  // namespace
 
-QuantizeTask cut_for_sums(const FakeQuantizeArgs& args, const SumTiles& shape) {
-  return cut(args, shape.rows, shape.columns, {});
+QuantizeTask cut_for_sums(const FakeQuantizeArgs& args, const SumTiles& tiles) {
+  return cut(args, tiles.shape.rows, tiles.shape.columns, {});
 }
 
 void fake_quantize(const FakeQuantizeArgs& args, const Parallel& parallel) {
@@ -201,7 +191,7 @@ void fake_quantize(const FakeQuantizeArgs& original, const Parallel& parallel,
   const QuantizeDim& inner = args.dim[args.dims - 1];
   const std::int64_t row = std::max(inner.block, std::min(inner.size, kNarrowestRow));
   const QuantizeTask task = block_tiles(args, how);
-  const bool idle_threads = task.tiles() < parallel.threads && args.elements() > 2 * kGrain;
+  const bool idle_threads = task.shape.tiles < parallel.threads && args.elements() > 2 * kGrain;
   if (args.slab_rows() * row > kLargestCachedBlock || idle_threads)
     return two_passes(args, parallel, how);
   run_tiles(task, parallel, how);
@@ -211,13 +201,13 @@ QuantizeTile tile_at(const QuantizeTask& task, std::int64_t number) {
   const FakeQuantizeArgs& args = task.args;
   const QuantizeDim& inner = task.inner();
   QuantizeTile tile{};
-  const std::int64_t column = number % task.column_pieces * task.columns;
-  number /= task.column_pieces;
-  std::int64_t row = number % task.row_pieces * task.rows;
-  tile.slab = number / task.row_pieces;
+  const std::int64_t column = number % task.shape.column_pieces * task.shape.columns;
+  number /= task.shape.column_pieces;
+  std::int64_t row = number % task.shape.row_pieces * task.shape.rows;
+  tile.slab = number / task.shape.row_pieces;
   tile.first_block = column / inner.block;
   tile.into_block = column % inner.block;
-  tile.columns = std::min(task.columns, inner.size - column);
+  tile.columns = std::min(task.shape.columns, inner.size - column);
   tile.blocks = divide_up(tile.into_block + tile.columns, inner.block);
   tile.input = column * inner.input;
   tile.output = column * inner.output;
@@ -241,8 +231,8 @@ QuantizeTile tile_at(const QuantizeTask& task, std::int64_t number) {
     tile.scale += block * dim.scale;
     tile.zero_point += block * dim.zero_point;
   }
-  const std::int64_t first_row = (number % task.row_pieces) * task.rows;
-  tile.rows = std::clamp<std::int64_t>(slab_rows - first_row, 0, task.rows);
+  const std::int64_t first_row = (number % task.shape.row_pieces) * task.shape.rows;
+  tile.rows = std::clamp<std::int64_t>(slab_rows - first_row, 0, task.shape.rows);
   return tile;
 }
 

@@ -163,18 +163,13 @@ __global__ void __launch_bounds__(kThreads)
 template <class T, int kVector, bool kHalfEven>
 __global__ void __launch_bounds__(kThreads)
     slabs_kernel(const __grid_constant__ FakeQuantizeArgs args,
-                 const __grid_constant__ StripShape shape) {
+                 const __grid_constant__ TileShape shape) {
   using A = Arithmetic<T>;
   __shared__ Strip strip;
   __shared__ StripExtremes<A> extremes;
   __shared__ QuantizeParams<A> params[kStripBlocks];
-  for (std::int64_t number = blockIdx.x; number < shape.strips; number += gridDim.x) {
-    __syncthreads();  // the one before is done with shared memory
-    if (threadIdx.x == 0) strip.place(args, shape, number);
-    extremes.clear();
-    __syncthreads();
-    extremes.template gather<T, kVector>(args, strip);
-    __syncthreads();
+  for (std::int64_t number = blockIdx.x; number < shape.tiles; number += gridDim.x) {
+    extremes.template find<T, kVector>(args, shape, number, strip);
     for (int i = static_cast<int>(threadIdx.x); i < strip.blocks; i += blockDim.x) {
       params[i] = chosen_params<A>({extremes.min[i], extremes.max[i]}, args.rule);
     }
@@ -193,17 +188,12 @@ template <class T, int kVector>
 __global__ void __launch_bounds__(kThreads)
     extremes_kernel(const __grid_constant__ FakeQuantizeArgs args,
                     const __grid_constant__ KeyTable<Arithmetic<T>> keys,
-                    const __grid_constant__ StripShape shape) {
+                    const __grid_constant__ TileShape shape) {
   using A = Arithmetic<T>;
   __shared__ Strip strip;
   __shared__ StripExtremes<A> extremes;
-  for (std::int64_t number = blockIdx.x; number < shape.strips; number += gridDim.x) {
-    __syncthreads();
-    if (threadIdx.x == 0) strip.place(args, shape, number);
-    extremes.clear();
-    __syncthreads();
-    extremes.template gather<T, kVector>(args, strip);
-    __syncthreads();
+  for (std::int64_t number = blockIdx.x; number < shape.tiles; number += gridDim.x) {
+    extremes.template find<T, kVector>(args, shape, number, strip);
     const std::int64_t step = args.dim[args.dims - 1].scale;
     for (int i = static_cast<int>(threadIdx.x); i < strip.blocks; i += blockDim.x) {
       const std::int64_t at = strip.origin.scale + (strip.first_block + i) * step;
@@ -212,8 +202,6 @@ __global__ void __launch_bounds__(kThreads)
     }
   }
 }
-
-std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 const QuantizeDim& inner_of(const FakeQuantizeArgs& args) { return args.dim[args.dims - 1]; }
 
@@ -232,28 +220,18 @@ bool vectors_fit(const FakeQuantizeArgs& args) {
   return true;
 }
 
-StripShape strips_of(const FakeQuantizeArgs& args, std::int64_t rows, std::int64_t columns) {
-  StripShape shape = {};
-  shape.rows = rows;
-  shape.columns = columns;
-  shape.row_pieces = divide_up(args.slab_rows(), rows);
-  shape.column_pieces = divide_up(inner_of(args).size, columns);
-  shape.strips = args.slabs() * shape.row_pieces * shape.column_pieces;
-  return shape;
-}
-
 // Strips of whole blocks and of all rows of a slab.
-StripShape whole_strips(const FakeQuantizeArgs& args) {
+TileShape whole_strips(const FakeQuantizeArgs& args) {
   constexpr std::int64_t kElements = 8192, kLeastColumns = 64;
   const QuantizeDim& inner = inner_of(args);
   const std::int64_t rows = args.slab_rows();
   const std::int64_t wanted = std::max(kElements / rows, kLeastColumns);
   const std::int64_t blocks = std::clamp<std::int64_t>(wanted / inner.block, 1, kStripBlocks);
-  return strips_of(args, rows, std::min(blocks * inner.block, inner.size));
+  return tile_shape(args, rows, std::min(blocks * inner.block, inner.size));
 }
 
 // Strips for extremes alone, which need not hold whole blocks.
-StripShape free_strips(const FakeQuantizeArgs& args) {
+TileShape free_strips(const FakeQuantizeArgs& args) {
   constexpr std::int64_t kElements = 16384, kColumns = 4096;
   const QuantizeDim& inner = inner_of(args);
   std::int64_t columns = std::min(inner.size, kColumns);
@@ -261,8 +239,8 @@ StripShape free_strips(const FakeQuantizeArgs& args) {
     columns = std::min({columns / inner.block, std::int64_t{kStripBlocks}, inner.blocks()});
     columns = std::min(columns * inner.block, inner.size);
   }
-  return strips_of(args, std::clamp<std::int64_t>(kElements / columns, 1, args.slab_rows()),
-                   columns);
+  return tile_shape(args, std::clamp<std::int64_t>(kElements / columns, 1, args.slab_rows()),
+                    columns);
 }
 
 // Whether blocks are large, or few, so that several thread blocks have to share one.
@@ -271,11 +249,7 @@ bool shares_blocks(const FakeQuantizeArgs& args, const Launch& on) {
   const QuantizeDim& inner = inner_of(args);
   const std::int64_t slab = args.slab_rows() * std::min(inner.block, inner.size);
   return slab > kLargestSlab ||
-         (args.elements() > kSmall && whole_strips(args).strips < on.multiprocessors);
-}
-
-std::int64_t count_blocks(const FakeQuantizeArgs& args) {
-  return args.slabs() * inner_of(args).blocks();
+         (args.elements() > kSmall && whole_strips(args).tiles < on.multiprocessors);
 }
 
 template <class T, int kVector, bool kHalfEven>
@@ -310,17 +284,13 @@ void run_groups(const FakeQuantizeArgs& args, const GroupShape& shape, const Lau
 template <class T, int kVector, bool kHalfEven>
 void run_shared(FakeQuantizeArgs args, void* workspace, const Launch& on) {
   using A = Arithmetic<T>;
-  std::int64_t blocks = 1;
-  for (int d = args.dims - 1; d >= 0; --d) {
-    args.dim[d].scale = args.dim[d].zero_point = args.dim[d].blocks() > 1 ? blocks : 0;
-    blocks *= args.dim[d].blocks();
-  }
+  const std::int64_t blocks = number_blocks(args);
   auto* const table = static_cast<Key<A>*>(workspace);
   const KeyTable<A> keys = {table, table + blocks};
   const auto bytes = static_cast<std::size_t>(2 * blocks) * sizeof(Key<A>);
   check(cudaMemsetAsync(workspace, 0, bytes, on.stream), "clearing a workspace");
-  const StripShape shape = free_strips(args);
-  launch(on, extremes_kernel<T, kVector>, shape.strips, kThreads, args, keys, shape);
+  const TileShape shape = free_strips(args);
+  launch(on, extremes_kernel<T, kVector>, shape.tiles, kThreads, args, keys, shape);
   run_elements<T, kVector, kHalfEven>(args, keys, on);
 }
 
@@ -332,8 +302,8 @@ void run(const FakeQuantizeArgs& args, void* workspace, const Launch& on) {
     if (group.lanes > 0) return run_groups<T, kVector, kHalfEven>(args, group, on);
   }
   if (shares_blocks(args, on)) return run_shared<T, kVector, kHalfEven>(args, workspace, on);
-  const StripShape shape = whole_strips(args);
-  launch(on, slabs_kernel<T, kVector, kHalfEven>, shape.strips, kThreads, args, shape);
+  const TileShape shape = whole_strips(args);
+  launch(on, slabs_kernel<T, kVector, kHalfEven>, shape.tiles, kThreads, args, shape);
 }
 
 template <class T>
@@ -352,10 +322,10 @@ void run_on(const FakeQuantizeArgs& args, void* workspace, const Launch& on) {
 
 std::size_t fake_quantize_workspace(const FakeQuantizeArgs& original, const Launch& on) {
   if (!original.dynamic() || original.elements() == 0) return 0;
-  const FakeQuantizeArgs args = simplified(original);
+  FakeQuantizeArgs args = simplified(original);
   if (!shares_blocks(args, on)) return 0;
-  const std::size_t key = args.dtype == DType::kFloat64 ? 8 : 4;
-  return static_cast<std::size_t>(2 * count_blocks(args)) * key;
+  const std::size_t key = args.dtype == DType::kFloat64 ? sizeof(Key<double>) : sizeof(Key<float>);
+  return static_cast<std::size_t>(2 * number_blocks(args)) * key;
 }
 
 void fake_quantize(const FakeQuantizeArgs& original, void* workspace, const Launch& on) {

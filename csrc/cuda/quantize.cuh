@@ -186,12 +186,39 @@ __device__ __forceinline__ std::uint64_t seed_of(const FakeQuantizeArgs& args) {
   return args.seed_at == nullptr ? args.seed : *args.seed_at;
 }
 
+template <class A>
+__device__ __forceinline__ CodeRange<A> code_range(const FakeQuantizeArgs& args) {
+  return {number<A>(args.rule.quant_min), number<A>(args.rule.quant_max)};
+}
+
 template <Rounding kRounding, class A>
 __device__ __forceinline__ Quantized<A> rounded_so(A x, const QuantizeParams<A>& params,
                                                    const FakeQuantizeArgs& args, A u) {
-  const CodeRange<A> range = {number<A>(args.rule.quant_min), number<A>(args.rule.quant_max)};
+  const CodeRange<A> range = code_range<A>(args);
   return args.zero_point_is_floating() ? fake_quantize_value<kRounding, true>(x, params, range, u)
                                        : fake_quantize_value<kRounding, false>(x, params, range, u);
+}
+
+// Calls function<kRounding>(u) for the rule's rounding; u is the random number of the element whose
+// index that is.
+template <class A, class Function>
+__device__ __forceinline__ auto by_rounding(const FakeQuantizeArgs& args, std::int64_t index,
+                                            Function function) {
+  switch (args.rule.rounding) {
+    case Rounding::kHalfAway:
+      return function.template operator()<Rounding::kHalfAway>(A(0));
+    case Rounding::kFloor:
+      return function.template operator()<Rounding::kFloor>(A(0));
+    case Rounding::kCeil:
+      return function.template operator()<Rounding::kCeil>(A(0));
+    case Rounding::kTrunc:
+      return function.template operator()<Rounding::kTrunc>(A(0));
+    case Rounding::kStochastic:
+      return function.template operator()<Rounding::kStochastic>(A(philox_uniform(
+          seed_of(args), RandomStream::kFakeQuantize, static_cast<std::uint64_t>(index))));
+    default:
+      return function.template operator()<Rounding::kHalfEven>(A(0));
+  }
 }
 
 // Any rounding. Not inlined, which would make every kernel several times as long.
@@ -199,23 +226,9 @@ template <class A>
 __device__ __noinline__ Quantized<A> quantized_by_rule(A x, const QuantizeParams<A>& params,
                                                        const FakeQuantizeArgs& args,
                                                        std::int64_t index) {
-  switch (args.rule.rounding) {
-    case Rounding::kHalfAway:
-      return rounded_so<Rounding::kHalfAway>(x, params, args, A(0));
-    case Rounding::kFloor:
-      return rounded_so<Rounding::kFloor>(x, params, args, A(0));
-    case Rounding::kCeil:
-      return rounded_so<Rounding::kCeil>(x, params, args, A(0));
-    case Rounding::kTrunc:
-      return rounded_so<Rounding::kTrunc>(x, params, args, A(0));
-    case Rounding::kStochastic: {
-      const A u = philox_uniform(seed_of(args), RandomStream::kFakeQuantize,
-                                 static_cast<std::uint64_t>(index));
-      return rounded_so<Rounding::kStochastic>(x, params, args, u);
-    }
-    default:
-      return rounded_so<Rounding::kHalfEven>(x, params, args, A(0));
-  }
+  return by_rounding<A>(args, index, [&]<Rounding kRounding>(A u) {
+    return rounded_so<kRounding>(x, params, args, u);
+  });
 }
 
 // kHalfEven: the usual rounding, known at compile time. `index` is only of use to random numbers.

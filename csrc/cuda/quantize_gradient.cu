@@ -58,8 +58,8 @@ void run_masked(const MaskedGradientArgs& args, const Launch& on) {
   };
   const bool vectors = aligned(args.gradient) && aligned(args.output);
   const std::int64_t lanes = vectors ? kVector : 1;
-  const std::int64_t count = (args.count + lanes - 1) / lanes;
-  const std::int64_t blocks = (count + kThreads * kHeld - 1) / (kThreads * kHeld);
+  const std::int64_t count = divide_up(args.count, lanes);
+  const std::int64_t blocks = divide_up(count, kThreads * kHeld);
   launch(on, vectors ? masked_kernel<T, kVector> : masked_kernel<T, 1>, blocks, kThreads, args,
          count);
 }

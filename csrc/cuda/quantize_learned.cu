@@ -24,35 +24,15 @@ struct Sums {
   }
 };
 
-template <Rounding kRounding, class A>
-__device__ __forceinline__ LearnedTerms<A> terms_so(A x, A dy, const QuantizeParams<A>& params,
-                                                    const FakeQuantizeArgs& args, A u) {
-  const CodeRange<A> range = {number<A>(args.rule.quant_min), number<A>(args.rule.quant_max)};
-  return args.zero_point_is_floating() ? learned_terms<kRounding, true>(x, dy, params, range, u)
-                                       : learned_terms<kRounding, false>(x, dy, params, range, u);
-}
-
 template <class A>
 __device__ __noinline__ LearnedTerms<A> terms_by_rule(A x, A dy, const QuantizeParams<A>& params,
                                                       const FakeQuantizeArgs& args,
                                                       std::int64_t index) {
-  switch (args.rule.rounding) {
-    case Rounding::kHalfAway:
-      return terms_so<Rounding::kHalfAway>(x, dy, params, args, A(0));
-    case Rounding::kFloor:
-      return terms_so<Rounding::kFloor>(x, dy, params, args, A(0));
-    case Rounding::kCeil:
-      return terms_so<Rounding::kCeil>(x, dy, params, args, A(0));
-    case Rounding::kTrunc:
-      return terms_so<Rounding::kTrunc>(x, dy, params, args, A(0));
-    case Rounding::kStochastic: {
-      const A u = philox_uniform(seed_of(args), RandomStream::kFakeQuantize,
-                                 static_cast<std::uint64_t>(index));
-      return terms_so<Rounding::kStochastic>(x, dy, params, args, u);
-    }
-    default:
-      return terms_so<Rounding::kHalfEven>(x, dy, params, args, A(0));
-  }
+  const CodeRange<A> range = code_range<A>(args);
+  return by_rounding<A>(args, index, [&]<Rounding kRounding>(A u) {
+    return args.zero_point_is_floating() ? learned_terms<kRounding, true>(x, dy, params, range, u)
+                                         : learned_terms<kRounding, false>(x, dy, params, range, u);
+  });
 }
 
 // One element: writes the gradient of the input, returns the terms of the sums.
@@ -87,9 +67,7 @@ struct RowRuns {
   int all;
 
   __device__ RowRuns(const Strip& strip, std::int64_t width) {
-    const auto runs = [](std::int64_t n) {
-      return static_cast<int>((n + kRunColumns - 1) / kRunColumns);
-    };
+    const auto runs = [](std::int64_t n) { return static_cast<int>(divide_up(n, kRunColumns)); };
     first_columns = (strip.first_block + 1) * width - strip.column;
     if (first_columns > strip.columns) first_columns = strip.columns;
     first = runs(first_columns);
@@ -191,14 +169,13 @@ __device__ __forceinline__ void learn_narrow(const LearnedGradientArgs& args, co
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     learned_kernel(const __grid_constant__ LearnedGradientArgs args,
-                   const __grid_constant__ StripShape shape, std::int64_t blocks_held,
-                   Sums<double>* found) {
+                   const __grid_constant__ SumTiles tiles, Sums<double>* found) {
   __shared__ Strip strip;
-  for (std::int64_t tile = blockIdx.x; tile < shape.strips; tile += gridDim.x) {
+  for (std::int64_t tile = blockIdx.x; tile < tiles.shape.tiles; tile += gridDim.x) {
     __syncthreads();
-    if (threadIdx.x == 0) strip.place(args.forward, shape, tile);
+    if (threadIdx.x == 0) strip.place(args.forward, tiles.shape, tile);
     __syncthreads();
-    Sums<double>* const totals = found + tile * blocks_held;
+    Sums<double>* const totals = found + tile * tiles.blocks_held;
     for (int i = static_cast<int>(threadIdx.x); i < strip.blocks; i += kThreads) totals[i] = {};
     if (args.forward.dim[args.forward.dims - 1].block < kRunLanes) {
       learn_narrow<T>(args, strip, totals);
@@ -227,7 +204,7 @@ struct Parameter {
 template <class A>
 __global__ void __launch_bounds__(kThreads)
     own_totals_kernel(const __grid_constant__ FakeQuantizeArgs args,
-                      const __grid_constant__ SumTiles shape, Parameter parameter, double factor,
+                      const __grid_constant__ SumTiles tiles, Parameter parameter, double factor,
                       const Sums<double>* found) {
   const QuantizeDim& inner = args.dim[args.dims - 1];
   const std::int64_t blocks = parameter.count;
@@ -239,12 +216,13 @@ __global__ void __launch_bounds__(kThreads)
     const std::int64_t begin = block * inner.block;
     const std::int64_t end = begin + inner.block < inner.size ? begin + inner.block : inner.size;
     double total = 0;
-    for (std::int64_t row = 0; row < shape.row_pieces; ++row) {
-      for (std::int64_t piece = quotient(begin, shape.columns); piece * shape.columns < end;
-           ++piece) {
-        const std::int64_t tile = (slab * shape.row_pieces + row) * shape.column_pieces + piece;
-        const std::int64_t first = quotient(piece * shape.columns, inner.block);
-        total += parameter.of(found[tile * shape.blocks_held + block - first]);
+    for (std::int64_t row = 0; row < tiles.shape.row_pieces; ++row) {
+      for (std::int64_t piece = quotient(begin, tiles.shape.columns);
+           piece * tiles.shape.columns < end; ++piece) {
+        const std::int64_t tile =
+            (slab * tiles.shape.row_pieces + row) * tiles.shape.column_pieces + piece;
+        const std::int64_t first = quotient(piece * tiles.shape.columns, inner.block);
+        total += parameter.of(found[tile * tiles.blocks_held + block - first]);
       }
     }
     std::int64_t at = block * parameter.step(inner);
@@ -257,27 +235,23 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-__host__ __device__ StripShape strips_of(const SumTiles& shape) {
-  return {shape.rows, shape.columns, shape.row_pieces, shape.column_pieces, shape.tiles};
-}
-
 // One thread, tile by tile: for parameters that several blocks share, as the CPU adds them up.
 template <class A>
 __global__ void shared_totals_kernel(const __grid_constant__ FakeQuantizeArgs args,
-                                     const __grid_constant__ SumTiles shape,
+                                     const __grid_constant__ SumTiles tiles,
                                      const __grid_constant__ Parameter parameter, double factor,
                                      const Sums<double>* found, double* totals) {
   if (blockIdx.x != 0 || threadIdx.x != 0) return;
   const QuantizeDim& inner = args.dim[args.dims - 1];
   for (std::int64_t i = 0; i < parameter.count; ++i) totals[i] = 0;
-  for (std::int64_t tile = 0; tile < shape.tiles; ++tile) {
+  for (std::int64_t tile = 0; tile < tiles.shape.tiles; ++tile) {
     Strip strip;
-    strip.place(args, strips_of(shape), tile);
+    strip.place(args, tiles.shape, tile);
     const Row& origin = strip.origin;
     const std::int64_t first = parameter.is_zero_point ? origin.zero_point : origin.scale;
     for (int i = 0; i < strip.blocks; ++i) {
       const std::int64_t at = first + (strip.first_block + i) * parameter.step(inner);
-      totals[at] += parameter.of(found[tile * shape.blocks_held + i]);
+      totals[at] += parameter.of(found[tile * tiles.blocks_held + i]);
     }
   }
   for (std::int64_t i = 0; i < parameter.count; ++i) {
@@ -294,38 +268,37 @@ bool each_has_one_block(const FakeQuantizeArgs& args, const Parameter& parameter
 }
 
 template <class A>
-void run_totals(const LearnedGradientArgs& args, const SumTiles& shape, const Parameter& parameter,
+void run_totals(const LearnedGradientArgs& args, const SumTiles& tiles, const Parameter& parameter,
                 const Sums<double>* found, const Launch& on) {
   if (each_has_one_block(args.forward, parameter)) {
-    launch(on, own_totals_kernel<A>, (parameter.count + kThreads - 1) / kThreads, kThreads,
-           args.forward, shape, parameter, args.factor, found);
+    launch(on, own_totals_kernel<A>, divide_up(parameter.count, kThreads), kThreads, args.forward,
+           tiles, parameter, args.factor, found);
     return;
   }
-  auto* const totals =
-      reinterpret_cast<double*>(const_cast<Sums<double>*>(found + shape.tiles * shape.blocks_held));
-  launch(on, shared_totals_kernel<A>, 1, kWarp, args.forward, shape, parameter, args.factor, found,
+  auto* const totals = reinterpret_cast<double*>(
+      const_cast<Sums<double>*>(found + tiles.shape.tiles * tiles.blocks_held));
+  launch(on, shared_totals_kernel<A>, 1, kWarp, args.forward, tiles, parameter, args.factor, found,
          totals);
 }
 
 template <class T>
 void run(const LearnedGradientArgs& args, void* workspace, const Launch& on) {
-  const SumTiles shape = sum_tiles(args.forward);
+  const SumTiles tiles = sum_tiles(args.forward);
   auto* const found = static_cast<Sums<double>*>(workspace);
-  launch(on, learned_kernel<T>, shape.tiles, kThreads, args, strips_of(shape), shape.blocks_held,
-         found);
-  run_totals<Arithmetic<T>>(args, shape, {args.scale_gradient, args.scale_count, false}, found, on);
+  launch(on, learned_kernel<T>, tiles.shape.tiles, kThreads, args, tiles, found);
+  run_totals<Arithmetic<T>>(args, tiles, {args.scale_gradient, args.scale_count, false}, found, on);
   if (args.zero_gradient == nullptr) return;
-  run_totals<Arithmetic<T>>(args, shape, {args.zero_gradient, args.zero_count, true}, found, on);
+  run_totals<Arithmetic<T>>(args, tiles, {args.zero_gradient, args.zero_count, true}, found, on);
 }
 
 }  // namespace
 
 std::size_t learned_gradient_workspace(const LearnedGradientArgs& args) {
   if (args.forward.elements() == 0) return 0;
-  const SumTiles shape = sum_tiles(simplified(args.forward));
+  const SumTiles tiles = sum_tiles(simplified(args.forward));
   const std::int64_t totals =
       args.scale_count > args.zero_count ? args.scale_count : args.zero_count;
-  return static_cast<std::size_t>(shape.tiles * shape.blocks_held) * sizeof(Sums<double>) +
+  return static_cast<std::size_t>(tiles.shape.tiles * tiles.blocks_held) * sizeof(Sums<double>) +
          static_cast<std::size_t>(totals) * sizeof(double);
 }
 

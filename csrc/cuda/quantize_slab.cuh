@@ -1,7 +1,7 @@
 #pragma once
 
-// Strips: the part of a slab (Note [Quantize tiles] in cpu/quantize.h) that a thread block works
-// on, and the extremes of its blocks.
+// Strips: tiles (Note [Quantize tiles] in cpu/quantize.h) as a thread block works on them, and the
+// extremes of their blocks.
 
 #include "cuda/quantize.cuh"
 
@@ -9,15 +9,6 @@ namespace strop::cuda {
 
 // Blocks along the inner dimension that a strip may touch.
 inline constexpr int kStripBlocks = 256;
-
-// How a problem is cut into strips.
-struct StripShape {
-  std::int64_t rows;
-  std::int64_t columns;
-  std::int64_t row_pieces;
-  std::int64_t column_pieces;
-  std::int64_t strips;
-};
 
 struct Strip {
   Row origin;                     // of the slab's first row, at column 0
@@ -29,8 +20,7 @@ struct Strip {
   std::int64_t first_block;
   int blocks;
 
-  __device__ void place(const FakeQuantizeArgs& args, const StripShape& shape,
-                        std::int64_t number) {
+  __device__ void place(const FakeQuantizeArgs& args, const TileShape& shape, std::int64_t number) {
     const QuantizeDim& inner = args.dim[args.dims - 1];
     std::int64_t rest = quotient(number, shape.column_pieces);
     column = (number - rest * shape.column_pieces) * shape.columns;
@@ -141,6 +131,19 @@ struct StripExtremes {
       if (lane_id() != 0) return;
     }
     add(current, held);
+  }
+
+  // Places strip number `number`, and finds its blocks' extremes. Strip and extremes are shared by
+  // the thread block, all of which is here.
+  template <class T, int kVector>
+  __device__ __forceinline__ void find(const FakeQuantizeArgs& args, const TileShape& shape,
+                                       std::int64_t number, Strip& strip) {
+    __syncthreads();  // the strip before is done with
+    if (threadIdx.x == 0) strip.place(args, shape, number);
+    clear();
+    __syncthreads();
+    gather<T, kVector>(args, strip);
+    __syncthreads();
   }
 };
 

@@ -28,6 +28,8 @@ namespace strop {
 // The output may be the input itself: each element is read before it is written, and a dynamic
 // block's extremes are read before any of it is written.
 
+constexpr std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
 // One dimension of a problem: how many elements, how many to a block, and the steps (in elements)
 // of each tensor: for input, output and index per element, for scale and zero point per block.
 // `index` is the row-major position in the caller's shape, which the random numbers of stochastic
@@ -41,7 +43,7 @@ struct QuantizeDim {
   std::int64_t zero_point;
   std::int64_t index;
 
-  constexpr std::int64_t blocks() const { return (size + block - 1) / block; }
+  constexpr std::int64_t blocks() const { return divide_up(size, block); }
 };
 
 struct FakeQuantizeArgs {
@@ -69,6 +71,16 @@ struct FakeQuantizeArgs {
   constexpr bool zero_point_is_floating() const {
     return zero_point != nullptr && is_floating(zero_point_dtype);
   }
+};
+
+// Tiles of a problem: see Note [Quantize tiles] in cpu/quantize.h. They are numbered column pieces
+// first, then row pieces, then slabs.
+struct TileShape {
+  std::int64_t rows;     // of a full tile
+  std::int64_t columns;  // of a full tile: whole blocks, or a part of one
+  std::int64_t row_pieces;
+  std::int64_t column_pieces;
+  std::int64_t tiles;
 };
 
 // One block's parameters, as the arithmetic wants them. T is float, or a vector of floats.
@@ -114,19 +126,22 @@ struct Quantized {
   Truth<T> in_range;
 };
 
-// The formula as it stands. kFloatingZero says when the zero point is added, before rounding or
-// after.
+// kFloatingZero says when the zero point is added, before rounding or after. Either sum makes the
+// -0 of a rounded small negative +0: torch, which holds codes in integers, has no -0 either.
+template <Rounding kRounding, bool kFloatingZero, class T>
+STROP_INLINE T unclamped_code(T scaled, T zero_point, T u) {
+  if constexpr (kFloatingZero) {
+    return round_value<kRounding>(scaled + zero_point, u) + T(0.0f);
+  } else {
+    return round_value<kRounding>(scaled, u) + zero_point;
+  }
+}
+
+// The formula as it stands.
 template <Rounding kRounding, bool kFloatingZero, class T>
 STROP_INLINE Quantized<T> fake_quantize_value(T x, const QuantizeParams<T>& p,
                                               const CodeRange<T>& range, T u) {
-  T code = x * p.inverse;
-  if constexpr (kFloatingZero) {
-    code = round_value<kRounding>(code + p.zero_point, u) + T(0.0f);
-  } else {
-    code = round_value<kRounding>(code, u) + p.zero_point;
-  }
-  // Either sum makes the -0 of a rounded small negative +0: torch, which holds codes in integers,
-  // has no -0 either.
+  const T code = unclamped_code<kRounding, kFloatingZero>(x * p.inverse, p.zero_point, u);
   const T clamped = at_most(range.max, at_least(range.min, code));
   return {(clamped - p.zero_point) * p.scale, same(clamped, code)};
 }

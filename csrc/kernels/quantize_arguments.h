@@ -24,4 +24,11 @@ FakeQuantizeArgs fake_quantize_args(const QuantizeSpec& spec, const FakeQuantize
 // steps innermost. No result depends on it.
 FakeQuantizeArgs simplified(FakeQuantizeArgs args);
 
+// A simplified problem in tiles of so many rows of a slab by so many columns.
+TileShape tile_shape(const FakeQuantizeArgs& args, std::int64_t rows, std::int64_t columns);
+
+// Makes the steps of scale and zero point those of parameters that lie in the order of the blocks,
+// row-major; returns how many blocks there are.
+std::int64_t number_blocks(FakeQuantizeArgs& args);
+
 }  // namespace strop

@@ -22,9 +22,10 @@ struct MaskedGradientArgs {
 // learned_gradient: the same, and the gradients of scale and of a floating zero point as well
 // (learned step size quantization: Esser et al., 2020; with zero points Bhalgat et al., 2020).
 //
-//   in range       dx = dy    dscale = dy * ((code - zero_point) - x * inverse)    dzero = 0
-//   out of range   dx = 0     dscale = dy * (bound - zero_point)                   dzero = -dy *
-//   scale
+//            in range                                      out of range
+//   dx       dy                                            0
+//   dscale   dy * ((code - zero_point) - x * inverse)      dy * (bound - zero_point)
+//   dzero    0                                             -dy * scale
 //
 // with code, bound and inverse as in fake_quantize. dscale and dzero are summed over the elements
 // that share the parameter and multiplied by `factor`. All tensors are contiguous.
@@ -49,14 +50,9 @@ struct LearnedGradientArgs {
 inline constexpr std::int64_t kRunColumns = 512;
 inline constexpr int kRunLanes = 16;
 
-// The tiles of a simplified problem whose sums are kept apart: so many rows of a slab by so many
-// columns, numbered column pieces first, then row pieces, then slabs.
+// The tiles of a simplified problem whose sums are kept apart.
 struct SumTiles {
-  std::int64_t rows;
-  std::int64_t columns;
-  std::int64_t row_pieces;
-  std::int64_t column_pieces;
-  std::int64_t tiles;
+  TileShape shape;
   std::int64_t blocks_held;  // the most that a tile touches along the inner dimension
 };
 
@@ -79,12 +75,7 @@ template <Rounding kRounding, bool kFloatingZero, class T>
 STROP_INLINE LearnedTerms<T> learned_terms(T x, T dy, const QuantizeParams<T>& p,
                                            const CodeRange<T>& range, T u) {
   const T scaled = x * p.inverse;
-  T code;
-  if constexpr (kFloatingZero) {
-    code = round_value<kRounding>(scaled + p.zero_point, u);
-  } else {
-    code = round_value<kRounding>(scaled, u) + p.zero_point;
-  }
+  const T code = unclamped_code<kRounding, kFloatingZero>(scaled, p.zero_point, u);
   const T clamped = at_most(range.max, at_least(range.min, code));
   const auto in_range = same(clamped, code);
   const T zero(0.0f);

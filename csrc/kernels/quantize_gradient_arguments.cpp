@@ -97,22 +97,15 @@ SumTiles sum_tiles(const FakeQuantizeArgs& args) {
   // A few L1; and so few tiles that their sums take little memory.
   constexpr std::int64_t kElements = 16384, kMostRowPieces = 64;
   const QuantizeDim& inner = args.dim[args.dims - 1];
-  const auto divide_up = [](std::int64_t a, std::int64_t b) { return (a + b - 1) / b; };
-  SumTiles shape{};
-  shape.columns = kElements;
-  if (inner.block < kRunLanes) shape.columns = kMostSumBlocks;
-  if (inner.block < shape.columns) {
-    shape.columns = std::min(shape.columns / inner.block, kMostSumBlocks) * inner.block;
+  std::int64_t columns = inner.block < kRunLanes ? kMostSumBlocks : kElements;
+  if (inner.block < columns) {
+    columns = std::min(columns / inner.block, kMostSumBlocks) * inner.block;
   }
-  shape.columns = std::min(shape.columns, inner.size);
-  const std::int64_t rows = args.slab_rows();
-  shape.rows = std::max(kElements / shape.columns, divide_up(rows, kMostRowPieces));
-  shape.rows = std::clamp<std::int64_t>(shape.rows, 1, rows);
-  shape.row_pieces = divide_up(rows, shape.rows);
-  shape.column_pieces = divide_up(inner.size, shape.columns);
-  shape.tiles = args.slabs() * shape.row_pieces * shape.column_pieces;
-  shape.blocks_held = std::min(divide_up(shape.columns, inner.block) + 1, inner.blocks());
-  return shape;
+  columns = std::min(columns, inner.size);
+  const std::int64_t all = args.slab_rows();
+  const std::int64_t rows = std::max(kElements / columns, divide_up(all, kMostRowPieces));
+  return {.shape = tile_shape(args, std::clamp<std::int64_t>(rows, 1, all), columns),
+          .blocks_held = std::min(divide_up(columns, inner.block) + 1, inner.blocks())};
 }
 
 LearnedGradientArgs learned_gradient_args(const QuantizeSpec& spec, const LearnedGradientTensors& t,

@@ -106,6 +106,25 @@ std::int64_t FakeQuantizeArgs::slab_rows() const {
   return rows;
 }
 
+TileShape tile_shape(const FakeQuantizeArgs& args, std::int64_t rows, std::int64_t columns) {
+  TileShape shape{};
+  shape.rows = rows;
+  shape.columns = columns;
+  shape.row_pieces = divide_up(args.slab_rows(), rows);
+  shape.column_pieces = divide_up(args.dim[args.dims - 1].size, columns);
+  shape.tiles = args.slabs() * shape.row_pieces * shape.column_pieces;
+  return shape;
+}
+
+std::int64_t number_blocks(FakeQuantizeArgs& args) {
+  std::int64_t blocks = 1;
+  for (int d = args.dims - 1; d >= 0; --d) {
+    args.dim[d].scale = args.dim[d].zero_point = args.dim[d].blocks() > 1 ? blocks : 0;
+    blocks *= args.dim[d].blocks();
+  }
+  return blocks;
+}
+
 FakeQuantizeArgs simplified(FakeQuantizeArgs args) {
   drop_and_widen(args);
   order_by_memory(args);

@@ -150,7 +150,8 @@ struct QuantizeOps {
 
   // Boxed kernels: (stack, arguments, results).
 
-  template <TakeCall kTake>
+  // The output; with a mask, that as well.
+  template <TakeCall kTake, bool kMask = false>
   static void to_new(StableIValue* values, std::uint64_t, std::uint64_t) {
     Stack stack(values);
     const QuantizeCall call = kTake(kFakeQuantize, stack);
@@ -158,7 +159,15 @@ struct QuantizeOps {
     Backend backend(call.input);
     Tensor out = empty_like(call.input, tensors.input);
     tensors.output = view_of(out);
-    run(backend, call, tensors, {});
+    if constexpr (kMask) {
+      Tensor mask = empty_bytes(mask_bytes(tensors.input.numel()), call.input);
+      check_fake_quantize_mask(call.op, tensors, view_of(mask));
+      backend.clear(mask.data_ptr(), static_cast<std::size_t>(mask.numel()));
+      run(backend, call, tensors, view_of(mask));
+      values[1] = torch::stable::detail::from(std::move(mask));
+    } else {
+      run(backend, call, tensors, {});
+    }
     values[0] = torch::stable::detail::from(std::move(out));
   }
 
@@ -178,23 +187,6 @@ struct QuantizeOps {
     const FakeQuantizeTensors tensors = checked(call, call.input);
     Backend backend(call.input);
     run(backend, call, tensors, {});
-  }
-
-  // (output, mask)
-  template <TakeCall kTake>
-  static void with_mask(StableIValue* values, std::uint64_t, std::uint64_t) {
-    Stack stack(values);
-    const QuantizeCall call = kTake(kFakeQuantize, stack);
-    FakeQuantizeTensors tensors = checked(call, std::nullopt);
-    Backend backend(call.input);
-    Tensor out = empty_like(call.input, tensors.input);
-    tensors.output = view_of(out);
-    Tensor mask = empty_bytes(mask_bytes(tensors.input.numel()), call.input);
-    check_fake_quantize_mask(call.op, tensors, view_of(mask));
-    backend.clear(mask.data_ptr(), static_cast<std::size_t>(mask.numel()));
-    run(backend, call, tensors, view_of(mask));
-    values[0] = torch::stable::detail::from(std::move(out));
-    values[1] = torch::stable::detail::from(std::move(mask));
   }
 
   static void masked_gradient(StableIValue* values, std::uint64_t, std::uint64_t) {
@@ -262,8 +254,8 @@ struct QuantizeOps {
     m.impl("_fake_quantize", to_new<take_packed>);
     m.impl("_fake_quantize.out", to_given<take_packed>);
     m.impl("_fake_quantize_", in_place<take_packed>);
-    m.impl("_fake_quantize_with_mask", with_mask<take_spelled>);
-    m.impl("_fake_quantize_with_mask.packed", with_mask<take_packed>);
+    m.impl("_fake_quantize_with_mask", to_new<take_spelled, true>);
+    m.impl("_fake_quantize_with_mask.packed", to_new<take_packed, true>);
     m.impl("_masked_gradient", masked_gradient);
     m.impl("_masked_gradient.out", masked_gradient_out);
     m.impl("_learned_gradient", learned_gradient<take_spelled>);

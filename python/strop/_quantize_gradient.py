@@ -132,10 +132,11 @@ class Spelled(NamedTuple):
         in_range = (
             self.forward(wide, scale, zero_point) == unbounded.forward(wide, scale, zero_point)
         ) & wide.isfinite()
-        result = y + _only_gradient(torch.where(in_range, x, torch.zeros_like(x)))
+        passed = torch.where(in_range, x, torch.zeros_like(x))
+        result = y + _only_gradient(passed)
         steps = self._spread(scale, x)
         if _differs(scale):
-            slope = (y - torch.where(in_range, x, torch.zeros_like(x))) / steps
+            slope = (y - passed) / steps
             result = result + (self.grad_factor * slope.detach() * _only_gradient(steps)).to(
                 x.dtype
             )
@@ -214,13 +215,12 @@ class _StraightThrough(Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (mask,) = ctx.saved_tensors
-        if gradient.stride() != ctx.stride:  # the mask's bits are places in memory
-            dense = gradient.new_empty_strided(gradient.shape, ctx.stride)
-            gradient = dense.copy_(gradient)
-        return _masked(gradient, mask), None, None, None
+        return _masked(gradient, mask, ctx.stride), None, None, None
 
 
-def _masked(gradient: Tensor, mask: Tensor) -> Tensor:
+def _masked(gradient: Tensor, mask: Tensor, stride: tuple[int, ...]) -> Tensor:
+    if gradient.stride() != stride:  # the mask's bits are places in memory
+        gradient = gradient.new_empty_strided(gradient.shape, stride).copy_(gradient)
     if is_grad_enabled() and gradient.requires_grad:
         return cast(Tensor, cast(Any, _Masked).apply(gradient, mask))
     return cast(Tensor, ops.masked_gradient(gradient, mask))
@@ -238,10 +238,7 @@ class _Masked(Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (mask,) = ctx.saved_tensors
-        if gradient.stride() != ctx.stride:
-            dense = gradient.new_empty_strided(gradient.shape, ctx.stride)
-            gradient = dense.copy_(gradient)
-        return _masked(gradient, mask), None
+        return _masked(gradient, mask, ctx.stride), None
 
 
 class _Learned(Function):

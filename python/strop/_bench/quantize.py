@@ -20,13 +20,13 @@ from strop._bench.registry import (
     register,
 )
 
-_SIDE = 4096
+SIDE = 4096
 _EPS = torch.finfo(torch.float32).tiny
 _Contenders = Mapping[str, Callable[[], Call]]
 
 
-def _matrix(dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.randn(_SIDE, _SIDE, generator=torch.Generator().manual_seed(0)).to(dtype)
+def matrix(dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(SIDE, SIDE, generator=torch.Generator().manual_seed(0)).to(dtype)
 
 
 def _scales(*shape: int) -> Tensor:
@@ -40,7 +40,7 @@ def _copy(x: Tensor, out: Tensor) -> Call:
 def _against_copy(
     dtype: torch.dtype, scale: tuple[int, ...] | None, options: dict[str, Any]
 ) -> _Contenders:
-    x = _matrix(dtype)
+    x = matrix(dtype)
     out = torch.empty_like(x)
     scales = None if scale is None else _scales(*scale)
     return {
@@ -53,8 +53,8 @@ def _register_against_copy() -> None:
     per_row: dict[str, Any] = {"block_size": (1, -1)}
     cases: list[tuple[str, tuple[int, ...] | None, dict[str, Any], float, float]] = [
         ("static int8 per tensor", (), {}, 1.3, 0.85),
-        ("static int8 per row", (_SIDE, 1), per_row, 1.0, 0.7),
-        ("static int8 groups of 32", (_SIDE, _SIDE // 32), {"block_size": (1, 32)}, 1.0, 0.7),
+        ("static int8 per row", (SIDE, 1), per_row, 1.0, 0.7),
+        ("static int8 groups of 32", (SIDE, SIDE // 32), {"block_size": (1, 32)}, 1.0, 0.7),
         ("dynamic int4 groups of 32", None, {"format": "int4", "block_size": (1, 32)}, 0.8, 0.5),
         ("dynamic int4 groups of 128", None, {"format": "int4", "block_size": (1, 128)}, 0.8, 0.5),
         ("dynamic int4 per row", None, {"format": "int4", **per_row}, 0.8, 0.5),
@@ -68,7 +68,7 @@ def _register_against_copy() -> None:
                     "quantize",
                     f"{name}, {label}, out=",
                     partial(_against_copy, dtype, scale, options),
-                    moved_bytes=2 * _SIDE * _SIDE * dtype.itemsize,
+                    moved_bytes=2 * SIDE * SIDE * dtype.itemsize,
                     bars=(faster_than("copy_", ratio),),
                     most_extra_kib=1024,
                 )
@@ -78,14 +78,14 @@ def _register_against_copy() -> None:
             "quantize",
             "static int8 per tensor, float32, in place",
             _in_place,
-            moved_bytes=8 * _SIDE * _SIDE,
+            moved_bytes=8 * SIDE * SIDE,
             most_extra_kib=1024,
         )
     )
 
 
 def _in_place() -> _Contenders:
-    x = _matrix()
+    x = matrix()
     scale = torch.tensor(0.02)
     return {
         "strop": lambda: lambda: strop.fake_quantize_(x, scale),
@@ -94,10 +94,10 @@ def _in_place() -> _Contenders:
 
 
 def _against_torch(per_channel: bool, with_out: bool) -> _Contenders:
-    x = _matrix()
+    x = matrix()
     out = torch.empty_like(x) if with_out else None
-    scale = _scales(_SIDE)
-    zeros = torch.zeros(_SIDE, dtype=torch.int32)
+    scale = _scales(SIDE)
+    zeros = torch.zeros(SIDE, dtype=torch.int32)
     if per_channel:
         column = scale[:, None]
         return {
@@ -121,7 +121,7 @@ def _register_against_torch() -> None:
                     "quantize",
                     f"torch's fake_quantize {name}, {'out=' if with_out else 'fresh output'}",
                     partial(_against_torch, per_channel, with_out),
-                    moved_bytes=8 * _SIDE * _SIDE,
+                    moved_bytes=8 * SIDE * SIDE,
                     bars=(faster_than("torch", ratio),),
                 )
             )
@@ -145,7 +145,7 @@ def _torchao_groups(x: Tensor) -> Tensor:
 
 
 def _against_torchao() -> _Contenders:
-    x = _matrix()
+    x = matrix()
     out = torch.empty_like(x)
 
     def eager() -> Call:
@@ -185,7 +185,7 @@ def _tiny() -> _Contenders:
 
 
 def _two_threads() -> _Contenders:
-    x = _matrix()
+    x = matrix()
     out = torch.empty_like(x)
     scale = torch.tensor(0.02)
 
@@ -213,7 +213,7 @@ def _register_others() -> None:
             "quantize",
             "torchao's choose_qparams + fake_quantize, int4 groups of 32, out=",
             _against_torchao,
-            moved_bytes=8 * _SIDE * _SIDE,
+            moved_bytes=8 * SIDE * SIDE,
             bars=(faster_than("torchao", 35.0), faster_than("torchao compiled", 5.0)),
         )
     )
@@ -233,7 +233,7 @@ def _register_others() -> None:
             "quantize",
             "static int8 per tensor, 2 threads against 1",
             _two_threads,
-            moved_bytes=8 * _SIDE * _SIDE,
+            moved_bytes=8 * SIDE * SIDE,
             bars=(Bar("x copy_'s scaling", _scaling, 0.9),),
             threads={"strop, 2 threads": 2, "copy_, 2 threads": 2},
         )

@@ -11,9 +11,9 @@ from torch import Tensor
 import strop
 from strop import _C
 from strop import _quantize_ops as ops
+from strop._bench.quantize import SIDE, matrix
 from strop._bench.registry import Bar, Call, Case, at_most_us, faster_than, register
 
-_SIDE = 4096
 _Contenders = Mapping[str, Callable[[], Call]]
 
 
@@ -36,12 +36,8 @@ def _tiny(backward: bool) -> _Contenders:
     return {"strop": lambda: ours, "torch": lambda: theirs}
 
 
-def _matrix() -> Tensor:
-    return torch.randn(_SIDE, _SIDE, generator=torch.Generator().manual_seed(0))
-
-
 def _masked() -> _Contenders:
-    x = _matrix()
+    x = matrix()
     out = torch.empty_like(x)
     mask = ops.packed_with_mask(
         x, torch.tensor(0.02), None, _C.intern_quantize_spec("strop", format="int8")
@@ -54,10 +50,10 @@ def _masked() -> _Contenders:
 
 def _forward_with_mask() -> _Contenders:
     # Over numpy arrays: the op makes a fresh output and mask, whose page faults would be the figure.
-    x = _matrix().numpy()
+    x = matrix().numpy()
     scale = torch.tensor(0.02).numpy()
-    out = torch.empty(_SIDE, _SIDE).numpy()
-    mask = torch.zeros(_SIDE * _SIDE // 8, dtype=torch.uint8).numpy()
+    out = torch.empty(SIDE, SIDE).numpy()
+    mask = torch.zeros(SIDE * SIDE // 8, dtype=torch.uint8).numpy()
     return {
         "strop": lambda: lambda: _C.cpu.fake_quantize(x, scale, out=out, mask=mask),
         "without": lambda: lambda: _C.cpu.fake_quantize(x, scale, out=out),
@@ -65,10 +61,10 @@ def _forward_with_mask() -> _Contenders:
 
 
 def _learned() -> _Contenders:
-    x = _matrix().requires_grad_()
-    scale = torch.full((_SIDE,), 0.02).requires_grad_()
-    zero = torch.zeros(_SIDE).requires_grad_()
-    dy = torch.ones(_SIDE, _SIDE)
+    x = matrix().requires_grad_()
+    scale = torch.full((SIDE,), 0.02).requires_grad_()
+    zero = torch.zeros(SIDE).requires_grad_()
+    dy = torch.ones(SIDE, SIDE)
     leaves = (x, scale, zero)
 
     def ours() -> object:
@@ -103,7 +99,7 @@ register(
         "quantize",
         "backward by mask, float32, kept buffer",
         _masked,
-        moved_bytes=8 * _SIDE * _SIDE + _SIDE * _SIDE // 8,
+        moved_bytes=8 * SIDE * SIDE + SIDE * SIDE // 8,
         bars=(faster_than("copy_", 0.75),),
     )
 )
@@ -112,7 +108,7 @@ register(
         "quantize",
         "forward that writes the mask, float32, kept buffers",
         _forward_with_mask,
-        moved_bytes=8 * _SIDE * _SIDE + _SIDE * _SIDE // 8,
+        moved_bytes=8 * SIDE * SIDE + SIDE * SIDE // 8,
         bars=(Bar("x without", lambda t: t["without"] / t["strop"], 0.85),),
     )
 )
