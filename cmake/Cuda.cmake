@@ -24,6 +24,12 @@ macro(strop_find_cuda)
       set(CMAKE_CUDA_ARCHITECTURES ${STROP_CUDA_ARCHITECTURES})
       set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
       set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
+      # Python packages keep the runtime in lib/, where nvcc does not look.
+      cmake_path(GET STROP_NVCC PARENT_PATH strop_toolkit)
+      cmake_path(GET strop_toolkit PARENT_PATH strop_toolkit)
+      if(EXISTS ${strop_toolkit}/lib/libcudart_static.a)
+        string(APPEND CMAKE_CUDA_FLAGS " -L${strop_toolkit}/lib")
+      endif()
       enable_language(CUDA)
       set(STROP_WITH_CUDA ON)
       # 80-real;120 -> sm_80,sm_120 and PTX
