@@ -19,10 +19,10 @@ CLANGXX ?= clang++
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
-SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc cmake -type f)
+SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc cmake tests/cuda_host -type f)
 FAMILY_TESTS := $(filter-out tests/test_house.py,$(wildcard tests/test_*.py))
 PYTHON_FILES := python tests benchmarks examples
-CXX_FILES := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -45,7 +45,8 @@ $(STAMPS)/group-%: pyproject.toml $(STAMPS)/torch
 	@touch $@
 
 $(STAMPS)/built: $(SOURCES) $(STAMPS)/group-build
-	$(PIP) --no-build-isolation -C cmake.define.STROP_WERROR=ON --editable .
+	$(PIP) --no-build-isolation -C cmake.define.STROP_WERROR=ON -C cmake.define.STROP_CUDA_HOST=ON \
+	  -C install.strip=false --editable .
 	@touch $@
 
 # The model's package asks for frameworks that the demo does without.

@@ -67,7 +67,33 @@ class Device:
         return call
 
 
+try:
+    from strop import _cuda_host
+except ImportError:  # without nvcc, whose headers it needs, or in a wheel
+    _cuda_host = None
+
+
+class CudaHost(Device):
+    """The CUDA kernels on the CPU, every access of theirs checked. Has ops, but no autograd."""
+
+    def __getattr__(self, op: str) -> Callable[..., torch.Tensor]:
+        function = getattr(_cuda_host, op.removesuffix("_"))
+
+        def call(*tensors: torch.Tensor | None, **options: object) -> torch.Tensor:
+            options["out"] = tensors[0] if op.endswith("_") else options.get("out")
+            if options["out"] is None:
+                options["out"] = torch.empty_like(tensors[0])
+            if isinstance(options.get("format"), torch.dtype | strop.NumberFormat):
+                options["format"] = str(options["format"])
+            function(*(to_array(t) for t in tensors), **options | {"out": to_array(options["out"])})
+            return options["out"]
+
+        return call
+
+
 DEVICES = [Device(f"cpu-{isa}", isa=isa) for isa in strop.supported_isas()]
+if _cuda_host is not None:
+    DEVICES.append(CudaHost("cuda-host"))
 if torch.cuda.is_available():
     DEVICES.append(Device("cuda", "cuda"))
 

@@ -6,6 +6,7 @@
 
 #include "cpu/dispatch.h"
 #include "kernels/argument_error.h"
+#include "python/errors.h"
 #include "python/quantize.h"
 
 namespace py = pybind11;
@@ -47,23 +48,13 @@ py::object take_argument_error() {
   return py::make_tuple(kind, last.text);
 }
 
-void translate_argument_error(std::exception_ptr pointer) {
-  try {
-    if (pointer) std::rethrow_exception(pointer);
-  } catch (const ArgumentError& error) {
-    take_last_argument_error();
-    const bool type = error.kind() == ArgumentError::Kind::kType;
-    PyErr_SetString(type ? PyExc_TypeError : PyExc_ValueError, error.what());
-  }
-}
-
 }  // namespace
 }  // namespace strop
 
 PYBIND11_MODULE(_C, m) {
   using namespace strop;
   m.doc() = "Instruction sets, build information, and every CPU kernel over numpy arrays.";
-  py::register_local_exception_translator(translate_argument_error);
+  register_errors();
   m.def(
       "isa", [] { return std::string(cpu::active_kernels().name); },
       "The instruction set in force.");

@@ -1,0 +1,112 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "cuda_host/fiber.h"
+#include "cuda_host/kernel_side.h"
+#include "cuda_host/shadow.h"
+
+namespace strop::cuda_host {
+
+// A fault of a kernel: what, by which thread, where.
+struct Fault : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// Runs a kernel's grid on the CPU: a block after the other, the threads of a block as fibers, each
+// of which runs until it has to wait. Blocks, warps and lanes take turns in an order that a seed
+// shuffles. Throws the first Fault; one grid runs at a time.
+class Grid {
+ public:
+  static Grid& instance();
+
+  Memory& memory() { return memory_; }
+  // Shuffles the launches that follow; each has an order of its own.
+  void seed(std::uint64_t value) { random_.seed(value); }
+
+  // Calls body(data) as every thread.
+  void run(Size3 grid, Size3 block, void (*body)(const void*), const void* data);
+
+  // For code that the threads run; each returns at once where none is running.
+  bool running() const { return current_ != nullptr; }
+  void access(const void* at, std::size_t bytes, Kind kind, CodeAddress code);
+  void barrier(Place place);
+  std::uint64_t together(const CollectiveCall& call, std::uint64_t value);
+  // Ends the launch, by a Fault; does not return while a thread is running.
+  void fail(const std::string& what);
+  // The same for host code that nothing can be thrown through: the next throw_pending() throws.
+  void postpone(const std::string& what);
+  void throw_pending();
+
+ private:
+  enum class State : std::uint8_t { kReady, kAtBarrier, kTogether, kDone };
+
+  struct Thread {
+    Fiber fiber;
+    std::byte* stack;
+    Size3 index;
+    State state;
+    Place place;
+    CollectiveCall call;
+    std::uint64_t given;
+    std::uint64_t taken;
+  };
+  struct Warp {
+    std::uint32_t ready;  // lanes that can go on
+    std::uint32_t alive;
+    std::uint32_t arrived;  // lanes that wait for others of their mask
+    std::uint32_t tick;
+    std::uint32_t seen[kWarp][kWarp];
+  };
+
+  static void enter();
+  void start_block(Size3 index);
+  void finish_thread();
+  void wait();
+  Thread* next();
+  void switch_to(Thread* thread);
+  void explain_deadlock();
+  void check_call(const Warp& warp, const CollectiveCall& call);
+  bool all_came_for(const CollectiveCall& call, std::uint32_t lanes);
+  void complete(Warp& warp, const CollectiveCall& call);
+  std::uint64_t shuffled(const CollectiveCall& call, int lane, std::size_t first);
+  void join(Warp& warp, std::uint32_t mask);
+  std::size_t number_of(const Thread* thread) const { return thread - threads_.data(); }
+  std::string name_of(const Thread* thread) const;
+  std::string describe_outside(std::uintptr_t address) const;
+  Actor actor() const;
+  void reserve(std::size_t threads);
+
+  Memory memory_;
+  std::mt19937_64 random_;
+  std::vector<Thread> threads_;
+  std::vector<Warp> warps_;
+  std::vector<std::size_t> warp_order_;
+  std::unique_ptr<std::byte[]> stacks_;
+  std::size_t stacks_held_ = 0;
+
+  Fiber host_;
+  Thread* current_ = nullptr;
+  std::size_t count_ = 0;  // threads of a block
+  std::size_t alive_ = 0;
+  std::size_t at_barrier_ = 0;
+  Place barrier_place_{};
+  bool backwards_ = false;
+  Size3 grid_{};
+  Size3 shape_{};
+  Size3 block_{};
+  std::uint32_t block_number_ = 0;
+  std::uint32_t first_block_ = 1;
+  std::uint32_t epoch_ = 0;
+  void (*body_)(const void*) = nullptr;
+  const void* data_ = nullptr;
+  std::string fault_;
+};
+
+}  // namespace strop::cuda_host

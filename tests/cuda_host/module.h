@@ -1,0 +1,27 @@
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <mutex>
+
+#include "cuda/launch.h"
+
+namespace strop::cuda_host {
+
+using cuda::Launch;
+
+// One call's turn: one at a time runs. Has the GPU that it is to believe in: of another size at
+// every turn, unless one is set, and with another order of its blocks.
+class Turn {
+ public:
+  Turn();
+  const Launch& launch() const { return launch_; }
+
+ private:
+  std::unique_lock<std::mutex> lock_;
+  Launch launch_;
+};
+
+void bind_quantize(pybind11::module_& module);
+
+}  // namespace strop::cuda_host
