@@ -49,6 +49,29 @@ class Device:
         whole = torch.empty(0, dtype=tensor.dtype).set_(tensor.untyped_storage()).to(self.place)
         return whole.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
+    def size(self, whole: tuple[int, ...], small: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of a large problem; the small one where an element takes a microsecond."""
+        return whole
+
+    def straight_through(
+        self, x: torch.Tensor, *parameters: torch.Tensor | None, dy: torch.Tensor, **options: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(result, gradient of x), where nothing else needs one."""
+        leaf = self.put(x).clone().requires_grad_()
+        others = [None if t is None else self.put(t) for t in parameters]
+        y = strop.fake_quantize(leaf, *others, **options)
+        (dx,) = torch.autograd.grad(y, leaf, self.put(dy))
+        return y.detach().cpu(), dx.cpu()
+
+    def gradients(
+        self, tensors: tuple[torch.Tensor | None, ...], dy: torch.Tensor, **options: object
+    ) -> list[torch.Tensor]:
+        """Of every tensor that is a floating one."""
+        leaves = [None if t is None else self.put(t).clone() for t in tensors]
+        wanted = [t.requires_grad_() for t in leaves if t is not None and t.is_floating_point()]
+        y = strop.fake_quantize(*leaves, **options)
+        return [g.cpu() for g in torch.autograd.grad(y, wanted, self.put(dy))]
+
     def __getattr__(self, op: str) -> Callable[..., torch.Tensor]:
         function = getattr(strop, op)
 
@@ -74,19 +97,35 @@ except ImportError:  # without nvcc, whose headers it needs, or in a wheel
 
 
 class CudaHost(Device):
-    """The CUDA kernels on the CPU, every access of theirs checked. Has ops, but no autograd."""
+    """The CUDA kernels on the CPU, every access of theirs checked. Has kernels, but no autograd."""
+
+    def size(self, whole: tuple[int, ...], small: tuple[int, ...]) -> tuple[int, ...]:
+        return small
+
+    def straight_through(
+        self, x: torch.Tensor, *parameters: torch.Tensor | None, dy: torch.Tensor, **options: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        mask = np.zeros((x.numel() + 31) // 32 * 4, np.uint8)
+        arrays = [to_array(t) for t in (x, *parameters)]
+        y = _cuda_host.fake_quantize(*arrays, mask=mask, **options)
+        return to_tensor(y), to_tensor(_cuda_host.masked_gradient(to_array(dy), mask))
+
+    def gradients(
+        self, tensors: tuple[torch.Tensor | None, ...], dy: torch.Tensor, **options: object
+    ) -> list[torch.Tensor]:
+        arrays = (to_array(None if t is None else t.contiguous()) for t in (dy, *tensors))
+        return [
+            to_tensor(g) for g in _cuda_host.learned_gradient(*arrays, **options) if g is not None
+        ]
 
     def __getattr__(self, op: str) -> Callable[..., torch.Tensor]:
         function = getattr(_cuda_host, op.removesuffix("_"))
 
         def call(*tensors: torch.Tensor | None, **options: object) -> torch.Tensor:
-            options["out"] = tensors[0] if op.endswith("_") else options.get("out")
-            if options["out"] is None:
-                options["out"] = torch.empty_like(tensors[0])
-            if isinstance(options.get("format"), torch.dtype | strop.NumberFormat):
-                options["format"] = str(options["format"])
-            function(*(to_array(t) for t in tensors), **options | {"out": to_array(options["out"])})
-            return options["out"]
+            out = tensors[0] if op.endswith("_") else options.pop("out", None)
+            out = torch.empty_like(tensors[0]) if out is None else out
+            function(*(to_array(t) for t in tensors), **options, out=to_array(out))
+            return out
 
         return call
 
@@ -100,7 +139,14 @@ if torch.cuda.is_available():
 
 @pytest.fixture(params=DEVICES, ids=repr)
 def device(request):
-    """Every instruction set that this machine has, and its GPU."""
+    """Every instruction set that this machine has, its GPU, and the GPU's kernels on the CPU."""
+    with request.param as device:
+        yield device
+
+
+@pytest.fixture(params=[d for d in DEVICES if not isinstance(d, CudaHost)], ids=repr)
+def torch_device(request):
+    """Those of them that torch's tensors can be on."""
     with request.param as device:
         yield device
 

@@ -185,14 +185,17 @@ def test_any_layout(problem):
 )
 def test_large(device, block_size, dtype):
     # Beyond the cache: streaming stores, two passes, several threads.
-    x = sample((1100, 2050), dtype)
+    rows, columns = device.size((1100, 2050), (220, 650))
+    x = sample((rows, columns), dtype)
     x[5, 7] = math.nan
-    x[900, 3] = -math.inf
+    x[200, 3] = -math.inf
     for options in ({}, {"symmetric": False}):
         options |= {"block_size": block_size, "format": "int4"}
         assert_same_bits(device.fake_quantize(x, **options), reference(x, **options))
     scale = torch.rand(grid_of(x.shape, block_size)) + 0.05
-    shifted = torch.empty(1100 * 2050 + 1, dtype=dtype)[1:].view(1100, 2050)  # no aligned stores
+    shifted = torch.empty(rows * columns + 1, dtype=dtype)[1:].view(
+        rows, columns
+    )  # no aligned stores
     options = {"block_size": block_size}
     expected = reference(x, scale, **options)
     assert_same_bits(device.fake_quantize(x, scale, **options), expected)
@@ -202,12 +205,12 @@ def test_large(device, block_size, dtype):
 
 def test_many_column_blocks(device):
     # More blocks than are held at a time: cut in halves.
-    x = sample((300, 40000), torch.float32)
+    x = sample(device.size((300, 40000), (30, 4000)), torch.float32)
     options = {"block_size": (-1, 1), "rounding": "stochastic", "seed": 5}
     y = device.fake_quantize(x, **options)
-    part = x[:, 30000:30050].contiguous()
+    part = x[:, 3000:3050].contiguous()
     scale = part.abs().amax(0, keepdim=True) / 127.5
-    near = (y[:, 30000:30050] / scale - part / scale).abs().max()
+    near = (y[:, 3000:3050] / scale - part / scale).abs().max()
     assert near < 1.0001
     assert torch.equal(y, device.fake_quantize(x, **options))
     assert_same_bits(y[:, :3], reference(x, **options)[:, :3])

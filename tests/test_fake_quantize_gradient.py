@@ -41,14 +41,6 @@ def mask_of(x, scale, zero, **options):
     return torch.from_numpy(flat).view(x.shape)
 
 
-def gradients(device, tensors, dy, **options):
-    """Of every tensor that is a floating one, through the op on a device."""
-    leaves = [None if t is None else device.put(t).clone() for t in tensors]
-    wanted = [t.requires_grad_() for t in leaves if t is not None and t.is_floating_point()]
-    y = strop.fake_quantize(*leaves, **options)
-    return [g.cpu() for g in torch.autograd.grad(y, wanted, device.put(dy))]
-
-
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
 @pytest.mark.parametrize("zero", ["none", "int", "float"])
@@ -57,15 +49,10 @@ def test_straight_through(device, zero, block, dtype):
         x, scale, zero_point, dy = problem(shape, block, dtype, zero)
         for rounding in ROUNDINGS:
             options = {"format": "int4", "block_size": block, "rounding": rounding, "seed": 4}
-            leaf = device.put(x).clone().requires_grad_()
-            others = [None if t is None else device.put(t) for t in (scale, zero_point)]
-            y = strop.fake_quantize(leaf, *others, **options)
-            assert_same_bits(
-                y.detach().cpu(), oracle("fake_quantize")(x, scale, zero_point, **options)
-            )
-            (dx,) = torch.autograd.grad(y, leaf, device.put(dy))
+            y, dx = device.straight_through(x, scale, zero_point, dy=dy, **options)
+            assert_same_bits(y, oracle("fake_quantize")(x, scale, zero_point, **options))
             kept = mask_of(x, scale, zero_point, **options)
-            assert_same_bits(dx.cpu(), torch.where(kept, dy, torch.zeros_like(dy)), options)
+            assert_same_bits(dx, torch.where(kept, dy, torch.zeros_like(dy)), options)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -76,7 +63,7 @@ def test_learned(device, zero, block, dtype):
         x, scale, zero_point, dy = problem(shape, block, dtype, zero)
         for rounding in ("half_even", "floor", "stochastic"):
             options = {"format": "int4", "block_size": block, "rounding": rounding, "seed": 4}
-            found = gradients(device, (x, scale, zero_point), dy, grad_factor=0.25, **options)
+            found = device.gradients((x, scale, zero_point), dy, grad_factor=0.25, **options)
             wanted = _C.reference.learned_gradient(
                 *(to_array(t) for t in (dy, x, scale, zero_point)), grad_factor=0.25, **options
             )
@@ -98,7 +85,7 @@ def test_learned_sums_are_the_same_everywhere(device):
             found = []
             for threads in (1, 3):
                 torch.set_num_threads(threads)
-                found.append(gradients(device, (x, scale, zero), dy, **options))
+                found.append(device.gradients((x, scale, zero), dy, **options))
             strop.set_isa("baseline")
             on_cpu = to_array(dy), to_array(x), to_array(scale), to_array(zero)
             found.append([torch.from_numpy(g) for g in _C.cpu.learned_gradient(*on_cpu, **options)])
@@ -122,15 +109,15 @@ def test_equal_to_torch_per_channel(device, learned):
         y = torch.fake_quantize_per_channel_affine(*leaves, zero[:, 0].int(), 0, -8, 7)
         expected = torch.autograd.grad(y, leaves[0], dy)
     options = {"format": "int4", "block_size": (1, -1), "grad_factor": 0.5}
-    ours = gradients(device, (x, scale, zero), dy, **options)
+    ours = device.gradients((x, scale, zero), dy, **options)
     assert torch.equal(ours[0], expected[0])
     for a, b in zip(ours[1:] if learned else (), expected[1:], strict=True):
         torch.testing.assert_close(a[:, 0], b, rtol=1e-4, atol=1e-4)
 
 
-def test_dynamic_scales_pass_the_identity(device):
+def test_dynamic_scales_pass_the_identity(torch_device):
     x, _, _, dy = problem()
-    assert torch.equal(gradients(device, (x,), dy, format="int4", block_size=(1, 32))[0], dy)
+    assert torch.equal(torch_device.gradients((x,), dy, format="int4", block_size=(1, 32))[0], dy)
 
 
 def test_parameters_that_are_broadcast(device):
@@ -141,9 +128,9 @@ def test_parameters_that_are_broadcast(device):
         (torch.full((2,), 0.3), torch.full((6, 2), 0.5)),
     ):
         options = {"format": "int4", "block_size": (1, 32)}
-        found = gradients(device, (x, scale, zero), dy, **options)
+        found = device.gradients((x, scale, zero), dy, **options)
         grid = [scale.expand(6, 2).contiguous(), None if zero is None else zero.expand(6, 2)]
-        full = gradients(device, (x, grid[0], grid[1]), dy, **options)
+        full = device.gradients((x, grid[0], grid[1]), dy, **options)
         assert torch.equal(found[0], full[0])
         for part, whole, like in zip(found[1:], full[1:], (scale, zero), strict=False):
             assert part.shape == like.shape
@@ -151,18 +138,18 @@ def test_parameters_that_are_broadcast(device):
 
 
 @pytest.mark.parametrize("learned", [False, True])
-def test_any_layout(device, learned):
+def test_any_layout(torch_device, learned):
     x, scale, zero, dy = problem((6, 40), (1, -1), zero="float" if learned else "int")
     options = {"format": "int4", "block_size": (1, -1)}
     tensors = (x, scale, zero)
-    wanted = gradients(device, tensors, dy, **options)
+    wanted = torch_device.gradients(tensors, dy, **options)
     images = x.reshape(2, 3, 5, 8).to(memory_format=torch.channels_last)
     for strided in (
         x.t().contiguous().t(),
         torch.stack([x, x], 2)[:, :, 1],
         torch.zeros(6, 80)[:, ::2].copy_(x),
     ):
-        found = gradients(device, (strided, scale, zero), dy, **options)
+        found = torch_device.gradients((strided, scale, zero), dy, **options)
         assert torch.equal(found[0], wanted[0])
         for a, b in zip(found[1:], wanted[1:], strict=True):
             torch.testing.assert_close(a, b)
@@ -171,19 +158,19 @@ def test_any_layout(device, learned):
         dy[:1].expand(6, 40),
         torch.tensor(1.0).expand(6, 40),
     ):
-        found = gradients(device, tensors, gradient, **options)
-        again = gradients(device, tensors, gradient.contiguous(), **options)
+        found = torch_device.gradients(tensors, gradient, **options)
+        again = torch_device.gradients(tensors, gradient.contiguous(), **options)
         assert torch.equal(found[0], again[0])
     one = torch.tensor(0.4)
-    a = gradients(device, (images, one), dy.reshape(images.shape), format="int4")[0]
-    b = gradients(device, (x, one), dy, format="int4")[0]
+    a = torch_device.gradients((images, one), dy.reshape(images.shape), format="int4")[0]
+    b = torch_device.gradients((x, one), dy, format="int4")[0]
     assert torch.equal(a, b.reshape(images.shape))
 
 
 def test_not_finite(device):
     x = torch.tensor([math.nan, math.inf, -math.inf, 1.0, 2.0])
     dy = torch.tensor([1.0, 2.0, 3.0, math.nan, math.inf])
-    dx = gradients(device, (x, torch.tensor(0.5)), dy, format="int4")[0]
+    dx = device.gradients((x, torch.tensor(0.5)), dy, format="int4")[0]
     assert dx[:3].tolist() == [0, 0, 0]
     assert dx[3].isnan()
     assert dx[4] == math.inf
@@ -192,7 +179,7 @@ def test_not_finite(device):
 def test_empty(device):
     for shape in ((0,), (3, 0)):
         x = torch.zeros(shape)
-        found = gradients(device, (x, torch.tensor(0.5)), x, format="int4")
+        found = device.gradients((x, torch.tensor(0.5)), x, format="int4")
         assert found[0].shape == shape
         assert found[1].item() == 0.0
 

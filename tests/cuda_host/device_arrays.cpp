@@ -52,7 +52,10 @@ DeviceArrays::~DeviceArrays() {
 }
 
 void DeviceArrays::add(Array array) {
-  if (is_empty(array)) return;
+  if (is_empty(array)) {
+    empty_.push_back(array.data);
+    return;
+  }
   std::int64_t low = 0, high = 0;
   for (const ArrayDim& dim : array.dims) {
     const std::int64_t reach = dim.step * (dim.size - 1);
@@ -109,7 +112,7 @@ const DeviceArrays::Range& DeviceArrays::range_of(std::uintptr_t host) const {
 }
 
 const void* DeviceArrays::place(const void* host) const {
-  if (host == nullptr) return nullptr;
+  if (host == nullptr || std::count(empty_.begin(), empty_.end(), host) != 0) return nullptr;
   const auto address = reinterpret_cast<std::uintptr_t>(host);
   const Range& range = range_of(address);
   return reinterpret_cast<const void*>(range.region->begin() + (address - range.begin));

@@ -64,6 +64,7 @@ class DeviceArrays {
   const Range& range_of(std::uintptr_t host) const;
 
   std::vector<Array> arrays_;
+  std::vector<const void*> empty_;
   std::vector<Range> ranges_;  // of the host; apart from each other
   std::vector<Region*> scratch_;
 };

@@ -88,8 +88,8 @@ void run_on_host(LearnedGradientArgs args, const Launch& on) {
   arrays.upload();
   move_forward(arrays, args.forward);
   args.gradient = arrays.at(args.gradient);
-  if (args.scale_count > 0) args.scale_gradient = arrays.at(args.scale_gradient);
-  if (args.zero_count > 0) args.zero_gradient = arrays.at(args.zero_gradient);
+  args.scale_gradient = arrays.at(args.scale_gradient);
+  args.zero_gradient = arrays.at(args.zero_gradient);
   cuda::learned_gradient(args, arrays.scratch("workspace", cuda::learned_gradient_workspace(args)),
                          on);
   arrays.download();
@@ -99,9 +99,6 @@ struct CudaHost {
   template <class Args>
   static void run(const Args& args) {
     const Turn turn;
-    if constexpr (requires { args.elements(); }) {
-      if (args.elements() == 0) return;
-    }
     run_on_host(args, turn.launch());
     Grid::instance().throw_pending();
   }
