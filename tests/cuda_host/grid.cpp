@@ -314,8 +314,9 @@ Actor Grid::actor() const {
   const std::size_t number = number_of(current_);
   const Warp& warp = warps_[number / kWarp];
   const auto lane = static_cast<std::uint16_t>(number % kWarp);
-  return {block_number_, epoch_,         warp.tick, static_cast<std::uint16_t>(number / kWarp),
-          lane,          warp.seen[lane]};
+  return {
+      block_number_, first_block_,   epoch_, warp.tick, static_cast<std::uint16_t>(number / kWarp),
+      lane,          warp.seen[lane]};
 }
 
 void Grid::access(const void* at, std::size_t bytes, Kind kind, CodeAddress code) {
@@ -326,7 +327,7 @@ void Grid::access(const void* at, std::size_t bytes, Kind kind, CodeAddress code
   Complaint complaint;
   if (region != nullptr) {
     region->used_since_forgotten = true;
-    if (region->access(address, bytes, kind, actor(), first_block_, code, complaint)) return;
+    if (region->access(address, bytes, kind, actor(), code, complaint)) return;
     complaint.what +=
         ": byte " + std::to_string(address - region->begin()) + " of " + region->name();
   } else if (kind == Kind::kRead && is_constant(address)) {

@@ -80,8 +80,8 @@ void Region::refine(int shift) {
   shift_ = shift;
 }
 
-bool Region::ordered(const Access& before, const Actor& actor, std::uint32_t first_block) const {
-  if (before.block < first_block) return true;
+bool Region::ordered(const Access& before, const Actor& actor) const {
+  if (before.block < actor.first_block) return true;
   if (before.warp == Access::kSeveralBlocks) return false;
   if (before.block != actor.block) return shared_;  // every block has shared memory of its own
   if (before.epoch < actor.epoch) return true;
@@ -93,9 +93,8 @@ bool Region::ordered(const Access& before, const Actor& actor, std::uint32_t fir
   return true;
 }
 
-void Region::note(Access& access, const Actor& actor, std::uint32_t first_block,
-                  CodeAddress code) const {
-  if (ordered(access, actor, first_block)) {
+void Region::note(Access& access, const Actor& actor, CodeAddress code) const {
+  if (ordered(access, actor)) {
     access = {.block = actor.block,
               .epoch = actor.epoch,
               .tick = actor.tick,
@@ -115,23 +114,23 @@ void Region::note(Access& access, const Actor& actor, std::uint32_t first_block,
   access.tick = std::max(access.tick, actor.tick);
 }
 
-bool Region::check_order(Cell& cell, Kind kind, const Actor& actor, std::uint32_t first_block,
-                         CodeAddress code, Complaint& complaint) const {
+bool Region::check_order(Cell& cell, Kind kind, const Actor& actor, CodeAddress code,
+                         Complaint& complaint) const {
   for (const Kind other : {Kind::kWrite, Kind::kAtomic, Kind::kRead}) {
     if (other == kind && kind != Kind::kWrite) continue;
     const Access& before = cell.of[static_cast<int>(other)];
-    if (ordered(before, actor, first_block)) continue;
+    if (ordered(before, actor)) continue;
     complaint.what = std::string(verb(kind)) + " what " + who(before, actor) + " " +
                      participle(other) + " (race)";
     complaint.other = before.code;
     return false;
   }
-  note(cell.of[static_cast<int>(kind)], actor, first_block, code);
+  note(cell.of[static_cast<int>(kind)], actor, code);
   return true;
 }
 
 bool Region::access(std::uintptr_t at, std::size_t bytes, Kind kind, const Actor& actor,
-                    std::uint32_t first_block, CodeAddress code, Complaint& complaint) {
+                    CodeAddress code, Complaint& complaint) {
   const std::size_t offset = at - begin_;
   if (offset + bytes > state_.size()) {
     complaint.what = std::string(verb(kind)) + " beyond its end (out of bounds)";
@@ -142,7 +141,7 @@ bool Region::access(std::uintptr_t at, std::size_t bytes, Kind kind, const Actor
     refine(shift_ - 1);
   }
   for (std::size_t i = offset >> shift_; i < (offset + bytes) >> shift_; ++i) {
-    if (!check_order(cells_[i], kind, actor, first_block, code, complaint)) return false;
+    if (!check_order(cells_[i], kind, actor, code, complaint)) return false;
   }
   return true;
 }

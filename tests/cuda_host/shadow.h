@@ -22,7 +22,8 @@ inline constexpr int kWarp = 32;
 // kept as in a vector clock: `tick` counts a warp's __syncwarps, and seen[i] is the count at which
 // lane i was last heard of, itself or through others. Shuffles and votes order no memory.
 struct Actor {
-  std::uint32_t block;  // 1 and up, over all launches
+  std::uint32_t block;        // 1 and up, over all launches
+  std::uint32_t first_block;  // of this launch
   std::uint32_t epoch;
   std::uint32_t tick;
   std::uint16_t warp;
@@ -76,19 +77,18 @@ class Region {
   void forget();
   bool used_since_forgotten = false;
 
-  // False, and a complaint, where the access is not in order. Accesses of blocks before
-  // `first_block` were of another launch.
-  bool access(std::uintptr_t at, std::size_t bytes, Kind kind, const Actor& actor,
-              std::uint32_t first_block, CodeAddress code, Complaint& complaint);
+  // False, and a complaint, where the access is not in order.
+  bool access(std::uintptr_t at, std::size_t bytes, Kind kind, const Actor& actor, CodeAddress code,
+              Complaint& complaint);
 
  private:
   static constexpr std::uint8_t kThere = 1, kInitialised = 2, kWritable = 4, kWritten = 8;
 
   bool check_bytes(std::size_t offset, std::size_t bytes, Kind kind, Complaint& complaint);
-  bool check_order(Cell& cell, Kind kind, const Actor& actor, std::uint32_t first_block,
-                   CodeAddress code, Complaint& complaint) const;
-  bool ordered(const Access& before, const Actor& actor, std::uint32_t first_block) const;
-  void note(Access& access, const Actor& actor, std::uint32_t first_block, CodeAddress code) const;
+  bool check_order(Cell& cell, Kind kind, const Actor& actor, CodeAddress code,
+                   Complaint& complaint) const;
+  bool ordered(const Access& before, const Actor& actor) const;
+  void note(Access& access, const Actor& actor, CodeAddress code) const;
   void refine(int shift);
 
   std::string name_;
