@@ -1,9 +1,10 @@
-# Everything works in one virtual environment, made on first use:
+# Everything but `make gpu` works in one virtual environment, made on first use:
 #   make demo   the library on real weights: tables, and pictures under out/
 #   make test   lint and every test
 #   make bench  the benchmark suite; rewrites benchmarks/results/ and the README's table
+#   make gpu    checks and measures the CUDA kernels on this machine's GPU; results under OUT (out/)
 #   make wheel  a wheel for other machines, under dist/
-# Others: examples lint format asan test-torch-matrix clang aarch64 clean.
+# Others: examples lint format asan cuda-coverage test-torch-matrix clang aarch64 clean.
 #
 # TORCH chooses the torch, as arguments of pip:
 #   make test TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
@@ -16,18 +17,20 @@ JOBS ?= $(shell nproc)
 PYTEST_ARGS ?=
 CLANGXX ?= clang++
 
+COMMA := ,
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc cmake tests/cuda_host -type f)
-FAMILY_TESTS := $(filter-out tests/test_house.py,$(wildcard tests/test_*.py))
+FAMILY_TESTS := $(filter-out tests/test_house.py tests/test_bench_gpu.py,$(wildcard tests/test_*.py))
 PYTHON_FILES := python tests benchmarks examples
 CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all demo examples test lint format bench asan wheel test-torch-matrix clang aarch64 clean
+.PHONY: all demo examples test lint format bench gpu asan cuda-coverage wheel test-torch-matrix clang \
+  aarch64 clean
 all: test
 
 $(STAMPS)/venv:
@@ -77,22 +80,40 @@ format: $(STAMPS)/group-lint
 bench: $(STAMPS)/built $(STAMPS)/group-test
 	$(BIN)/python -m benchmarks
 
+# With what is installed where PYTHON is, and without the network.
+OUT ?= out
+gpu:
+	$(PYTHON) -m benchmarks.gpu --out $(OUT)
+
+# $(call stage,folder,cmake's arguments): another build of the libraries, and an environment that sees
+# the packages of the first, but that build in place of the strop which is installed there.
+define stage
+	cmake -S . -B $(1) -G Ninja -DSTROP_WERROR=ON -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python \
+	  -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir) -DSKBUILD_PROJECT_VERSION=staged $(2)
+	cmake --build $(1)
+	cmake --install $(1) --prefix $(1)/stage > $(1)/install.log
+	cp -r python/strop $(1)/stage/
+	$(BIN)/python -m venv --without-pip $(1)/venv
+	$(BIN)/python -c "import sysconfig; print('$(1)/stage', sysconfig.get_path('purelib'), sep='\n')" \
+	  > $(1)/venv/$$($(BIN)/python -c "import sysconfig; print('lib/python' + sysconfig.get_python_version())")/site-packages/strop.pth
+endef
+
 # The families' tests, every library of ours under AddressSanitizer and UndefinedBehaviorSanitizer.
-# Its own environment sees the other's packages, but not the strop that is installed there.
 ASAN := $(CURDIR)/build/asan-python
 asan: $(STAMPS)/built $(STAMPS)/group-test
-	cmake -S . -B $(ASAN) -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DSTROP_WERROR=ON \
-	  -DSTROP_SANITIZE=address,undefined -DSTROP_CUDA=OFF -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python \
-	  -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir) -DSKBUILD_PROJECT_VERSION=asan
-	cmake --build $(ASAN)
-	cmake --install $(ASAN) --prefix $(ASAN)/stage > $(ASAN)/install.log
-	cp -r python/strop $(ASAN)/stage/
-	$(BIN)/python -m venv --without-pip $(ASAN)/venv
-	$(BIN)/python -c "import sysconfig; print('$(ASAN)/stage', sysconfig.get_path('purelib'), sep='\n')" \
-	  > $(ASAN)/venv/$$($(BIN)/python -c "import sysconfig; print('lib/python' + sysconfig.get_python_version())")/site-packages/strop.pth
+	$(call stage,$(ASAN),-DCMAKE_BUILD_TYPE=RelWithDebInfo -DSTROP_SANITIZE=address$(COMMA)undefined -DSTROP_CUDA=OFF)
 	ASAN_OPTIONS=detect_leaks=0:detect_odr_violation=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	  LD_PRELOAD="$$($${CXX:-g++} -print-file-name=libasan.so) $$($${CXX:-g++} -print-file-name=libstdc++.so)" \
 	  $(ASAN)/venv/bin/python -m pytest -p no:cacheprovider $(FAMILY_TESTS) $(PYTEST_ARGS)
+
+# Which lines of csrc/cuda the tests execute on the CPU.
+COVERAGE := $(CURDIR)/build/cuda-coverage
+cuda-coverage: $(STAMPS)/built $(STAMPS)/group-test
+	$(call stage,$(COVERAGE),-DSTROP_CUDA_HOST=COVERAGE -DSTROP_CUDA_ARCHITECTURES=90-real)
+	find $(COVERAGE) -name '*.gcda' -delete
+	$(COVERAGE)/venv/bin/python -m pytest -q -p no:cacheprovider -m cuda_host $(filter-out tests/test_cuda_host.py,$(FAMILY_TESTS))
+	$(BIN)/gcovr --root csrc --filter csrc/cuda/ --gcov-ignore-parse-errors --merge-lines --merge-mode-functions merge-use-line-min \
+	  $(COVERAGE)
 
 # A wheel under dist/ for other machines: what it needs of them, and that it keeps to torch's stable
 # ABI, is checked.

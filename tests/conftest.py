@@ -1,12 +1,12 @@
 """Devices and instruction sets that every family's tests run on."""
 
+import contextlib
 import os
 from collections.abc import Callable
 
 # Inductor's caches ignore the source of autograd kernels: after a change stale ones would be tested.
 os.environ.setdefault("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
 
-import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -15,8 +15,11 @@ from torch.utils import _pytree as pytree
 import strop
 from strop import _C
 
-hypothesis.settings.register_profile("strop", deadline=None, max_examples=200, derandomize=True)
-hypothesis.settings.load_profile("strop")
+with contextlib.suppress(ImportError):  # not everywhere that has a GPU
+    import hypothesis
+
+    hypothesis.settings.register_profile("strop", deadline=None, max_examples=200, derandomize=True)
+    hypothesis.settings.load_profile("strop")
 
 
 class Device:
@@ -137,6 +140,15 @@ if torch.cuda.is_available():
     DEVICES.append(Device("cuda", "cuda"))
 
 
+def pytest_collection_modifyitems(items):
+    """Marks the tests of a device as cuda or cuda_host."""
+    for item in items:
+        parameters = getattr(item, "callspec", None)
+        for device in parameters.params.values() if parameters is not None else ():
+            if isinstance(device, Device) and not device.name.startswith("cpu"):
+                item.add_marker(device.name.replace("-", "_"))
+
+
 @pytest.fixture(params=DEVICES, ids=repr)
 def device(request):
     """Every instruction set that this machine has, its GPU, and the GPU's kernels on the CPU."""
@@ -176,8 +188,7 @@ def to_array(tensor: torch.Tensor | None) -> np.ndarray | None:
     if tensor is None:
         return None
     if tensor.dtype == torch.bfloat16:
-        import ml_dtypes
-
+        ml_dtypes = pytest.importorskip("ml_dtypes")
         return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
     return tensor.numpy()
 

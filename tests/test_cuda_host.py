@@ -11,6 +11,7 @@ try:
 except ImportError as error:
     pytest.skip(f"the module is not built here: {error}", allow_module_level=True)
 
+pytestmark = pytest.mark.cuda_host
 SOURCE = Path(__file__).parent / "cuda_host" / "faults.cu"
 # What a fault is called, where the order of the threads decides which of two is met.
 KINDS = {

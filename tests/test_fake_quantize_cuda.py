@@ -6,9 +6,10 @@ import torch
 import strop
 from conftest import assert_same_bits
 
-pytestmark = pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="there is no CUDA device here"
-)
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here"),
+]
 
 OPTIONS = [
     {"block_size": None},
@@ -17,6 +18,34 @@ OPTIONS = [
     {"block_size": (-1, 1)},
     {"block_size": (1, 33), "symmetric": False},
 ]
+
+
+def test_every_kernel_once():
+    # Short: it also runs under the toolkit's sanitizers, which take a hundred times as long.
+    x = torch.randn(70, 1056)
+    for options in (*OPTIONS, {"block_size": (1, 256)}, {"block_size": (1, 32), "seed": 3}):
+        options = {"format": "int4", **options}
+        if "seed" in options:
+            options["rounding"] = "stochastic"
+        on_gpu = strop.fake_quantize(x.cuda(), **options)
+        assert_same_bits(on_gpu.cpu(), strop.fake_quantize(x, **options), options)
+        sizes = [
+            n if b < 0 else b
+            for n, b in zip(x.shape, options["block_size"] or x.shape, strict=True)
+        ]
+        grid = [-(-n // b) for n, b in zip(x.shape, sizes, strict=True)]
+        scale, zero = torch.rand(grid) + 0.5, torch.randn(grid)
+        for learned in (False, True):
+            found = []
+            for device in ("cpu", "cuda"):
+                leaves = [
+                    t.to(device).requires_grad_() for t in (x, scale, zero)[: 3 if learned else 1]
+                ]
+                others = [t.to(device) for t in (scale, zero)[: 0 if learned else 2]]
+                y = strop.fake_quantize(*leaves, *others, **options)
+                found.append([y.detach(), *torch.autograd.grad(y, leaves, torch.ones_like(y))])
+            for a, b in zip(*found, strict=True):
+                assert_same_bits(b.cpu(), a, options)
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)

@@ -76,6 +76,17 @@ def test_learned(device, zero, block, dtype):
                 assert (ours - theirs).abs().max() <= 3e-7 * most
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_straight_through_at_any_address(device, dtype):
+    x, scale, _, dy = problem((1, 1003), None, dtype)
+    for start in (0, 1, 2, 3):
+        part, back = x[0, start:], dy[0, start:]
+        options = {"format": "int4"}
+        _, dx = device.straight_through(part, scale[0], dy=back, **options)
+        kept = mask_of(part, scale[0], None, **options)
+        assert_same_bits(dx, torch.where(kept, back, torch.zeros_like(back)), start)
+
+
 def test_learned_sums_are_the_same_everywhere(device):
     before = torch.get_num_threads()
     try:

@@ -7,12 +7,14 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
 from strop import __version__, _doctor
-from strop._bench import measure, present, registry
+from strop._bench import gpu, measure, present, registry
 
 
 def _doctor_command(options: argparse.Namespace) -> int:
@@ -33,14 +35,44 @@ def _doctor_command(options: argparse.Namespace) -> int:
     return 0 if diagnosis.healthy else 1
 
 
+def _gpu_bench_command(options: argparse.Namespace) -> int:
+    if not torch.cuda.is_available():
+        print("strop bench: --device cuda: torch sees no CUDA device here", file=sys.stderr)
+        return 1
+    if options.plot is not None:
+        print("strop bench: --plot is for the CPU's cases", file=sys.stderr)
+        return 2
+    cases = [c for c in registry.gpu_cases(options.family) if options.only in c.name]
+    if not cases:
+        return _no_case(options)
+    measured = gpu.measure_all(cases)
+    _save(options, measured)
+    if options.json:
+        print(json.dumps(measured, indent=2))
+    else:
+        Console(width=None if sys.stdout.isatty() else 120).print(present.gpu_table(measured))
+    return 0
+
+
+def _no_case(options: argparse.Namespace) -> int:
+    print(f"strop bench: no case of the family has {options.only!r} in its name", file=sys.stderr)
+    return 2
+
+
+def _save(options: argparse.Namespace, measured: dict[str, Any]) -> None:
+    if options.save is not None:
+        options.save.parent.mkdir(parents=True, exist_ok=True)
+        options.save.write_text(json.dumps(measured, indent=2) + "\n")
+
+
 def _bench_command(options: argparse.Namespace) -> int:
+    if options.device == "cuda":
+        return _gpu_bench_command(options)
     cases = [c for c in registry.cases(options.family) if options.only in c.name]
     if not cases:
-        print(
-            f"strop bench: no case of the family has {options.only!r} in its name", file=sys.stderr
-        )
-        return 2
+        return _no_case(options)
     results = measure.measure_all(cases)
+    _save(options, present.to_dict(results))
     if options.json:
         print(json.dumps(present.to_dict(results), indent=2))
     else:
@@ -67,8 +99,10 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(run=_doctor_command)
     bench = commands.add_parser("bench", help="measure the ops against the peers installed here")
     bench.add_argument("family", nargs="?", choices=registry.families(), help="default: all")
+    bench.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     bench.add_argument("--only", default="", metavar="TEXT", help="cases with this in their name")
     bench.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    bench.add_argument("--save", type=Path, metavar="FILE", help="write the results there as JSON")
     bench.add_argument("--plot", type=Path, metavar="DIR", help="save a picture in this folder")
     bench.set_defaults(run=_bench_command)
     return parser

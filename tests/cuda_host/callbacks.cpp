@@ -16,7 +16,7 @@ std::byte* dynamic_memory = nullptr;
 void check(const void* at, std::size_t bytes, Kind kind, void* code) {
   Grid& grid = Grid::instance();
   // A return address: the call is before it.
-  if (grid.running()) grid.access(at, bytes, kind, reinterpret_cast<CodeAddress>(code) - 1);
+  if (kChecked && grid.running()) grid.access(at, bytes, kind, reinterpret_cast<CodeAddress>(code) - 1);
 }
 
 }  // namespace

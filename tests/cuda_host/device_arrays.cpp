@@ -125,7 +125,7 @@ void DeviceArrays::download() {
     for_each_element(array, [&](std::uintptr_t host, const auto& index) {
       const std::uintptr_t device = range.region->begin() + (host - range.begin);
       for (std::size_t i = 0; i < array.item_bytes; ++i) {
-        if (range.region->written(device + i)) {
+        if (!kChecked || range.region->written(device + i)) {
           *reinterpret_cast<std::byte*>(host + i) = *reinterpret_cast<std::byte*>(device + i);
         } else if (array.use == Use::kOutput) {
           throw Fault("CUDA on the host: nothing was written to " + array.name + text_of(index) +

@@ -14,6 +14,13 @@
 
 namespace strop::cuda_host {
 
+// Whether accesses are seen, and so can be checked: not where coverage is measured.
+#ifdef STROP_CUDA_HOST_UNCHECKED
+inline constexpr bool kChecked = false;
+#else
+inline constexpr bool kChecked = true;
+#endif
+
 // A fault of a kernel: what, by which thread, where.
 struct Fault : std::runtime_error {
   using std::runtime_error::runtime_error;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,33 @@ def show(results: Sequence[Result], console: Console | None = None) -> None:
         "turns in one process",
         style="dim",
     )
+
+
+def gpu_table(measured: Mapping[str, Any]) -> Table:
+    """A row a case that was measured on a GPU, from what a results file holds."""
+    grid = Table(title=str(measured["machine"]["gpu"]), title_justify="left")
+    grid.add_column("case", max_width=52)
+    for name in ("bytes", "strop", "GB/s", "of copy", "of matrix", "peers"):
+        grid.add_column(name, justify="right", no_wrap=name != "peers")
+    for result in measured["results"]:
+        seconds = result["seconds"]
+        peers = [f"{n} {duration(t)}" for n, t in seconds.items() if n != "strop"]
+        peers += [f"[dim]{name}: {reason}[/]" for name, reason in result["missing"].items()]
+        shares = [result["share_of_copy"], result["share_of_matrix"]]
+        grid.add_row(
+            result["name"],
+            f"{result['moved_bytes'] / 1e6:.0f} MB" if result["moved_bytes"] else "",
+            duration(seconds["strop"]),
+            f"{result['gb_per_s']:.0f}" if result["gb_per_s"] else "",
+            *("" if share is None else f"{share:.0%}" for share in shares),
+            "\n".join(peers),
+        )
+    where = measured["machine"]
+    grid.caption = (
+        f"a copy moves {where['copy_gb_per_s']:.0f} GB/s, a bfloat16 product reaches "
+        f"{where['bfloat16_product_tflops']:.0f} TFLOP/s; torch {where['torch']}, CUDA {where['cuda']}"
+    )
+    return grid
 
 
 def plot(results: Sequence[Result], path: Path) -> None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from strop._bench.gpu import GpuCase
 
 Call = Callable[[], object]
 Medians = Mapping[str, float]
@@ -85,6 +89,13 @@ def cases(family: str | None = None) -> Iterator[Case]:
 def _load() -> None:
     for module in ("quantize", "quantize_gradient"):  # importing registers the cases
         importlib.import_module(f"strop._bench.{module}")
+
+
+def gpu_cases(family: str | None = None) -> list[GpuCase]:
+    """The cases that are measured on a GPU."""
+    from strop._bench import quantize_gpu
+
+    return [case for case in quantize_gpu.cases() if family in (None, case.family)]
 
 
 def faster_than(peer: str, ratio: float) -> Bar:

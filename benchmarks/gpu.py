@@ -1,0 +1,203 @@
+"""Checks and measures the CUDA kernels on this machine's GPU: what ``make gpu`` runs.
+
+Builds strop for that GPU into build/gpu, then runs the doctor, every test on the device cuda, the
+sanitizers of the toolkit on a short test of every kernel, and the benchmarks. Needs no network and
+nothing that is not installed; what it has to leave out it says, with the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).parent.parent
+BUILD = ROOT / "build" / "gpu"
+STAGE = BUILD / "stage"
+SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a step: ``passed``, ``failed`` or ``skipped``."""
+
+    step: str
+    state: str
+    seconds: float
+    detail: str = ""
+
+
+class Runner:
+    """Runs steps one by one, each with a time limit, its output in a log."""
+
+    def __init__(self, logs: Path) -> None:
+        self.logs = logs
+        self.outcomes: list[Outcome] = []
+        self.environment = os.environ | {"PYTHONPATH": f"{STAGE}{os.pathsep}{ROOT}"}
+
+    def skip(self, step: str, reason: str) -> None:
+        """Notes a step that cannot be run."""
+        self.outcomes.append(Outcome(step, "skipped", 0.0, reason))
+
+    def run(self, step: str, limit: int, *commands: Sequence[str], **environment: str) -> bool:
+        """Runs commands until one fails; whether all passed."""
+        print(f"gpu: {step}", file=sys.stderr)
+        log = self.logs / f"{step.replace(' ', '-')}.log"
+        begin = time.monotonic()
+        status: int | str = 0
+        with log.open("w") as output:
+            for command in commands:
+                left = limit - (time.monotonic() - begin)
+                status = _status(command, left, output, self.environment | environment)
+                if status != 0:
+                    break
+        seconds = time.monotonic() - begin
+        detail = _last_line(log) if status == 0 else f"{status}: {_last_line(log)} (see {log})"
+        self.outcomes.append(Outcome(step, "failed" if status else "passed", seconds, detail))
+        return not status
+
+
+def _status(
+    command: Sequence[str], limit: float, output: object, environment: dict[str, str]
+) -> int | str:
+    try:
+        process = subprocess.run(
+            command,
+            cwd=ROOT,
+            stdout=output,  # type: ignore[call-overload]
+            stderr=subprocess.STDOUT,
+            env=environment,
+            timeout=max(limit, 1.0),
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return "out of time"
+    return process.returncode and f"exit status {process.returncode}"
+
+
+def _last_line(log: Path) -> str:
+    lines = [line.strip(" =\n") for line in log.read_text(errors="replace").splitlines()]
+    return next((line for line in reversed(lines) if line), "")[:160]
+
+
+def build(runner: Runner, limit: int = 240) -> bool:
+    """For this GPU alone; everything is installed under build/gpu/stage."""
+    major, minor = torch.cuda.get_device_capability()
+    pybind11 = subprocess.run(
+        [sys.executable, "-m", "pybind11", "--cmakedir"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    shutil.rmtree(STAGE, ignore_errors=True)
+    configure = [
+        "cmake",
+        *("-S", str(ROOT), "-B", str(BUILD), "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"),
+        *(
+            "-DSTROP_WERROR=ON",
+            "-DSTROP_CUDA=ON",
+            f"-DSTROP_CUDA_ARCHITECTURES={major}{minor}-real",
+        ),
+        *(f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11}"),
+        "-DSKBUILD_PROJECT_VERSION=gpu",
+    ]
+    if not runner.run(
+        "build",
+        limit,
+        configure,
+        ["cmake", "--build", str(BUILD)],
+        ["cmake", "--install", str(BUILD), "--prefix", str(STAGE)],
+    ):
+        return False
+    shutil.copytree(ROOT / "python" / "strop", STAGE / "strop", dirs_exist_ok=True)
+    return True
+
+
+def check(runner: Runner) -> None:
+    """The doctor, the tests, the sanitizers."""
+    python = [sys.executable, "-m"]
+    runner.run("doctor", 60, [*python, "strop.cli", "doctor"])
+    # (the usual options name a plugin that may not be there)
+    pytest = [*python, "pytest", "-q", "-o", "addopts=-ra", "-p", "no:cacheprovider", "-m", "cuda"]
+    # (test_house.py has no test of a device, and needs more packages)
+    runner.run("tests", 150, [*pytest, "--ignore", "tests/test_house.py", "tests"])
+    sanitizer = shutil.which("compute-sanitizer") or shutil.which(
+        "compute-sanitizer", path="/usr/local/cuda/bin"
+    )
+    short = [*pytest, "tests/test_fake_quantize_cuda.py", "-k", "every_kernel"]
+    for tool in SANITIZERS:
+        if sanitizer is None:
+            runner.skip(tool, "compute-sanitizer is not on the PATH, nor in /usr/local/cuda/bin")
+            continue
+        command = [sanitizer, "--tool", tool, "--error-exitcode", "9", *short]
+        # Its own block for every tensor: an overrun meets no neighbour in the allocator's pool.
+        runner.run(tool, 60, command, PYTORCH_NO_CUDA_MEMORY_CACHING="1")
+
+
+def bench(runner: Runner, measured: Path) -> dict[str, object] | None:
+    """The benchmarks, as JSON; None where they did not run to their end."""
+    command = ["bench", "--device", "cuda", "--save", str(measured)]
+    if not runner.run("benchmarks", 150, [sys.executable, "-m", "strop.cli", *command]):
+        return None
+    found: dict[str, object] = json.loads(measured.read_text())
+    return found
+
+
+def show(outcomes: Sequence[Outcome], console: Console) -> None:
+    """Prints a row a step."""
+    table = Table(
+        "step", "", "seconds", "", title=torch.cuda.get_device_name(), title_justify="left"
+    )
+    colours = {"passed": "green", "failed": "red", "skipped": "yellow"}
+    for outcome in outcomes:
+        colour = colours[outcome.state]
+        state = f"[{colour}]{outcome.state}[/]"
+        table.add_row(outcome.step, state, f"{outcome.seconds:.0f}", outcome.detail)
+    console.print(table)
+
+
+def slug(name: str) -> str:
+    """A file name for a GPU."""
+    return "-".join(re.findall(r"[a-z0-9]+", name.lower()))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status 1 where a step failed, 2 where there is no GPU."""
+    parser = argparse.ArgumentParser(prog="make gpu", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("out"), help="where results and logs go")
+    options = parser.parse_args(arguments)
+    if not torch.cuda.is_available():
+        print("make gpu: torch sees no CUDA device here", file=sys.stderr)
+        return 2
+    logs = options.out / "gpu"
+    logs.mkdir(parents=True, exist_ok=True)
+    runner = Runner(logs)
+    found = None
+    if build(runner):
+        check(runner)
+        found = bench(runner, logs / "benchmarks.json")
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    if found is not None:
+        path = options.out / f"{slug(torch.cuda.get_device_name())}.json"
+        steps = [asdict(outcome) for outcome in runner.outcomes]
+        path.write_text(json.dumps(found | {"steps": steps}, indent=2) + "\n")
+        sys.path.insert(0, str(STAGE))
+        from strop._bench import present
+
+        console.print(present.gpu_table(found))
+        console.print(f"written to {path}; in benchmarks/results it becomes the README's table")
+    show(runner.outcomes, console)
+    return int(any(outcome.state == "failed" for outcome in runner.outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

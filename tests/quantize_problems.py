@@ -1,0 +1,37 @@
+"""What the tests of fake_quantize run on."""
+
+import math
+
+import torch
+
+import strop
+
+FORMATS = [f.name for f in strop.formats() if f.bits]
+SMALL = [f.name for f in strop.formats() if 0 < f.bits <= 8]
+ROUNDINGS = ["half_even", "half_away", "floor", "ceil", "trunc", "stochastic"]
+DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
+
+
+def scale_dtype(dtype):
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def grid_of(shape, block_size):
+    if block_size is None:
+        return [1] * len(shape)
+    return [
+        math.ceil(n / (b if b > 0 else max(n, 1))) for n, b in zip(shape, block_size, strict=True)
+    ]
+
+
+def sample(shape, dtype, seed=0):
+    """Ordinary values, ties, both zeros, tiny ones."""
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randn(shape, generator=g, dtype=torch.float64) * 3
+    ties = (torch.randint(-9, 9, shape, generator=g) + 0.5).double()
+    x = torch.where(torch.rand(shape, generator=g) < 0.2, ties, x)
+    flat = x.reshape(-1)
+    for i, value in enumerate((0.0, -0.0, 1e-6, -1e-6)):
+        if flat.numel() > 4 * i + 1:
+            flat[4 * i + 1] = value
+    return flat.reshape(shape).to(dtype)

@@ -1,0 +1,134 @@
+"""The GPU's benchmarks and `make gpu`, as far as a machine without a GPU can tell."""
+
+import io
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from benchmarks import __main__ as suite
+from benchmarks import gpu as make_gpu
+from rich.console import Console
+
+from strop import cli
+from strop._bench import gpu, present, quantize_gpu
+
+CEILINGS = gpu.Ceilings(copy=3e12, matrix=8e14)
+CASES = list(quantize_gpu.cases(side=96))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_case_runs_on_the_device_it_is_given(case):
+    result = gpu.measure(case, torch.device("cpu"), gpu.by_clock, turns=2).to_dict(CEILINGS)
+    assert set(result["seconds"]) == set(case.contenders(torch.device("cpu")))
+    assert all(seconds > 0 for seconds in result["seconds"].values())
+    if case.on_host:
+        assert result["gb_per_s"] is None
+    else:
+        rate = case.moved_bytes / result["seconds"]["strop"]
+        assert result["share_of_copy"] == pytest.approx(rate / 3e12)
+
+
+def test_names_are_unique():
+    assert len({case.name for case in CASES}) == len(CASES) > 20
+
+
+def test_buffers_rotate():
+    made = []
+
+    def contenders(device):
+        def make():
+            counter = torch.zeros(1, device=device)
+            made.append(counter)
+            return lambda: counter.add_(1)
+
+        return {"strop": make}
+
+    case = gpu.GpuCase("quantize", "rotation", contenders, moved_bytes=gpu._LEAST_BUFFER_BYTES // 3)
+    gpu.measure(case, torch.device("cpu"), gpu.by_clock, turns=5)
+    assert len(made) == 3
+    assert {x.item() for x in made} == {6 * (gpu._CALLS_A_TURN // 3)}  # a turn to warm up, then 5
+
+
+def test_a_missing_peer_is_named():
+    def contenders(device):
+        def absent():
+            raise ImportError("peer is not installed")
+
+        return {"strop": lambda: lambda: None, "peer": absent}
+
+    case = gpu.GpuCase("quantize", "absent", contenders)
+    result = gpu.measure(case, torch.device("cpu"), gpu.by_clock, turns=1)
+    assert result.to_dict(CEILINGS)["missing"] == {"peer": "peer is not installed"}
+
+
+def measured():
+    """As `make gpu` writes it."""
+    results = [gpu.measure(case, torch.device("cpu"), gpu.by_clock, 1) for case in CASES[:3]]
+    where = {"gpu": "GPU 9000", "torch": "2", "cuda": "13", "copy_gb_per_s": 3e3}
+    return {
+        "machine": where | {"bfloat16_product_tflops": 800.0},
+        "results": [result.to_dict(CEILINGS) for result in results],
+    }
+
+
+def test_tables():
+    found = measured()
+    console = Console(width=150, file=io.StringIO())
+    console.print(present.gpu_table(found))
+    text = console.file.getvalue()
+    for part in ("GPU 9000", "of copy", "of matrix", "3000 GB/s", "800 TFLOP/s", CASES[0].name):
+        assert part in text
+    table = suite.gpu_tables([found])
+    assert table.count("\n| static int8") == 3
+    assert "GPU 9000" in table
+    assert "Not yet measured" in suite.gpu_tables([])
+
+
+def test_readme_says_what_the_results_say():
+    text = (Path(__file__).parent.parent / "README.md").read_text()
+    inside = re.search(r"<!-- gpu:begin -->\n(.*?)\n<!-- gpu:end -->", text, re.S)
+    assert inside[1] == suite.gpu_tables(suite.gpu_results())
+
+
+def test_runner_tells_what_became_of_its_steps(tmp_path):
+    runner = make_gpu.Runner(tmp_path)
+    python = [sys.executable, "-c"]
+    assert runner.run("good", 60, [*python, "print('== 3 passed ==')"])
+    assert not runner.run(
+        "bad", 60, [*python, "print('no'); exit(3)"], [*python, "print('unreached')"]
+    )
+    assert not runner.run(
+        "slow", 1, [*python, "import time; print('x', flush=True); time.sleep(60)"]
+    )
+    runner.skip("absent", "there is no such tool")
+    assert [(o.step, o.state) for o in runner.outcomes] == [
+        ("good", "passed"),
+        ("bad", "failed"),
+        ("slow", "failed"),
+        ("absent", "skipped"),
+    ]
+    details = [outcome.detail for outcome in runner.outcomes]
+    assert details[0] == "3 passed"
+    assert details[1].startswith("exit status 3: no")
+    assert details[2].startswith("out of time: x")
+    assert "unreached" not in (tmp_path / "bad.log").read_text()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_without_a_gpu(capsys, tmp_path):
+    assert make_gpu.main(["--out", str(tmp_path)]) == 2
+    assert cli.main(["bench", "--device", "cuda"]) == 1
+    assert capsys.readouterr().err.count("torch sees no CUDA device here") == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_bench_saves_what_it_prints(capsys, tmp_path):
+    path = tmp_path / "new" / "results.json"
+    assert (
+        cli.main(["bench", "quantize", "--only", "a call on 16", "--json", "--save", str(path)])
+        == 0
+    )
+    assert json.loads(path.read_text()) == json.loads(capsys.readouterr().out)
