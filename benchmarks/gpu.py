@@ -27,6 +27,7 @@ ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "build" / "gpu"
 STAGE = BUILD / "stage"
 SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
+TESTS = ("tests", *SANITIZERS)  # steps that pytest runs, and says in its last line how it went
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,10 @@ class Runner:
                 if status != 0:
                     break
         seconds = time.monotonic() - begin
-        detail = _last_line(log) if status == 0 else f"{status}: {_last_line(log)} (see {log})"
+        last = _last_line(log)
+        if step in TESTS and status == 0 and " passed" not in last:
+            status = "no test passed"
+        detail = f"{status}: {last} (see {log})" if status else last if step in TESTS else ""
         self.outcomes.append(Outcome(step, "failed" if status else "passed", seconds, detail))
         return not status
 

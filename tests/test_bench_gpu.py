@@ -96,7 +96,9 @@ def test_readme_says_what_the_results_say():
 def test_runner_tells_what_became_of_its_steps(tmp_path):
     runner = make_gpu.Runner(tmp_path)
     python = [sys.executable, "-c"]
-    assert runner.run("good", 60, [*python, "print('== 3 passed ==')"])
+    assert runner.run("good", 60, [*python, "print('fine')"])
+    assert runner.run("tests", 60, [*python, "print('== 3 passed ==')"])
+    assert not runner.run("memcheck", 60, [*python, "print('== 3 skipped ==')"])
     assert not runner.run(
         "bad", 60, [*python, "print('no'); exit(3)"], [*python, "print('unreached')"]
     )
@@ -106,14 +108,18 @@ def test_runner_tells_what_became_of_its_steps(tmp_path):
     runner.skip("absent", "there is no such tool")
     assert [(o.step, o.state) for o in runner.outcomes] == [
         ("good", "passed"),
+        ("tests", "passed"),
+        ("memcheck", "failed"),
         ("bad", "failed"),
         ("slow", "failed"),
         ("absent", "skipped"),
     ]
     details = [outcome.detail for outcome in runner.outcomes]
-    assert details[0] == "3 passed"
-    assert details[1].startswith("exit status 3: no")
-    assert details[2].startswith("out of time: x")
+    assert details[:2] == ["", "3 passed"]
+    assert details[2].startswith("no test passed: 3 skipped")
+    assert details[3].startswith("exit status 3: no")
+    assert details[4].startswith("out of time: x")
+    assert details[5] == "there is no such tool"
     assert "unreached" not in (tmp_path / "bad.log").read_text()
 
 

@@ -15,7 +15,7 @@ from strop import _C, _library
 
 @dataclass(frozen=True)
 class Check:
-    """One self-test: an op on an instruction set."""
+    """One self-test: an op on an instruction set, or on a GPU."""
 
     op: str
     isa: str
@@ -61,7 +61,7 @@ def _facts() -> dict[str, str]:
     }
 
 
-def _fake_quantize_differs() -> str:
+def _fake_quantize_differs(device: str) -> str:
     """Where the op differs from the oracle on a few problems of each kind; empty if nowhere."""
     generator = np.random.default_rng(0)
     for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
@@ -71,7 +71,7 @@ def _fake_quantize_differs() -> str:
             {"format": "uint8", "block_size": (4, -1), "symmetric": False},
             {"format": "int8", "rounding": "stochastic", "seed": 7},
         ):
-            found = strop.fake_quantize(x, **options).double()
+            found = strop.fake_quantize(x.to(device), **options).cpu().double()
             wide = x.float().numpy() if dtype != torch.float64 else x.numpy()
             expected = torch.from_numpy(_C.reference.fake_quantize(wide, **options))
             if not torch.equal(found, expected.to(dtype).double()):
@@ -79,21 +79,25 @@ def _fake_quantize_differs() -> str:
     return ""
 
 
-_SELF_TESTS: dict[str, Callable[[], str]] = {"fake_quantize": _fake_quantize_differs}
+_SELF_TESTS: dict[str, Callable[[str], str]] = {"fake_quantize": _fake_quantize_differs}
 
 
 def diagnose() -> Diagnosis:
-    """Runs every self-test on every instruction set; leaves the one in force as it was."""
+    """Runs every self-test on every instruction set and GPU; leaves the set in force as it was."""
     before = strop.isa()
     checks = []
     try:
         for isa in strop.supported_isas():
             strop.set_isa(isa)
             for op, differs in _SELF_TESTS.items():
-                detail = differs()
+                detail = differs("cpu")
                 checks.append(Check(op, isa, not detail, detail))
     finally:
         strop.set_isa(before)
+    if "cuda" in _library.DEVICES and torch.cuda.is_available():
+        for op, differs in _SELF_TESTS.items():
+            detail = differs("cuda")
+            checks.append(Check(op, "cuda", not detail, detail))
     for failure in _C.self_test_failures():
         isa, _, detail = failure.partition(": ")
         checks.append(Check("all", isa, False, detail))

@@ -27,7 +27,7 @@ def _doctor_command(options: argparse.Namespace) -> int:
     for name, value in diagnosis.facts.items():
         facts.add_row(f"[bold]{name}[/]", value)
     console.print(facts)
-    checks = Table("op", "instruction set", "against the oracle")
+    checks = Table("op", "on", "against the oracle")
     for check in diagnosis.checks:
         verdict = "[green]equal to the bit[/]" if check.passed else f"[red]{check.detail}[/]"
         checks.add_row(check.op, check.isa, verdict)
