@@ -73,6 +73,14 @@ class TestRooms:
                 assert function.length < 60, where
                 assert len(function.parameters) < 7, where
 
+    @pytest.mark.parametrize("path", [p for p in SOURCES if p.parent.name == "cuda"], ids=str)
+    def test_cuda_kernels_keep_to_what_runs_on_a_cpu_as_well(self, path):
+        text = re.sub(r"//.*", "", path.read_text())
+        for word in ("<<<", "extern __shared__", "__constant__", r"\basm\b", "__managed__"):
+            assert not re.search(word, text), word
+        # A variable, not a function: its declaration ends before any parenthesis.
+        assert not re.search(r"__device__[^(){};]*[;=]", text)
+
     def test_source_lists_are_spelled_out(self):
         for path in (ROOT / "CMakeLists.txt", *(ROOT / "cmake").glob("*.cmake")):
             assert "GLOB" not in path.read_text()
