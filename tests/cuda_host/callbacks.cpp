@@ -16,7 +16,8 @@ std::byte* dynamic_memory = nullptr;
 void check(const void* at, std::size_t bytes, Kind kind, void* code) {
   Grid& grid = Grid::instance();
   // A return address: the call is before it.
-  if (kChecked && grid.running()) grid.access(at, bytes, kind, reinterpret_cast<CodeAddress>(code) - 1);
+  if (kChecked && grid.watching())
+    grid.access(at, bytes, kind, reinterpret_cast<CodeAddress>(code) - 1);
 }
 
 }  // namespace
@@ -97,6 +98,21 @@ STROP_CALLBACK void __tsan_read_range(void* at, std::size_t bytes) {
 }
 STROP_CALLBACK void __tsan_write_range(void* at, std::size_t bytes) {
   check(at, bytes, Kind::kWrite, STROP_CALLER);
+}
+// clang's, for copies that gcc writes as accesses.
+STROP_CALLBACK void* __tsan_memcpy(void* to, const void* from, std::size_t bytes) {
+  check(from, bytes, Kind::kRead, STROP_CALLER);
+  check(to, bytes, Kind::kWrite, STROP_CALLER);
+  return std::memcpy(to, from, bytes);
+}
+STROP_CALLBACK void* __tsan_memmove(void* to, const void* from, std::size_t bytes) {
+  check(from, bytes, Kind::kRead, STROP_CALLER);
+  check(to, bytes, Kind::kWrite, STROP_CALLER);
+  return std::memmove(to, from, bytes);
+}
+STROP_CALLBACK void* __tsan_memset(void* to, int value, std::size_t bytes) {
+  check(to, bytes, Kind::kWrite, STROP_CALLER);
+  return std::memset(to, value, bytes);
 }
 STROP_CALLBACK void __tsan_init() {}
 STROP_CALLBACK void __tsan_func_entry(void*) {}

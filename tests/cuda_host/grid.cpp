@@ -108,7 +108,9 @@ void Grid::start_block(Size3 index) {
 
 void Grid::enter() {
   Grid& grid = instance();
+  grid.inside_ = false;
   grid.body_(grid.data_);
+  grid.inside_ = true;
   grid.finish_thread();
 }
 
@@ -181,7 +183,7 @@ void Grid::explain_deadlock() {
 }
 
 void Grid::barrier(Place place) {
-  if (!running()) return;
+  const Inside inside(*this);
   const std::size_t number = number_of(current_);
   if (at_barrier_ > 0 && barrier_place_ != place) {
     fail("comes to the barrier at " + text_of(place) + " while others wait at the one at " +
@@ -205,6 +207,7 @@ void Grid::barrier(Place place) {
 }
 
 std::uint64_t Grid::together(const CollectiveCall& call, std::uint64_t value) {
+  const Inside inside(*this);
   const std::size_t number = number_of(current_);
   Warp& warp = warps_[number / kWarp];
   Thread& self = *current_;
@@ -323,6 +326,7 @@ void Grid::access(const void* at, std::size_t bytes, Kind kind, CodeAddress code
   const auto address = reinterpret_cast<std::uintptr_t>(at);
   const auto stack = reinterpret_cast<std::uintptr_t>(current_->stack);
   if (address - stack < kStackBytes) return;  // a thread's own
+  const Inside inside(*this);
   Region* const region = memory_.find(address);
   Complaint complaint;
   if (region != nullptr) {

@@ -42,6 +42,9 @@ class Grid {
 
   // For code that the threads run; each returns at once where none is running.
   bool running() const { return current_ != nullptr; }
+  // Whether a kernel's own code is running. This code shares inline functions of the standard
+  // library with kernels' host code, and the linker may have kept their instrumented bodies.
+  bool watching() const { return current_ != nullptr && !inside_; }
   void access(const void* at, std::size_t bytes, Kind kind, CodeAddress code);
   void barrier(Place place);
   std::uint64_t together(const CollectiveCall& call, std::uint64_t value);
@@ -72,6 +75,16 @@ class Grid {
     std::uint32_t seen[kWarp][kWarp];
   };
 
+  // While this code runs on behalf of a thread.
+  class Inside {
+   public:
+    explicit Inside(Grid& grid) : grid_(grid) { grid_.inside_ = true; }
+    ~Inside() { grid_.inside_ = false; }
+
+   private:
+    Grid& grid_;
+  };
+
   static void enter();
   void start_block(Size3 index);
   void finish_thread();
@@ -100,6 +113,7 @@ class Grid {
 
   Fiber host_;
   Thread* current_ = nullptr;
+  bool inside_ = false;
   std::size_t count_ = 0;  // threads of a block
   std::size_t alive_ = 0;
   std::size_t at_barrier_ = 0;

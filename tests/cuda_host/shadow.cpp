@@ -161,9 +161,13 @@ void Memory::release(Region& region) {
   regions_.erase(region.end());
 }
 
+Region& Memory::add(const std::string& name, std::uintptr_t begin, std::size_t bytes, bool shared) {
+  const auto made = regions_.emplace(begin + bytes, Owned{nullptr, {name, begin, bytes, shared}});
+  return made.first->second.region;
+}
+
 void Memory::add_shared(const std::string& name, std::uintptr_t begin, std::size_t bytes) {
-  const auto made = regions_.emplace(begin + bytes, Owned{nullptr, {name, begin, bytes, true}});
-  Region& region = made.first->second.region;
+  Region& region = add(name, begin, bytes, true);
   region.forget();
   shared_.push_back(&region);
 }
@@ -176,7 +180,12 @@ Region* Memory::find(std::uintptr_t address) {
   if (found == regions_.end() || address < found->second.region.begin()) {
     const Object object = object_at(address);
     if (object.bytes == 0 || !object.writable) return nullptr;
-    add_shared(object.name, object.begin, object.bytes);
+    if (object.name.rfind("strop_cuda_host_", 0) == 0) {  // threadIdx and the like
+      add(object.name, object.begin, object.bytes, false)
+          .allow(object.begin, object.bytes, true, false);
+    } else {
+      add_shared(object.name, object.begin, object.bytes);
+    }
     found = regions_.upper_bound(address);
   }
   last_[1] = last_[0];

@@ -122,6 +122,7 @@ class Memory {
     std::unique_ptr<std::byte[]> storage;
     Region region;
   };
+  Region& add(const std::string& name, std::uintptr_t begin, std::size_t bytes, bool shared);
   void add_shared(const std::string& name, std::uintptr_t begin, std::size_t bytes);
 
   std::map<std::uintptr_t, Owned> regions_;  // by their ends

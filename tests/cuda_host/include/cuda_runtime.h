@@ -38,8 +38,13 @@
 #define __forceinline__ inline __attribute__((always_inline))
 #define __noinline__ __attribute__((noinline))
 // One object for all blocks, which run one after the other. Kept even where nothing writes to it,
-// which the compiler would fold into zeros.
+// which the compiler would fold into zeros; never initialised at run time, which would need a
+// guard.
+#ifdef __clang__  // takes no object without an initialiser for constant
+#define __shared__ static __attribute__((used))
+#else
 #define __shared__ static constinit __attribute__((used))
+#endif
 
 // Constant to a thread, which is all that a kernel knows.
 extern const uint3 threadIdx asm("strop_cuda_host_thread_index");
