@@ -129,13 +129,8 @@ struct SourceLocation {
 };
 
 void undefined(const char* what, const void* data) {
-  Grid& grid = Grid::instance();
   const auto& at = *static_cast<const SourceLocation*>(data);
-  const std::string file = at.file == nullptr ? "?" : at.file;
-  const std::string text =
-      std::string(what) + " at " + file.substr(file.rfind('/') + 1) + ":" + std::to_string(at.line);
-  if (grid.running()) grid.fail(text);
-  grid.postpone("host code " + text);
+  Grid::instance().undefined(what, {at.file == nullptr ? "?" : at.file, at.line});
 }
 
 }  // namespace

@@ -77,8 +77,11 @@ void Grid::throw_pending() {
   if (!fault_.empty()) throw Fault(std::exchange(fault_, {}));
 }
 
-void Grid::postpone(const std::string& what) {
-  if (fault_.empty()) fault_ = "CUDA on the host: " + what;
+void Grid::undefined(const char* what, Place place) {
+  const Inside inside(*this);
+  const std::string text = std::string(what) + " at " + text_of(place);
+  if (running()) fail(text);
+  if (fault_.empty()) fault_ = "CUDA on the host: host code " + text;
 }
 
 void Grid::start_block(Size3 index) {

@@ -50,8 +50,9 @@ class Grid {
   std::uint64_t together(const CollectiveCall& call, std::uint64_t value);
   // Ends the launch, by a Fault; does not return while a thread is running.
   void fail(const std::string& what);
-  // The same for host code that nothing can be thrown through: the next throw_pending() throws.
-  void postpone(const std::string& what);
+  // Undefined behaviour of a kernel or of its host code, which nothing can be thrown through: the
+  // next throw_pending() throws.
+  void undefined(const char* what, Place place);
   void throw_pending();
 
  private:

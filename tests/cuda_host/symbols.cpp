@@ -126,7 +126,7 @@ std::string frames(std::istream& lines) {
     if (place.rfind("cuda_runtime.h:", 0) == 0) continue;
     text += (text.empty() ? "" : " <- ") + place + " " + short_name(function);
   }
-  return text.empty() ? "an unknown place" : text;
+  return text.empty() ? place : text;
 }
 
 }  // namespace
