@@ -26,6 +26,8 @@ from rich.table import Table
 ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "build" / "gpu"
 STAGE = BUILD / "stage"
+SECONDS = 460  # for everything
+_LEAST_SECONDS = 1
 SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
 TESTS = ("tests", *SANITIZERS)  # steps that pytest runs, and says in its last line how it went
 
@@ -41,12 +43,18 @@ class Outcome:
 
 
 class Runner:
-    """Runs steps one by one, each with a time limit, its output in a log."""
+    """Runs steps one by one, each with a time limit, all within one, their output in logs."""
 
-    def __init__(self, logs: Path) -> None:
+    def __init__(self, logs: Path, budget: int = SECONDS) -> None:
         self.logs = logs
         self.outcomes: list[Outcome] = []
-        self.environment = os.environ | {"PYTHONPATH": f"{STAGE}{os.pathsep}{ROOT}"}
+        self.end = time.monotonic() + budget
+        # Tools that came as Python packages lie beside the interpreter.
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.environment = os.environ | {
+            "PATH": path,
+            "PYTHONPATH": f"{STAGE}{os.pathsep}{ROOT}",
+        }
 
     def skip(self, step: str, reason: str) -> None:
         """Notes a step that cannot be run."""
@@ -54,9 +62,13 @@ class Runner:
 
     def run(self, step: str, limit: int, *commands: Sequence[str], **environment: str) -> bool:
         """Runs commands until one fails; whether all passed."""
-        print(f"gpu: {step}", file=sys.stderr)
-        log = self.logs / f"{step.replace(' ', '-')}.log"
         begin = time.monotonic()
+        limit = min(limit, int(self.end - begin))
+        if limit < _LEAST_SECONDS:
+            self.skip(step, "no time is left for it")
+            return False
+        print(f"gpu: {step}", file=sys.stderr)
+        log = self.logs / f"{step}.log"
         status: int | str = 0
         with log.open("w") as output:
             for command in commands:
@@ -126,25 +138,30 @@ def build(runner: Runner, limit: int = 240) -> bool:
     return True
 
 
+# (the usual options name a plugin that may not be there)
+PYTEST = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=-ra", "-p", "no:cacheprovider"]
+
+
 def check(runner: Runner) -> None:
-    """The doctor, the tests, the sanitizers."""
-    python = [sys.executable, "-m"]
-    runner.run("doctor", 60, [*python, "strop.cli", "doctor"])
-    # (the usual options name a plugin that may not be there)
-    pytest = [*python, "pytest", "-q", "-o", "addopts=-ra", "-p", "no:cacheprovider", "-m", "cuda"]
+    """The doctor, the tests."""
+    runner.run("doctor", 60, [sys.executable, "-m", "strop.cli", "doctor"])
     # (test_house.py has no test of a device, and needs more packages)
-    runner.run("tests", 150, [*pytest, "--ignore", "tests/test_house.py", "tests"])
+    runner.run("tests", 150, [*PYTEST, "-m", "cuda", "--ignore", "tests/test_house.py", "tests"])
+
+
+def sanitize(runner: Runner) -> None:
+    """The toolkit's sanitizers, on a short test of every kernel."""
     sanitizer = shutil.which("compute-sanitizer") or shutil.which(
         "compute-sanitizer", path="/usr/local/cuda/bin"
     )
-    short = [*pytest, "tests/test_fake_quantize_cuda.py", "-k", "every_kernel"]
+    short = [*PYTEST, "tests/test_fake_quantize_cuda.py", "-k", "every_kernel"]
     for tool in SANITIZERS:
         if sanitizer is None:
             runner.skip(tool, "compute-sanitizer is not on the PATH, nor in /usr/local/cuda/bin")
             continue
         command = [sanitizer, "--tool", tool, "--error-exitcode", "9", *short]
         # Its own block for every tensor: an overrun meets no neighbour in the allocator's pool.
-        runner.run(tool, 60, command, PYTORCH_NO_CUDA_MEMORY_CACHING="1")
+        runner.run(tool, 90, command, PYTORCH_NO_CUDA_MEMORY_CACHING="1")
 
 
 def bench(runner: Runner, measured: Path) -> dict[str, object] | None:
@@ -189,6 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if build(runner):
         check(runner)
         found = bench(runner, logs / "benchmarks.json")
+        sanitize(runner)
     console = Console(width=None if sys.stdout.isatty() else 150)
     if found is not None:
         path = options.out / f"{slug(torch.cuda.get_device_name())}.json"

@@ -106,6 +106,8 @@ def test_runner_tells_what_became_of_its_steps(tmp_path):
         "slow", 1, [*python, "import time; print('x', flush=True); time.sleep(60)"]
     )
     runner.skip("absent", "there is no such tool")
+    runner.end = 0
+    assert not runner.run("late", 60, [*python, "print('unreached')"])
     assert [(o.step, o.state) for o in runner.outcomes] == [
         ("good", "passed"),
         ("tests", "passed"),
@@ -113,6 +115,7 @@ def test_runner_tells_what_became_of_its_steps(tmp_path):
         ("bad", "failed"),
         ("slow", "failed"),
         ("absent", "skipped"),
+        ("late", "skipped"),
     ]
     details = [outcome.detail for outcome in runner.outcomes]
     assert details[:2] == ["", "3 passed"]

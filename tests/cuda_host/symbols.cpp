@@ -113,8 +113,15 @@ std::string short_name(std::string function) {
   for (std::size_t at; (at = function.find(kAnonymous)) != std::string::npos;) {
     function.erase(at, std::strlen(kAnonymous));
   }
-  function.erase(std::min(function.find_first_of("<("), function.size()));
-  return function.substr(function.find_last_of(": ") + 1);
+  std::string plain;  // without template arguments
+  int depth = 0;
+  for (const char c : function) {
+    if (c == '<') ++depth;
+    if (depth == 0) plain += c;
+    if (c == '>') --depth;
+  }
+  plain.erase(std::min(plain.find('('), plain.size()));
+  return plain.substr(plain.find_last_of(": ") + 1);
 }
 
 // addr2line's two lines for each frame, innermost first: a function, a place. What is inlined from
