@@ -91,14 +91,29 @@ struct TermBuffers {
   float zero_point[kRunColumns];
 };
 
-// Sixteen sums to one, in halves: see Note [Order of sums].
-STROP_INLINE float sum_of_lanes(const Vec* sums) {
-  float lanes[kRunLanes];
-  for (int i = 0; i < kRunLanes / kLanes; ++i) store<false>(lanes + i * kLanes, sums[i]);
-  for (int half = kRunLanes / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+template <class V>
+STROP_INLINE float folded(V v) {
+  constexpr int kCount = sizeof(V) / sizeof(float);
+  if constexpr (kCount == 16) {
+    return folded(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+                  __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
+  } else if constexpr (kCount == 8) {
+    return folded(__builtin_shufflevector(v, v, 0, 1, 2, 3) +
+                  __builtin_shufflevector(v, v, 4, 5, 6, 7));
+  } else {
+    return (v[0] + v[2]) + (v[1] + v[3]);
   }
-  return lanes[0];
+}
+
+// Sixteen sums to one, in halves: see Note [Order of sums].
+template <int kVectors>
+STROP_INLINE float sum_of_lanes(const Vec (&sums)[kVectors]) {
+  Vec left[kVectors];
+  for (int i = 0; i < kVectors; ++i) left[i] = sums[i];
+  for (int half = kVectors / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) left[i] = left[i] + left[i + half];
+  }
+  return folded(left[0].v);
 }
 
 // Lanes from `count` on become 0.
@@ -108,46 +123,90 @@ STROP_INLINE Vec only_first(Vec a, std::int64_t count) {
   return load_first(lanes, count);
 }
 
-// One vector's terms, of its first `count` elements; writes the gradient of the input.
-template <Rounding kRounding, bool kFloatingZero, class T>
+// A full vector's terms; writes the gradient of the input.
+template <Rounding kRounding, bool kFloatingZero, bool kStream, class T>
 STROP_INLINE LearnedTerms<Vec> terms_at(const LearnedRun<T>& run, std::int64_t i,
                                         const QuantizeParams<Vec>& params,
                                         const CodeRange<Vec>& range) {
+  constexpr bool kRandom = kRounding == Rounding::kStochastic;
+  const LearnedTerms<Vec> terms =
+      learned_terms<kRounding, kFloatingZero>(load(run.input + i), load(run.gradient + i), params,
+                                              range, kRandom ? load(run.random + i) : Vec(0.0f));
+  store<kStream>(run.output + i, terms.input);
+  return terms;
+}
+
+// The same of a run's last elements, fewer than a vector has.
+template <Rounding kRounding, bool kFloatingZero, class T>
+STROP_INLINE LearnedTerms<Vec> last_terms(const LearnedRun<T>& run, std::int64_t i,
+                                          const QuantizeParams<Vec>& params,
+                                          const CodeRange<Vec>& range) {
+  constexpr bool kRandom = kRounding == Rounding::kStochastic;
   const std::int64_t count = run.count - i;
-  const bool random = kRounding == Rounding::kStochastic;
-  if (count >= kLanes) {
-    const LearnedTerms<Vec> terms =
-        learned_terms<kRounding, kFloatingZero>(load(run.input + i), load(run.gradient + i), params,
-                                                range, random ? load(run.random + i) : Vec(0.0f));
-    store<false>(run.output + i, terms.input);
-    return terms;
-  }
   LearnedTerms<Vec> terms = learned_terms<kRounding, kFloatingZero>(
       load_first(run.input + i, count), load_first(run.gradient + i, count), params, range,
-      random ? load_first(run.random + i, count) : Vec(0.0f));
+      kRandom ? load_first(run.random + i, count) : Vec(0.0f));
   store_first(run.output + i, terms.input, count);
   terms.scale = only_first(terms.scale, count);
   terms.zero_point = only_first(terms.zero_point, count);
   return terms;
 }
 
-// A run of one block.
-template <Rounding kRounding, bool kFloatingZero, class T>
-RunSums learned_run(const LearnedRun<T>& run, const QuantizeParams<float>& of,
-                    const CodeRange<float>& bounds) {
-  const QuantizeParams<Vec> params = {Vec(of.inverse), Vec(of.scale), Vec(of.zero_point)};
-  const CodeRange<Vec> range = {Vec(bounds.min), Vec(bounds.max)};
+// A run of one block. The sum of a zero point that is not learned is left 0.
+template <Rounding kRounding, bool kFloatingZero, bool kStream, class T>
+STROP_INLINE RunSums learned_run(const LearnedRun<T>& run, const QuantizeParams<Vec>& params,
+                                 const CodeRange<Vec>& range) {
   constexpr int kVectors = kRunLanes / kLanes;
   Vec scale[kVectors], zero_point[kVectors];
   for (int v = 0; v < kVectors; ++v) scale[v] = zero_point[v] = Vec(0.0f);
-  for (std::int64_t i = 0; i < run.count; i += kRunLanes) {
-    for (int v = 0; v < kVectors && i + v * kLanes < run.count; ++v) {
-      const auto terms = terms_at<kRounding, kFloatingZero>(run, i + v * kLanes, params, range);
-      scale[v] = scale[v] + terms.scale;
-      zero_point[v] = zero_point[v] + terms.zero_point;
+  const auto add = [&](int v, const LearnedTerms<Vec>& terms) {
+    scale[v] = scale[v] + terms.scale;
+    if constexpr (kFloatingZero) zero_point[v] = zero_point[v] + terms.zero_point;
+  };
+  std::int64_t i = 0;
+  for (; i + kRunLanes <= run.count; i += kRunLanes) {
+    for (int v = 0; v < kVectors; ++v) {
+      add(v, terms_at<kRounding, kFloatingZero, kStream>(run, i + v * kLanes, params, range));
     }
   }
-  return {sum_of_lanes(scale), sum_of_lanes(zero_point)};
+  for (int v = 0; v < kVectors && i < run.count; ++v, i += kLanes) {
+    add(v, run.count - i >= kLanes
+               ? terms_at<kRounding, kFloatingZero, false>(run, i, params, range)
+               : last_terms<kRounding, kFloatingZero>(run, i, params, range));
+  }
+  return {sum_of_lanes(scale), kFloatingZero ? sum_of_lanes(zero_point) : 0.0f};
+}
+
+// Where a row's blocks add their sums up.
+struct BlockSums {
+  double* scale;
+  double* zero_point;
+};
+
+// Consecutive blocks of a row, each in runs.
+template <Rounding kRounding, bool kFloatingZero, bool kStream, class T>
+void learned_blocks(const LearnedRun<T>& row, const BlockSteps& steps, const TileParams& params,
+                    const CodeRange<float>& bounds, const BlockSums& sums) {
+  const CodeRange<Vec> range = {Vec(bounds.min), Vec(bounds.max)};
+  std::int64_t end = steps.block - steps.into;
+  for (std::int64_t i = 0, block = steps.first; i < row.count; ++block, end += steps.block) {
+    const QuantizeParams<Vec> of = {Vec(params.inverse[block]), Vec(params.scale[block]),
+                                    Vec(params.zero_point[block])};
+    const std::int64_t stop = end < row.count ? end : row.count;
+    for (; i < stop; i += kRunColumns) {
+      const std::int64_t count = stop - i < kRunColumns ? stop - i : kRunColumns;
+      const LearnedRun<T> run = {row.input + i, row.gradient + i, row.output + i, row.random + i,
+                                 count};
+      const RunSums found = kStream && aligned_for_stream(run.output)
+                                ? learned_run<kRounding, kFloatingZero, kStream>(run, of, range)
+                                : learned_run<kRounding, kFloatingZero, false>(run, of, range);
+      sums.scale[block] += static_cast<double>(found.scale);
+      if constexpr (kFloatingZero) {
+        sums.zero_point[block] += static_cast<double>(found.zero_point);
+      }
+    }
+    i = stop;
+  }
 }
 
 // Elements with parameters of their own.
@@ -158,7 +217,9 @@ void learned_elements(const LearnedRun<T>& run, const TileParams& params,
   for (std::int64_t i = 0; i < run.count; i += kLanes) {
     const QuantizeParams<Vec> p = {load(params.inverse + i), load(params.scale + i),
                                    load(params.zero_point + i)};
-    const auto found = terms_at<kRounding, kFloatingZero>(run, i, p, range);
+    const auto found = run.count - i >= kLanes
+                           ? terms_at<kRounding, kFloatingZero, false>(run, i, p, range)
+                           : last_terms<kRounding, kFloatingZero>(run, i, p, range);
     store<false>(terms.scale + i, found.scale);
     store<false>(terms.zero_point + i, found.zero_point);
   }
@@ -166,24 +227,26 @@ void learned_elements(const LearnedRun<T>& run, const TileParams& params,
 
 template <class T>
 struct LearnedRows {
-  RunSums (*run)(const LearnedRun<T>&, const QuantizeParams<float>&, const CodeRange<float>&);
+  void (*blocks)(const LearnedRun<T>&, const BlockSteps&, const TileParams&,
+                 const CodeRange<float>&, const BlockSums&);
+  void (*streamed_blocks)(const LearnedRun<T>&, const BlockSteps&, const TileParams&,
+                          const CodeRange<float>&, const BlockSums&);
   void (*elements)(const LearnedRun<T>&, const TileParams&, const CodeRange<float>&, TermBuffers&);
 };
 
+template <class T, bool kFloatingZero, Rounding kRounding>
+constexpr LearnedRows<T> kRowsOf = {learned_blocks<kRounding, kFloatingZero, false, T>,
+                                    learned_blocks<kRounding, kFloatingZero, true, T>,
+                                    learned_elements<kRounding, kFloatingZero, T>};
+
 template <class T, bool kFloatingZero>
 constexpr LearnedRows<T> kLearnedRows[kRoundings] = {
-    {learned_run<Rounding::kHalfEven, kFloatingZero, T>,
-     learned_elements<Rounding::kHalfEven, kFloatingZero, T>},
-    {learned_run<Rounding::kHalfAway, kFloatingZero, T>,
-     learned_elements<Rounding::kHalfAway, kFloatingZero, T>},
-    {learned_run<Rounding::kFloor, kFloatingZero, T>,
-     learned_elements<Rounding::kFloor, kFloatingZero, T>},
-    {learned_run<Rounding::kCeil, kFloatingZero, T>,
-     learned_elements<Rounding::kCeil, kFloatingZero, T>},
-    {learned_run<Rounding::kTrunc, kFloatingZero, T>,
-     learned_elements<Rounding::kTrunc, kFloatingZero, T>},
-    {learned_run<Rounding::kStochastic, kFloatingZero, T>,
-     learned_elements<Rounding::kStochastic, kFloatingZero, T>},
+    kRowsOf<T, kFloatingZero, Rounding::kHalfEven>,
+    kRowsOf<T, kFloatingZero, Rounding::kHalfAway>,
+    kRowsOf<T, kFloatingZero, Rounding::kFloor>,
+    kRowsOf<T, kFloatingZero, Rounding::kCeil>,
+    kRowsOf<T, kFloatingZero, Rounding::kTrunc>,
+    kRowsOf<T, kFloatingZero, Rounding::kStochastic>,
 };
 
 static_assert(kMostSumBlocks <= kMaxTileBlocks);
@@ -210,8 +273,9 @@ class LearnedTile {
         gradient_(static_cast<const T*>(task.gradient)),
         tile_(tile_at(task.forward, number)),
         scratch_(scratch),
-        scale_sums_(task.scale_sums + number * task.blocks_held),
-        zero_sums_(task.zero_sums + number * task.blocks_held),
+        stream_(task.forward.stream && inner_.input == 1),
+        sums_{task.scale_sums + number * task.blocks_held,
+              task.zero_sums + number * task.blocks_held},
         rows_(args_.zero_point_is_floating()
                   ? kLearnedRows<T, true>[static_cast<int>(args_.rule.rounding)]
                   : kLearnedRows<T, false>[static_cast<int>(args_.rule.rounding)]),
@@ -222,25 +286,29 @@ class LearnedTile {
   void run() {
     for (std::int64_t row = 0; row < tile_.rows; ++row, tile_.next_row(args_)) {
       for (std::int64_t column = 0; column < tile_.columns;) {
-        column += narrow_ ? narrow_blocks(column) : one_block(column);
+        column += narrow_ ? narrow_blocks(column) : wide_blocks(column);
       }
     }
   }
 
  private:
-  // Both return how many columns they did.
-  std::int64_t one_block(std::int64_t column) {
-    const std::int64_t block = (tile_.into_block + column) / inner_.block;
-    const std::int64_t into = (tile_.into_block + column) % inner_.block;
-    std::int64_t count = inner_.block - into;
-    if (count > tile_.columns - column) count = tile_.columns - column;
-    if (count > kRunColumns) count = kRunColumns;
+  BlockSteps steps_at(std::int64_t column) const {
+    const std::int64_t at = tile_.into_block + column;
+    return {inner_.block, at / inner_.block, at % inner_.block};
+  }
+
+  // Both return how many columns they did. What is gathered, or needs random numbers, is cut where
+  // a run ends.
+  std::int64_t wide_blocks(std::int64_t column) {
+    const BlockSteps steps = steps_at(column);
+    std::int64_t count = tile_.columns - column;
+    if (inner_.input != 1 || args_.rule.rounding == Rounding::kStochastic) {
+      if (count > steps.block - steps.into) count = steps.block - steps.into;
+      if (count > kRunColumns) count = kRunColumns;
+    }
     const LearnedRun<T> run = gather(column, count);
-    const TileParams& p = scratch_.params;
-    const RunSums sums =
-        rows_.run(run, {p.inverse[block], p.scale[block], p.zero_point[block]}, range_);
-    scale_sums_[block] += static_cast<double>(sums.scale);
-    zero_sums_[block] += static_cast<double>(sums.zero_point);
+    const auto blocks = stream_ ? rows_.streamed_blocks : rows_.blocks;
+    blocks(run, steps, scratch_.params, range_, sums_);
     scatter(run, column);
     return count;
   }
@@ -249,15 +317,14 @@ class LearnedTile {
     const std::int64_t left = tile_.columns - column;
     const std::int64_t count = left < kRunColumns ? left : kRunColumns;
     const LearnedRun<T> run = gather(column, count);
-    const std::int64_t at = tile_.into_block + column;
-    const BlockSteps steps = {inner_.block, at / inner_.block, at % inner_.block};
+    const BlockSteps steps = steps_at(column);
     expand_params(scratch_.params, steps, count, scratch_.expanded);
     rows_.elements(run, scratch_.expanded, range_, scratch_.terms);
     std::int64_t block = steps.first, end = steps.block - steps.into;
     for (std::int64_t i = 0; i < count; ++block, end += steps.block) {
       for (; i < end && i < count; ++i) {
-        scale_sums_[block] += static_cast<double>(scratch_.terms.scale[i]);
-        zero_sums_[block] += static_cast<double>(scratch_.terms.zero_point[i]);
+        sums_.scale[block] += static_cast<double>(scratch_.terms.scale[i]);
+        sums_.zero_point[block] += static_cast<double>(scratch_.terms.zero_point[i]);
       }
     }
     scatter(run, column);
@@ -297,8 +364,8 @@ class LearnedTile {
   const T* const gradient_;
   QuantizeTile tile_;
   LearnedScratch<T>& scratch_;
-  double* const scale_sums_;
-  double* const zero_sums_;
+  const bool stream_;
+  const BlockSums sums_;
   const LearnedRows<T>& rows_;
   const CodeRange<float> range_;
 };
@@ -309,6 +376,7 @@ void learned_tiles(const LearnedTask& task, std::int64_t begin, std::int64_t end
   for (std::int64_t number = begin; number < end; ++number) {
     LearnedTile<T>(task, number, scratch).run();
   }
+  if (task.forward.stream) stream_fence();
 }
 
 void learned(const LearnedTask& task, std::int64_t begin, std::int64_t end) {
