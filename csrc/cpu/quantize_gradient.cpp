@@ -2,6 +2,7 @@
 
 #include "cpu/quantize_gradient.h"
 
+#include "cpu/quantize_gradient_rows.h"
 #include "cpu/quantize_params.h"
 #include "cpu/random.h"
 
@@ -71,160 +72,6 @@ void masked(const MaskedGradientArgs& args, bool stream, std::int64_t begin, std
   return masked_items<8>(args, stream, begin, end);
 }
 
-// Consecutive elements of a row; the terms of narrow blocks are kept one by one.
-template <class T>
-struct LearnedRun {
-  const T* input;
-  const T* gradient;
-  T* output;
-  const float* random;
-  std::int64_t count;
-};
-
-struct RunSums {
-  float scale;
-  float zero_point;
-};
-
-struct TermBuffers {
-  float scale[kRunColumns];
-  float zero_point[kRunColumns];
-};
-
-template <class V>
-STROP_INLINE float folded(V v) {
-  constexpr int kCount = sizeof(V) / sizeof(float);
-  if constexpr (kCount == 16) {
-    return folded(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
-                  __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
-  } else if constexpr (kCount == 8) {
-    return folded(__builtin_shufflevector(v, v, 0, 1, 2, 3) +
-                  __builtin_shufflevector(v, v, 4, 5, 6, 7));
-  } else {
-    return (v[0] + v[2]) + (v[1] + v[3]);
-  }
-}
-
-// Sixteen sums to one, in halves: see Note [Order of sums].
-template <int kVectors>
-STROP_INLINE float sum_of_lanes(const Vec (&sums)[kVectors]) {
-  Vec left[kVectors];
-  for (int i = 0; i < kVectors; ++i) left[i] = sums[i];
-  for (int half = kVectors / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) left[i] = left[i] + left[i + half];
-  }
-  return folded(left[0].v);
-}
-
-// Lanes from `count` on become 0.
-STROP_INLINE Vec only_first(Vec a, std::int64_t count) {
-  float lanes[kLanes];
-  store<false>(lanes, a);
-  return load_first(lanes, count);
-}
-
-// A full vector's terms; writes the gradient of the input.
-template <Rounding kRounding, bool kFloatingZero, bool kStream, class T>
-STROP_INLINE LearnedTerms<Vec> terms_at(const LearnedRun<T>& run, std::int64_t i,
-                                        const QuantizeParams<Vec>& params,
-                                        const CodeRange<Vec>& range) {
-  constexpr bool kRandom = kRounding == Rounding::kStochastic;
-  const LearnedTerms<Vec> terms =
-      learned_terms<kRounding, kFloatingZero>(load(run.input + i), load(run.gradient + i), params,
-                                              range, kRandom ? load(run.random + i) : Vec(0.0f));
-  store<kStream>(run.output + i, terms.input);
-  return terms;
-}
-
-// The same of a run's last elements, fewer than a vector has.
-template <Rounding kRounding, bool kFloatingZero, class T>
-STROP_INLINE LearnedTerms<Vec> last_terms(const LearnedRun<T>& run, std::int64_t i,
-                                          const QuantizeParams<Vec>& params,
-                                          const CodeRange<Vec>& range) {
-  constexpr bool kRandom = kRounding == Rounding::kStochastic;
-  const std::int64_t count = run.count - i;
-  LearnedTerms<Vec> terms = learned_terms<kRounding, kFloatingZero>(
-      load_first(run.input + i, count), load_first(run.gradient + i, count), params, range,
-      kRandom ? load_first(run.random + i, count) : Vec(0.0f));
-  store_first(run.output + i, terms.input, count);
-  terms.scale = only_first(terms.scale, count);
-  terms.zero_point = only_first(terms.zero_point, count);
-  return terms;
-}
-
-// A run of one block. The sum of a zero point that is not learned is left 0.
-template <Rounding kRounding, bool kFloatingZero, bool kStream, class T>
-STROP_INLINE RunSums learned_run(const LearnedRun<T>& run, const QuantizeParams<Vec>& params,
-                                 const CodeRange<Vec>& range) {
-  constexpr int kVectors = kRunLanes / kLanes;
-  Vec scale[kVectors], zero_point[kVectors];
-  for (int v = 0; v < kVectors; ++v) scale[v] = zero_point[v] = Vec(0.0f);
-  const auto add = [&](int v, const LearnedTerms<Vec>& terms) {
-    scale[v] = scale[v] + terms.scale;
-    if constexpr (kFloatingZero) zero_point[v] = zero_point[v] + terms.zero_point;
-  };
-  std::int64_t i = 0;
-  for (; i + kRunLanes <= run.count; i += kRunLanes) {
-    for (int v = 0; v < kVectors; ++v) {
-      add(v, terms_at<kRounding, kFloatingZero, kStream>(run, i + v * kLanes, params, range));
-    }
-  }
-  for (int v = 0; v < kVectors && i < run.count; ++v, i += kLanes) {
-    add(v, run.count - i >= kLanes
-               ? terms_at<kRounding, kFloatingZero, false>(run, i, params, range)
-               : last_terms<kRounding, kFloatingZero>(run, i, params, range));
-  }
-  return {sum_of_lanes(scale), kFloatingZero ? sum_of_lanes(zero_point) : 0.0f};
-}
-
-// Where a row's blocks add their sums up.
-struct BlockSums {
-  double* scale;
-  double* zero_point;
-};
-
-// Consecutive blocks of a row, each in runs.
-template <Rounding kRounding, bool kFloatingZero, bool kStream, class T>
-void learned_blocks(const LearnedRun<T>& row, const BlockSteps& steps, const TileParams& params,
-                    const CodeRange<float>& bounds, const BlockSums& sums) {
-  const CodeRange<Vec> range = {Vec(bounds.min), Vec(bounds.max)};
-  std::int64_t end = steps.block - steps.into;
-  for (std::int64_t i = 0, block = steps.first; i < row.count; ++block, end += steps.block) {
-    const QuantizeParams<Vec> of = {Vec(params.inverse[block]), Vec(params.scale[block]),
-                                    Vec(params.zero_point[block])};
-    const std::int64_t stop = end < row.count ? end : row.count;
-    for (; i < stop; i += kRunColumns) {
-      const std::int64_t count = stop - i < kRunColumns ? stop - i : kRunColumns;
-      const LearnedRun<T> run = {row.input + i, row.gradient + i, row.output + i, row.random + i,
-                                 count};
-      const RunSums found = kStream && aligned_for_stream(run.output)
-                                ? learned_run<kRounding, kFloatingZero, kStream>(run, of, range)
-                                : learned_run<kRounding, kFloatingZero, false>(run, of, range);
-      sums.scale[block] += static_cast<double>(found.scale);
-      if constexpr (kFloatingZero) {
-        sums.zero_point[block] += static_cast<double>(found.zero_point);
-      }
-    }
-    i = stop;
-  }
-}
-
-// Elements with parameters of their own.
-template <Rounding kRounding, bool kFloatingZero, class T>
-void learned_elements(const LearnedRun<T>& run, const TileParams& params,
-                      const CodeRange<float>& bounds, TermBuffers& terms) {
-  const CodeRange<Vec> range = {Vec(bounds.min), Vec(bounds.max)};
-  for (std::int64_t i = 0; i < run.count; i += kLanes) {
-    const QuantizeParams<Vec> p = {load(params.inverse + i), load(params.scale + i),
-                                   load(params.zero_point + i)};
-    const auto found = run.count - i >= kLanes
-                           ? terms_at<kRounding, kFloatingZero, false>(run, i, p, range)
-                           : last_terms<kRounding, kFloatingZero>(run, i, p, range);
-    store<false>(terms.scale + i, found.scale);
-    store<false>(terms.zero_point + i, found.zero_point);
-  }
-}
-
 template <class T>
 struct LearnedRows {
   void (*blocks)(const LearnedRun<T>&, const BlockSteps&, const TileParams&,
@@ -275,7 +122,7 @@ class LearnedTile {
         scratch_(scratch),
         stream_(task.forward.stream && inner_.input == 1),
         sums_{task.scale_sums + number * task.blocks_held,
-              task.zero_sums + number * task.blocks_held},
+              task.zero_sums == nullptr ? nullptr : task.zero_sums + number * task.blocks_held},
         rows_(args_.zero_point_is_floating()
                   ? kLearnedRows<T, true>[static_cast<int>(args_.rule.rounding)]
                   : kLearnedRows<T, false>[static_cast<int>(args_.rule.rounding)]),
@@ -324,6 +171,7 @@ class LearnedTile {
     for (std::int64_t i = 0; i < count; ++block, end += steps.block) {
       for (; i < end && i < count; ++i) {
         sums_.scale[block] += static_cast<double>(scratch_.terms.scale[i]);
+        if (sums_.zero_point == nullptr) continue;
         sums_.zero_point[block] += static_cast<double>(scratch_.terms.zero_point[i]);
       }
     }

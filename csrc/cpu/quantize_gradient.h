@@ -26,7 +26,7 @@ struct LearnedTask {
   const void* gradient;
   std::int64_t blocks_held;
   double* scale_sums;
-  double* zero_sums;  // also where no zero point is learned
+  double* zero_sums;  // nullptr unless the zero point is floating
 };
 
 // The kernels, once per instruction set.

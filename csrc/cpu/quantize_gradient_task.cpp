@@ -62,9 +62,11 @@ void learned_gradient(const LearnedGradientArgs& args, const Parallel& parallel,
     task.blocks_held = cut.blocks_held;
     const QuantizeDim& inner = task.forward.inner();
     const std::int64_t tiles = cut.shape.tiles;
-    std::vector<double> sums(static_cast<std::size_t>(2 * tiles * task.blocks_held), 0.0);
+    const bool learns_zero = forward.zero_point_is_floating();
+    const std::int64_t held = tiles * task.blocks_held;
+    std::vector<double> sums(static_cast<std::size_t>(learns_zero ? 2 * held : held), 0.0);
     task.scale_sums = sums.data();
-    task.zero_sums = sums.data() + tiles * task.blocks_held;
+    task.zero_sums = learns_zero ? sums.data() + held : nullptr;
     parallel.for_range(
         tiles, 2, [&](std::int64_t begin, std::int64_t end) { kernels.learned(task, begin, end); });
     for (std::int64_t number = 0; number < tiles; ++number) {

@@ -60,6 +60,18 @@ def _forward_with_mask() -> _Contenders:
     }
 
 
+def _learned_backward(block_size: tuple[int, int], grid: tuple[int, int]) -> _Contenders:
+    # Both make their results, as autograd has them do.
+    x, dy = matrix(), matrix()
+    scale = torch.full(grid, 0.02)
+    spec = _C.intern_quantize_spec("strop", format="int8", block_size=block_size)
+    mask = ops.packed_with_mask(x, scale, None, spec)[1]
+    return {
+        "strop": lambda: lambda: ops.packed_learned_gradient(dy, x, scale, None, spec),
+        "plain": lambda: lambda: ops.masked_gradient(dy, mask),
+    }
+
+
 def _learned() -> _Contenders:
     x = matrix().requires_grad_()
     scale = torch.full((SIDE,), 0.02).requires_grad_()
@@ -112,6 +124,19 @@ register(
         bars=(Bar("x without", lambda t: t["without"] / t["strop"], 0.85),),
     )
 )
+for _name, _block, _grid in (
+    ("groups of 32", (1, 32), (SIDE, SIDE // 32)),
+    ("per row", (1, -1), (SIDE, 1)),
+):
+    register(
+        Case(
+            "quantize",
+            f"backward of a learned scale, {_name}, float32",
+            partial(_learned_backward, _block, _grid),
+            moved_bytes=12 * SIDE * SIDE,
+            bars=(Bar("x plain", lambda t: t["strop"] / t["plain"], 1.6, at_least=False),),
+        )
+    )
 register(
     Case(
         "quantize",
