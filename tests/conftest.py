@@ -1,6 +1,7 @@
 """Devices and instruction sets that every family's tests run on."""
 
 import contextlib
+import importlib.util
 import os
 from collections.abc import Callable
 
@@ -93,10 +94,10 @@ class Device:
         return call
 
 
-try:
+# (it is not there without nvcc, whose headers it needs, nor in a wheel)
+_cuda_host = None
+if importlib.util.find_spec("strop._cuda_host") is not None:
     from strop import _cuda_host
-except ImportError:  # without nvcc, whose headers it needs, or in a wheel
-    _cuda_host = None
 
 
 class CudaHost(Device):

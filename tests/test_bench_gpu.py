@@ -4,6 +4,7 @@ import io
 import json
 import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -96,34 +97,47 @@ def test_readme_says_what_the_results_say():
 def test_runner_tells_what_became_of_its_steps(tmp_path):
     runner = make_gpu.Runner(tmp_path)
     python = [sys.executable, "-c"]
+    passed = "print('3 passed in 1 s'); print('========= ERROR SUMMARY: 0 errors')"
     assert runner.run("good", 60, [*python, "print('fine')"])
     assert runner.run("tests", 60, [*python, "print('== 3 passed ==')"])
-    assert not runner.run("memcheck", 60, [*python, "print('== 3 skipped ==')"])
-    assert not runner.run(
-        "bad", 60, [*python, "print('no'); exit(3)"], [*python, "print('unreached')"]
-    )
-    assert not runner.run(
-        "slow", 1, [*python, "import time; print('x', flush=True); time.sleep(60)"]
-    )
+    assert runner.run("memcheck", 60, [*python, passed])
+    assert not runner.run("racecheck", 60, [*python, "print('3 passed')"])
+    assert not runner.run("tests", 60, [*python, "print('== 3 skipped ==')"])
+    assert not runner.run("bad", 60, [*python, "print('no'); exit(3)"], [*python, "print('then')"])
     runner.skip("absent", "there is no such tool")
-    runner.end = 0
-    assert not runner.run("late", 60, [*python, "print('unreached')"])
     assert [(o.step, o.state) for o in runner.outcomes] == [
         ("good", "passed"),
         ("tests", "passed"),
-        ("memcheck", "failed"),
+        ("memcheck", "passed"),
+        ("racecheck", "failed"),
+        ("tests", "failed"),
         ("bad", "failed"),
-        ("slow", "failed"),
         ("absent", "skipped"),
-        ("late", "skipped"),
     ]
-    details = [outcome.detail for outcome in runner.outcomes]
-    assert details[:2] == ["", "3 passed"]
-    assert details[2].startswith("no test passed: 3 skipped")
-    assert details[3].startswith("exit status 3: no")
-    assert details[4].startswith("out of time: x")
-    assert details[5] == "there is no such tool"
-    assert "unreached" not in (tmp_path / "bad.log").read_text()
+    details = [outcome.detail.split(" (see")[0] for outcome in runner.outcomes]
+    assert details == [
+        "fine",
+        "3 passed",
+        "ERROR SUMMARY: 0 errors",
+        "the sanitizer says nothing: ",
+        "no test passed: ",
+        "exit status 3: no",
+        "there is no such tool",
+    ]
+    assert "then" not in (tmp_path / "steps.log").read_text()
+
+
+def test_runner_ends_what_takes_too_long(tmp_path):
+    runner = make_gpu.Runner(tmp_path)
+    child = "import time; time.sleep(3); open('late', 'w')"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}], cwd={str(tmp_path)!r})"
+    assert not runner.run("slow", 1, [sys.executable, "-c", code])
+    assert runner.outcomes[0].detail.startswith("out of time")
+    runner.end = 0
+    assert not runner.run("late", 60, [sys.executable, "-c", "print('unreached')"])
+    assert runner.outcomes[1].state == "skipped"
+    time.sleep(3)
+    assert [path.name for path in tmp_path.iterdir()] == ["steps.log"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")

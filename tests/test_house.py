@@ -1,5 +1,6 @@
 """The house: its rooms' rules, the instruction sets, the command line, holders, memory."""
 
+import importlib.util
 import json
 import os
 import re
@@ -80,6 +81,10 @@ class TestRooms:
             assert not re.search(word, text), word
         # A variable, not a function: its declaration ends before any parenthesis.
         assert not re.search(r"__device__[^(){};]*[;=]", text)
+
+    def test_cuda_kernels_run_on_a_cpu_wherever_they_are_compiled(self):
+        built = bool(strop.build_info()["cuda_architectures"])
+        assert built == (importlib.util.find_spec("strop._cuda_host") is not None)
 
     def test_source_lists_are_spelled_out(self):
         for path in (ROOT / "CMakeLists.txt", *(ROOT / "cmake").glob("*.cmake")):

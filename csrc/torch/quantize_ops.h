@@ -129,14 +129,14 @@ struct QuantizeOps {
                                          .zero_point = view_of(call.zero_point),
                                          .output = view_of(out)};
     check_fake_quantize(call.op, call.spec(), tensors, call.seed.has_value());
+    if (call.seed_tensor && call.seed_tensor->device() != call.input.device()) {
+      throw_value_error(call.op, ": seed is on another device than input");
+    }
     return tensors;
   }
 
   static const std::uint64_t* seed_at(const QuantizeCall& call) {
     if (!call.seed_tensor) return nullptr;
-    if (call.seed_tensor->device() != call.input.device()) {
-      throw_value_error(call.op, ": seed is on another device than input");
-    }
     return static_cast<const std::uint64_t*>(call.seed_tensor->data_ptr());
   }
 

@@ -45,7 +45,12 @@ void fill(void* to, int value, std::size_t bytes) {
 
 std::byte* dynamic_shared() { return dynamic_memory; }
 
-void allow_shared(const void* kernel, int bytes) { shared_limits[kernel] = bytes; }
+bool allow_shared(const void* kernel, int bytes) {
+  constexpr int kMost = 99 << 10;  // of the smallest GPU that strop is built for
+  if (bytes > kMost) return false;
+  shared_limits[kernel] = bytes;
+  return true;
+}
 
 bool run(const LaunchCall& call) {
   constexpr std::size_t kThreads = 1024, kShared = std::size_t{48} << 10;

@@ -47,7 +47,9 @@ std::string text_of(const std::vector<std::int64_t>& index) {
 }  // namespace
 
 DeviceArrays::~DeviceArrays() {
-  for (const Range& range : ranges_) memory().release(*range.region);
+  for (const Range& range : ranges_) {
+    if (range.region != nullptr) memory().release(*range.region);
+  }
   for (Region* region : scratch_) memory().release(*region);
 }
 
@@ -119,6 +121,7 @@ const void* DeviceArrays::place(const void* host) const {
 }
 
 void DeviceArrays::download() {
+  Grid::instance().throw_pending();
   for (const Array& array : arrays_) {
     if (array.use == Use::kInput) continue;
     const Range& range = range_of(reinterpret_cast<std::uintptr_t>(array.data));

@@ -31,8 +31,7 @@ std::string text_of(const Size3& index) {
 }
 
 std::string text_of(const Place& place) {
-  const std::string file = place.file;
-  return file.substr(file.rfind('/') + 1) + ":" + std::to_string(place.line);
+  return base_name(place.file) + ":" + std::to_string(place.line);
 }
 
 }  // namespace
@@ -56,7 +55,7 @@ void Grid::reserve(std::size_t threads) {
 
 void Grid::run(Size3 grid, Size3 block, void (*body)(const void*), const void* data) {
   throw_pending();
-  grid_ = grid_shape = grid;
+  grid_shape = grid;
   shape_ = block_shape = block;
   count_ = block.count();
   body_ = body;
@@ -236,6 +235,10 @@ void Grid::check_call(const Warp& warp, const CollectiveCall& call) {
   if ((call.mask >> number_of(current_) % kWarp & 1) == 0) {
     fail("is not in the mask that it gives at " + text_of(call.place) + " (mask)");
   }
+  if (call.width < 1 || call.width > kWarp || !std::has_single_bit(unsigned(call.width))) {
+    fail("shuffles in a width of " + std::to_string(call.width) + " at " + text_of(call.place) +
+         " (width)");
+  }
   if ((call.mask & ~warp.alive) != 0) {
     fail("names a lane in its mask at " + text_of(call.place) + " that has returned (mask)");
   }
@@ -278,20 +281,21 @@ void Grid::complete(Warp& warp, const CollectiveCall& call) {
 }
 
 std::uint64_t Grid::shuffled(const CollectiveCall& call, int lane, std::size_t first) {
+  const int operand = call.operand & (kWarp - 1);  // as the hardware takes it
   const int base = lane / call.width * call.width;
   int source = lane;
   switch (call.what) {
     case Collective::kShuffleIndex:
-      source = base + (call.operand & (call.width - 1));
+      source = base + (operand & (call.width - 1));
       break;
     case Collective::kShuffleUp:
-      if (lane - call.operand >= base) source = lane - call.operand;
+      if (lane - operand >= base) source = lane - operand;
       break;
     case Collective::kShuffleDown:
-      if (lane + call.operand < base + call.width) source = lane + call.operand;
+      if (lane + operand < base + call.width) source = lane + operand;
       break;
     default:
-      if ((lane ^ call.operand) < base + call.width) source = lane ^ call.operand;
+      if ((lane ^ operand) < base + call.width) source = lane ^ operand;
   }
   if ((call.mask >> source & 1) == 0) {
     fail("lane " + std::to_string(lane) + " reads lane " + std::to_string(source) + " at " +

@@ -120,7 +120,6 @@ class Grid {
   std::size_t at_barrier_ = 0;
   Place barrier_place_{};
   bool backwards_ = false;
-  Size3 grid_{};
   Size3 shape_{};
   Size3 block_{};
   std::uint32_t block_number_ = 0;

@@ -57,8 +57,8 @@ void atomic(const void* at, std::size_t bytes);
 void fill(void* to, int value, std::size_t bytes);
 // The launch's dynamic shared memory.
 std::byte* dynamic_shared();
-// Lets a kernel have more than 48 KiB of it.
-void allow_shared(const void* kernel, int bytes);
+// Lets a kernel have more than 48 KiB of it; false for more than a GPU has.
+bool allow_shared(const void* kernel, int bytes);
 // False where the configuration is not one that a GPU takes.
 bool run(const LaunchCall& call);
 

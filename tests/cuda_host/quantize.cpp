@@ -100,7 +100,6 @@ struct CudaHost {
   static void run(const Args& args) {
     const Turn turn;
     run_on_host(args, turn.launch());
-    Grid::instance().throw_pending();
   }
 };
 

@@ -183,8 +183,10 @@ Region* Memory::find(std::uintptr_t address) {
     if (object.name.rfind("strop_cuda_host_", 0) == 0) {  // threadIdx and the like
       add(object.name, object.begin, object.bytes, false)
           .allow(object.begin, object.bytes, true, false);
-    } else {
+    } else if (object.local) {
       add_shared(object.name, object.begin, object.bytes);
+    } else {
+      return nullptr;  // the host's
     }
     found = regions_.upper_bound(address);
   }

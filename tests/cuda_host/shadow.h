@@ -66,7 +66,6 @@ class Region {
   const std::string& name() const { return name_; }
   std::uintptr_t begin() const { return begin_; }
   std::uintptr_t end() const { return begin_ + state_.size(); }
-  bool shared() const { return shared_; }
 
   // Bytes that elements lie at; the rest of a region is gaps.
   void allow(std::uintptr_t at, std::size_t bytes, bool initialised, bool writable);

@@ -104,15 +104,17 @@ std::string demangled(const char* name) {
   return status == 0 ? text.get() : name;
 }
 
-// Without the folders before it: "/a/b/c.cu:12" -> "c.cu:12".
-std::string base_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+std::string without_anonymous(std::string name) {
+  constexpr const char* kAnonymous = "(anonymous namespace)::";
+  for (std::size_t at; (at = name.find(kAnonymous)) != std::string::npos;) {
+    name.erase(at, std::strlen(kAnonymous));
+  }
+  return name;
+}
 
 // "void a::(anonymous namespace)::f<float>(int)" -> "f".
-std::string short_name(std::string function) {
-  constexpr const char* kAnonymous = "(anonymous namespace)::";
-  for (std::size_t at; (at = function.find(kAnonymous)) != std::string::npos;) {
-    function.erase(at, std::strlen(kAnonymous));
-  }
+std::string short_name(const std::string& full) {
+  const std::string function = without_anonymous(full);
   std::string plain;  // without template arguments
   int depth = 0;
   for (const char c : function) {
@@ -138,13 +140,16 @@ std::string frames(std::istream& lines) {
 
 }  // namespace
 
+std::string base_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+
 Object object_at(std::uintptr_t address) {
   const Symbol* const symbol = Library::self().at(address);
   if (symbol == nullptr) return {};
-  const std::string name = demangled(symbol->name);
+  const std::string name = without_anonymous(demangled(symbol->name));
   const auto scope = name.rfind("::");
   const std::string last = scope == std::string::npos ? name : name.substr(scope + 2);
-  return {symbol->begin, symbol->bytes, symbol->writable, last};
+  return {symbol->begin, symbol->bytes, symbol->writable, name.find(")::") != std::string::npos,
+          last};
 }
 
 bool is_constant(std::uintptr_t address) { return Library::self().is_constant(address); }

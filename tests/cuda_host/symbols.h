@@ -14,10 +14,14 @@ struct Object {
   std::uintptr_t begin = 0;
   std::size_t bytes = 0;  // 0: no object is there
   bool writable = false;
+  bool local = false;  // a function's own
   std::string name;
 };
 
 Object object_at(std::uintptr_t address);
+
+// Without the folders before it: "/a/b/c.cu" -> "c.cu".
+std::string base_name(const std::string& path);
 
 // Whether an address is in what this library holds of constants.
 bool is_constant(std::uintptr_t address);

@@ -67,12 +67,6 @@ inline unsigned __ballot_sync(unsigned mask, int predicate, STROP_HERE) {
   return static_cast<unsigned>(strop::cuda_host::together(
       {strop::cuda_host::Collective::kBallot, mask, 0, 32, {file, line}}, predicate != 0));
 }
-inline int __any_sync(unsigned mask, int predicate, STROP_HERE) {
-  return __ballot_sync(mask, predicate, file, line) != 0;
-}
-inline int __all_sync(unsigned mask, int predicate, STROP_HERE) {
-  return __ballot_sync(mask, predicate, file, line) == mask;
-}
 
 template <class T>
 T strop_shuffle(const strop::cuda_host::CollectiveCall& call, T value) {
@@ -140,15 +134,6 @@ template <class T>
 __forceinline__ T atomicOr(T* at, T value) {
   return strop_atomic(at, [value](T before) { return before | value; });
 }
-template <class T>
-__forceinline__ T atomicExch(T* at, T value) {
-  return strop_atomic(at, [value](T) { return value; });
-}
-template <class T>
-__forceinline__ T atomicCAS(T* at, T expected, T value) {
-  return strop_atomic(at, [=](T before) { return before == expected ? value : before; });
-}
-
 // ---- arithmetic -------------------------------------------------------------------------------
 
 template <class To, class From>
@@ -159,25 +144,18 @@ To strop_bits(From from) {
   return to;
 }
 inline int __float_as_int(float v) { return strop_bits<int>(v); }
-inline unsigned __float_as_uint(float v) { return strop_bits<unsigned>(v); }
 inline float __int_as_float(int v) { return strop_bits<float>(v); }
-inline float __uint_as_float(unsigned v) { return strop_bits<float>(v); }
 inline long long __double_as_longlong(double v) { return strop_bits<long long>(v); }
 inline double __longlong_as_double(long long v) { return strop_bits<double>(v); }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
-inline float __fmul_rn(float a, float b) { return a * b; }
-inline float __fadd_rn(float a, float b) { return a + b; }
-inline int __popc(unsigned v) { return __builtin_popcount(v); }
-inline int __clz(int v) { return v == 0 ? 32 : __builtin_clz(static_cast<unsigned>(v)); }
-inline int __ffs(int v) { return __builtin_ffs(v); }
 
 // ---- the runtime ------------------------------------------------------------------------------
 
 template <class... Parameters>
 cudaError_t cudaFuncSetAttribute(void (*kernel)(Parameters...), cudaFuncAttribute what, int value) {
   if (what != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaErrorInvalidValue;
-  strop::cuda_host::allow_shared(reinterpret_cast<const void*>(kernel), value);
-  return cudaSuccess;
+  const bool allowed = strop::cuda_host::allow_shared(reinterpret_cast<const void*>(kernel), value);
+  return allowed ? cudaSuccess : cudaErrorInvalidValue;
 }
 
 // A launch as a thread sees it: every thread has parameters of its own, as it has registers.
