@@ -83,7 +83,8 @@ class Runner:
                     break
         seconds = time.monotonic() - begin
         text = self.log.read_bytes()[before:].decode(errors="replace")
-        status, detail = status or _complaint(step, text), _summary(step, text)
+        status = status or _complaint(step, text)
+        detail = _summary(step, text) if status or step in TESTS else ""
         if status:
             detail = f"{status}: {detail} (see {self.log})"
         self.outcomes.append(Outcome(step, "failed" if status else "passed", seconds, detail))
@@ -103,7 +104,8 @@ def _summary(step: str, text: str) -> str:
     """The line that says how a step went."""
     lines = [line.strip(" =") for line in text.splitlines()]
     wanted = "SUMMARY:" if step in SANITIZERS else " passed" if step in TESTS else ""
-    return next((line for line in reversed(lines) if line and wanted in line), "")[:160]
+    told = [line for line in lines if line]
+    return next((line for line in reversed(told) if wanted in line), (told or [""])[-1])[:160]
 
 
 def _status(
