@@ -9,7 +9,7 @@ import pytest
 
 if importlib.util.find_spec("strop._cuda_host") is None:
     pytest.skip("strop._cuda_host is not built here", allow_module_level=True)
-from strop import _cuda_host  # noqa: E402
+from strop import _C, _cuda_host  # noqa: E402
 
 pytestmark = pytest.mark.cuda_host
 SOURCE = Path(__file__).parent / "cuda_host" / "faults.cu"
@@ -152,6 +152,17 @@ def test_no_order_and_no_size_of_the_grid_changes_a_bit(options):
         results += _cuda_host.learned_gradient(x, x, scale, zero, format="int4", **options)
         found.append([r.tobytes() for r in (*results, mask)])
     assert all(other == found[0] for other in found[1:])
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_a_large_gpu_shares_what_a_small_one_does_not(symmetric):
+    x = np.random.default_rng(0).standard_normal((2000, 80), np.float32)
+    options = {"block_size": (-1, 8), "symmetric": symmetric}
+    found = []
+    for multiprocessors in (1, 200):  # by slabs, and by a table of extremes
+        _cuda_host.set_launch(1, multiprocessors)
+        found.append(_cuda_host.fake_quantize(x, **options).tobytes())
+    assert found[0] == found[1] == _C.reference.fake_quantize(x, **options).tobytes()
 
 
 def test_a_fault_leaves_nothing_behind():
