@@ -1,7 +1,7 @@
 """Checks and measures the CUDA kernels on this machine's GPU: what ``make gpu`` runs.
 
 Builds strop for that GPU into build/gpu, then runs the doctor, every test on the device cuda, the
-sanitizers of the toolkit on a short test of every kernel, and the benchmarks. Needs no network and
+benchmarks, and the sanitizers of the toolkit on a short test of every kernel. Needs no network and
 nothing that is not installed; what it has to leave out it says, with the reason.
 """
 
@@ -31,7 +31,7 @@ STAGE = BUILD / "stage"
 SECONDS = 440  # for everything
 _LEAST_SECONDS = 1
 SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
-TESTS = ("tests", *SANITIZERS)  # steps that pytest runs, and says in its last line how it went
+TESTS = ("tests", *SANITIZERS)  # steps that pytest runs
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Outcome:
 
 
 class Runner:
-    """Runs steps one by one, each with a time limit, all within one, their output in logs."""
+    """Runs steps one by one, each with a time limit, all within one, their output in a log."""
 
     def __init__(self, logs: Path, budget: int = SECONDS) -> None:
         self.outcomes: list[Outcome] = []
@@ -139,11 +139,7 @@ def build(runner: Runner, limit: int = 240) -> bool:
     configure = [
         "cmake",
         *("-S", str(ROOT), "-B", str(BUILD), "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"),
-        *(
-            "-DSTROP_WERROR=ON",
-            "-DSTROP_CUDA=ON",
-            f"-DSTROP_CUDA_ARCHITECTURES={major}{minor}-real",
-        ),
+        *("-DSTROP_CUDA=ON", f"-DSTROP_CUDA_ARCHITECTURES={major}{minor}-real"),
         *(f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11}"),
         # (with lines, for the sanitizers)
         *("-DCMAKE_CUDA_FLAGS=-lineinfo", "-DSKBUILD_PROJECT_VERSION=gpu"),

@@ -56,7 +56,7 @@ void Grid::reserve(std::size_t threads) {
 void Grid::run(Size3 grid, Size3 block, void (*body)(const void*), const void* data) {
   throw_pending();
   grid_shape = grid;
-  shape_ = block_shape = block;
+  block_shape = block;
   count_ = block.count();
   body_ = body;
   data_ = data;
@@ -87,14 +87,14 @@ void Grid::start_block(Size3 index) {
   memory_.begin_block();
   ++block_number_;
   epoch_ = 1;
-  block_ = block_index = index;
+  block_index = index;
   alive_ = count_;
   at_barrier_ = 0;
   backwards_ = (random_() & 1) != 0;
   std::shuffle(warp_order_.begin(), warp_order_.end(), random_);
   for (std::size_t i = 0; i < count_; ++i) {
     Thread& thread = threads_[i];
-    thread.index = unflatten(i, shape_);
+    thread.index = unflatten(i, block_shape);
     thread.state = State::kReady;
     prepare(thread.fiber, thread.stack, kStackBytes, &Grid::enter);
   }
@@ -364,7 +364,7 @@ std::string Grid::describe_outside(std::uintptr_t address) const {
 }
 
 std::string Grid::name_of(const Thread* thread) const {
-  return "thread " + text_of(thread->index) + " of block " + text_of(block_);
+  return "thread " + text_of(thread->index) + " of block " + text_of(block_index);
 }
 
 void Grid::fail(const std::string& what) {

@@ -40,11 +40,11 @@ class Grid {
   // Calls body(data) as every thread.
   void run(Size3 grid, Size3 block, void (*body)(const void*), const void* data);
 
-  // For code that the threads run; each returns at once where none is running.
   bool running() const { return current_ != nullptr; }
   // Whether a kernel's own code is running. This code shares inline functions of the standard
   // library with kernels' host code, and the linker may have kept their instrumented bodies.
   bool watching() const { return current_ != nullptr && !inside_; }
+  // What a thread does.
   void access(const void* at, std::size_t bytes, Kind kind, CodeAddress code);
   void barrier(Place place);
   std::uint64_t together(const CollectiveCall& call, std::uint64_t value);
@@ -120,8 +120,6 @@ class Grid {
   std::size_t at_barrier_ = 0;
   Place barrier_place_{};
   bool backwards_ = false;
-  Size3 shape_{};
-  Size3 block_{};
   std::uint32_t block_number_ = 0;
   std::uint32_t first_block_ = 1;
   std::uint32_t epoch_ = 0;

@@ -2,9 +2,6 @@
 
 #include "cuda/quantize.h"
 
-#include <mutex>
-#include <random>
-
 #include "cuda_host/device_arrays.h"
 #include "cuda_host/grid.h"
 #include "cuda_host/module.h"

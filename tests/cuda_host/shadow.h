@@ -51,8 +51,8 @@ struct Cell {
   Access of[3];
 };
 
-// What was wrong with an access, but for who and where: that is the caller's to add. `code` is the
-// other access's, 0 where there is none.
+// What was wrong with an access, but for who and where: that is the caller's to add. `other` is
+// the other access's code, 0 where there is none.
 struct Complaint {
   std::string what;
   CodeAddress other = 0;

@@ -134,6 +134,7 @@ template <class T>
 __forceinline__ T atomicOr(T* at, T value) {
   return strop_atomic(at, [value](T before) { return before | value; });
 }
+
 // ---- arithmetic -------------------------------------------------------------------------------
 
 template <class To, class From>
