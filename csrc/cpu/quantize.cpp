@@ -26,41 +26,31 @@ struct alignas(64) Scratch {
 };
 
 template <class T>
-struct RowKernels {
-  void (*blocks)(const RowRun<T>&, const TileParams&);
-  void (*blocks_and_mask)(const RowRun<T>&, const TileParams&);
-  void (*elements)(const RowRun<T>&, const TileParams&, const CodeRange<float>&);
-  void (*elements_floating_zero)(const RowRun<T>&, const TileParams&, const CodeRange<float>&);
-};
-
-template <class T, Rounding kRounding>
-constexpr RowKernels<T> kKernelsOf = {
-    quantize_blocks<kRounding, false, T>, quantize_blocks<kRounding, true, T>,
-    quantize_elements<kRounding, false, T>, quantize_elements<kRounding, true, T>};
-
-template <class T>
-constexpr RowKernels<T> kRowKernels[kRoundings] = {
-    kKernelsOf<T, Rounding::kHalfEven>, kKernelsOf<T, Rounding::kHalfAway>,
-    kKernelsOf<T, Rounding::kFloor>,    kKernelsOf<T, Rounding::kCeil>,
-    kKernelsOf<T, Rounding::kTrunc>,    kKernelsOf<T, Rounding::kStochastic>,
-};
+const RowKernels<T>& rows_of(const QuantizeRule& rule) {
+  switch (rule.grid) {
+    case Grid::kFloat:
+      return float_rows<T>(rule.rounding);
+    case Grid::kNf4:
+      return nf4_rows<T>();
+    default:
+      return integer_rows<T>(rule.rounding);
+  }
+}
 
 template <bool kSymmetric, class T>
-void choose_params(const QuantizeRule& rule, const TileExtremes& extremes, std::int64_t blocks,
-                   TileParams& params) {
+void choose_tile(const FakeQuantizeArgs& args, const TileExtremes& extremes, std::int64_t blocks,
+                 TileParams& params) {
+  Vec tensor_scale(1.0f);
+  if (args.tensor_scale != nullptr) tensor_scale = Vec(*static_cast<const float*>(args.tensor_scale));
   for (std::int64_t i = 0; i < blocks; i += kLanes) {
     const Vec max = value_from_ordered<kSymmetric, T>(extremes.max + i);
-    ChosenParams<Vec> chosen;
-    if constexpr (kSymmetric) {
-      chosen = choose_symmetric(max, rule);
-    } else {
-      chosen = choose_asymmetric(value_from_ordered<false, T>(extremes.min + i), max, rule);
-    }
+    const Vec min = kSymmetric ? max : value_from_ordered<false, T>(extremes.min + i);
+    const QuantizeParams<Vec> chosen = choose_params(min, max, tensor_scale, args.rule);
     store<false>(params.scale + i, chosen.scale);
-    store<false>(params.inverse + i, Vec(1.0f) / chosen.scale);
+    store<false>(params.inverse + i, chosen.inverse);
     store<false>(params.zero_point + i, chosen.zero_point);
   }
-  shift_ranges(rule, blocks, params);
+  if (args.rule.grid == Grid::kInteger) shift_ranges(args.rule, blocks, params);
 }
 
 // Calls function(run, first column) on a row's pieces of at most `chunk` columns, gathered into
@@ -118,12 +108,10 @@ template <class T>
 void quantize_tile(const QuantizeTask& task, QuantizeTile tile, bool exact, Scratch<T>& scratch) {
   const FakeQuantizeArgs& args = task.args;
   const QuantizeDim& inner = task.inner();
-  const RowKernels<T>& kernels = kRowKernels<T>[static_cast<int>(args.rule.rounding)];
+  const RowKernels<T>& kernels = rows_of<T>(args.rule);
   const auto by_element =
       args.zero_point_is_floating() ? kernels.elements_floating_zero : kernels.elements;
   const auto by_block = args.mask == nullptr ? kernels.blocks : kernels.blocks_and_mask;
-  const CodeRange<float> range = {static_cast<float>(args.rule.quant_min),
-                                  static_cast<float>(args.rule.quant_max)};
   const bool random = args.rule.rounding == Rounding::kStochastic;
   const bool plain = inner.input == 1 && inner.output == 1 && !random;
   const std::int64_t chunk = exact ? kMaxTileBlocks : plain ? tile.columns : kChunk;
@@ -148,12 +136,12 @@ void quantize_tile(const QuantizeTask& task, QuantizeTile tile, bool exact, Scra
         for (std::uint8_t& byte : scratch.strided_bits) byte = 0;
       }
       if (!exact) {
-        by_block(run, scratch.params);
+        by_block(run, scratch.params, args.rule);
       } else {
         if (expanded != column)
           expand_params(scratch.params, run.steps, run.count, scratch.expanded);
         expanded = column;
-        by_element(run, scratch.expanded, range);
+        by_element(run, scratch.expanded, args.rule);
       }
       if (inner.output != 1) scatter(run, output, inner.output, args.mask, at);
     });
@@ -170,9 +158,9 @@ void fake_quantize_tiles(const QuantizeTask& task, std::int64_t begin, std::int6
     if (!args.dynamic()) {
       usual = read_params(task, tile, scratch.params);
     } else {
-      const auto choose = args.rule.symmetric ? choose_params<true, T> : choose_params<false, T>;
+      const auto choose = args.rule.symmetric ? choose_tile<true, T> : choose_tile<false, T>;
       find_extremes(task, tile, scratch);
-      choose(args.rule, scratch.extremes, tile.blocks, scratch.params);
+      choose(args, scratch.extremes, tile.blocks, scratch.params);
     }
     quantize_tile(task, tile, task.exact || !usual, scratch);
   }

@@ -73,28 +73,17 @@ void masked(const MaskedGradientArgs& args, bool stream, std::int64_t begin, std
 }
 
 template <class T>
-struct LearnedRows {
-  void (*blocks)(const LearnedRun<T>&, const BlockSteps&, const TileParams&,
-                 const CodeRange<float>&, const BlockSums&);
-  void (*streamed_blocks)(const LearnedRun<T>&, const BlockSteps&, const TileParams&,
-                          const CodeRange<float>&, const BlockSums&);
-  void (*elements)(const LearnedRun<T>&, const TileParams&, const CodeRange<float>&, TermBuffers&);
-};
-
-template <class T, bool kFloatingZero, Rounding kRounding>
-constexpr LearnedRows<T> kRowsOf = {learned_blocks<kRounding, kFloatingZero, false, T>,
-                                    learned_blocks<kRounding, kFloatingZero, true, T>,
-                                    learned_elements<kRounding, kFloatingZero, T>};
-
-template <class T, bool kFloatingZero>
-constexpr LearnedRows<T> kLearnedRows[kRoundings] = {
-    kRowsOf<T, kFloatingZero, Rounding::kHalfEven>,
-    kRowsOf<T, kFloatingZero, Rounding::kHalfAway>,
-    kRowsOf<T, kFloatingZero, Rounding::kFloor>,
-    kRowsOf<T, kFloatingZero, Rounding::kCeil>,
-    kRowsOf<T, kFloatingZero, Rounding::kTrunc>,
-    kRowsOf<T, kFloatingZero, Rounding::kStochastic>,
-};
+const LearnedRows<T>& rows_of(const FakeQuantizeArgs& args) {
+  const QuantizeRule& rule = args.rule;
+  switch (rule.grid) {
+    case Grid::kFloat:
+      return learned_float_rows<T>(rule.rounding);
+    case Grid::kNf4:
+      return learned_nf4_rows<T>();
+    default:
+      return learned_integer_rows<T>(rule.rounding, args.zero_point_is_floating());
+  }
+}
 
 static_assert(kMostSumBlocks <= kMaxTileBlocks);
 
@@ -123,10 +112,7 @@ class LearnedTile {
         stream_(task.forward.stream && inner_.input == 1),
         sums_{task.scale_sums + number * task.blocks_held,
               task.zero_sums == nullptr ? nullptr : task.zero_sums + number * task.blocks_held},
-        rows_(args_.zero_point_is_floating()
-                  ? kLearnedRows<T, true>[static_cast<int>(args_.rule.rounding)]
-                  : kLearnedRows<T, false>[static_cast<int>(args_.rule.rounding)]),
-        range_{static_cast<float>(args_.rule.quant_min), static_cast<float>(args_.rule.quant_max)} {
+        rows_(rows_of<T>(args_)) {
     read_params(task.forward, tile_, scratch.params);
   }
 
@@ -155,7 +141,7 @@ class LearnedTile {
     }
     const LearnedRun<T> run = gather(column, count);
     const auto blocks = stream_ ? rows_.streamed_blocks : rows_.blocks;
-    blocks(run, steps, scratch_.params, range_, sums_);
+    blocks(run, steps, scratch_.params, args_.rule, sums_);
     scatter(run, column);
     return count;
   }
@@ -166,7 +152,7 @@ class LearnedTile {
     const LearnedRun<T> run = gather(column, count);
     const BlockSteps steps = steps_at(column);
     expand_params(scratch_.params, steps, count, scratch_.expanded);
-    rows_.elements(run, scratch_.expanded, range_, scratch_.terms);
+    rows_.elements(run, scratch_.expanded, args_.rule, scratch_.terms);
     std::int64_t block = steps.first, end = steps.block - steps.into;
     for (std::int64_t i = 0; i < count; ++block, end += steps.block) {
       for (; i < end && i < count; ++i) {
@@ -215,7 +201,6 @@ class LearnedTile {
   const bool stream_;
   const BlockSums sums_;
   const LearnedRows<T>& rows_;
-  const CodeRange<float> range_;
 };
 
 template <class T>

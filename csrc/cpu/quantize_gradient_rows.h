@@ -61,28 +61,26 @@ STROP_INLINE Vec only_first(Vec a, std::int64_t count) {
 }
 
 // A full vector's terms; writes the gradient of the input.
-template <Rounding kRounding, bool kFloatingZero, bool kStream, class T>
+template <bool kStream, class Codec, class T>
 STROP_INLINE LearnedTerms<Vec> terms_at(const LearnedRun<T>& run, std::int64_t i,
-                                        const QuantizeParams<Vec>& params,
-                                        const CodeRange<Vec>& range) {
-  constexpr bool kRandom = kRounding == Rounding::kStochastic;
+                                        const QuantizeParams<Vec>& params, const Codec& codec) {
+  constexpr bool kRandom = Codec::kRounding == Rounding::kStochastic;
   const LearnedTerms<Vec> terms =
-      learned_terms<kRounding, kFloatingZero>(load(run.input + i), load(run.gradient + i), params,
-                                              range, kRandom ? load(run.random + i) : Vec(0.0f));
+      codec.terms(load(run.input + i), load(run.gradient + i), params,
+                  kRandom ? load(run.random + i) : Vec(0.0f));
   store<kStream>(run.output + i, terms.input);
   return terms;
 }
 
 // The same of a run's last elements, fewer than a vector has.
-template <Rounding kRounding, bool kFloatingZero, class T>
+template <class Codec, class T>
 STROP_INLINE LearnedTerms<Vec> last_terms(const LearnedRun<T>& run, std::int64_t i,
-                                          const QuantizeParams<Vec>& params,
-                                          const CodeRange<Vec>& range) {
-  constexpr bool kRandom = kRounding == Rounding::kStochastic;
+                                          const QuantizeParams<Vec>& params, const Codec& codec) {
+  constexpr bool kRandom = Codec::kRounding == Rounding::kStochastic;
   const std::int64_t count = run.count - i;
-  LearnedTerms<Vec> terms = learned_terms<kRounding, kFloatingZero>(
-      load_first(run.input + i, count), load_first(run.gradient + i, count), params, range,
-      kRandom ? load_first(run.random + i, count) : Vec(0.0f));
+  LearnedTerms<Vec> terms =
+      codec.terms(load_first(run.input + i, count), load_first(run.gradient + i, count), params,
+                  kRandom ? load_first(run.random + i, count) : Vec(0.0f));
   store_first(run.output + i, terms.input, count);
   terms.scale = only_first(terms.scale, count);
   terms.zero_point = only_first(terms.zero_point, count);
@@ -94,30 +92,29 @@ STROP_INLINE LearnedTerms<Vec> last_terms(const LearnedRun<T>& run, std::int64_t
 inline constexpr std::int64_t kAhead = 2048;
 
 // A run of one block. The sum of a zero point that is not learned is left 0.
-template <Rounding kRounding, bool kFloatingZero, bool kStream, class T>
+template <bool kStream, class Codec, class T>
 STROP_INLINE RunSums learned_run(const LearnedRun<T>& run, const QuantizeParams<Vec>& params,
-                                 const CodeRange<Vec>& range) {
+                                 const Codec& codec) {
   constexpr int kVectors = kRunLanes / kLanes;
   Vec scale[kVectors], zero_point[kVectors];
   for (int v = 0; v < kVectors; ++v) scale[v] = zero_point[v] = Vec(0.0f);
   const auto add = [&](int v, const LearnedTerms<Vec>& terms) {
     scale[v] = scale[v] + terms.scale;
-    if constexpr (kFloatingZero) zero_point[v] = zero_point[v] + terms.zero_point;
+    if constexpr (Codec::kHasZeroPoint) zero_point[v] = zero_point[v] + terms.zero_point;
   };
   std::int64_t i = 0;
   for (; i + kRunLanes <= run.count; i += kRunLanes) {
     prefetch(run.input + i + kAhead);
     prefetch(run.gradient + i + kAhead);
     for (int v = 0; v < kVectors; ++v) {
-      add(v, terms_at<kRounding, kFloatingZero, kStream>(run, i + v * kLanes, params, range));
+      add(v, terms_at<kStream>(run, i + v * kLanes, params, codec));
     }
   }
   for (int v = 0; v < kVectors && i < run.count; ++v, i += kLanes) {
-    add(v, run.count - i >= kLanes
-               ? terms_at<kRounding, kFloatingZero, false>(run, i, params, range)
-               : last_terms<kRounding, kFloatingZero>(run, i, params, range));
+    add(v, run.count - i >= kLanes ? terms_at<false>(run, i, params, codec)
+                                   : last_terms(run, i, params, codec));
   }
-  return {sum_of_lanes(scale), kFloatingZero ? sum_of_lanes(zero_point) : 0.0f};
+  return {sum_of_lanes(scale), Codec::kHasZeroPoint ? sum_of_lanes(zero_point) : 0.0f};
 }
 
 // Where a row's blocks add their sums up.
@@ -127,11 +124,11 @@ struct BlockSums {
 };
 
 // Consecutive blocks of a row, each in runs.
-template <Rounding kRounding, bool kFloatingZero, bool kStream, class T>
+template <class Codec, bool kStream, class T>
 void learned_blocks(const LearnedRun<T>& row, const BlockSteps& steps, const TileParams& params,
-                    const CodeRange<float>& bounds, const BlockSums& sums) {
-  constexpr bool kRandom = kRounding == Rounding::kStochastic;
-  const CodeRange<Vec> range = {Vec(bounds.min), Vec(bounds.max)};
+                    const QuantizeRule& rule, const BlockSums& sums) {
+  constexpr bool kRandom = Codec::kRounding == Rounding::kStochastic;
+  const Codec codec(rule);
   std::int64_t end = steps.block - steps.into;
   for (std::int64_t i = 0, block = steps.first; i < row.count; ++block, end += steps.block) {
     const QuantizeParams<Vec> of = {Vec(params.inverse[block]), Vec(params.scale[block]),
@@ -142,10 +139,10 @@ void learned_blocks(const LearnedRun<T>& row, const BlockSteps& steps, const Til
       const LearnedRun<T> run = {row.input + i, row.gradient + i, row.output + i,
                                  kRandom ? row.random + i : nullptr, count};
       const RunSums found = kStream && aligned_for_stream(run.output)
-                                ? learned_run<kRounding, kFloatingZero, kStream>(run, of, range)
-                                : learned_run<kRounding, kFloatingZero, false>(run, of, range);
+                                ? learned_run<kStream>(run, of, codec)
+                                : learned_run<false>(run, of, codec);
       sums.scale[block] += static_cast<double>(found.scale);
-      if constexpr (kFloatingZero) {
+      if constexpr (Codec::kHasZeroPoint) {
         sums.zero_point[block] += static_cast<double>(found.zero_point);
       }
     }
@@ -154,19 +151,41 @@ void learned_blocks(const LearnedRun<T>& row, const BlockSteps& steps, const Til
 }
 
 // Elements with parameters of their own.
-template <Rounding kRounding, bool kFloatingZero, class T>
-void learned_elements(const LearnedRun<T>& run, const TileParams& params,
-                      const CodeRange<float>& bounds, TermBuffers& terms) {
-  const CodeRange<Vec> range = {Vec(bounds.min), Vec(bounds.max)};
+template <class Codec, class T>
+void learned_elements(const LearnedRun<T>& run, const TileParams& params, const QuantizeRule& rule,
+                      TermBuffers& terms) {
+  const Codec codec(rule);
   for (std::int64_t i = 0; i < run.count; i += kLanes) {
     const QuantizeParams<Vec> p = {load(params.inverse + i), load(params.scale + i),
                                    load(params.zero_point + i)};
-    const auto found = run.count - i >= kLanes
-                           ? terms_at<kRounding, kFloatingZero, false>(run, i, p, range)
-                           : last_terms<kRounding, kFloatingZero>(run, i, p, range);
+    const auto found = run.count - i >= kLanes ? terms_at<false>(run, i, p, codec)
+                                               : last_terms(run, i, p, codec);
     store<false>(terms.scale + i, found.scale);
     store<false>(terms.zero_point + i, found.zero_point);
   }
 }
+
+// The rows of one format and rounding.
+template <class T>
+struct LearnedRows {
+  using Blocks = void (*)(const LearnedRun<T>&, const BlockSteps&, const TileParams&,
+                          const QuantizeRule&, const BlockSums&);
+  Blocks blocks;
+  Blocks streamed_blocks;
+  void (*elements)(const LearnedRun<T>&, const TileParams&, const QuantizeRule&, TermBuffers&);
+};
+
+template <class T, class Codec>
+constexpr LearnedRows<T> kLearnedRowsOf = {learned_blocks<Codec, false, T>,
+                                           learned_blocks<Codec, true, T>,
+                                           learned_elements<Codec, T>};
+
+// Each in a source of its own.
+template <class T>
+const LearnedRows<T>& learned_integer_rows(Rounding rounding, bool floating_zero);
+template <class T>
+const LearnedRows<T>& learned_float_rows(Rounding rounding);
+template <class T>
+const LearnedRows<T>& learned_nf4_rows();
 
 }  // namespace strop::cpu::STROP_ISA

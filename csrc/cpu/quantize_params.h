@@ -53,7 +53,8 @@ inline bool shift_ranges(const QuantizeRule& rule, std::int64_t blocks, TilePara
   return largest(unusual & broadcast(std::int32_t{1})) == 0;
 }
 
-// Given parameters of a tile's blocks. Returns as shift_ranges does.
+// Given parameters of a tile's blocks. Returns as shift_ranges does; true for a format that shifts
+// none.
 inline bool read_params(const QuantizeTask& task, const QuantizeTile& tile, TileParams& params) {
   const FakeQuantizeArgs& args = task.args;
   const QuantizeDim& inner = task.inner();
@@ -73,7 +74,7 @@ inline bool read_params(const QuantizeTask& task, const QuantizeTile& tile, Tile
     zero_point_reader(args.zero_point_dtype)(args.zero_point, tile.zero_point, inner.zero_point,
                                              tile.blocks, params.zero_point);
   }
-  return shift_ranges(args.rule, padded, params);
+  return args.rule.grid != Grid::kInteger || shift_ranges(args.rule, padded, params);
 }
 
 // A parameter for every element of a run.

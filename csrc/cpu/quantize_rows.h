@@ -5,19 +5,10 @@
 
 #include "cpu/mask_bits.h"
 #include "cpu/quantize.h"
+#include "cpu/quantize_codecs.h"
 #include "cpu/vector.h"
 
 namespace strop::cpu::STROP_ISA {
-
-// Parameters of the blocks of a tile, or of each element of a row. `min` and `max` are of the
-// shifted range: see Note [Shifted range] in kernels/quantize.h.
-struct alignas(64) TileParams {
-  float inverse[kMaxTileBlocks];
-  float scale[kMaxTileBlocks];
-  float zero_point[kMaxTileBlocks];
-  float min[kMaxTileBlocks];
-  float max[kMaxTileBlocks];
-};
 
 // How the blocks of a tile lie along a row.
 struct BlockSteps {
@@ -51,26 +42,11 @@ struct QuantizedPair {
   I32 b_in_range;
 };
 
-// One block's arithmetic, its parameters in registers.
-template <Rounding kRounding>
-struct BlockValue {
-  Vec inverse;
-  Vec scale;
-  CodeRange<Vec> shifted;
-
-  __attribute__((always_inline)) BlockValue(const TileParams& params, std::int64_t block)
-      : inverse(params.inverse[block]),
-        scale(params.scale[block]),
-        shifted{Vec(params.min[block]), Vec(params.max[block])} {}
-
-  __attribute__((always_inline)) Quantized<Vec> of(Vec x, Vec u) const {
-    return fake_quantize_shifted<kRounding>(x, inverse, scale, shifted, u);
-  }
-  __attribute__((always_inline)) QuantizedPair of(Pair x) const {
-    const Quantized<Vec> a = of(x.a, Vec(0.0f)), b = of(x.b, Vec(0.0f));
-    return {{a.value, b.value}, a.in_range, b.in_range};
-  }
-};
+template <class Block>
+STROP_INLINE QuantizedPair pair_of(const Block& block, Pair x) {
+  const Quantized<Vec> a = block.of(x.a, Vec(0.0f)), b = block.of(x.b, Vec(0.0f));
+  return {{a.value, b.value}, a.in_range, b.in_range};
+}
 
 // Stores a pair's mask bits at a place that begins a byte.
 template <class T>
@@ -82,9 +58,9 @@ STROP_INLINE void store_pair_bits(std::uint8_t* to, const T* kind, const Quantiz
 // One block's part of a row: four vectors at a time, enough loads in flight to keep memory busy.
 // The last vector, which may overlap the one before, is computed first: in place, its elements have
 // not been written then.
-template <Rounding kRounding, bool kStream, bool kMask, class T>
-STROP_INLINE void quantize_run(const RowRun<T>& run, const BlockValue<kRounding>& value) {
-  constexpr bool kRandom = kRounding == Rounding::kStochastic;
+template <class Codec, bool kStream, bool kMask, class T>
+STROP_INLINE void quantize_run(const RowRun<T>& run, const typename Codec::Block& value) {
+  constexpr bool kRandom = Codec::kRounding == Rounding::kStochastic;
   const T* const input = run.input;
   T* const output = run.output;
   const std::int64_t count = run.count;
@@ -111,8 +87,8 @@ STROP_INLINE void quantize_run(const RowRun<T>& run, const BlockValue<kRounding>
     for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
       prefetch(input + i + run.ahead);
       prefetch(input + i + run.ahead + 2 * kLanes);
-      const QuantizedPair first = value.of(load_pair(input + i));
-      const QuantizedPair second = value.of(load_pair(input + i + 2 * kLanes));
+      const QuantizedPair first = pair_of(value, load_pair(input + i));
+      const QuantizedPair second = pair_of(value, load_pair(input + i + 2 * kLanes));
       store_pair<kStream>(output + i, first.value);
       store_pair<kStream>(output + i + 2 * kLanes, second.value);
       if constexpr (kMask) {
@@ -141,8 +117,9 @@ STROP_INLINE void quantize_run(const RowRun<T>& run, const BlockValue<kRounding>
 
 // Whole blocks of whole pairs of vectors, which is what groups are in practice: nothing but
 // arithmetic between one group and the next. Returns how many elements it did.
-template <Rounding kRounding, bool kStream, bool kMask, class T>
-STROP_INLINE std::int64_t quantize_groups(const RowRun<T>& row, const TileParams& params) {
+template <class Codec, bool kStream, bool kMask, class T>
+STROP_INLINE std::int64_t quantize_groups(const RowRun<T>& row, const TileParams& params,
+                                          const Codec& codec) {
   const std::int64_t block = row.steps.block;
   const T* input = row.input;
   T* output = row.output;
@@ -150,10 +127,10 @@ STROP_INLINE std::int64_t quantize_groups(const RowRun<T>& row, const TileParams
   std::uint8_t* bits = whole ? row.bits.mask + row.bits.at / 8 : row.bits.scratch;
   std::int64_t done = 0;
   for (std::int64_t g = row.steps.first; done + block <= row.count; ++g, done += block) {
-    const BlockValue<kRounding> value(params, g);
+    const typename Codec::Block value(codec, params, g);
     for (std::int64_t i = 0; i < block; i += 2 * kLanes) {
       prefetch(input + row.ahead);
-      const QuantizedPair pair = value.of(load_pair(input));
+      const QuantizedPair pair = pair_of(value, load_pair(input));
       store_pair<kStream>(output, pair.value);
       if constexpr (kMask) {
         store_pair_bits(bits, output, pair);
@@ -173,15 +150,17 @@ STROP_INLINE bool pairs_fill(const BlockSteps& steps) {
 }
 
 // A row whose blocks are runs of some length, and their parameters usual ones.
-template <Rounding kRounding, bool kMask, class T>
-void quantize_blocks(const RowRun<T>& row, const TileParams& params) {
+template <class Codec, bool kMask, class T>
+void quantize_blocks(const RowRun<T>& row, const TileParams& params, const QuantizeRule& rule) {
+  constexpr bool kRandom = Codec::kRounding == Rounding::kStochastic;
+  const Codec codec(rule);
   RowRun<T> run = row;
   std::int64_t done = 0;
-  if constexpr (kRounding != Rounding::kStochastic) {
+  if constexpr (!kRandom) {
     if (pairs_fill(row.steps)) {
       done = row.stream && aligned_for_stream(row.output)
-                 ? quantize_groups<kRounding, true, kMask>(row, params)
-                 : quantize_groups<kRounding, false, kMask>(row, params);
+                 ? quantize_groups<Codec, true, kMask>(row, params, codec)
+                 : quantize_groups<Codec, false, kMask>(row, params, codec);
     }
   }
   std::int64_t block = row.steps.first + done / row.steps.block;
@@ -192,25 +171,24 @@ void quantize_blocks(const RowRun<T>& row, const TileParams& params) {
   run.count = row.steps.block - row.steps.into;
   for (; left > 0; ++block, left -= run.count, run.count = row.steps.block) {
     if (run.count > left) run.count = left;
-    const BlockValue<kRounding> value(params, block);
+    const typename Codec::Block value(codec, params, block);
     if (row.stream && aligned_for_stream(run.output)) {
-      quantize_run<kRounding, true, kMask>(run, value);
+      quantize_run<Codec, true, kMask>(run, value);
     } else {
-      quantize_run<kRounding, false, kMask>(run, value);
+      quantize_run<Codec, false, kMask>(run, value);
     }
     run.input += run.count;
     run.output += run.count;
     run.bits.at += run.count;
-    if constexpr (kRounding == Rounding::kStochastic) run.random += run.count;
+    if constexpr (kRandom) run.random += run.count;
   }
 }
 
 // A row whose every element has parameters of its own, by the formula as it stands.
-template <Rounding kRounding, bool kFloatingZero, class T>
-void quantize_elements(const RowRun<T>& row, const TileParams& params,
-                       const CodeRange<float>& given) {
-  constexpr bool kRandom = kRounding == Rounding::kStochastic;
-  const CodeRange<Vec> range = {Vec(given.min), Vec(given.max)};
+template <class Codec, class T>
+void quantize_elements(const RowRun<T>& row, const TileParams& params, const QuantizeRule& rule) {
+  constexpr bool kRandom = Codec::kRounding == Rounding::kStochastic;
+  const Codec codec(rule);
   const Vec zero(0.0f);
   const bool stream = row.stream && aligned_for_stream(row.output);
   BitWriter bits{row.bits.mask, row.bits.at};
@@ -218,8 +196,8 @@ void quantize_elements(const RowRun<T>& row, const TileParams& params,
   for (; i + kLanes <= row.count; i += kLanes) {
     const QuantizeParams<Vec> p = {load(params.inverse + i), load(params.scale + i),
                                    load(params.zero_point + i)};
-    const Quantized<Vec> one = fake_quantize_value<kRounding, kFloatingZero>(
-        load(row.input + i), p, range, kRandom ? load(row.random + i) : zero);
+    const Quantized<Vec> one =
+        codec.at(load(row.input + i), p, kRandom ? load(row.random + i) : zero);
     if (stream) {
       store<true>(row.output + i, one.value);
     } else {
@@ -231,13 +209,29 @@ void quantize_elements(const RowRun<T>& row, const TileParams& params,
     const auto first = [&](const auto* from) { return load_first(from + i, rest); };
     const QuantizeParams<Vec> p = {first(params.inverse), first(params.scale),
                                    first(params.zero_point)};
-    const Vec u = kRandom ? first(row.random) : zero;
-    const Quantized<Vec> some =
-        fake_quantize_value<kRounding, kFloatingZero>(first(row.input), p, range, u);
+    const Quantized<Vec> some = codec.at(first(row.input), p, kRandom ? first(row.random) : zero);
     store_first(row.output + i, some.value, rest);
     bits.add(lane_bits(some.in_range), static_cast<int>(rest));
   }
   if (row.bits.mask != nullptr) bits.flush();
 }
+
+// The rows of one format and rounding.
+template <class T>
+struct RowKernels {
+  using Function = void (*)(const RowRun<T>&, const TileParams&, const QuantizeRule&);
+  Function blocks;
+  Function blocks_and_mask;
+  Function elements;
+  Function elements_floating_zero;
+};
+
+// Each in a source of its own.
+template <class T>
+const RowKernels<T>& integer_rows(Rounding rounding);
+template <class T>
+const RowKernels<T>& float_rows(Rounding rounding);
+template <class T>
+const RowKernels<T>& nf4_rows();
 
 }  // namespace strop::cpu::STROP_ISA

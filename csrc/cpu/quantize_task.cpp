@@ -32,6 +32,7 @@ bool narrow_blocks(const FakeQuantizeArgs& args) { return args.dim[args.dims - 1
 // Narrow blocks, and what Note [Shifted range] does not cover of a call: floating zero points, and
 // sums that an unbounded format leaves to round.
 bool needs_formula(const FakeQuantizeArgs& args) {
+  if (args.rule.grid != Grid::kInteger) return narrow_blocks(args);
   const bool unbounded = !(args.rule.range() <= static_cast<double>(FLT_MAX));
   return narrow_blocks(args) || args.zero_point_is_floating() ||
          (unbounded && args.zero_point != nullptr);
@@ -120,11 +121,20 @@ float value_from_ordered(std::int32_t ordered, DType dtype) {
   return bits_float(static_cast<std::uint32_t>(raw));
 }
 
-ChosenParams<float> chosen(const BlockExtremes& extremes, std::size_t block,
-                           const FakeQuantizeArgs& args) {
+QuantizeParams<float> chosen(const BlockExtremes& extremes, std::size_t block,
+                             const FakeQuantizeArgs& args) {
   const float max = value_from_ordered(extremes.max[block], args.dtype);
-  if (args.rule.symmetric) return choose_symmetric(max, args.rule);
-  return choose_asymmetric(value_from_ordered(extremes.min[block], args.dtype), max, args.rule);
+  const float min = value_from_ordered(extremes.min[block], args.dtype);
+  return choose_params(min, max, 1.0f, args.rule);
+}
+
+// The upper level of scales in two levels.
+float find_tensor_scale(FakeQuantizeArgs args, const Parallel& parallel, const QuantizeRun& how) {
+  for (int d = 0; d < args.dims; ++d) args.dim[d].block = args.dim[d].size;
+  args = simplified(args);
+  const std::int64_t blocks = number_blocks(args);
+  const BlockExtremes extremes = find_extremes(free_tiles(args, how), blocks, parallel, how);
+  return choose_tensor_scale(value_from_ordered(extremes.max[0], args.dtype), args.rule);
 }
 
 void in_halves(const FakeQuantizeArgs& args, const Parallel& parallel, const QuantizeRun& how);
@@ -137,7 +147,7 @@ void two_passes(FakeQuantizeArgs args, const Parallel& parallel, const QuantizeR
   std::vector<float> scale(static_cast<std::size_t>(blocks));
   std::vector<std::int32_t> zero_point(scale.size());
   for (std::size_t i = 0; i < scale.size(); ++i) {
-    const ChosenParams<float> params = chosen(extremes, i, args);
+    const QuantizeParams<float> params = chosen(extremes, i, args);
     scale[i] = params.scale;
     // A NaN scale makes everything NaN; its zero point has no integer.
     zero_point[i] = params.scale == params.scale ? static_cast<std::int32_t>(params.zero_point) : 0;
@@ -165,6 +175,16 @@ void in_halves(const FakeQuantizeArgs& args, const Parallel& parallel, const Qua
   two_passes(second, parallel, how);
 }
 
+void by_reference(const FakeQuantizeArgs& original, const Parallel& parallel) {
+  double room = 0;
+  const FakeQuantizeArgs args = reference::prepared(original, room);
+  const std::int64_t blocks = reference::block_count(args);
+  const std::int64_t grain = std::max<std::int64_t>(blocks * kGrain / args.elements(), 1);
+  parallel.for_range(blocks, grain, [&](std::int64_t begin, std::int64_t end) {
+    reference::fake_quantize(args, begin, end);
+  });
+}
+
 }  // namespace
 
 QuantizeTask cut_for_sums(const FakeQuantizeArgs& args, const SumTiles& tiles) {
@@ -178,16 +198,14 @@ void fake_quantize(const FakeQuantizeArgs& args, const Parallel& parallel) {
 void fake_quantize(const FakeQuantizeArgs& original, const Parallel& parallel,
                    const QuantizeRun& how) {
   if (original.elements() == 0) return;
-  if (original.dtype == DType::kFloat64) {
-    const std::int64_t blocks = reference::block_count(original);
-    const std::int64_t grain = std::max<std::int64_t>(blocks * kGrain / original.elements(), 1);
-    parallel.for_range(blocks, grain, [&](std::int64_t begin, std::int64_t end) {
-      reference::fake_quantize(original, begin, end);
-    });
-    return;
-  }
-  const FakeQuantizeArgs args = simplified(original);
+  if (original.dtype == DType::kFloat64) return by_reference(original, parallel);
+  FakeQuantizeArgs args = simplified(original);
   if (!args.dynamic()) return run_tiles(free_tiles(args, how), parallel, how);
+  float tensor_scale = 0;
+  if (args.rule.scales == ScaleKind::kTwoLevels) {
+    tensor_scale = find_tensor_scale(original, parallel, how);
+    args.tensor_scale = &tensor_scale;
+  }
   const QuantizeDim& inner = args.dim[args.dims - 1];
   const std::int64_t row = std::max(inner.block, std::min(inner.size, kNarrowestRow));
   const QuantizeTask task = block_tiles(args, how);

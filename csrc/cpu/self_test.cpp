@@ -78,7 +78,7 @@ std::string run_one(const QuantizeKernels& kernels, const Layout& layout, Roundi
                              : view_of(floating_zero.data(), DType::kFloat32, grid, grid_stride);
     args = fake_quantize_args(spec, tensors, 42);
   }
-  reference::fake_quantize(args, 0, reference::block_count(args));
+  reference::fake_quantize(args);
   args.output = actual;
   // Of both kinds of stores; streaming ones only a large output gets otherwise.
   const std::int64_t stream_bytes = request.symmetric ? 0 : kStreamBytes;

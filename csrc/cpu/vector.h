@@ -80,6 +80,7 @@ STROP_INLINE I16 broadcast(std::int16_t value) { return I16{} + value; }
 //   I32 largest_of_each(const I32 (&)[kLanes]), smallest_of_each    lane i is of the i-th vector
 //   std::uint32_t lane_bits(I32 mask), half_lane_bits(I16 mask)    a bit a lane, lane 0 lowest
 //   F32 from_bfloat16(U16), from_float16(U16); U16 to_bfloat16(F32), to_float16(F32)
+//   F32 permuted(F32 table, I32 index)    lane i is table[index[i] % kLanes]; AVX2 and AVX-512 alone
 //   void multiply_wide(U32 a, std::uint32_t b, U32& high, U32& low)
 //   void stream(void*, F32), stream(void*, U16), stream_fence()    `to` aligned to the vector
 #if defined(__AVX512F__)
@@ -130,11 +131,23 @@ STROP_INLINE Vec with_sign_of(Vec value, Vec sign) {
   return Vec::wrap(bit_cast<F32>(bit_cast<U32>(magnitude(value).v) | bit));
 }
 STROP_INLINE I32 same(Vec a, Vec b) { return I32(a.v == b.v); }
+STROP_INLINE I32 less(Vec a, Vec b) { return I32(a.v < b.v); }
 STROP_INLINE Vec choose(I32 mask, Vec a, Vec b) { return Vec::wrap(select(mask, a.v, b.v)); }
 
 STROP_INLINE Vec one_where_less(Vec a, Vec b) {
   const U32 one = bit_cast<U32>(broadcast(1.0f));
   return Vec::wrap(bit_cast<F32>(bit_cast<U32>(I32(a.v < b.v)) & one));
+}
+
+STROP_INLINE Vec power_of_two_below(Vec a) {
+  return Vec::wrap(bit_cast<F32>(bit_cast<U32>(a.v) & broadcast(0x7f800000u)));
+}
+STROP_INLINE Vec inverse_of_power(Vec a) {
+  return Vec::wrap(bit_cast<F32>(broadcast(0x7f000000u) - bit_cast<U32>(a.v)));
+}
+STROP_INLINE Vec signed_as(Vec value, Vec sign) {
+  const U32 bit = bit_cast<U32>(sign.v) & broadcast(0x80000000u);
+  return Vec::wrap(bit_cast<F32>(bit_cast<U32>(value.v) | bit));
 }
 
 STROP_INLINE void prefetch(const void* at) { __builtin_prefetch(at, 0, 3); }

@@ -104,6 +104,10 @@ STROP_INLINE U16 to_float16(F32 v) {
   return bit_cast<U16>(_mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
 
+STROP_INLINE F32 permuted(F32 table, I32 index) {
+  return _mm256_permutevar8x32_ps(table, bit_cast<__m256i>(index));
+}
+
 STROP_INLINE void multiply_wide(U32 a, std::uint32_t b, U32& high, U32& low) {
   const __m256i factor = _mm256_set1_epi32(static_cast<int>(b));
   const __m256i x = bit_cast<__m256i>(a);

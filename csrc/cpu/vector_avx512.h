@@ -98,6 +98,10 @@ STROP_INLINE U16 to_float16(F32 v) {
   return bit_cast<U16>(_mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
 
+STROP_INLINE F32 permuted(F32 table, I32 index) {
+  return _mm512_permutexvar_ps(bit_cast<__m512i>(index), table);
+}
+
 STROP_INLINE void multiply_wide(U32 a, std::uint32_t b, U32& high, U32& low) {
   const __m512i factor = _mm512_set1_epi32(static_cast<int>(b));
   const __m512i x = bit_cast<__m512i>(a);

@@ -24,7 +24,7 @@ __device__ __noinline__ QuantizeParams<A> params_at(const FakeQuantizeArgs& args
                                                     const KeyTable<A>& keys, std::int64_t scale,
                                                     std::int64_t zero_point) {
   if (keys.max == nullptr) return given_params<A>(args, scale, zero_point);
-  return chosen_params<A>({keys.min[scale], keys.max[scale]}, args.rule);
+  return chosen_params<A>({keys.min[scale], keys.max[scale]}, args);
 }
 
 template <class A>
@@ -153,7 +153,7 @@ __global__ void __launch_bounds__(kThreads)
     for (int i = 0; i < kHeld; ++i) {
       const auto of_group = extremes_of_lanes(found[i], shape.lanes, args.rule.symmetric);
       if (held[i].count == 0) continue;
-      quantize_piece<kHalfEven>(held[i], chosen_params<A>(of_group, args.rule), args);
+      quantize_piece<kHalfEven>(held[i], chosen_params<A>(of_group, args), args);
       held[i].store(args);
     }
   }
@@ -171,7 +171,7 @@ __global__ void __launch_bounds__(kThreads)
   for (std::int64_t number = blockIdx.x; number < shape.tiles; number += gridDim.x) {
     extremes.template find<T, kVector>(args, shape, number, strip);
     for (int i = static_cast<int>(threadIdx.x); i < strip.blocks; i += blockDim.x) {
-      params[i] = chosen_params<A>({extremes.min[i], extremes.max[i]}, args.rule);
+      params[i] = chosen_params<A>({extremes.min[i], extremes.max[i]}, args);
     }
     __syncthreads();
     const std::int64_t width = args.dim[args.dims - 1].block;
@@ -201,6 +201,14 @@ __global__ void __launch_bounds__(kThreads)
       if (extremes.min[i] < 0) atomicMin(keys.min + at, extremes.min[i]);
     }
   }
+}
+
+// The upper level of scales in two levels.
+template <class A>
+__global__ void tensor_scale_kernel(KeyTable<A> keys, const __grid_constant__ QuantizeRule rule,
+                                    A* scale) {
+  if (blockIdx.x != 0 || threadIdx.x != 0) return;
+  *scale = choose_tensor_scale<A>(key_value(flipped(keys.max[0])), rule);
 }
 
 const QuantizeDim& inner_of(const FakeQuantizeArgs& args) { return args.dim[args.dims - 1]; }
@@ -294,9 +302,38 @@ void run_shared(FakeQuantizeArgs args, void* workspace, const Launch& on) {
   run_elements<T, kVector, kHalfEven>(args, keys, on);
 }
 
+// What a workspace begins with: the scale of the tensor, and the extremes that it follows from.
+template <class A>
+struct TensorScale {
+  A scale;
+  Key<A> min;
+  Key<A> max;
+};
+constexpr std::size_t kTensorScaleBytes = 32;
+
+template <class T, int kVector>
+void find_tensor_scale(FakeQuantizeArgs& args, void* workspace, const Launch& on) {
+  using A = Arithmetic<T>;
+  static_assert(sizeof(TensorScale<A>) <= kTensorScaleBytes);
+  check(cudaMemsetAsync(workspace, 0, kTensorScaleBytes, on.stream), "clearing a workspace");
+  auto* const found = static_cast<TensorScale<A>*>(workspace);
+  const KeyTable<A> keys = {&found->min, &found->max};
+  FakeQuantizeArgs whole = args;
+  for (int d = 0; d < whole.dims; ++d) whole.dim[d].block = whole.dim[d].size;
+  number_blocks(whole);
+  const TileShape shape = free_strips(whole);
+  launch(on, extremes_kernel<T, kVector>, shape.tiles, kThreads, whole, keys, shape);
+  launch(on, tensor_scale_kernel<A>, 1, kWarp, keys, args.rule, &found->scale);
+  args.tensor_scale = &found->scale;
+}
+
 template <class T, int kVector, bool kHalfEven>
-void run(const FakeQuantizeArgs& args, void* workspace, const Launch& on) {
+void run(FakeQuantizeArgs args, void* workspace, const Launch& on) {
   if (!args.dynamic()) return run_elements<T, kVector, kHalfEven>(args, {}, on);
+  if (args.rule.scales == ScaleKind::kTwoLevels) {
+    find_tensor_scale<T, kVector>(args, workspace, on);
+    workspace = static_cast<char*>(workspace) + kTensorScaleBytes;
+  }
   if constexpr (kVector > 1) {
     const GroupShape group = group_shape(args);
     if (group.lanes > 0) return run_groups<T, kVector, kHalfEven>(args, group, on);
@@ -323,9 +360,11 @@ void run_on(const FakeQuantizeArgs& args, void* workspace, const Launch& on) {
 std::size_t fake_quantize_workspace(const FakeQuantizeArgs& original, const Launch& on) {
   if (!original.dynamic() || original.elements() == 0) return 0;
   FakeQuantizeArgs args = simplified(original);
-  if (!shares_blocks(args, on)) return 0;
+  const std::size_t head =
+      args.rule.scales == ScaleKind::kTwoLevels ? kTensorScaleBytes : std::size_t{0};
+  if (!shares_blocks(args, on)) return head;
   const std::size_t key = args.dtype == DType::kFloat64 ? sizeof(Key<double>) : sizeof(Key<float>);
-  return static_cast<std::size_t>(2 * number_blocks(args)) * key;
+  return head + static_cast<std::size_t>(2 * number_blocks(args)) * key;
 }
 
 void fake_quantize(const FakeQuantizeArgs& original, void* workspace, const Launch& on) {

@@ -63,12 +63,11 @@ __device__ __forceinline__ Extremes<A> extremes_of_lanes(Extremes<A> found, int 
 
 template <class A>
 __device__ __forceinline__ QuantizeParams<A> chosen_params(const Extremes<A>& found,
-                                                           const QuantizeRule& rule) {
-  const A max = key_value(flipped(found.max));
-  const ChosenParams<A> chosen =
-      rule.symmetric ? choose_symmetric<A>(max, rule)
-                     : choose_asymmetric<A>(key_value(flipped(found.min)), max, rule);
-  return {A(1) / chosen.scale, chosen.scale, chosen.zero_point};
+                                                           const FakeQuantizeArgs& args) {
+  const A tensor_scale =
+      args.tensor_scale == nullptr ? A(1) : *static_cast<const A*>(args.tensor_scale);
+  return choose_params<A>(key_value(flipped(found.min)), key_value(flipped(found.max)), tensor_scale,
+                          args.rule);
 }
 
 // Extremes of all blocks, in memory: of the block at scale offset i, min[i] and max[i].
@@ -194,6 +193,13 @@ __device__ __forceinline__ CodeRange<A> code_range(const FakeQuantizeArgs& args)
 template <Rounding kRounding, class A>
 __device__ __forceinline__ Quantized<A> rounded_so(A x, const QuantizeParams<A>& params,
                                                    const FakeQuantizeArgs& args, A u) {
+  if (args.rule.grid == Grid::kFloat) {
+    const FloatGrid<A> grid = float_grid<A>(args.rule);
+    return fake_quantize_on_grid<kRounding>(x, params.inverse, params.scale, grid, u);
+  }
+  if (args.rule.grid == Grid::kNf4) {
+    return fake_quantize_on_grid<kRounding>(x, params.inverse, params.scale, Nf4Grid<A>{}, u);
+  }
   const CodeRange<A> range = code_range<A>(args);
   return args.zero_point_is_floating() ? fake_quantize_value<kRounding, true>(x, params, range, u)
                                        : fake_quantize_value<kRounding, false>(x, params, range, u);

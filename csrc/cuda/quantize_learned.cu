@@ -30,6 +30,12 @@ __device__ __noinline__ LearnedTerms<A> terms_by_rule(A x, A dy, const QuantizeP
                                                       std::int64_t index) {
   const CodeRange<A> range = code_range<A>(args);
   return by_rounding<A>(args, index, [&]<Rounding kRounding>(A u) {
+    if (args.rule.grid == Grid::kFloat) {
+      return learned_terms_on_grid<kRounding>(x, dy, params, float_grid<A>(args.rule), u);
+    }
+    if (args.rule.grid == Grid::kNf4) {
+      return learned_terms_on_grid<kRounding>(x, dy, params, Nf4Grid<A>{}, u);
+    }
     return args.zero_point_is_floating() ? learned_terms<kRounding, true>(x, dy, params, range, u)
                                          : learned_terms<kRounding, false>(x, dy, params, range, u);
   });

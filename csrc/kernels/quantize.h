@@ -1,8 +1,8 @@
 #pragma once
 
 #include <cstdint>
-#include <type_traits>
 
+#include "kernels/number_grid.h"
 #include "kernels/portability.h"
 #include "kernels/quantize_spec.h"
 #include "kernels/rounding.h"
@@ -10,15 +10,19 @@
 
 namespace strop {
 
-// fake_quantize: every element to its code in an integer format and back, in one pass.
+// fake_quantize: every element to its code in a number format and back, in one pass.
 //
 //   inverse = 1 / scale
 //   code    = clamp(round(x * inverse) + zero_point, quant_min, quant_max)     integer zero point
 //   code    = clamp(round(x * inverse + zero_point), quant_min, quant_max)     floating zero point
 //   y       = (code - zero_point) * scale
 //
+// in an integer format, and in all others
+//
+//   y       = grid(x * inverse) * scale                   the format's nearest value, or as rounded
+//
 // in float32 for float32, bfloat16 and float16 (float64 for float64), each operation rounded once,
-// never contracted. NaN stays NaN, Inf saturates. Scales are taken as they are: 0, negative and
+// never contracted. NaN stays NaN, Inf saturates. Given scales are taken as they are: 0, negative and
 // non-finite ones give what the arithmetic gives.
 //
 // A block is block_size elements in each dimension (the last may be short); each block has its own
@@ -59,6 +63,9 @@ struct FakeQuantizeArgs {
   std::uint8_t* mask;
   std::uint64_t seed;
   const std::uint64_t* seed_at;  // nullptr, or where a GPU finds the seed instead
+  // Of dynamic scales in two levels: the upper one, in the type of the arithmetic and where the
+  // kernel runs. nullptr before the first of the two passes.
+  const void* tensor_scale;
   QuantizeRule rule;
   std::int64_t first_index;  // of the first element, where this is a part of a problem
   int dims;                  // at least 1
@@ -95,35 +102,6 @@ template <class T>
 struct CodeRange {
   T min;
   T max;
-};
-
-// A bound that keeps NaN: x86's max and min return their second operand if either is NaN.
-STROP_INLINE float at_least(float bound, float v) { return bound > v ? bound : v; }
-STROP_INLINE float at_most(float bound, float v) { return bound < v ? bound : v; }
-STROP_INLINE double at_least(double bound, double v) { return bound > v ? bound : v; }
-STROP_INLINE double at_most(double bound, double v) { return bound < v ? bound : v; }
-
-// A number of a rule in the type of the arithmetic.
-template <class T>
-STROP_INLINE T number(double v) {
-  if constexpr (std::is_same_v<T, double>) {
-    return v;
-  } else {
-    return T(static_cast<float>(v));
-  }
-}
-
-// Whether two numbers are equal, and the kind of truth that T has.
-STROP_INLINE bool same(float a, float b) { return a == b; }
-STROP_INLINE bool same(double a, double b) { return a == b; }
-template <class T>
-using Truth = decltype(same(T{}, T{}));
-
-// A result, and its bit of the mask.
-template <class T>
-struct Quantized {
-  T value;
-  Truth<T> in_range;
 };
 
 // kFloatingZero says when the zero point is added, before rounding or after. Either sum makes the
@@ -164,40 +142,104 @@ STROP_INLINE Quantized<T> fake_quantize_shifted(T x, T inverse, T scale,
   return {multiply_plus_zero(clamped, scale), same(clamped, code)};
 }
 
-// A dynamic block's scale and zero point follow from its extremes: `amax`, the largest |x|, for a
-// symmetric rule; the smallest and the largest element, both taken to include 0, for an asymmetric
-// one. A block with an element that is not finite has scale NaN, and its result is NaN.
-//
-//   symmetric    scale = max(amax / ((quant_max - quant_min) / 2), eps), zero_point of the rule
-//   asymmetric   scale = max((max - min) / (quant_max - quant_min), eps)
-//                zero_point = clamp(quant_min - round_half_even(min / scale), quant_min, quant_max)
-//
-// Source: torchao's choose_qparams_affine, for float32 to the bit.
-template <class T>
-struct ChosenParams {
-  T scale;
-  T zero_point;
-};
+// Of a format that is no integer. Grid is FloatGrid<T> or Nf4Grid<T>.
+template <Rounding kRounding, class T, class Grid>
+STROP_INLINE Quantized<T> fake_quantize_on_grid(T x, T inverse, T scale, const Grid& grid, T u) {
+  const Quantized<T> found = on_grid<kRounding>(x * inverse, grid, u);
+  return {found.value * scale, found.in_range};
+}
 
+template <class T>
+STROP_INLINE FloatGrid<T> float_grid(const QuantizeRule& rule) {
+  return float_grid<T>(rule.quant_max, rule.layout.min_exponent(), rule.layout.mantissa);
+}
+
+// A dynamic block's parameters follow from its extremes: `amax`, the largest |x|, for a symmetric
+// rule; the smallest and the largest element, both taken to include 0, for an asymmetric one. A
+// block with an element that is not finite has scale NaN, and its result is NaN.
+//
+//   symmetric     scale = max(amax / ((quant_max - quant_min) / 2), eps), zero_point of the rule
+//   asymmetric    scale = max((max - min) / (quant_max - quant_min), eps)
+//                 zero_point = clamp(quant_min - round_half_even(min / scale), quant_min, quant_max)
+//   power of two  scale = 2^(floor(log2(amax)) - max_exponent), within 2^-127 and 2^127
+//   two levels    tensor_scale = max(amax of the tensor / (448 * quant_max), eps)
+//                 s = float8_e4m3fn(clamp(amax / quant_max / tensor_scale, 2^-6, 448))
+//                 scale = tensor_scale * s, inverse = (1 / tensor_scale) / s
+//
+// Sources: torchao's choose_qparams_affine, for float32 to the bit; OCP Microscaling Formats (MX)
+// Specification 1.0, 6.3; torchao's nvfp4_quantize with a scale for the tensor.
 template <class T>
 STROP_INLINE T finite_or_nan(T v) {
   return v + (v - v);
 }
 
 template <class T>
-STROP_INLINE ChosenParams<T> choose_symmetric(T amax, const QuantizeRule& rule) {
-  const T scale = finite_or_nan(amax) / number<T>(rule.half_range());
-  return {at_least(number<T>(rule.eps), scale), number<T>(rule.zero_point)};
+STROP_INLINE QuantizeParams<T> with_inverse(T scale, T zero_point) {
+  return {T(1.0f) / scale, scale, zero_point};
 }
 
 template <class T>
-STROP_INLINE ChosenParams<T> choose_asymmetric(T min, T max, const QuantizeRule& rule) {
+STROP_INLINE QuantizeParams<T> choose_symmetric(T amax, const QuantizeRule& rule) {
+  const T scale = finite_or_nan(amax) / number<T>(rule.half_range());
+  return with_inverse(at_least(number<T>(rule.eps), scale), number<T>(rule.zero_point));
+}
+
+template <class T>
+STROP_INLINE QuantizeParams<T> choose_asymmetric(T min, T max, const QuantizeRule& rule) {
   const T low = number<T>(rule.quant_min);
   const T high = number<T>(rule.quant_max);
   const T below = at_most(T(0.0f), finite_or_nan(min));
   const T above = at_least(T(0.0f), finite_or_nan(max));
   const T scale = at_least(number<T>(rule.eps), (above - below) / number<T>(rule.range()));
-  return {scale, at_most(high, at_least(low, low - round_half_even(below / scale)))};
+  return with_inverse(scale, at_most(high, at_least(low, low - round_half_even(below / scale))));
+}
+
+inline constexpr double kLeastPower = 0x1p-127;  // that a byte has as a scale
+inline constexpr double kMostPower = 0x1p127;
+
+template <class T>
+STROP_INLINE QuantizeParams<T> choose_power_of_two(T amax, const QuantizeRule& rule) {
+  const T room = number<T>(bits_double(std::uint64_t(1023 - rule.max_exponent) << 52));
+  const T power = power_of_two_below(finite_or_nan(amax)) * room;
+  const T held = at_most(number<T>(kMostPower), at_least(number<T>(kLeastPower), power));
+  return with_inverse(held + (amax - amax), T(0.0f));
+}
+
+inline constexpr double kMostBlockScale = 448.0;  // of float8_e4m3fn
+inline constexpr double kLeastBlockScale = 0x1p-6;
+
+template <class T>
+STROP_INLINE T choose_tensor_scale(T amax, const QuantizeRule& rule) {
+  const T scale = finite_or_nan(amax) / number<T>(kMostBlockScale * rule.quant_max);
+  return at_least(number<T>(rule.eps), scale);
+}
+
+// A block's own scale.
+template <class T>
+STROP_INLINE T choose_block_scale(T amax, T tensor_scale, const QuantizeRule& rule) {
+  const T wanted = amax / number<T>(rule.quant_max) / tensor_scale;
+  const T held = at_most(number<T>(kMostBlockScale), at_least(number<T>(kLeastBlockScale), wanted));
+  const FloatGrid<T> grid = float_grid<T>(kMostBlockScale, -6, 3);
+  return on_grid<Rounding::kHalfEven>(held, grid, T(0.0f)).value;
+}
+
+template <class T>
+STROP_INLINE QuantizeParams<T> in_two_levels(T tensor_scale, T block_scale) {
+  return {(T(1.0f) / tensor_scale) / block_scale, tensor_scale * block_scale, T(0.0f)};
+}
+
+// Of any rule; `max` is amax where that is symmetric.
+template <class T>
+STROP_INLINE QuantizeParams<T> choose_params(T min, T max, T tensor_scale,
+                                             const QuantizeRule& rule) {
+  switch (rule.scales) {
+    case ScaleKind::kPowerOfTwo:
+      return choose_power_of_two(max, rule);
+    case ScaleKind::kTwoLevels:
+      return in_two_levels(tensor_scale, choose_block_scale(max, tensor_scale, rule));
+    default:
+      return rule.symmetric ? choose_symmetric(max, rule) : choose_asymmetric(min, max, rule);
+  }
 }
 
 // Extremes are gathered as integers that order as the floats do, NaN beyond Inf at either end: no

@@ -8,23 +8,13 @@
 namespace strop {
 namespace {
 
-std::int64_t block_of(const QuantizeSpec& spec, int d, std::int64_t size) {
-  const bool whole = spec.whole() || spec.block[d] < 0 || spec.block[d] > size;
-  return whole ? std::max<std::int64_t>(size, 1) : spec.block[d];
-}
-
-std::int64_t blocks_of(const QuantizeSpec& spec, int d, std::int64_t size) {
-  const std::int64_t block = block_of(spec, d, size);
-  return (size + block - 1) / block;
-}
-
 // Whether shape broadcasts to the grid of blocks.
 bool broadcasts(const QuantizeSpec& spec, const TensorView& input, const TensorView& parameter) {
   if (parameter.dims > input.dims) return false;
   for (int d = 0; d < parameter.dims; ++d) {
     const int axis = input.dims - parameter.dims + d;
     const std::int64_t size = parameter.shape[d];
-    if (size != 1 && size != blocks_of(spec, axis, input.shape[axis])) return false;
+    if (size != 1 && size != spec.blocks_of(axis, input)) return false;
   }
   return true;
 }
@@ -33,7 +23,7 @@ void check_parameter_shape(const char* op, const char* name, const QuantizeSpec&
                            const TensorView& input, const TensorView& parameter) {
   if (broadcasts(spec, input, parameter)) return;
   std::int64_t grid[kMaxDims];
-  for (int d = 0; d < input.dims; ++d) grid[d] = blocks_of(spec, d, input.shape[d]);
+  for (int d = 0; d < input.dims; ++d) grid[d] = spec.blocks_of(d, input);
   throw_value_error(op, ": ", name, " has shape ", shape_text(parameter.shape, parameter.dims),
                     "; input of shape ", shape_text(input.shape, input.dims),
                     " in these blocks needs ", shape_text(grid, input.dims),
@@ -56,7 +46,7 @@ void check_input(const char* op, const QuantizeSpec& spec, const TensorView& inp
     throw_value_error(op, ": input has ", input.dims, " dimensions; at most ", kMaxDims,
                       " are supported");
   }
-  if (!spec.whole() && spec.block_dims != input.dims) {
+  if (spec.has_block_size() && spec.block_dims != input.dims) {
     throw_value_error(op, ": block_size has ", spec.block_dims, " entries for a ", input.dims,
                       "-D tensor; give one per dimension, -1 for a whole axis");
   }
@@ -71,6 +61,13 @@ void check_scale(const char* op, const QuantizeSpec& spec, const FakeQuantizeTen
       throw_value_error(op, ": zero_point is given without a scale; give both, or neither");
     }
     return;
+  }
+  if (spec.format.is_recipe()) {
+    throw_value_error(op, ": scale is given; format ", spec.format.name,
+                      " chooses its scales from the input");
+  }
+  if (t.zero_point.present && spec.format.grid != Grid::kInteger) {
+    throw_value_error(op, ": zero_point is given; format ", spec.format.name, " has none");
   }
   const DType wanted = t.input.dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
   if (t.scale.dtype != wanted) {
@@ -153,7 +150,7 @@ FakeQuantizeArgs fake_quantize_args(const QuantizeSpec& spec, const FakeQuantize
   for (int d = t.input.dims - 1; d >= 0; --d) {
     const std::int64_t size = t.input.shape[d];
     args.dim[d] = {.size = size,
-                   .block = block_of(spec, d, size),
+                   .block = spec.block_of(d, t.input),
                    .input = t.input.stride[d],
                    .output = t.output.stride[d],
                    .scale = parameter_step(t.scale, t.input.dims, d),

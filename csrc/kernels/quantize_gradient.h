@@ -68,9 +68,6 @@ struct LearnedTerms {
   T zero_point;
 };
 
-STROP_INLINE float choose(bool truth, float a, float b) { return truth ? a : b; }
-STROP_INLINE double choose(bool truth, double a, double b) { return truth ? a : b; }
-
 template <Rounding kRounding, bool kFloatingZero, class T>
 STROP_INLINE LearnedTerms<T> learned_terms(T x, T dy, const QuantizeParams<T>& p,
                                            const CodeRange<T>& range, T u) {
@@ -81,6 +78,17 @@ STROP_INLINE LearnedTerms<T> learned_terms(T x, T dy, const QuantizeParams<T>& p
   const T zero(0.0f);
   const T slope = (clamped - p.zero_point) - choose(in_range, scaled, zero);
   return {choose(in_range, dy, zero), dy * slope, choose(in_range, zero, zero - dy * p.scale)};
+}
+
+// Of a format that is no integer: code and bound are values of the grid.
+template <Rounding kRounding, class T, class Grid>
+STROP_INLINE LearnedTerms<T> learned_terms_on_grid(T x, T dy, const QuantizeParams<T>& p,
+                                                   const Grid& grid, T u) {
+  const T scaled = x * p.inverse;
+  const Quantized<T> found = on_grid<kRounding>(scaled, grid, u);
+  const T zero(0.0f);
+  const T slope = found.value - choose(found.in_range, scaled, zero);
+  return {choose(found.in_range, dy, zero), dy * slope, zero};
 }
 
 }  // namespace strop

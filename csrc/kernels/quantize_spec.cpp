@@ -46,6 +46,10 @@ Rounding checked_rounding(const char* op, const QuantizeRequest& request) {
 double checked_bound(const char* op, const char* name, std::optional<std::int64_t> given,
                      double from_format, const NumberFormat& format) {
   if (!given) return from_format;
+  if (format.grid != Grid::kInteger) {
+    throw_value_error(op, ": ", name, " is given; it narrows integer formats, which ", format.name,
+                      " is not");
+  }
   const double value = static_cast<double>(*given);
   const double low = std::max(format.min, -static_cast<double>(kMaxBound));
   const double high = std::min(format.max, static_cast<double>(kMaxBound));
@@ -56,10 +60,44 @@ double checked_bound(const char* op, const char* name, std::optional<std::int64_
   return value;
 }
 
+// What no integer format can be asked for, and no other either.
+void check_options(const char* op, const QuantizeRequest& request, const NumberFormat& format) {
+  if (format.grid == Grid::kInteger) return;
+  if (!request.symmetric) {
+    throw_value_error(op, ": symmetric is False; format ", format.name, " has symmetric scales alone");
+  }
+  if (format.grid == Grid::kNf4 && request.rounding != "half_even") {
+    throw_value_error(op, ": rounding '", request.rounding, "' is not defined for format nf4; ",
+                      "half_even (the nearest value) is");
+  }
+  if (format.scales == ScaleKind::kPowerOfTwo && request.eps) {
+    throw_value_error(op, ": eps is given; the scales of format ", format.name,
+                      " are powers of two, 2^-127 at least");
+  }
+}
+
+double checked_eps(const char* op, const QuantizeRequest& request, const NumberFormat& format) {
+  const bool two_levels = format.scales == ScaleKind::kTwoLevels;
+  const double least = two_levels ? kLeastTensorScale : double{std::numeric_limits<float>::min()};
+  const double eps = request.eps.value_or(least);
+  if (!(eps > 0) || !(eps <= static_cast<double>(std::numeric_limits<float>::max()))) {
+    throw_value_error(op, ": eps is ", eps, "; a positive finite number is needed");
+  }
+  if (static_cast<float>(eps) == 0.0f) {
+    throw_value_error(op, ": eps is ", eps, ", which is 0 in float32");
+  }
+  return eps;
+}
+
 QuantizeRule checked_rule(const char* op, const QuantizeRequest& request,
                           const NumberFormat& format) {
+  check_options(op, request, format);
   QuantizeRule rule{};
   rule.rounding = checked_rounding(op, request);
+  rule.grid = format.grid;
+  rule.layout = format.layout;
+  rule.scales = format.scales;
+  rule.max_exponent = format.bounded() ? format.max_exponent() : 0;
   rule.symmetric = request.symmetric;
   rule.quant_min = checked_bound(op, "quant_min", request.quant_min, format.min, format);
   rule.quant_max = checked_bound(op, "quant_max", request.quant_max, format.max, format);
@@ -67,20 +105,18 @@ QuantizeRule checked_rule(const char* op, const QuantizeRequest& request,
     throw_value_error(op, ": quant_min ", rule.quant_min, " is not below quant_max ",
                       rule.quant_max);
   }
-  rule.eps = request.eps.value_or(static_cast<double>(std::numeric_limits<float>::min()));
-  if (!(rule.eps > 0) || !(rule.eps <= static_cast<double>(std::numeric_limits<float>::max()))) {
-    throw_value_error(op, ": eps is ", rule.eps, "; a positive finite number is needed");
-  }
-  if (static_cast<float>(rule.eps) == 0.0f) {
-    throw_value_error(op, ": eps is ", rule.eps, ", which is 0 in float32");
-  }
+  rule.eps = checked_eps(op, request, format);
   const double middle = std::floor((rule.quant_min + rule.quant_max + 1) / 2);
   rule.zero_point = format.is_signed ? 0.0 : middle;
   return rule;
 }
 
-void check_block_size(const char* op, const QuantizeRequest& request) {
+void check_block_size(const char* op, const QuantizeRequest& request, const NumberFormat& format) {
   if (request.whole) return;
+  if (format.is_recipe()) {
+    throw_value_error(op, ": block_size is given; format ", format.name, " has blocks of ",
+                      format.block, " along the last axis");
+  }
   if (request.block_size.size() > static_cast<std::size_t>(kMaxDims)) {
     throw_value_error(op, ": block_size has ", request.block_size.size(), " entries; at most ",
                       kMaxDims, " dimensions are supported");
@@ -107,12 +143,28 @@ SpecTable& spec_table() {
 
 }  // namespace
 
+std::int64_t QuantizeSpec::block_of(int axis, const TensorView& tensor) const {
+  const std::int64_t size = std::max<std::int64_t>(tensor.shape[axis], 1);
+  std::int64_t wanted = -1;
+  if (format.is_recipe()) {
+    wanted = axis == tensor.dims - 1 ? format.block : 1;
+  } else if (has_block_size()) {
+    wanted = block[axis];
+  }
+  return wanted < 0 ? size : std::min(wanted, size);
+}
+
+std::int64_t QuantizeSpec::blocks_of(int axis, const TensorView& tensor) const {
+  const std::int64_t each = block_of(axis, tensor);
+  return (tensor.shape[axis] + each - 1) / each;
+}
+
 QuantizeSpec make_quantize_spec(const char* op, const QuantizeRequest& request) {
   QuantizeSpec spec{};
   spec.request = request;
   spec.format = checked_format(op, request);
   spec.rule = checked_rule(op, request, spec.format);
-  check_block_size(op, request);
+  check_block_size(op, request, spec.format);
   spec.block_dims = request.whole ? -1 : static_cast<int>(request.block_size.size());
   std::copy(request.block_size.begin(), request.block_size.end(), spec.block);
   return spec;

@@ -11,6 +11,10 @@
 
 namespace strop {
 
+// The least scale of a tensor whose blocks have scales of their own, 2^-6 at least: the inverse of
+// their product stays finite.
+inline constexpr double kLeastTensorScale = 0x1p-120;
+
 // The numbers that a kernel works with.
 struct QuantizeRule {
   Rounding rounding;
@@ -19,6 +23,10 @@ struct QuantizeRule {
   double quant_max;
   double eps;         // the smallest scale that is chosen
   double zero_point;  // of a symmetric rule: 0, or the middle of an unsigned range
+  Grid grid;
+  FloatBits layout;  // of a float grid
+  ScaleKind scales;
+  int max_exponent;  // of the largest value, where scales are powers of two
 
   constexpr double half_range() const { return (quant_max - quant_min) / 2; }
   constexpr double range() const { return quant_max - quant_min; }
@@ -43,10 +51,13 @@ struct QuantizeSpec {
   QuantizeRequest request;
   NumberFormat format;
   QuantizeRule rule;
-  int block_dims;                // -1: the whole tensor is one block
+  int block_dims;                // -1: the whole tensor is one block, or a recipe says otherwise
   std::int64_t block[kMaxDims];  // -1: the whole axis
 
-  bool whole() const { return block_dims < 0; }
+  bool has_block_size() const { return block_dims >= 0; }
+  // Elements to a block along an axis of a tensor.
+  std::int64_t block_of(int axis, const TensorView& tensor) const;
+  std::int64_t blocks_of(int axis, const TensorView& tensor) const;
 };
 
 // Throws ArgumentError, the text beginning with `op`.

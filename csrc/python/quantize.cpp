@@ -19,7 +19,7 @@ struct Kernels {
 };
 struct Oracle {
   static void run(const FakeQuantizeArgs& args) {
-    reference::fake_quantize(args, 0, reference::block_count(args));
+    reference::fake_quantize(args);
   }
   static void run(const MaskedGradientArgs& args) { reference::masked_gradient(args); }
   static void run(const LearnedGradientArgs& args) { reference::learned_gradient(args); }
@@ -35,10 +35,19 @@ int intern(const char* op, const py::kwargs& options) {
 py::list formats() {
   py::list result;
   for (const NumberFormat& format : number_formats()) {
+    const bool integer = format.grid == Grid::kInteger;
     result.append(
-        py::make_tuple(format.name, format.bits, format.min, format.max, format.is_signed));
+        py::make_tuple(format.name, format.bits, format.min, format.max, format.block, integer));
   }
   return result;
+}
+
+std::vector<double> format_values(const std::string& name) {
+  std::vector<double> values;
+  const NumberFormat* format = find_number_format(name);
+  if (format == nullptr) throw_value_error("strop.NumberFormat: format ", name, " is not known");
+  for (int code = 0; code < 1 << format->bits; ++code) values.push_back(format->value(code));
+  return values;
 }
 
 }  // namespace
@@ -50,7 +59,9 @@ void bind_quantize(py::module_& root, py::module_& cpu, py::module_& reference) 
            "The index of the specification that fake_quantize's options are; -1 where the table is "
            "full.",
            "op"_a);
-  root.def("number_formats", &formats, "(name, bits, min, max, signed) of every number format.");
+  root.def("number_formats", &formats, "(name, bits, min, max, block, whether integer) of every number format.");
+  root.def("format_values", &format_values, "The values of a format's codes, in their order.",
+           "name"_a);
 }
 
 }  // namespace strop

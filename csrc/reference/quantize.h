@@ -6,8 +6,13 @@
 // them, sharing no arithmetic with the kernels that are checked against it.
 namespace strop::reference {
 
-// Blocks are numbered row-major. Works on any layout, on all four floating dtypes.
+// Works on any layout, on all four floating dtypes.
+void fake_quantize(const FakeQuantizeArgs& args);
+
+// A share of it. Blocks are numbered row-major. Scales in two levels have to be prepared: `room`
+// holds the upper one.
 std::int64_t block_count(const FakeQuantizeArgs& args);
+FakeQuantizeArgs prepared(const FakeQuantizeArgs& args, double& room);
 void fake_quantize(const FakeQuantizeArgs& args, std::int64_t first_block, std::int64_t last_block);
 
 // Sums in double.

@@ -97,6 +97,7 @@ template <class T>
 struct Parameters {
   T scale;
   T zero_point;
+  T inverse = T(1) / scale;
 };
 
 template <class T>

@@ -1,7 +1,9 @@
 #include <cstring>
+#include <optional>
 #include <vector>
 
 #include "kernels/philox.h"
+#include "reference/number_grid.h"
 #include "reference/quantize.h"
 #include "reference/quantize_block.h"
 
@@ -15,7 +17,9 @@ class LearnedSums {
   explicit LearnedSums(const LearnedGradientArgs& args)
       : args_(args),
         scale_(static_cast<std::size_t>(args.scale_count), 0.0),
-        zero_(static_cast<std::size_t>(args.zero_count), 0.0) {}
+        zero_(static_cast<std::size_t>(args.zero_count), 0.0) {
+    if (args.forward.rule.grid != Grid::kInteger) grid_.emplace(args.forward.rule);
+  }
 
   void add_block(const Block& block) {
     const FakeQuantizeArgs& args = args_.forward;
@@ -33,6 +37,13 @@ class LearnedSums {
       const T u = random ? philox_uniform(args.seed, RandomStream::kFakeQuantize, number) : 0.0f;
       const T x = to_float(input[at]);
       const double dy = static_cast<double>(to_float(gradient[at]));
+      if (grid_) {
+        const T v = x * inverse;
+        const T slope = grid_->nearest(v, u) - (grid_->in_range(v) ? v : T(0));
+        output[at] = grid_->in_range(v) ? gradient[at] : FromFloat<Storage>::call(0);
+        of_scale += dy * static_cast<double>(slope);
+        return;
+      }
       const T code = floating ? rounded(args.rule.rounding, x * inverse + p.zero_point, u)
                               : rounded(args.rule.rounding, x * inverse, u) + p.zero_point;
       if (code >= low && code <= high) {
@@ -68,6 +79,7 @@ class LearnedSums {
   const LearnedGradientArgs& args_;
   std::vector<double> scale_;
   std::vector<double> zero_;
+  std::optional<ValueGrid> grid_;  // of a format that is no integer
 };
 
 template <class T, class Storage>

@@ -14,11 +14,14 @@ from strop import _C
 class NumberFormat:
     """A number format that tensors can be quantized to.
 
+    A recipe (``mxfp8``, ``nvfp4``...) is a format that fixes blocks and scales as well.
+
     Attributes:
         name: as ``format=`` takes it, such as ``"int4"``.
         bits: of a stored code; 0 for ``integer``, whose codes have no bound.
         min: the smallest value of a code.
         max: the largest value of a code.
+        block: of a recipe, how many elements along the last axis share a scale; else None.
 
     """
 
@@ -26,6 +29,7 @@ class NumberFormat:
     bits: int
     min: float
     max: float
+    block: int | None = None
 
     @staticmethod
     def get(name: str | torch.dtype | NumberFormat) -> NumberFormat:
@@ -37,7 +41,7 @@ class NumberFormat:
         Example:
             >>> import strop
             >>> strop.NumberFormat.get("int4")
-            NumberFormat(name='int4', bits=4, min=-8.0, max=7.0)
+            NumberFormat(name='int4', bits=4, min=-8.0, max=7.0, block=None)
 
         """
         if isinstance(name, NumberFormat):
@@ -48,8 +52,13 @@ class NumberFormat:
             raise ValueError(f"strop.NumberFormat: format {name!r} is not known; known are {known}")
         return found
 
+    @property
+    def is_integer(self) -> bool:
+        """Whether codes are whole numbers."""
+        return self.name in _INTEGERS
+
     def values(self) -> torch.Tensor:
-        """Every value of a code, ascending, as float32.
+        """Every finite value of a code, ascending, as float32.
 
         Raises:
             ValueError: for a format without bounds.
@@ -58,18 +67,30 @@ class NumberFormat:
             >>> import strop
             >>> strop.NumberFormat.get("int2").values()
             tensor([-2., -1.,  0.,  1.])
+            >>> strop.NumberFormat.get("float4_e2m1fn").values()[7:]
+            tensor([0.0000, 0.5000, 1.0000, 1.5000, 2.0000, 3.0000, 4.0000, 6.0000])
 
         """
         if math.isinf(self.max):
             raise ValueError(f"strop.NumberFormat: format {self.name} has no bounds to list")
-        return torch.arange(int(self.min), int(self.max) + 1).to(torch.float32)
+        values = torch.tensor(_C.format_values(self.name), dtype=torch.float32)
+        return (values[values.isfinite()] + 0.0).unique()  # (-0 is 0)
 
 
 _FORMATS = tuple(
-    NumberFormat(name, bits, low, high) for name, bits, low, high, _ in _C.number_formats()
+    NumberFormat(name, bits, low, high, block or None)
+    for name, bits, low, high, block, _ in _C.number_formats()
 )
+_INTEGERS = {entry[0] for entry in _C.number_formats() if entry[-1]}
 _BY_NAME = {entry.name: entry for entry in _FORMATS}
-_DTYPE_NAMES = {torch.int8: "int8", torch.uint8: "uint8", torch.int16: "int16"}
+_DTYPE_NAMES = {
+    torch.int8: "int8",
+    torch.uint8: "uint8",
+    torch.int16: "int16",
+    torch.float8_e4m3fn: "float8_e4m3fn",
+    torch.float8_e5m2: "float8_e5m2",
+    torch.float4_e2m1fn_x2: "float4_e2m1fn",
+}
 
 
 def formats() -> tuple[NumberFormat, ...]:
@@ -78,7 +99,7 @@ def formats() -> tuple[NumberFormat, ...]:
     Example:
         >>> import strop
         >>> [f.name for f in strop.formats() if f.bits == 4]
-        ['int4', 'uint4']
+        ['int4', 'uint4', 'float4_e2m1fn', 'nf4', 'mxfp4', 'nvfp4']
 
     """
     return _FORMATS

@@ -1,0 +1,51 @@
+#pragma once
+
+// The nearest value of NF4, by a search in halves where an instruction looks lanes up in a table;
+// elsewhere fifteen comparisons do (nearest_nf4 in kernels/number_grid.h). Compiled once per
+// instruction set.
+
+#include "cpu/vector.h"
+#include "kernels/number_grid.h"
+
+namespace strop::cpu::STROP_ISA {
+
+#if defined(__AVX2__)
+// A true comparison is -1, and sums of them are minus the number of a table's entry: entry i is
+// where -i points to.
+struct alignas(64) Nf4Tables {
+  float quarters[kLanes];  // the midpoints 1, 5, 9, 13
+  float eighths[kLanes];   // the midpoints 0, 2, ... 14
+  float low[kLanes];       // the values 0 to 7
+  float high[kLanes];      // the values 8 to 15; for 16 lanes all of them are here
+};
+
+constexpr Nf4Tables nf4_tables() {
+  Nf4Tables tables{};
+  for (int i = 0; i < 8; ++i) {
+    const int at = (kLanes - i) % kLanes;
+    if (i < 4) tables.quarters[at] = nf4_midpoint(4 * i + 1);
+    tables.eighths[at] = nf4_midpoint(2 * i);
+    tables.low[at] = nf4_value(i);
+    tables.high[at] = nf4_value(i);
+  }
+  for (int i = 8; i < 16; ++i) tables.high[(2 * kLanes - i) % kLanes] = nf4_value(i);
+  return tables;
+}
+inline constexpr Nf4Tables kNf4Tables = nf4_tables();
+
+STROP_INLINE Vec nearest_nf4(Vec v) {
+  const auto above = [&](F32 bound) { return I32(v.v > bound); };
+  const I32 half = above(broadcast(nf4_midpoint(7)));
+  const F32 second = select(half, broadcast(nf4_midpoint(11)), broadcast(nf4_midpoint(3)));
+  const I32 quarter = half + half + above(second);
+  const I32 eighth = quarter + quarter + above(permuted(load(kNf4Tables.quarters).v, quarter));
+  const I32 code = eighth + eighth + above(permuted(load(kNf4Tables.eighths).v, eighth));
+  F32 value = permuted(load(kNf4Tables.high).v, code);
+  if constexpr (kLanes == 8) {
+    value = select(half, value, permuted(load(kNf4Tables.low).v, code));
+  }
+  return Vec::wrap(select(I32(v.v == v.v), value, v.v));
+}
+#endif
+
+}  // namespace strop::cpu::STROP_ISA
