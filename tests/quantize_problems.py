@@ -6,8 +6,10 @@ import torch
 
 import strop
 
-FORMATS = [f.name for f in strop.formats() if f.bits]
-SMALL = [f.name for f in strop.formats() if 0 < f.bits <= 8]
+INTEGERS = [f.name for f in strop.formats() if f.is_integer and f.bits]
+SMALL_INTEGERS = [f.name for f in strop.formats() if f.is_integer and 0 < f.bits <= 8]
+FLOATS = [f.name for f in strop.formats() if not f.is_integer and not f.block]
+RECIPES = [f.name for f in strop.formats() if f.block]
 ROUNDINGS = ["half_even", "half_away", "floor", "ceil", "trunc", "stochastic"]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 
@@ -22,6 +24,16 @@ def grid_of(shape, block_size):
     return [
         math.ceil(n / (b if b > 0 else max(n, 1))) for n, b in zip(shape, block_size, strict=True)
     ]
+
+
+def roundings_of(format):
+    return ["half_even"] if format == "nf4" else ROUNDINGS
+
+
+def blocks_of(format, shape):
+    """Block sizes to try: the whole tensor, groups of which the last is short, one by one."""
+    rows = (1,) * (len(shape) - 1)
+    return [None] if format in RECIPES else [None, (*rows, 32), (*rows, 5), (*rows, 1)]
 
 
 def sample(shape, dtype, seed=0):

@@ -7,7 +7,15 @@ import torch
 
 import strop
 from conftest import assert_same_bits, oracle
-from quantize_problems import DTYPES, FORMATS, ROUNDINGS, SMALL, grid_of, sample, scale_dtype
+from quantize_problems import (
+    DTYPES,
+    INTEGERS,
+    ROUNDINGS,
+    SMALL_INTEGERS,
+    grid_of,
+    sample,
+    scale_dtype,
+)
 
 reference = oracle("fake_quantize")
 
@@ -30,7 +38,7 @@ def test_sizes(device, size, rounding, dtype):
         )
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", INTEGERS)
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_formats(device, format, symmetric):
     x = sample((6, 70), torch.float32)
@@ -48,7 +56,7 @@ def test_formats(device, format, symmetric):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("rounding", ROUNDINGS)
-@pytest.mark.parametrize("format", SMALL)
+@pytest.mark.parametrize("format", SMALL_INTEGERS)
 def test_every_16_bit_input(device, format, rounding, dtype):
     x = torch.arange(-32768, 32768, dtype=torch.int32).to(torch.int16).view(dtype)
     scale = torch.tensor(0.0371)

@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from conftest import DEVICES, assert_same_bits, oracle
-from quantize_problems import DTYPES, FORMATS, ROUNDINGS, grid_of, sample, scale_dtype
+from quantize_problems import (
+    DTYPES,
+    FLOATS,
+    INTEGERS,
+    RECIPES,
+    grid_of,
+    roundings_of,
+    sample,
+    scale_dtype,
+)
 
 pytest.importorskip("hypothesis")
 from hypothesis import given  # noqa: E402
@@ -28,21 +37,24 @@ def problems(draw):
         tuple(n * s for n, s in zip(shape, steps, strict=True)), dtype, draw(st.integers(0, 9))
     )
     x = whole[tuple(slice(None, None, s) for s in steps)].permute(order)
-    if block is not None:
-        block = tuple(block[i] for i in order)
+    format = draw(st.sampled_from(draw(st.sampled_from([INTEGERS, FLOATS, RECIPES]))))
+    integer = format in INTEGERS
+    block = None if format in RECIPES or block is None else tuple(block[i] for i in order)
     options = {
-        "format": draw(st.sampled_from(FORMATS)),
+        "format": format,
         "block_size": block,
-        "rounding": draw(st.sampled_from(ROUNDINGS)),
-        "symmetric": draw(st.booleans()),
+        "rounding": draw(st.sampled_from(roundings_of(format))),
+        "symmetric": not integer or draw(st.booleans()),
         "seed": draw(st.integers(-(2**63), 2**63 - 1)),
     }
     scale = zero = None
-    if draw(st.booleans()):
+    if format not in RECIPES and draw(st.booleans()):
         grid = [g if draw(st.booleans()) else 1 for g in grid_of(x.shape, block)]
         scale = (torch.rand(grid) + 0.05).to(scale_dtype(dtype))
         kind = draw(
             st.sampled_from([None, torch.uint8, torch.int8, torch.int16, torch.int64, "float"])
+            if integer
+            else st.none()
         )
         if kind == "float":
             zero = torch.randn(grid).to(scale.dtype)

@@ -41,7 +41,8 @@ template <bool kSymmetric, class T>
 void choose_tile(const FakeQuantizeArgs& args, const TileExtremes& extremes, std::int64_t blocks,
                  TileParams& params) {
   Vec tensor_scale(1.0f);
-  if (args.tensor_scale != nullptr) tensor_scale = Vec(*static_cast<const float*>(args.tensor_scale));
+  if (args.tensor_scale != nullptr)
+    tensor_scale = Vec(*static_cast<const float*>(args.tensor_scale));
   for (std::int64_t i = 0; i < blocks; i += kLanes) {
     const Vec max = value_from_ordered<kSymmetric, T>(extremes.max + i);
     const Vec min = kSymmetric ? max : value_from_ordered<false, T>(extremes.min + i);

@@ -3,8 +3,8 @@
 // Number formats as the rows of quantize work with them: one element's arithmetic, a vector at a
 // time. Compiled once per instruction set.
 //
-// A codec is made of the call's rule. Its Block has one block's parameters in registers; at() is the
-// formula itself, for elements with parameters of their own.
+// A codec is made of the call's rule. Its Block has one block's parameters in registers; at() is
+// the formula itself, for elements with parameters of their own.
 
 #include "cpu/nf4.h"
 #include "cpu/quantize.h"
@@ -35,11 +35,18 @@ struct Integers {
     Vec scale;
     CodeRange<Vec> shifted;
 
-    __attribute__((always_inline))
-    Block(const Integers&, const TileParams& params, std::int64_t block)
+    __attribute__((always_inline)) Block(const Integers&, const TileParams& params,
+                                         std::int64_t block)
         : inverse(params.inverse[block]),
           scale(params.scale[block]),
           shifted{Vec(params.min[block]), Vec(params.max[block])} {}
+
+    // Of lanes of which half are of a block, half of the next.
+    __attribute__((always_inline)) Block(const Block& first, const Block& second)
+        : inverse(halves(first.inverse, second.inverse)),
+          scale(halves(first.scale, second.scale)),
+          shifted{halves(first.shifted.min, second.shifted.min),
+                  halves(first.shifted.max, second.shifted.max)} {}
 
     __attribute__((always_inline)) Quantized<Vec> of(Vec x, Vec u) const {
       return fake_quantize_shifted<kRounding>(x, inverse, scale, shifted, u);
@@ -90,13 +97,17 @@ struct OnGrid {
   }
 
   struct Block {
-    Grid grid;
+    const Grid& grid;  // (a copy went through the stack in halves: 30 cycles a block)
     Vec inverse;
     Vec scale;
 
-    __attribute__((always_inline))
-    Block(const OnGrid& codec, const TileParams& params, std::int64_t block)
+    __attribute__((always_inline)) Block(const OnGrid& codec, const TileParams& params,
+                                         std::int64_t block)
         : grid(codec.grid), inverse(params.inverse[block]), scale(params.scale[block]) {}
+    __attribute__((always_inline)) Block(const Block& first, const Block& second)
+        : grid(first.grid),
+          inverse(halves(first.inverse, second.inverse)),
+          scale(halves(first.scale, second.scale)) {}
 
     __attribute__((always_inline)) Quantized<Vec> of(Vec x, Vec u) const {
       return fake_quantize_on_grid<kRounding>(x, inverse, scale, grid, u);

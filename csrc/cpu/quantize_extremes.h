@@ -117,6 +117,11 @@ STROP_INLINE std::int64_t extremes_of_groups(const RowRun<T>& row, TileExtremes&
   for (std::int64_t g = row.steps.first; done + kLanes * block <= row.count; g += kLanes) {
     I32 min[kLanes], max[kLanes];
     for (int lane = 0; lane < kLanes; ++lane) {
+      if (block == kLanes) {  // of which a vector of 16-bit elements holds two
+        max[lane] = min[lane] = ordered_words<kSymmetric>(input, kLanes);
+        input += kLanes;
+        continue;
+      }
       Extreme<kSymmetric, V> one{V{}, V{}};
       for (std::int64_t i = 0; i < block; i += kBitLanes<T>, input += kBitLanes<T>) {
         one.take(load_unaligned<V>(input));
@@ -137,8 +142,9 @@ STROP_INLINE std::int64_t extremes_of_groups(const RowRun<T>& row, TileExtremes&
 
 template <bool kSymmetric, class T>
 void extremes_of_blocks(const RowRun<T>& row, TileExtremes& extremes) {
-  const std::int64_t done =
-      pairs_fill(row.steps) ? extremes_of_groups<kSymmetric>(row, extremes) : 0;
+  const std::int64_t done = pairs_fill(row.steps) || vectors_fill(row.steps)
+                                ? extremes_of_groups<kSymmetric>(row, extremes)
+                                : 0;
   const T* input = row.input + done;
   std::int64_t block = row.steps.first + done / row.steps.block;
   std::int64_t left = row.count - done;

@@ -6,8 +6,9 @@ namespace strop::cpu::STROP_ISA {
 namespace {
 
 template <class T, class Codec>
-constexpr RowKernels<T> kRowsOf = {quantize_blocks<Codec, false, T>, quantize_blocks<Codec, true, T>,
-                                   quantize_elements<Codec, T>, quantize_elements<Codec, T>};
+constexpr RowKernels<T> kRowsOf = {quantize_blocks<Codec, false, T>,
+                                   quantize_blocks<Codec, true, T>, quantize_elements<Codec, T>,
+                                   quantize_elements<Codec, T>};
 
 template <class T>
 constexpr RowKernels<T> kFloatRows[kRoundings] = {

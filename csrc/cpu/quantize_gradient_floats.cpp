@@ -7,9 +7,12 @@ namespace {
 
 template <class T>
 constexpr LearnedRows<T> kFloatRows[kRoundings] = {
-    kLearnedRowsOf<T, Floats<Rounding::kHalfEven>>, kLearnedRowsOf<T, Floats<Rounding::kHalfAway>>,
-    kLearnedRowsOf<T, Floats<Rounding::kFloor>>,    kLearnedRowsOf<T, Floats<Rounding::kCeil>>,
-    kLearnedRowsOf<T, Floats<Rounding::kTrunc>>,    kLearnedRowsOf<T, Floats<Rounding::kStochastic>>,
+    kLearnedRowsOf<T, Floats<Rounding::kHalfEven>>,
+    kLearnedRowsOf<T, Floats<Rounding::kHalfAway>>,
+    kLearnedRowsOf<T, Floats<Rounding::kFloor>>,
+    kLearnedRowsOf<T, Floats<Rounding::kCeil>>,
+    kLearnedRowsOf<T, Floats<Rounding::kTrunc>>,
+    kLearnedRowsOf<T, Floats<Rounding::kStochastic>>,
 };
 
 }  // namespace

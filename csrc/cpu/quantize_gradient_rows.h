@@ -65,9 +65,8 @@ template <bool kStream, class Codec, class T>
 STROP_INLINE LearnedTerms<Vec> terms_at(const LearnedRun<T>& run, std::int64_t i,
                                         const QuantizeParams<Vec>& params, const Codec& codec) {
   constexpr bool kRandom = Codec::kRounding == Rounding::kStochastic;
-  const LearnedTerms<Vec> terms =
-      codec.terms(load(run.input + i), load(run.gradient + i), params,
-                  kRandom ? load(run.random + i) : Vec(0.0f));
+  const LearnedTerms<Vec> terms = codec.terms(load(run.input + i), load(run.gradient + i), params,
+                                              kRandom ? load(run.random + i) : Vec(0.0f));
   store<kStream>(run.output + i, terms.input);
   return terms;
 }
@@ -158,8 +157,8 @@ void learned_elements(const LearnedRun<T>& run, const TileParams& params, const 
   for (std::int64_t i = 0; i < run.count; i += kLanes) {
     const QuantizeParams<Vec> p = {load(params.inverse + i), load(params.scale + i),
                                    load(params.zero_point + i)};
-    const auto found = run.count - i >= kLanes ? terms_at<false>(run, i, p, codec)
-                                               : last_terms(run, i, p, codec);
+    const auto found =
+        run.count - i >= kLanes ? terms_at<false>(run, i, p, codec) : last_terms(run, i, p, codec);
     store<false>(terms.scale + i, found.scale);
     store<false>(terms.zero_point + i, found.zero_point);
   }
@@ -176,9 +175,8 @@ struct LearnedRows {
 };
 
 template <class T, class Codec>
-constexpr LearnedRows<T> kLearnedRowsOf = {learned_blocks<Codec, false, T>,
-                                           learned_blocks<Codec, true, T>,
-                                           learned_elements<Codec, T>};
+constexpr LearnedRows<T> kLearnedRowsOf = {
+    learned_blocks<Codec, false, T>, learned_blocks<Codec, true, T>, learned_elements<Codec, T>};
 
 // Each in a source of its own.
 template <class T>

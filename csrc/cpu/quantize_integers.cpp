@@ -6,10 +6,10 @@ namespace strop::cpu::STROP_ISA {
 namespace {
 
 template <class T, Rounding kRounding>
-constexpr RowKernels<T> kRowsOf = {
-    quantize_blocks<Integers<kRounding>, false, T>, quantize_blocks<Integers<kRounding>, true, T>,
-    quantize_elements<ExactIntegers<kRounding, false>, T>,
-    quantize_elements<ExactIntegers<kRounding, true>, T>};
+constexpr RowKernels<T> kRowsOf = {quantize_blocks<Integers<kRounding>, false, T>,
+                                   quantize_blocks<Integers<kRounding>, true, T>,
+                                   quantize_elements<ExactIntegers<kRounding, false>, T>,
+                                   quantize_elements<ExactIntegers<kRounding, true>, T>};
 
 template <class T>
 constexpr RowKernels<T> kRows[kRoundings] = {

@@ -42,10 +42,15 @@ struct QuantizedPair {
   I32 b_in_range;
 };
 
+// A pair whose two vectors may be of two blocks.
+template <class Block>
+STROP_INLINE QuantizedPair pair_of(const Block& first, const Block& second, Pair x) {
+  const Quantized<Vec> a = first.of(x.a, Vec(0.0f)), b = second.of(x.b, Vec(0.0f));
+  return {{a.value, b.value}, a.in_range, b.in_range};
+}
 template <class Block>
 STROP_INLINE QuantizedPair pair_of(const Block& block, Pair x) {
-  const Quantized<Vec> a = block.of(x.a, Vec(0.0f)), b = block.of(x.b, Vec(0.0f));
-  return {{a.value, b.value}, a.in_range, b.in_range};
+  return pair_of(block, block, x);
 }
 
 // Stores a pair's mask bits at a place that begins a byte.
@@ -144,6 +149,36 @@ STROP_INLINE std::int64_t quantize_groups(const RowRun<T>& row, const TileParams
   return done;
 }
 
+// The same where a block is one vector: two of them a pair.
+template <class Codec, bool kStream, bool kMask, class T>
+STROP_INLINE std::int64_t quantize_vectors(const RowRun<T>& row, const TileParams& params,
+                                           const Codec& codec) {
+  using Block = typename Codec::Block;
+  constexpr std::int64_t kPair = 2 * kLanes;
+  const bool whole = row.bits.at % 8 == 0;
+  std::uint8_t* const bits = whole ? row.bits.mask + row.bits.at / 8 : row.bits.scratch;
+  std::int64_t done = 0;
+  for (std::int64_t g = row.steps.first; done + kPair <= row.count; g += 2, done += kPair) {
+    prefetch(row.input + done + row.ahead);
+    const Block first(codec, params, g), second(codec, params, g + 1);
+    const Pair x = load_pair(row.input + done);
+    QuantizedPair pair;
+    if constexpr (kPairsInterleave<T>) {
+      pair = pair_of(Block(first, second), x);
+    } else {
+      pair = pair_of(first, second, x);
+    }
+    store_pair<kStream>(row.output + done, pair.value);
+    if constexpr (kMask) store_pair_bits(bits + done / 8, row.output, pair);
+  }
+  if (kMask && !whole) put_bits(row.bits.mask, row.bits.at, row.bits.scratch, done);
+  return done;
+}
+
+STROP_INLINE bool vectors_fill(const BlockSteps& steps) {
+  return steps.into == 0 && steps.block == kLanes;
+}
+
 STROP_INLINE bool pairs_fill(const BlockSteps& steps) {
   constexpr std::int64_t kLong = 16 * kLanes;  // beyond it a run's own loop does as well
   return steps.into == 0 && steps.block <= kLong && steps.block % (2 * kLanes) == 0;
@@ -157,10 +192,13 @@ void quantize_blocks(const RowRun<T>& row, const TileParams& params, const Quant
   RowRun<T> run = row;
   std::int64_t done = 0;
   if constexpr (!kRandom) {
+    const bool stream = row.stream && aligned_for_stream(row.output);
     if (pairs_fill(row.steps)) {
-      done = row.stream && aligned_for_stream(row.output)
-                 ? quantize_groups<Codec, true, kMask>(row, params, codec)
-                 : quantize_groups<Codec, false, kMask>(row, params, codec);
+      done = stream ? quantize_groups<Codec, true, kMask>(row, params, codec)
+                    : quantize_groups<Codec, false, kMask>(row, params, codec);
+    } else if (vectors_fill(row.steps)) {
+      done = stream ? quantize_vectors<Codec, true, kMask>(row, params, codec)
+                    : quantize_vectors<Codec, false, kMask>(row, params, codec);
     }
   }
   std::int64_t block = row.steps.first + done / row.steps.block;

@@ -15,40 +15,69 @@ STROP_INLINE void fill_random_scalar(float* to, std::uint64_t seed, std::uint64_
   }
 }
 
-// kLanes Philox blocks: 4 * kLanes numbers from an index that is a multiple of 4.
-STROP_INLINE void fill_random_vectors(float* to, std::uint64_t seed, std::uint64_t index) {
-  std::uint32_t low[kLanes], high[kLanes];
-  for (int lane = 0; lane < kLanes; ++lane) {
-    const std::uint64_t counter = (index >> 2) + static_cast<std::uint64_t>(lane);
-    low[lane] = static_cast<std::uint32_t>(counter);
-    high[lane] = static_cast<std::uint32_t>(counter >> 32);
+// Philox blocks side by side, each word in the low half of a lane of 64 bits, where a
+// multiplication leaves its product whole; what is in the high halves is never looked at.
+struct PhiloxLanes {
+  U64 c0, c1, c2, c3;
+
+  __attribute__((always_inline)) void round(std::uint32_t k0, std::uint32_t k1) {
+    const U64 p0 = multiply_low_words(c0, kPhiloxMultiplier0);
+    const U64 p1 = multiply_low_words(c2, kPhiloxMultiplier1);
+    c0 = (p1 >> 32) ^ c1 ^ broadcast(std::uint64_t{k0});
+    c1 = p1;
+    c2 = (p0 >> 32) ^ c3 ^ broadcast(std::uint64_t{k1});
+    c3 = p0;
   }
-  U32 c0 = load_unaligned<U32>(low), c1 = load_unaligned<U32>(high);
-  U32 c2 = broadcast(static_cast<std::uint32_t>(RandomStream::kFakeQuantize));
-  U32 c3 = broadcast(0u);
+
+  // A block's four words are four consecutive numbers.
+  __attribute__((always_inline)) void store_uniforms(float* to) const {
+    const U64 low = broadcast(std::uint64_t{0xffffffffu});
+    const U64 first = (c0 & low) | c1 << 32, second = (c2 & low) | c3 << 32;
+    store_uniform(to, interleaved_low(first, second));
+    store_uniform(to + kLanes, interleaved_high(first, second));
+  }
+
+ private:
+  template <class V>  // a template, for only its own instruction set's branch to be looked at
+  STROP_INLINE V interleaved_low(V a, V b) {
+    constexpr int kCount = sizeof(V) / 8;
+    if constexpr (kCount == 8) return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+    if constexpr (kCount == 4) return __builtin_shufflevector(a, b, 0, 4, 1, 5);
+    if constexpr (kCount == 2) return __builtin_shufflevector(a, b, 0, 2);
+  }
+  template <class V>
+  STROP_INLINE V interleaved_high(V a, V b) {
+    constexpr int kCount = sizeof(V) / 8;
+    if constexpr (kCount == 8) return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+    if constexpr (kCount == 4) return __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    if constexpr (kCount == 2) return __builtin_shufflevector(a, b, 1, 3);
+  }
+  STROP_INLINE void store_uniform(float* to, U64 words) {
+    const I32 top = bit_cast<I32>(bit_cast<U32>(words) >> 8);
+    store_unaligned(to, __builtin_convertvector(top, F32) * broadcast(0x1p-24f));
+  }
+};
+
+// 4 * kLanes numbers from an index that is a multiple of 4: two chains, each of them a long
+// latency.
+STROP_INLINE void fill_random_vectors(float* to, std::uint64_t seed, std::uint64_t index) {
+  constexpr int kBlocks = kLanes / 2;
+  PhiloxLanes chains[2];
+  for (int chain = 0; chain < 2; ++chain) {
+    U64 counter = broadcast((index >> 2) + static_cast<std::uint64_t>(chain * kBlocks));
+    for (int lane = 0; lane < kBlocks; ++lane) counter[lane] += static_cast<std::uint64_t>(lane);
+    const auto stream = static_cast<std::uint64_t>(RandomStream::kFakeQuantize);
+    chains[chain] = {counter, counter >> 32, broadcast(stream), U64{}};
+  }
   std::uint32_t k0 = static_cast<std::uint32_t>(seed);
   std::uint32_t k1 = static_cast<std::uint32_t>(seed >> 32);
   for (int round = 0; round < kPhiloxRounds; ++round) {
-    U32 high0, low0, high1, low1;
-    multiply_wide(c0, kPhiloxMultiplier0, high0, low0);
-    multiply_wide(c2, kPhiloxMultiplier1, high1, low1);
-    c0 = high1 ^ c1 ^ broadcast(k0);
-    c1 = low1;
-    c2 = high0 ^ c3 ^ broadcast(k1);
-    c3 = low0;
+    for (PhiloxLanes& chain : chains) chain.round(k0, k1);
     k0 += kPhiloxKeyStep0;
     k1 += kPhiloxKeyStep1;
   }
-  float words[4][kLanes];
-  const F32 unit = broadcast(0x1p-24f);
-  const U32 outputs[4] = {c0, c1, c2, c3};
-  for (int word = 0; word < 4; ++word) {
-    const I32 top = bit_cast<I32>(outputs[word] >> 8);
-    store_unaligned(words[word], __builtin_convertvector(top, F32) * unit);
-  }
-  for (int lane = 0; lane < kLanes; ++lane) {
-    for (int word = 0; word < 4; ++word) to[4 * lane + word] = words[word][lane];
-  }
+  chains[0].store_uniforms(to);
+  chains[1].store_uniforms(to + 2 * kLanes);
 }
 
 STROP_INLINE void fill_random(float* to, std::uint64_t seed, std::uint64_t index,

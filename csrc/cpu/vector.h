@@ -31,6 +31,7 @@ inline constexpr int kLanes = kVectorBytes / 4;
 using F32 = float __attribute__((vector_size(kVectorBytes)));
 using I32 = std::int32_t __attribute__((vector_size(kVectorBytes)));
 using U32 = std::uint32_t __attribute__((vector_size(kVectorBytes)));
+using U64 = std::uint64_t __attribute__((vector_size(kVectorBytes)));      // kLanes / 2 of them
 using U16 = std::uint16_t __attribute__((vector_size(kVectorBytes / 2)));  // kLanes of them
 using I16 = std::int16_t __attribute__((vector_size(kVectorBytes)));       // 2 * kLanes of them
 
@@ -65,6 +66,7 @@ STROP_INLINE F32 select(I32 mask, F32 a, F32 b) {
 
 STROP_INLINE F32 broadcast(float value) { return F32{} + value; }
 STROP_INLINE U32 broadcast(std::uint32_t value) { return U32{} + value; }
+STROP_INLINE U64 broadcast(std::uint64_t value) { return U64{} + value; }
 STROP_INLINE I32 broadcast(std::int32_t value) { return I32{} + value; }
 STROP_INLINE I16 broadcast(std::int16_t value) { return I16{} + value; }
 
@@ -80,9 +82,9 @@ STROP_INLINE I16 broadcast(std::int16_t value) { return I16{} + value; }
 //   I32 largest_of_each(const I32 (&)[kLanes]), smallest_of_each    lane i is of the i-th vector
 //   std::uint32_t lane_bits(I32 mask), half_lane_bits(I16 mask)    a bit a lane, lane 0 lowest
 //   F32 from_bfloat16(U16), from_float16(U16); U16 to_bfloat16(F32), to_float16(F32)
-//   F32 permuted(F32 table, I32 index)    lane i is table[index[i] % kLanes]; AVX2 and AVX-512 alone
-//   void multiply_wide(U32 a, std::uint32_t b, U32& high, U32& low)
-//   void stream(void*, F32), stream(void*, U16), stream_fence()    `to` aligned to the vector
+//   F32 permuted(F32 table, I32 index)    lane i is table[index[i] % kLanes]; AVX2 and AVX-512
+//   alone U64 multiply_low_words(U64 a, std::uint32_t b)     of the low 32 bits of each lane void
+//   stream(void*, F32), stream(void*, U16), stream_fence()    `to` aligned to the vector
 #if defined(__AVX512F__)
 #include "cpu/vector_avx512.h"
 #elif defined(__AVX2__)
@@ -133,6 +135,13 @@ STROP_INLINE Vec with_sign_of(Vec value, Vec sign) {
 STROP_INLINE I32 same(Vec a, Vec b) { return I32(a.v == b.v); }
 STROP_INLINE I32 less(Vec a, Vec b) { return I32(a.v < b.v); }
 STROP_INLINE Vec choose(I32 mask, Vec a, Vec b) { return Vec::wrap(select(mask, a.v, b.v)); }
+
+// The first half's lanes of a, the others of b.
+STROP_INLINE Vec halves(Vec a, Vec b) {
+  I32 first{};
+  for (int lane = 0; lane < kLanes / 2; ++lane) first[lane] = -1;
+  return choose(first, a, b);
+}
 
 STROP_INLINE Vec one_where_less(Vec a, Vec b) {
   const U32 one = bit_cast<U32>(broadcast(1.0f));
@@ -191,6 +200,9 @@ STROP_INLINE Pair load_pair(const BFloat16* from) {
           Vec::wrap(bit_cast<F32>(both & broadcast(0xffff0000u)))};
 }
 
+template <class T>
+inline constexpr bool kPairsInterleave = dtype_of<T> == DType::kBFloat16;
+
 // A mask for each vector of a pair, as bits in the order of the elements.
 template <class T>
 STROP_INLINE std::uint32_t pair_bits(const T*, I32 a, I32 b) {
@@ -226,8 +238,7 @@ STROP_INLINE void store_pair(BFloat16* to, Pair pair) {
 template <class T>
 STROP_INLINE bool aligned_for_stream(const T* to) {
   constexpr std::uintptr_t kBytes = sizeof(T) == 4 ? kVectorBytes : kVectorBytes / 2;
-  constexpr bool kPairs = dtype_of<T> == DType::kBFloat16;
-  return reinterpret_cast<std::uintptr_t>(to) % (kPairs ? kVectorBytes : kBytes) == 0;
+  return reinterpret_cast<std::uintptr_t>(to) % (kPairsInterleave<T> ? kVectorBytes : kBytes) == 0;
 }
 
 // The first `count` elements, count < kLanes; the other lanes are 0 and stay unwritten.

@@ -108,13 +108,9 @@ STROP_INLINE F32 permuted(F32 table, I32 index) {
   return _mm256_permutevar8x32_ps(table, bit_cast<__m256i>(index));
 }
 
-STROP_INLINE void multiply_wide(U32 a, std::uint32_t b, U32& high, U32& low) {
-  const __m256i factor = _mm256_set1_epi32(static_cast<int>(b));
-  const __m256i x = bit_cast<__m256i>(a);
-  const __m256i even = _mm256_mul_epu32(x, factor);
-  const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(x, 32), factor);
-  high = bit_cast<U32>(_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa));
-  low = bit_cast<U32>(_mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa));
+STROP_INLINE U64 multiply_low_words(U64 a, std::uint32_t b) {
+  return bit_cast<U64>(
+      _mm256_mul_epu32(bit_cast<__m256i>(a), _mm256_set1_epi64x(static_cast<std::int64_t>(b))));
 }
 
 STROP_INLINE void stream(void* to, F32 v) { _mm256_stream_ps(static_cast<float*>(to), v); }

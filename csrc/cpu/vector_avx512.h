@@ -102,13 +102,9 @@ STROP_INLINE F32 permuted(F32 table, I32 index) {
   return _mm512_permutexvar_ps(bit_cast<__m512i>(index), table);
 }
 
-STROP_INLINE void multiply_wide(U32 a, std::uint32_t b, U32& high, U32& low) {
-  const __m512i factor = _mm512_set1_epi32(static_cast<int>(b));
-  const __m512i x = bit_cast<__m512i>(a);
-  const __m512i even = _mm512_mul_epu32(x, factor);
-  const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(x, 32), factor);
-  high = bit_cast<U32>(_mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(even, 32), odd));
-  low = bit_cast<U32>(_mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64(odd, 32)));
+STROP_INLINE U64 multiply_low_words(U64 a, std::uint32_t b) {
+  return bit_cast<U64>(
+      _mm512_mul_epu32(bit_cast<__m512i>(a), _mm512_set1_epi64(static_cast<std::int64_t>(b))));
 }
 
 STROP_INLINE void stream(void* to, F32 v) { _mm512_stream_ps(static_cast<float*>(to), v); }

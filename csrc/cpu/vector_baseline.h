@@ -154,21 +154,11 @@ STROP_INLINE U16 to_float16(F32 v) {
   return __builtin_convertvector(sign | half, U16);
 }
 
-STROP_INLINE void multiply_wide(U32 a, std::uint32_t b, U32& high, U32& low) {
+STROP_INLINE U64 multiply_low_words(U64 a, std::uint32_t b) {
 #if defined(__SSE2__)
-  const __m128i factor = _mm_set1_epi32(static_cast<int>(b));
-  const __m128i x = bit_cast<__m128i>(a);
-  const __m128i even = _mm_mul_epu32(x, factor);
-  const __m128i odd = _mm_mul_epu32(_mm_srli_epi64(x, 32), factor);
-  const __m128i keep = _mm_set_epi32(-1, 0, -1, 0);
-  high = bit_cast<U32>(_mm_or_si128(_mm_srli_epi64(even, 32), _mm_and_si128(odd, keep)));
-  low = bit_cast<U32>(_mm_or_si128(_mm_andnot_si128(keep, even), _mm_slli_epi64(odd, 32)));
+  return bit_cast<U64>(_mm_mul_epu32(bit_cast<__m128i>(a), _mm_set1_epi32(static_cast<int>(b))));
 #else
-  for (int lane = 0; lane < kLanes; ++lane) {
-    const std::uint64_t product = std::uint64_t{a[lane]} * b;
-    high[lane] = static_cast<std::uint32_t>(product >> 32);
-    low[lane] = static_cast<std::uint32_t>(product);
-  }
+  return (a & broadcast(std::uint64_t{0xffffffffu})) * broadcast(std::uint64_t{b});
 #endif
 }
 

@@ -82,14 +82,8 @@ STROP_INLINE F32 from_float16(U16 half) {
 }
 STROP_INLINE U16 to_float16(F32 v) { return bit_cast<U16>(vcvt_f16_f32(bit_cast<float32x4_t>(v))); }
 
-STROP_INLINE void multiply_wide(U32 a, std::uint32_t b, U32& high, U32& low) {
-  const uint32x4_t x = bit_cast<uint32x4_t>(a);
-  const uint64x2_t first = vmull_n_u32(vget_low_u32(x), b);
-  const uint64x2_t second = vmull_n_u32(vget_high_u32(x), b);
-  const uint32x4_t f = vreinterpretq_u32_u64(first);
-  const uint32x4_t s = vreinterpretq_u32_u64(second);
-  low = bit_cast<U32>(vuzp1q_u32(f, s));
-  high = bit_cast<U32>(vuzp2q_u32(f, s));
+STROP_INLINE U64 multiply_low_words(U64 a, std::uint32_t b) {
+  return bit_cast<U64>(vmull_n_u32(vmovn_u64(bit_cast<uint64x2_t>(a)), b));
 }
 
 // The core detects streams of full lines and stops allocating them by itself.

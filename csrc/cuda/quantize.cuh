@@ -66,8 +66,8 @@ __device__ __forceinline__ QuantizeParams<A> chosen_params(const Extremes<A>& fo
                                                            const FakeQuantizeArgs& args) {
   const A tensor_scale =
       args.tensor_scale == nullptr ? A(1) : *static_cast<const A*>(args.tensor_scale);
-  return choose_params<A>(key_value(flipped(found.min)), key_value(flipped(found.max)), tensor_scale,
-                          args.rule);
+  return choose_params<A>(key_value(flipped(found.min)), key_value(flipped(found.max)),
+                          tensor_scale, args.rule);
 }
 
 // Extremes of all blocks, in memory: of the block at scale offset i, min[i] and max[i].

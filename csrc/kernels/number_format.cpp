@@ -19,12 +19,8 @@ constexpr NumberFormat unsigned_format(const char* name, int bits) {
 }
 
 constexpr NumberFormat float_format(const char* name, int bits, double max, FloatBits layout) {
-  return {.name = name,
-          .bits = bits,
-          .min = -max,
-          .max = max,
-          .grid = Grid::kFloat,
-          .layout = layout};
+  return {
+      .name = name, .bits = bits, .min = -max, .max = max, .grid = Grid::kFloat, .layout = layout};
 }
 
 constexpr NumberFormat recipe(const char* name, const NumberFormat& elements, int block,
@@ -38,7 +34,8 @@ constexpr NumberFormat recipe(const char* name, const NumberFormat& elements, in
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-// OCP 8-bit floats (e4m3fn has no Inf; e5m2 has one, which no code of ours is), and OCP MX's others.
+// OCP 8-bit floats (e4m3fn has no Inf; e5m2 has one, which no code of ours is), and OCP MX's
+// others.
 constexpr NumberFormat kE4M3 = float_format("float8_e4m3fn", 8, 448.0, {3, 7, 0x7f});
 constexpr NumberFormat kE5M2 = float_format("float8_e5m2", 8, 57344.0, {2, 15, 0x7f});
 constexpr NumberFormat kE2M3 = float_format("float6_e2m3fn", 6, 7.5, {3, 1, 0});

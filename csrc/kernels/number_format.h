@@ -22,7 +22,8 @@ enum class ScaleKind : std::uint8_t {
 
 // A float format's bits, as a code has them:
 //
-//   s e..e m..m     e > 0: (-1)^s * 2^(e - bias) * 1.m..m      e = 0: (-1)^s * 2^(1 - bias) * 0.m..m
+//   s e..e m..m     e > 0: (-1)^s * 2^(e - bias) * 1.m..m      e = 0: (-1)^s * 2^(1 - bias) *
+//   0.m..m
 struct FloatBits {
   int mantissa;
   int bias;

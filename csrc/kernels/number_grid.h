@@ -95,11 +95,11 @@ STROP_INLINE FloatGrid<T> float_grid(double max, int min_exponent, int mantissa)
 
 // Note [Float grid]
 // Within a binade the grid's steps are equal, and below the smallest normal number they stay what
-// they are there. Adding 1.5 * 2^23 steps (2^52 for double) leaves no bits for less than a step, and
-// the addition itself rounds to nearest, ties to even; other roundings divide by the step, a power
-// of two, which is exact. What rounds up to the next binade is on the grid there as well. Numbers
-// beyond the largest are clamped before they are rounded, which gives what clamping after it would.
-// A zero keeps the sign of what it was rounded from, as formats with a sign bit have it.
+// they are there. Adding 1.5 * 2^23 steps (2^52 for double) leaves no bits for less than a step,
+// and the addition itself rounds to nearest, ties to even; other roundings divide by the step, a
+// power of two, which is exact. What rounds up to the next binade is on the grid there as well.
+// Numbers beyond the largest are clamped before they are rounded, which gives what clamping after
+// it would. A zero keeps the sign of what it was rounded from, as formats with a sign bit have it.
 template <Rounding kRounding, class T>
 STROP_INLINE Quantized<T> on_grid(T v, const FloatGrid<T>& grid, T u) {
   const T size = magnitude(v);

@@ -22,8 +22,8 @@ namespace strop {
 //   y       = grid(x * inverse) * scale                   the format's nearest value, or as rounded
 //
 // in float32 for float32, bfloat16 and float16 (float64 for float64), each operation rounded once,
-// never contracted. NaN stays NaN, Inf saturates. Given scales are taken as they are: 0, negative and
-// non-finite ones give what the arithmetic gives.
+// never contracted. NaN stays NaN, Inf saturates. Given scales are taken as they are: 0, negative
+// and non-finite ones give what the arithmetic gives.
 //
 // A block is block_size elements in each dimension (the last may be short); each block has its own
 // scale and zero point. Without a scale they follow from the block's extremes, by choose_symmetric
@@ -160,7 +160,8 @@ STROP_INLINE FloatGrid<T> float_grid(const QuantizeRule& rule) {
 //
 //   symmetric     scale = max(amax / ((quant_max - quant_min) / 2), eps), zero_point of the rule
 //   asymmetric    scale = max((max - min) / (quant_max - quant_min), eps)
-//                 zero_point = clamp(quant_min - round_half_even(min / scale), quant_min, quant_max)
+//                 zero_point = clamp(quant_min - round_half_even(min / scale), quant_min,
+//                 quant_max)
 //   power of two  scale = 2^(floor(log2(amax)) - max_exponent), within 2^-127 and 2^127
 //   two levels    tensor_scale = max(amax of the tensor / (448 * quant_max), eps)
 //                 s = float8_e4m3fn(clamp(amax / quant_max / tensor_scale, 2^-6, 448))

@@ -64,7 +64,8 @@ double checked_bound(const char* op, const char* name, std::optional<std::int64_
 void check_options(const char* op, const QuantizeRequest& request, const NumberFormat& format) {
   if (format.grid == Grid::kInteger) return;
   if (!request.symmetric) {
-    throw_value_error(op, ": symmetric is False; format ", format.name, " has symmetric scales alone");
+    throw_value_error(op, ": symmetric is False; format ", format.name,
+                      " has symmetric scales alone");
   }
   if (format.grid == Grid::kNf4 && request.rounding != "half_even") {
     throw_value_error(op, ": rounding '", request.rounding, "' is not defined for format nf4; ",

@@ -18,9 +18,7 @@ struct Kernels {
   static void run(const LearnedGradientArgs& args) { cpu::learned_gradient(args, Parallel{}); }
 };
 struct Oracle {
-  static void run(const FakeQuantizeArgs& args) {
-    reference::fake_quantize(args);
-  }
+  static void run(const FakeQuantizeArgs& args) { reference::fake_quantize(args); }
   static void run(const MaskedGradientArgs& args) { reference::masked_gradient(args); }
   static void run(const LearnedGradientArgs& args) { reference::learned_gradient(args); }
 };
@@ -59,7 +57,8 @@ void bind_quantize(py::module_& root, py::module_& cpu, py::module_& reference) 
            "The index of the specification that fake_quantize's options are; -1 where the table is "
            "full.",
            "op"_a);
-  root.def("number_formats", &formats, "(name, bits, min, max, block, whether integer) of every number format.");
+  root.def("number_formats", &formats,
+           "(name, bits, min, max, block, whether integer) of every number format.");
   root.def("format_values", &format_values, "The values of a format's codes, in their order.",
            "name"_a);
 }

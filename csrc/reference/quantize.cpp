@@ -106,10 +106,9 @@ void quantize_block(const FakeQuantizeArgs& args, const Block& block, const Valu
     const auto number = static_cast<std::uint64_t>(index);
     const T u = random ? philox_uniform(args.seed, RandomStream::kFakeQuantize, number) : 0.0f;
     const T x = to_float(input[from]);
-    const Element<T> found =
-        grid == nullptr
-            ? integer_element(x, p, args, u)
-            : Element<T>{grid->nearest(x * p.inverse, u) * p.scale, grid->in_range(x * p.inverse)};
+    const Element<T> found = grid == nullptr ? integer_element(x, p, args, u)
+                                             : Element<T>{grid->nearest(x * p.inverse, u) * p.scale,
+                                                          grid->in_range(x * p.inverse)};
     if (args.mask != nullptr && found.in_range) {
       // Blocks are shared among threads, and bytes by blocks.
       const auto bit = static_cast<std::uint8_t>(1 << to % 8);
@@ -156,7 +155,8 @@ std::int64_t block_count(const FakeQuantizeArgs& args) {
 FakeQuantizeArgs prepared(const FakeQuantizeArgs& original, double& room) {
   FakeQuantizeArgs args = original;
   if (!args.dynamic() || args.rule.scales != ScaleKind::kTwoLevels) return args;
-  for (int d = 0; d < args.dims; ++d) args.dim[d].block = std::max<std::int64_t>(args.dim[d].size, 1);
+  for (int d = 0; d < args.dims; ++d)
+    args.dim[d].block = std::max<std::int64_t>(args.dim[d].size, 1);
   by_dtype(args.dtype, [&]<class T, class Storage>() {
     Range<T> range;
     if (block_count(args) > 0) range = range_of<T, Storage>(args, block_at(args, 0));

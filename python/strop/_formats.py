@@ -74,7 +74,8 @@ class NumberFormat:
         if math.isinf(self.max):
             raise ValueError(f"strop.NumberFormat: format {self.name} has no bounds to list")
         values = torch.tensor(_C.format_values(self.name), dtype=torch.float32)
-        return (values[values.isfinite()] + 0.0).unique()  # (-0 is 0)
+        found: torch.Tensor = (values[values.isfinite()] + 0.0).unique()  # (-0 is 0)
+        return found
 
 
 _FORMATS = tuple(

@@ -19,7 +19,7 @@ from torch.autograd import forward_ad
 from torch.autograd.function import Function
 
 from strop import _quantize_ops as ops
-from strop._formats import format_name
+from strop._formats import NumberFormat, format_name
 
 transforms_active: Callable[[], bool] = torch._C._are_functorch_transforms_active
 
@@ -126,12 +126,7 @@ class Spelled(NamedTuple):
         y = self.forward(x, scale, zero_point).detach()
         if scale is None:
             return y + _only_gradient(x)
-        # In range is what bounds do not change. In float32, where no two codes round to one value.
-        wide = x.detach().float() if x.element_size() == 2 else x.detach()
-        unbounded = self._replace(format="integer", quant_min=None, quant_max=None)
-        in_range = (
-            self.forward(wide, scale, zero_point) == unbounded.forward(wide, scale, zero_point)
-        ) & wide.isfinite()
+        in_range = self._in_range(x.detach(), scale.detach(), zero_point)
         passed = torch.where(in_range, x, torch.zeros_like(x))
         result = y + _only_gradient(passed)
         steps = self._spread(scale, x)
@@ -147,6 +142,16 @@ class Spelled(NamedTuple):
                 x.dtype
             )
         return result
+
+    def _in_range(self, x: Tensor, scale: Tensor, zero_point: Tensor | None) -> Tensor:
+        """Where the code was in range."""
+        wide = x.float() if x.element_size() == 2 else x  # where no two codes round to one value
+        format = NumberFormat.get(self.format)
+        if not format.is_integer:
+            return (wide * self._spread(1 / scale, x)).abs() <= format.max
+        unbounded = self._replace(format="integer", quant_min=None, quant_max=None)
+        bounded = self.forward(wide, scale, zero_point)
+        return (bounded == unbounded.forward(wide, scale, zero_point)) & wide.isfinite()
 
     def _spread(self, parameter: Tensor, x: Tensor) -> Tensor:
         """A parameter of every block as one that broadcasts to the elements of x."""
@@ -337,7 +342,9 @@ def _vmap(info: Any, in_dims: Sequence[int | None], x: Tensor, *rest: Any) -> tu
         ones = (1,) * (x.dim() - tensor.dim())
         return tensor.reshape(tensor.shape[:1] + ones + tensor.shape[1:])
 
-    if call.rounding == "stochastic":  # each sample has the random numbers that it has alone
+    format = NumberFormat.get(call.format)
+    # Each sample has the random numbers, and the tensor's scale, that it has alone.
+    if call.rounding == "stochastic" or (format.block and (x.dim() == 1 or format.name == "nvfp4")):
         seeds = call.seed_tensor
         seed_dim = None if seeds is None else in_dims[3 + Spelled._fields.index("seed_tensor")]
         results = []
@@ -351,8 +358,9 @@ def _vmap(info: Any, in_dims: Sequence[int | None], x: Tensor, *rest: Any) -> tu
             own = call._replace(seed_tensor=one[2])
             results.append(ops.public(x[i], one[0], one[1], *own))
         return torch.stack(results), 0
-    shared = [-1] * (x.dim() - 1) if not call.block_size else list(call.block_size)
-    call = call._replace(block_size=[1, *shared])
+    if not format.block:
+        shared = [-1] * (x.dim() - 1) if not call.block_size else list(call.block_size)
+        call = call._replace(block_size=[1, *shared])
     parameters = [parameter(t, d) for t, d in zip((scale, zero_point), parameter_dims, strict=True)]
     return ops.public(x, *parameters, *call), 0
 
