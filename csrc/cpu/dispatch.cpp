@@ -15,6 +15,7 @@ namespace strop::cpu {
   namespace isa {                                         \
   extern const QuantizeKernels quantize;                  \
   extern const QuantizeGradientKernels quantize_gradient; \
+  extern const QuantizeCodeKernels quantize_codes;        \
   }
 #if defined(STROP_HAVE_AVX512)
 STROP_DECLARE_KERNELS(avx512)
@@ -53,15 +54,15 @@ bool always() { return true; }
 const std::vector<BuiltSet>& built_sets() {
   static const std::vector<BuiltSet> sets = {
 #if defined(STROP_HAVE_AVX512)
-      {{"avx512", avx512::quantize, avx512::quantize_gradient}, has_avx512},
+      {{"avx512", avx512::quantize, avx512::quantize_gradient, avx512::quantize_codes}, has_avx512},
 #endif
 #if defined(STROP_HAVE_AVX2)
-      {{"avx2", avx2::quantize, avx2::quantize_gradient}, has_avx2},
+      {{"avx2", avx2::quantize, avx2::quantize_gradient, avx2::quantize_codes}, has_avx2},
 #endif
 #if defined(STROP_HAVE_NEON)
-      {{"neon", neon::quantize, neon::quantize_gradient}, always},
+      {{"neon", neon::quantize, neon::quantize_gradient, neon::quantize_codes}, always},
 #endif
-      {{"baseline", baseline::quantize, baseline::quantize_gradient}, always},
+      {{"baseline", baseline::quantize, baseline::quantize_gradient, baseline::quantize_codes}, always},
   };
   return sets;
 }

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "cpu/quantize.h"
+#include "cpu/quantize_codes.h"
 #include "cpu/quantize_gradient.h"
 
 namespace strop::cpu {
@@ -13,6 +14,7 @@ struct Kernels {
   const char* name;
   QuantizeKernels quantize;
   QuantizeGradientKernels quantize_gradient;
+  QuantizeCodeKernels quantize_codes;
 };
 
 // The set in force, chosen at the first call: the best one that this library was built with, that

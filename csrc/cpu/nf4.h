@@ -33,18 +33,43 @@ constexpr Nf4Tables nf4_tables() {
 }
 inline constexpr Nf4Tables kNf4Tables = nf4_tables();
 
-STROP_INLINE Vec nearest_nf4(Vec v) {
+struct Nf4Place {
+  I32 minus_code;
+  I32 upper;  // whether the code is 8 or more
+};
+
+STROP_INLINE F32 nf4_at(const Nf4Place& place) {
+  const F32 value = permuted(load(kNf4Tables.high).v, place.minus_code);
+  if constexpr (kLanes == 16) return value;
+  return select(place.upper, value, permuted(load(kNf4Tables.low).v, place.minus_code));
+}
+
+STROP_INLINE Nf4Place find_nf4(Vec v) {
   const auto above = [&](F32 bound) { return I32(v.v > bound); };
   const I32 half = above(broadcast(nf4_midpoint(7)));
   const F32 second = select(half, broadcast(nf4_midpoint(11)), broadcast(nf4_midpoint(3)));
   const I32 quarter = half + half + above(second);
   const I32 eighth = quarter + quarter + above(permuted(load(kNf4Tables.quarters).v, quarter));
-  const I32 code = eighth + eighth + above(permuted(load(kNf4Tables.eighths).v, eighth));
-  F32 value = permuted(load(kNf4Tables.high).v, code);
-  if constexpr (kLanes == 8) {
-    value = select(half, value, permuted(load(kNf4Tables.low).v, code));
-  }
-  return Vec::wrap(select(I32(v.v == v.v), value, v.v));
+  return {eighth + eighth + above(permuted(load(kNf4Tables.eighths).v, eighth)), half};
+}
+
+STROP_INLINE Vec nearest_nf4(Vec v) {
+  return Vec::wrap(select(I32(v.v == v.v), nf4_at(find_nf4(v)), v.v));
+}
+STROP_INLINE I32 nf4_codes(Vec v) { return I32{} - find_nf4(v).minus_code; }
+STROP_INLINE Vec nf4_values(I32 codes) {
+  return Vec::wrap(nf4_at({I32{} - codes, I32(codes >= broadcast(std::int32_t{8}))}));
+}
+#else
+STROP_INLINE I32 nf4_codes(Vec v) {
+  I32 codes{};
+  for (int i = 0; i < 15; ++i) codes -= I32(v.v > broadcast(nf4_midpoint(i)));  // a true lane is -1
+  return codes;
+}
+STROP_INLINE Vec nf4_values(I32 codes) {
+  F32 values{};
+  for (int lane = 0; lane < kLanes; ++lane) values[lane] = nf4_value(codes[lane] & 15);
+  return Vec::wrap(values);
 }
 #endif
 

@@ -2,24 +2,14 @@
 
 #include "cpu/quantize.h"
 
-#include "cpu/quantize_extremes.h"
-#include "cpu/quantize_params.h"
 #include "cpu/quantize_rows.h"
-#include "cpu/random.h"
+#include "cpu/quantize_tiles.h"
 
 namespace strop::cpu::STROP_ISA {
 namespace {
 
-// Elements at a time where a row has to be gathered, scattered or given random numbers.
-constexpr std::int64_t kChunk = 2048;
-
 template <class T>
-struct alignas(64) Scratch {
-  TileParams params;
-  TileParams expanded;
-  TileExtremes extremes;
-  float random[kChunk];
-  T input[kChunk];
+struct alignas(64) Scratch : TileScratch<T> {
   T output[kChunk];
   std::uint8_t bits[kStaticTile / 8];
   std::uint8_t strided_bits[kChunk / 8];
@@ -34,63 +24,6 @@ const RowKernels<T>& rows_of(const QuantizeRule& rule) {
       return nf4_rows<T>();
     default:
       return integer_rows<T>(rule.rounding);
-  }
-}
-
-template <bool kSymmetric, class T>
-void choose_tile(const FakeQuantizeArgs& args, const TileExtremes& extremes, std::int64_t blocks,
-                 TileParams& params) {
-  Vec tensor_scale(1.0f);
-  if (args.tensor_scale != nullptr)
-    tensor_scale = Vec(*static_cast<const float*>(args.tensor_scale));
-  for (std::int64_t i = 0; i < blocks; i += kLanes) {
-    const Vec max = value_from_ordered<kSymmetric, T>(extremes.max + i);
-    const Vec min = kSymmetric ? max : value_from_ordered<false, T>(extremes.min + i);
-    const QuantizeParams<Vec> chosen = choose_params(min, max, tensor_scale, args.rule);
-    store<false>(params.scale + i, chosen.scale);
-    store<false>(params.inverse + i, chosen.inverse);
-    store<false>(params.zero_point + i, chosen.zero_point);
-  }
-  if (args.rule.grid == Grid::kInteger) shift_ranges(args.rule, blocks, params);
-}
-
-// Calls function(run, first column) on a row's pieces of at most `chunk` columns, gathered into
-// consecutive elements where they are not. The runs have no output yet.
-template <class T, class Function>
-STROP_INLINE void for_each_run(const QuantizeTask& task, const QuantizeTile& tile,
-                               std::int64_t chunk, Scratch<T>& scratch, Function function) {
-  const QuantizeDim& inner = task.inner();
-  const T* const row = static_cast<const T*>(task.args.input) + tile.input;
-  for (std::int64_t column = 0; column < tile.columns; column += chunk) {
-    RowRun<T> run{};
-    run.count = tile.columns - column < chunk ? tile.columns - column : chunk;
-    run.ahead = task.ahead;
-    run.steps = {inner.block, 0, tile.into_block};
-    if (column > 0) {
-      run.steps.first = (tile.into_block + column) / inner.block;
-      run.steps.into = (tile.into_block + column) % inner.block;
-    }
-    run.input = row + column * inner.input;
-    if (inner.input != 1) {
-      for (std::int64_t i = 0; i < run.count; ++i) scratch.input[i] = run.input[i * inner.input];
-      run.input = scratch.input;
-    }
-    function(run, column);
-  }
-}
-
-template <class T>
-void find_extremes(const QuantizeTask& task, QuantizeTile tile, Scratch<T>& scratch) {
-  const bool symmetric = task.args.rule.symmetric;
-  const auto by_block = symmetric ? extremes_of_blocks<true, T> : extremes_of_blocks<false, T>;
-  const auto narrow = symmetric ? extremes_of_narrow<true, T> : extremes_of_narrow<false, T>;
-  const auto add = task.narrow ? narrow : by_block;
-  const std::int64_t chunk = task.inner().input == 1 ? tile.columns : kChunk;
-  const std::int64_t padded = (tile.blocks + kLanes - 1) / kLanes * kLanes;
-  for (std::int64_t i = 0; i < padded; ++i) scratch.extremes.min[i] = scratch.extremes.max[i] = 0;
-  for (std::int64_t row = 0; row < tile.rows; ++row, tile.next_row(task.args)) {
-    for_each_run(task, tile, chunk, scratch,
-                 [&](const RowRun<T>& run, std::int64_t) { add(run, scratch.extremes); });
   }
 }
 
@@ -119,12 +52,7 @@ void quantize_tile(const QuantizeTask& task, QuantizeTile tile, bool exact, Scra
   std::int64_t expanded = -1;  // the column that scratch.expanded is of
   for (std::int64_t row = 0; row < tile.rows; ++row, tile.next_row(args)) {
     for_each_run(task, tile, chunk, scratch, [&](RowRun<T> run, std::int64_t column) {
-      if (random) {
-        const std::int64_t index = tile.index + column * inner.index;
-        fill_random(scratch.random, args.seed, static_cast<std::uint64_t>(index),
-                    static_cast<std::uint64_t>(inner.index), run.count);
-        run.random = scratch.random;
-      }
+      run.random = random_of(args, tile, column, run.count, scratch.random);
       const std::int64_t at = tile.output + column * inner.output;
       T* const output = static_cast<T*>(args.output) + at;
       run.output = output;
@@ -151,18 +79,10 @@ void quantize_tile(const QuantizeTask& task, QuantizeTile tile, bool exact, Scra
 
 template <class T>
 void fake_quantize_tiles(const QuantizeTask& task, std::int64_t begin, std::int64_t end) {
-  const FakeQuantizeArgs& args = task.args;
   Scratch<T> scratch;
   for (std::int64_t number = begin; number < end; ++number) {
     const QuantizeTile tile = tile_at(task, number);
-    bool usual = true;
-    if (!args.dynamic()) {
-      usual = read_params(task, tile, scratch.params);
-    } else {
-      const auto choose = args.rule.symmetric ? choose_tile<true, T> : choose_tile<false, T>;
-      find_extremes(task, tile, scratch);
-      choose(args, scratch.extremes, tile.blocks, scratch.params);
-    }
+    const bool usual = tile_params(task, tile, scratch);
     quantize_tile(task, tile, task.exact || !usual, scratch);
   }
   if (task.stream) stream_fence();
@@ -171,7 +91,7 @@ void fake_quantize_tiles(const QuantizeTask& task, std::int64_t begin, std::int6
 template <class T>
 void extremes_of_tiles(const QuantizeTask& task, std::int64_t begin, std::int64_t end,
                        std::int32_t* min, std::int32_t* max) {
-  Scratch<T> scratch;
+  TileScratch<T> scratch;
   const TileExtremes& found = scratch.extremes;
   const std::int64_t row_of_blocks = task.inner().blocks();
   for (std::int64_t number = begin; number < end; ++number) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "kernels/parallel.h"
 #include "kernels/quantize_gradient.h"
@@ -8,6 +9,7 @@
 namespace strop::cpu {
 
 struct QuantizeKernels;
+struct QuantizeCodeKernels;
 
 // Below this an output is left to the cache: somebody may read it soon. Above, streaming is faster.
 inline constexpr std::int64_t kStreamBytes = 4 << 20;
@@ -15,6 +17,7 @@ inline constexpr std::int64_t kStreamBytes = 4 << 20;
 // How a call is carried out; no result depends on it, but for a kernel's faults.
 struct QuantizeRun {
   const QuantizeKernels* kernels = nullptr;  // of which instruction set
+  const QuantizeCodeKernels* codes = nullptr;
   std::int64_t stream_bytes = kStreamBytes;
 };
 
@@ -73,8 +76,21 @@ struct QuantizeTile {
   void next_row(const FakeQuantizeArgs& args);
 };
 
-// See Note [Order of sums] in kernels/quantize_gradient.h.
-QuantizeTask cut_for_sums(const FakeQuantizeArgs& args, const SumTiles& tiles);
+// A simplified problem in tiles of so many rows of a slab by so many columns.
+QuantizeTask cut_tiles(const FakeQuantizeArgs& args, std::int64_t rows, std::int64_t columns,
+                       const QuantizeRun& how = {});
+
+// What the blocks of a problem that are too large for a cache are quantized with, by their numbers
+// (number_blocks in kernels/quantize_arguments.h).
+struct ChosenBlocks {
+  std::vector<float> scale;
+  std::vector<std::int32_t> zero_point;
+};
+ChosenBlocks choose_blocks(const FakeQuantizeArgs& numbered, std::int64_t blocks,
+                           const Parallel& parallel, const QuantizeRun& how);
+
+// The upper level of scales in two levels.
+float find_tensor_scale(FakeQuantizeArgs args, const Parallel& parallel, const QuantizeRun& how);
 
 QuantizeTile tile_at(const QuantizeTask& task, std::int64_t number);
 

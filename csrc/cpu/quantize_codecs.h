@@ -60,9 +60,19 @@ struct ExactIntegers {
   static constexpr Rounding kRounding = kRounds;
   static constexpr bool kHasZeroPoint = kFloatingZero;  // whether one may be learned
   CodeRange<Vec> range;
+  I32 mask;  // of a code's bits
 
   __attribute__((always_inline)) explicit ExactIntegers(const QuantizeRule& rule)
-      : range{number<Vec>(rule.quant_min), number<Vec>(rule.quant_max)} {}
+      : range{number<Vec>(rule.quant_min), number<Vec>(rule.quant_max)},
+        mask(broadcast(std::int32_t{(1 << rule.bits) - 1})) {}
+
+  // NaN converts to a number whose low bits are 0.
+  __attribute__((always_inline)) I32 code(Vec x, const QuantizeParams<Vec>& params, Vec u) const {
+    const Vec wide =
+        unclamped_code<kRounding, kFloatingZero>(x * params.inverse, params.zero_point, u);
+    const Vec held = at_most(range.max, at_least(range.min, wide));
+    return __builtin_convertvector(held.v, I32) & mask;
+  }
 
   __attribute__((always_inline)) Quantized<Vec> at(Vec x, const QuantizeParams<Vec>& params,
                                                    Vec u) const {
@@ -75,6 +85,19 @@ struct ExactIntegers {
   }
 };
 
+// As float_code of kernels/quantize_codes.h.
+STROP_INLINE I32 float_codes(Vec value, const FloatGrid<Vec>& grid, const QuantizeRule& rule) {
+  const Vec size = magnitude(value);
+  const Vec binade = at_least(grid.smallest_normal, power_of_two_below(size));
+  const Vec steps = size * inverse_of_power(binade * grid.step);
+  const I32 exponents = bit_cast<I32>(binade.v) - bit_cast<I32>(grid.smallest_normal.v);
+  const I32 sign = bit_cast<I32>(bit_cast<U32>(value.v) >> 31);
+  const I32 code = (exponents >> (23 - rule.layout.mantissa)) +
+                   __builtin_convertvector(steps.v, I32) + (sign << (rule.bits - 1));
+  const U32 nan = broadcast(static_cast<std::uint32_t>(rule.layout.nan));
+  return bit_cast<I32>(select(same(value, value), bit_cast<U32>(code), nan));
+}
+
 // What is no integer. Grid is FloatGrid<Vec> or Nf4Grid<Vec>.
 template <Rounding kRounds, class Grid>
 struct OnGrid {
@@ -82,8 +105,18 @@ struct OnGrid {
   static constexpr bool kHasZeroPoint = false;
   Grid grid;
 
-  __attribute__((always_inline)) explicit OnGrid(const QuantizeRule& rule) {
-    if constexpr (std::is_same_v<Grid, FloatGrid<Vec>>) grid = float_grid<Vec>(rule);
+  const QuantizeRule& rule;
+
+  __attribute__((always_inline)) explicit OnGrid(const QuantizeRule& r) : rule(r) {
+    if constexpr (std::is_same_v<Grid, FloatGrid<Vec>>) grid = float_grid<Vec>(r);
+  }
+
+  __attribute__((always_inline)) I32 code(Vec x, const QuantizeParams<Vec>& params, Vec u) const {
+    if constexpr (std::is_same_v<Grid, Nf4Grid<Vec>>) {
+      return nf4_codes(x * params.inverse);
+    } else {
+      return float_codes(on_grid<kRounding>(x * params.inverse, grid, u).value, grid, rule);
+    }
   }
 
   __attribute__((always_inline)) Quantized<Vec> at(Vec x, const QuantizeParams<Vec>& params,

@@ -57,7 +57,7 @@ void learned_gradient(const LearnedGradientArgs& args, const Parallel& parallel,
     const FakeQuantizeArgs forward = simplified(args.forward);
     const SumTiles cut = sum_tiles(forward);
     LearnedTask task{};
-    task.forward = cut_for_sums(forward, cut);
+    task.forward = cut_tiles(forward, cut.shape.rows, cut.shape.columns);
     task.gradient = args.gradient;
     task.blocks_held = cut.blocks_held;
     const QuantizeDim& inner = task.forward.inner();

@@ -23,6 +23,8 @@ constexpr std::int64_t kLargestCachedBlock = 65536;
 constexpr std::int64_t kGrain = 32768;
 // Blocks whose extremes and parameters are held at a time: 16 bytes each, and 8 more for a thread.
 constexpr std::int64_t kMostHeldBlocks = 16384;
+// Extremes that all threads hold together.
+constexpr std::int64_t kMostHeld = 1 << 20;
 // A tile of narrower rows than this wastes most of every page it touches.
 constexpr std::int64_t kNarrowestRow = 256;
 
@@ -47,24 +49,11 @@ std::int64_t tile_columns(const FakeQuantizeArgs& args, std::int64_t elements) {
   return std::min(blocks * inner.block, inner.size);
 }
 
-QuantizeTask cut(const FakeQuantizeArgs& args, std::int64_t rows, std::int64_t columns,
-                 const QuantizeRun& how) {
-  QuantizeTask task{};
-  task.args = args;
-  task.stream =
-      args.input != args.output && args.elements() * dtype_size(args.dtype) >= how.stream_bytes;
-  task.ahead = args.dynamic() ? columns : kPrefetchBytes / dtype_size(args.dtype);
-  task.narrow = narrow_blocks(args);
-  task.exact = needs_formula(args);
-  task.shape = tile_shape(args, rows, columns);
-  return task;
-}
-
 // Tiles that need not hold whole blocks.
 QuantizeTask free_tiles(const FakeQuantizeArgs& args, const QuantizeRun& how) {
   const std::int64_t columns = tile_columns(args, kStaticTile);
   const std::int64_t rows = std::clamp<std::int64_t>(kStaticTile / columns, 1, args.slab_rows());
-  return cut(args, rows, columns, how);
+  return cut_tiles(args, rows, columns, how);
 }
 
 // Tiles of whole blocks.
@@ -73,7 +62,7 @@ QuantizeTask block_tiles(const FakeQuantizeArgs& args, const QuantizeRun& how) {
   const std::int64_t rows = args.slab_rows();
   const std::int64_t elements = rows == 1 ? kDynamicRow : kLargestCachedBlock / 2;
   const std::int64_t columns = std::max(elements / rows, inner.block);
-  return cut(args, rows, tile_columns(args, columns), how);
+  return cut_tiles(args, rows, tile_columns(args, columns), how);
 }
 
 void run_tiles(const QuantizeTask& task, const Parallel& parallel, const QuantizeRun& how) {
@@ -95,7 +84,8 @@ BlockExtremes find_extremes(const QuantizeTask& task, std::int64_t blocks, const
   const std::int64_t tiles = task.shape.tiles;
   const std::int64_t worth = divide_up(tiles * task.shape.rows * task.shape.columns, kGrain);
   const std::int64_t shares =
-      std::clamp<std::int64_t>(std::min<std::int64_t>(worth, parallel.threads), 1, tiles);
+      std::clamp<std::int64_t>(std::min<std::int64_t>(worth, parallel.threads), 1,
+                               std::min(tiles, std::max<std::int64_t>(kMostHeld / blocks, 1)));
   BlockExtremes all;
   all.min.assign(static_cast<std::size_t>(shares * blocks), 0);
   all.max.assign(static_cast<std::size_t>(shares * blocks), 0);
@@ -121,39 +111,15 @@ float value_from_ordered(std::int32_t ordered, DType dtype) {
   return bits_float(static_cast<std::uint32_t>(raw));
 }
 
-QuantizeParams<float> chosen(const BlockExtremes& extremes, std::size_t block,
-                             const FakeQuantizeArgs& args) {
-  const float max = value_from_ordered(extremes.max[block], args.dtype);
-  const float min = value_from_ordered(extremes.min[block], args.dtype);
-  return choose_params(min, max, 1.0f, args.rule);
-}
-
-// The upper level of scales in two levels.
-float find_tensor_scale(FakeQuantizeArgs args, const Parallel& parallel, const QuantizeRun& how) {
-  for (int d = 0; d < args.dims; ++d) args.dim[d].block = args.dim[d].size;
-  args = simplified(args);
-  const std::int64_t blocks = number_blocks(args);
-  const BlockExtremes extremes = find_extremes(free_tiles(args, how), blocks, parallel, how);
-  return choose_tensor_scale(value_from_ordered(extremes.max[0], args.dtype), args.rule);
-}
-
 void in_halves(const FakeQuantizeArgs& args, const Parallel& parallel, const QuantizeRun& how);
 
 // Blocks that no cache holds, or fewer than threads.
 void two_passes(FakeQuantizeArgs args, const Parallel& parallel, const QuantizeRun& how) {
   const std::int64_t blocks = number_blocks(args);
   if (blocks > kMostHeldBlocks) return in_halves(args, parallel, how);
-  const BlockExtremes extremes = find_extremes(free_tiles(args, how), blocks, parallel, how);
-  std::vector<float> scale(static_cast<std::size_t>(blocks));
-  std::vector<std::int32_t> zero_point(scale.size());
-  for (std::size_t i = 0; i < scale.size(); ++i) {
-    const QuantizeParams<float> params = chosen(extremes, i, args);
-    scale[i] = params.scale;
-    // A NaN scale makes everything NaN; its zero point has no integer.
-    zero_point[i] = params.scale == params.scale ? static_cast<std::int32_t>(params.zero_point) : 0;
-  }
-  args.scale = scale.data();
-  args.zero_point = zero_point.data();
+  const ChosenBlocks chosen = choose_blocks(args, blocks, parallel, how);
+  args.scale = chosen.scale.data();
+  args.zero_point = chosen.zero_point.data();
   args.zero_point_dtype = DType::kInt32;
   run_tiles(free_tiles(args, how), parallel, how);
 }
@@ -187,8 +153,41 @@ void by_reference(const FakeQuantizeArgs& original, const Parallel& parallel) {
 
 }  // namespace
 
-QuantizeTask cut_for_sums(const FakeQuantizeArgs& args, const SumTiles& tiles) {
-  return cut(args, tiles.shape.rows, tiles.shape.columns, {});
+ChosenBlocks choose_blocks(const FakeQuantizeArgs& args, std::int64_t blocks,
+                           const Parallel& parallel, const QuantizeRun& how) {
+  const BlockExtremes extremes = find_extremes(free_tiles(args, how), blocks, parallel, how);
+  ChosenBlocks chosen;
+  for (std::size_t i = 0; i < extremes.max.size() && i < static_cast<std::size_t>(blocks); ++i) {
+    const float max = value_from_ordered(extremes.max[i], args.dtype);
+    const float min = value_from_ordered(extremes.min[i], args.dtype);
+    const QuantizeParams<float> params = choose_params(min, max, 1.0f, args.rule);
+    chosen.scale.push_back(params.scale);
+    // A NaN scale makes everything NaN; its zero point has no integer.
+    const bool finite = params.scale == params.scale;
+    chosen.zero_point.push_back(finite ? static_cast<std::int32_t>(params.zero_point) : 0);
+  }
+  return chosen;
+}
+
+float find_tensor_scale(FakeQuantizeArgs args, const Parallel& parallel, const QuantizeRun& how) {
+  for (int d = 0; d < args.dims; ++d) args.dim[d].block = args.dim[d].size;
+  args = simplified(args);
+  const std::int64_t blocks = number_blocks(args);
+  const BlockExtremes extremes = find_extremes(free_tiles(args, how), blocks, parallel, how);
+  return choose_tensor_scale(value_from_ordered(extremes.max[0], args.dtype), args.rule);
+}
+
+QuantizeTask cut_tiles(const FakeQuantizeArgs& args, std::int64_t rows, std::int64_t columns,
+                       const QuantizeRun& how) {
+  QuantizeTask task{};
+  task.args = args;
+  task.stream =
+      args.input != args.output && args.elements() * dtype_size(args.dtype) >= how.stream_bytes;
+  task.ahead = args.dynamic() ? columns : kPrefetchBytes / dtype_size(args.dtype);
+  task.narrow = narrow_blocks(args);
+  task.exact = needs_formula(args);
+  task.shape = tile_shape(args, rows, columns);
+  return task;
 }
 
 void fake_quantize(const FakeQuantizeArgs& args, const Parallel& parallel) {
@@ -209,7 +208,8 @@ void fake_quantize(const FakeQuantizeArgs& original, const Parallel& parallel,
   const QuantizeDim& inner = args.dim[args.dims - 1];
   const std::int64_t row = std::max(inner.block, std::min(inner.size, kNarrowestRow));
   const QuantizeTask task = block_tiles(args, how);
-  const bool idle_threads = task.shape.tiles < parallel.threads && args.elements() > 2 * kGrain;
+  const bool idle_threads = task.shape.tiles < parallel.threads && args.elements() > 2 * kGrain &&
+                            args.rule.scales != ScaleKind::kTwoLevels;
   if (args.slab_rows() * row > kLargestCachedBlock || idle_threads)
     return two_passes(args, parallel, how);
   run_tiles(task, parallel, how);

@@ -82,6 +82,9 @@ STROP_INLINE I16 broadcast(std::int16_t value) { return I16{} + value; }
 //   I32 largest_of_each(const I32 (&)[kLanes]), smallest_of_each    lane i is of the i-th vector
 //   std::uint32_t lane_bits(I32 mask), half_lane_bits(I16 mask)    a bit a lane, lane 0 lowest
 //   F32 from_bfloat16(U16), from_float16(U16); U16 to_bfloat16(F32), to_float16(F32)
+//   I16 words_of(I32 a, I32 b)                         the low 16 bits of each, in order
+//   void store_bytes(void*, I16 words)                 words below 256
+//   I16 words_from_bytes(const void*); I32 from_bytes(const void*)
 //   F32 permuted(F32 table, I32 index)    lane i is table[index[i] % kLanes]; AVX2 and AVX-512
 //   alone U64 multiply_low_words(U64 a, std::uint32_t b)     of the low 32 bits of each lane void
 //   stream(void*, F32), stream(void*, U16), stream_fence()    `to` aligned to the vector

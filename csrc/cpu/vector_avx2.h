@@ -113,6 +113,22 @@ STROP_INLINE U64 multiply_low_words(U64 a, std::uint32_t b) {
       _mm256_mul_epu32(bit_cast<__m256i>(a), _mm256_set1_epi64x(static_cast<std::int64_t>(b))));
 }
 
+STROP_INLINE I16 words_of(I32 a, I32 b) {
+  const __m256i quarters = _mm256_packus_epi32(bit_cast<__m256i>(a), bit_cast<__m256i>(b));
+  return bit_cast<I16>(_mm256_permute4x64_epi64(quarters, _MM_SHUFFLE(3, 1, 2, 0)));
+}
+STROP_INLINE void store_bytes(void* to, I16 words) {
+  const __m256i w = bit_cast<__m256i>(words);
+  _mm_storeu_si128(static_cast<__m128i*>(to), _mm_packus_epi16(_mm256_castsi256_si128(w),
+                                                               _mm256_extracti128_si256(w, 1)));
+}
+STROP_INLINE I16 words_from_bytes(const void* from) {
+  return bit_cast<I16>(_mm256_cvtepu8_epi16(_mm_loadu_si128(static_cast<const __m128i*>(from))));
+}
+STROP_INLINE I32 from_bytes(const void* from) {
+  return bit_cast<I32>(_mm256_cvtepu8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(from))));
+}
+
 STROP_INLINE void stream(void* to, F32 v) { _mm256_stream_ps(static_cast<float*>(to), v); }
 STROP_INLINE void stream(void* to, U16 v) {
   _mm_stream_si128(static_cast<__m128i*>(to), bit_cast<__m128i>(v));

@@ -107,6 +107,21 @@ STROP_INLINE U64 multiply_low_words(U64 a, std::uint32_t b) {
       _mm512_mul_epu32(bit_cast<__m512i>(a), _mm512_set1_epi64(static_cast<std::int64_t>(b))));
 }
 
+STROP_INLINE I16 words_of(I32 a, I32 b) {
+  const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+  const __m512i parts = _mm512_packus_epi32(bit_cast<__m512i>(a), bit_cast<__m512i>(b));
+  return bit_cast<I16>(_mm512_permutexvar_epi64(order, parts));
+}
+STROP_INLINE void store_bytes(void* to, I16 words) {
+  _mm256_storeu_si256(static_cast<__m256i*>(to), _mm512_cvtepi16_epi8(bit_cast<__m512i>(words)));
+}
+STROP_INLINE I16 words_from_bytes(const void* from) {
+  return bit_cast<I16>(_mm512_cvtepu8_epi16(_mm256_loadu_si256(static_cast<const __m256i*>(from))));
+}
+STROP_INLINE I32 from_bytes(const void* from) {
+  return bit_cast<I32>(_mm512_cvtepu8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(from))));
+}
+
 STROP_INLINE void stream(void* to, F32 v) { _mm512_stream_ps(static_cast<float*>(to), v); }
 STROP_INLINE void stream(void* to, U16 v) {
   _mm256_stream_si256(static_cast<__m256i*>(to), bit_cast<__m256i>(v));

@@ -163,6 +163,53 @@ STROP_INLINE U64 multiply_low_words(U64 a, std::uint32_t b) {
 }
 
 #if defined(__SSE2__)
+STROP_INLINE I16 words_of(I32 a, I32 b) {
+  const I32 low = a << 16 >> 16, high = b << 16 >> 16;  // what the pack does not saturate
+  return bit_cast<I16>(_mm_packs_epi32(bit_cast<__m128i>(low), bit_cast<__m128i>(high)));
+}
+STROP_INLINE void store_bytes(void* to, I16 words) {
+  const __m128i w = bit_cast<__m128i>(words);
+  _mm_storel_epi64(static_cast<__m128i*>(to), _mm_packus_epi16(w, w));
+}
+STROP_INLINE I16 words_from_bytes(const void* from) {
+  const __m128i bytes = _mm_loadl_epi64(static_cast<const __m128i*>(from));
+  return bit_cast<I16>(_mm_unpacklo_epi8(bytes, _mm_setzero_si128()));
+}
+STROP_INLINE I32 from_bytes(const void* from) {
+  int four;
+  std::memcpy(&four, from, sizeof four);
+  const __m128i words = _mm_unpacklo_epi8(_mm_cvtsi32_si128(four), _mm_setzero_si128());
+  return bit_cast<I32>(_mm_unpacklo_epi16(words, _mm_setzero_si128()));
+}
+#else
+STROP_INLINE I16 words_of(I32 a, I32 b) {
+  I16 words;
+  for (int lane = 0; lane < kLanes; ++lane) {
+    words[lane] = static_cast<std::int16_t>(a[lane]);
+    words[lane + kLanes] = static_cast<std::int16_t>(b[lane]);
+  }
+  return words;
+}
+STROP_INLINE void store_bytes(void* to, I16 words) {
+  for (int lane = 0; lane < 2 * kLanes; ++lane) {
+    static_cast<std::uint8_t*>(to)[lane] = static_cast<std::uint8_t>(words[lane]);
+  }
+}
+STROP_INLINE I16 words_from_bytes(const void* from) {
+  I16 words;
+  for (int lane = 0; lane < 2 * kLanes; ++lane) {
+    words[lane] = static_cast<const std::uint8_t*>(from)[lane];
+  }
+  return words;
+}
+STROP_INLINE I32 from_bytes(const void* from) {
+  I32 lanes;
+  for (int lane = 0; lane < kLanes; ++lane) lanes[lane] = static_cast<const std::uint8_t*>(from)[lane];
+  return lanes;
+}
+#endif
+
+#if defined(__SSE2__)
 STROP_INLINE void stream(void* to, F32 v) { _mm_stream_ps(static_cast<float*>(to), v); }
 STROP_INLINE void stream_fence() { _mm_sfence(); }
 #else

@@ -86,6 +86,22 @@ STROP_INLINE U64 multiply_low_words(U64 a, std::uint32_t b) {
   return bit_cast<U64>(vmull_n_u32(vmovn_u64(bit_cast<uint64x2_t>(a)), b));
 }
 
+STROP_INLINE I16 words_of(I32 a, I32 b) {
+  return bit_cast<I16>(
+      vcombine_u16(vmovn_u32(bit_cast<uint32x4_t>(a)), vmovn_u32(bit_cast<uint32x4_t>(b))));
+}
+STROP_INLINE void store_bytes(void* to, I16 words) {
+  vst1_u8(static_cast<std::uint8_t*>(to), vmovn_u16(bit_cast<uint16x8_t>(words)));
+}
+STROP_INLINE I16 words_from_bytes(const void* from) {
+  return bit_cast<I16>(vmovl_u8(vld1_u8(static_cast<const std::uint8_t*>(from))));
+}
+STROP_INLINE I32 from_bytes(const void* from) {
+  std::uint32_t four;
+  std::memcpy(&four, from, sizeof four);
+  return bit_cast<I32>(vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(four)))));
+}
+
 // The core detects streams of full lines and stops allocating them by itself.
 STROP_INLINE void stream(void* to, F32 v) { store_unaligned(to, v); }
 STROP_INLINE void stream(void* to, U16 v) { store_unaligned(to, v); }

@@ -36,11 +36,11 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // OCP 8-bit floats (e4m3fn has no Inf; e5m2 has one, which no code of ours is), and OCP MX's
 // others.
-constexpr NumberFormat kE4M3 = float_format("float8_e4m3fn", 8, 448.0, {3, 7, 0x7f});
-constexpr NumberFormat kE5M2 = float_format("float8_e5m2", 8, 57344.0, {2, 15, 0x7f});
-constexpr NumberFormat kE2M3 = float_format("float6_e2m3fn", 6, 7.5, {3, 1, 0});
-constexpr NumberFormat kE3M2 = float_format("float6_e3m2fn", 6, 28.0, {2, 3, 0});
-constexpr NumberFormat kE2M1 = float_format("float4_e2m1fn", 4, 6.0, {1, 1, 0});
+constexpr NumberFormat kE4M3 = float_format("float8_e4m3fn", 8, 448.0, {3, 7, 0x7f, 0});
+constexpr NumberFormat kE5M2 = float_format("float8_e5m2", 8, 57344.0, {2, 15, 0x7f, 0x7c});
+constexpr NumberFormat kE2M3 = float_format("float6_e2m3fn", 6, 7.5, {3, 1, 0, 0});
+constexpr NumberFormat kE3M2 = float_format("float6_e3m2fn", 6, 28.0, {2, 3, 0, 0});
+constexpr NumberFormat kE2M1 = float_format("float4_e2m1fn", 4, 6.0, {1, 1, 0, 0});
 constexpr NumberFormat kNf4 = {
     .name = "nf4", .bits = 4, .min = -1.0, .max = 1.0, .grid = Grid::kNf4};
 
@@ -60,8 +60,8 @@ double NumberFormat::value(int code) const {
   const int whole = exponent > 0 ? rest + (1 << layout.mantissa) : rest;
   const int power = (exponent > 0 ? exponent - layout.bias : layout.min_exponent());
   const double size = std::ldexp(whole, power - layout.mantissa);
-  if (size > max) return layout.nan != 0 && magnitude == layout.nan ? std::nan("") : kInfinity;
-  return code == magnitude ? size : -size;
+  const double value = size <= max ? size : magnitude == layout.infinity ? kInfinity : std::nan("");
+  return code == magnitude ? value : -value;
 }
 
 const std::vector<NumberFormat>& number_formats() {

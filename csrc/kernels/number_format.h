@@ -27,7 +27,8 @@ enum class ScaleKind : std::uint8_t {
 struct FloatBits {
   int mantissa;
   int bias;
-  int nan;  // the code of NaN; 0 where there is none
+  int nan;       // the code of NaN; 0 where there is none
+  int infinity;  // likewise
 
   constexpr int min_exponent() const { return 1 - bias; }  // of the smallest normal number
 };

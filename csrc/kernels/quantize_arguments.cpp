@@ -19,17 +19,6 @@ bool broadcasts(const QuantizeSpec& spec, const TensorView& input, const TensorV
   return true;
 }
 
-void check_parameter_shape(const char* op, const char* name, const QuantizeSpec& spec,
-                           const TensorView& input, const TensorView& parameter) {
-  if (broadcasts(spec, input, parameter)) return;
-  std::int64_t grid[kMaxDims];
-  for (int d = 0; d < input.dims; ++d) grid[d] = spec.blocks_of(d, input);
-  throw_value_error(op, ": ", name, " has shape ", shape_text(parameter.shape, parameter.dims),
-                    "; input of shape ", shape_text(input.shape, input.dims),
-                    " in these blocks needs ", shape_text(grid, input.dims),
-                    " or what broadcasts to it");
-}
-
 void check_device(const char* op, const char* name, const TensorView& input,
                   const TensorView& other) {
   if (other.device != input.device) {
@@ -74,16 +63,14 @@ void check_scale(const char* op, const QuantizeSpec& spec, const FakeQuantizeTen
     throw_type_error(op, ": scale has dtype ", dtype_name(t.scale.dtype), "; input of dtype ",
                      dtype_name(t.input.dtype), " needs ", dtype_name(wanted));
   }
-  check_device(op, "scale", t.input, t.scale);
-  check_parameter_shape(op, "scale", spec, t.input, t.scale);
+  check_parameter(op, "scale", spec, t.input, t.scale);
   if (!t.zero_point.present) return;
   if (t.zero_point.dtype != wanted && !is_integer(t.zero_point.dtype)) {
     throw_type_error(op, ": zero_point has dtype ", dtype_name(t.zero_point.dtype),
                      "; input of dtype ", dtype_name(t.input.dtype), " needs an integer dtype or ",
                      dtype_name(wanted));
   }
-  check_device(op, "zero_point", t.input, t.zero_point);
-  check_parameter_shape(op, "zero_point", spec, t.input, t.zero_point);
+  check_parameter(op, "zero_point", spec, t.input, t.zero_point);
 }
 
 void check_output(const char* op, const FakeQuantizeTensors& t) {
@@ -121,6 +108,18 @@ std::int64_t parameter_step(const TensorView& parameter, int dims, int axis) {
 }
 
 }  // namespace
+
+void check_parameter(const char* op, const char* name, const QuantizeSpec& spec,
+                     const TensorView& input, const TensorView& parameter) {
+  check_device(op, name, input, parameter);
+  if (broadcasts(spec, input, parameter)) return;
+  std::int64_t grid[kMaxDims];
+  for (int d = 0; d < input.dims; ++d) grid[d] = spec.blocks_of(d, input);
+  throw_value_error(op, ": ", name, " has shape ", shape_text(parameter.shape, parameter.dims),
+                    "; input of shape ", shape_text(input.shape, input.dims),
+                    " in these blocks needs ", shape_text(grid, input.dims),
+                    " or what broadcasts to it");
+}
 
 void check_fake_quantize(const char* op, const QuantizeSpec& spec, const FakeQuantizeTensors& t,
                          bool has_seed) {

@@ -16,13 +16,17 @@ struct FakeQuantizeTensors {
 void check_fake_quantize(const char* op, const QuantizeSpec& spec,
                          const FakeQuantizeTensors& tensors, bool has_seed);
 
+// The same of a parameter alone: device and shape.
+void check_parameter(const char* op, const char* name, const QuantizeSpec& spec,
+                     const TensorView& input, const TensorView& parameter);
+
 // The kernel's arguments from checked tensors, `output` included.
 FakeQuantizeArgs fake_quantize_args(const QuantizeSpec& spec, const FakeQuantizeTensors& tensors,
                                     std::uint64_t seed);
 
 // The same problem in as few dimensions as describe it, ordered for the walk through memory: unit
-// steps innermost. No result depends on it.
-FakeQuantizeArgs simplified(FakeQuantizeArgs args);
+// steps innermost. No result depends on it. `ordered`: codes that share bytes stay neighbours.
+FakeQuantizeArgs simplified(FakeQuantizeArgs args, bool ordered = false);
 
 // A simplified problem in tiles of so many rows of a slab by so many columns.
 TileShape tile_shape(const FakeQuantizeArgs& args, std::int64_t rows, std::int64_t columns);

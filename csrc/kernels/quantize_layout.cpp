@@ -125,11 +125,11 @@ std::int64_t number_blocks(FakeQuantizeArgs& args) {
   return blocks;
 }
 
-FakeQuantizeArgs simplified(FakeQuantizeArgs args) {
+FakeQuantizeArgs simplified(FakeQuantizeArgs args, bool ordered) {
   drop_and_widen(args);
   order_by_memory(args);
   merge_neighbours(args);
-  lengthen_inner(args);
+  if (!ordered) lengthen_inner(args);
   return args;
 }
 

@@ -96,6 +96,8 @@ QuantizeRule checked_rule(const char* op, const QuantizeRequest& request,
   QuantizeRule rule{};
   rule.rounding = checked_rounding(op, request);
   rule.grid = format.grid;
+  rule.bits = format.bits;
+  rule.is_signed = format.is_signed;
   rule.layout = format.layout;
   rule.scales = format.scales;
   rule.max_exponent = format.bounded() ? format.max_exponent() : 0;

@@ -24,6 +24,8 @@ struct QuantizeRule {
   double eps;         // the smallest scale that is chosen
   double zero_point;  // of a symmetric rule: 0, or the middle of an unsigned range
   Grid grid;
+  int bits;          // of a code
+  bool is_signed;    // an integer's code
   FloatBits layout;  // of a float grid
   ScaleKind scales;
   int max_exponent;  // of the largest value, where scales are powers of two

@@ -1,9 +1,12 @@
 #include "python/quantize.h"
 
 #include "cpu/quantize.h"
+#include "cpu/quantize_codes.h"
 #include "cpu/quantize_gradient.h"
 #include "python/quantize_binding.h"
+#include "python/quantize_codes_binding.h"
 #include "reference/quantize.h"
+#include "reference/quantize_codes.h"
 
 namespace py = pybind11;
 using namespace pybind11::literals;
@@ -16,11 +19,15 @@ struct Kernels {
   static void run(const FakeQuantizeArgs& args) { cpu::fake_quantize(args, Parallel{}); }
   static void run(const MaskedGradientArgs& args) { cpu::masked_gradient(args, Parallel{}); }
   static void run(const LearnedGradientArgs& args) { cpu::learned_gradient(args, Parallel{}); }
+  static void run(const QuantizeArgs& args) { cpu::quantize(args, Parallel{}); }
+  static void run(const DequantizeArgs& args) { cpu::dequantize(args, Parallel{}); }
 };
 struct Oracle {
   static void run(const FakeQuantizeArgs& args) { reference::fake_quantize(args); }
   static void run(const MaskedGradientArgs& args) { reference::masked_gradient(args); }
   static void run(const LearnedGradientArgs& args) { reference::learned_gradient(args); }
+  static void run(const QuantizeArgs& args) { reference::quantize(args); }
+  static void run(const DequantizeArgs& args) { reference::dequantize(args); }
 };
 
 int intern(const char* op, const py::kwargs& options) {
@@ -53,6 +60,8 @@ std::vector<double> format_values(const std::string& name) {
 void bind_quantize(py::module_& root, py::module_& cpu, py::module_& reference) {
   bind_quantize_ops<Kernels>(cpu, "on the instruction set in force, in this thread");
   bind_quantize_ops<Oracle>(reference, "by the reference loop");
+  bind_quantize_code_ops<Kernels>(cpu, "on the instruction set in force, in this thread");
+  bind_quantize_code_ops<Oracle>(reference, "by the reference loop");
   root.def("intern_quantize_spec", &intern,
            "The index of the specification that fake_quantize's options are; -1 where the table is "
            "full.",

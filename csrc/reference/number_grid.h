@@ -44,6 +44,18 @@ class ValueGrid {
     return rule_.grid == Grid::kNf4 ? found : std::copysign(found, v);
   }
 
+  // Of a value of the grid.
+  template <class T>
+  std::uint32_t code(T value) const {
+    if (value != value) return static_cast<std::uint32_t>(rule_.layout.nan);
+    const auto at = static_cast<std::size_t>(
+        std::lower_bound(values_.begin(), values_.end(), static_cast<double>(value)) -
+        values_.begin());
+    if (rule_.grid == Grid::kNf4) return static_cast<std::uint32_t>(at);
+    const std::size_t size = at >= zero_ ? at - zero_ : zero_ - at;
+    return static_cast<std::uint32_t>(size) | (std::signbit(value) ? 1u << (rule_.bits - 1) : 0u);
+  }
+
  private:
   static double size_of(int code, const FloatBits& layout) {
     const int exponent = code >> layout.mantissa;
@@ -77,5 +89,15 @@ class ValueGrid {
   std::vector<double> values_;  // ascending
   std::size_t zero_ = 0;        // where 0 is
 };
+
+// float8_e4m3fn, which the blocks' scales in two levels are.
+inline ValueGrid grid_of_block_scales() {
+  QuantizeRule rule{};
+  rule.grid = Grid::kFloat;
+  rule.bits = 8;
+  rule.layout = {.mantissa = 3, .bias = 7, .nan = 0x7f, .infinity = 0};
+  rule.quant_max = 448;
+  return ValueGrid(rule);
+}
 
 }  // namespace strop::reference

@@ -1,0 +1,141 @@
+// The kernel of dequantize, compiled once per instruction set (STROP_ISA).
+
+#include "cpu/bit_packing.h"
+#include "cpu/quantize_code_rows.h"
+#include "cpu/quantize_codes.h"
+#include "cpu/quantize_tiles.h"
+
+namespace strop::cpu::STROP_ISA {
+
+void dequantize(const QuantizeTask& task, std::int64_t begin, std::int64_t end);
+
+namespace {
+
+template <class T>
+struct alignas(64) Scratch {
+  TileParams params;
+  TileParams expanded;
+  std::uint8_t bytes[kCodeRun + kLanes];
+  std::uint16_t words[kCodeRun + kLanes];
+  T output[kCodeRun];
+};
+
+template <class T, class Values>
+constexpr ValueRows<T> kRowsOf = {value_blocks<Values, T>,
+                                  value_elements<Values, T, std::uint8_t>,
+                                  value_elements<Values, T, std::uint16_t>};
+
+template <class T>
+const ValueRows<T>& rows_of(Grid grid) {
+  switch (grid) {
+    case Grid::kFloat:
+      return kRowsOf<T, FloatValues>;
+    case Grid::kNf4:
+      return kRowsOf<T, Nf4Values>;
+    default:
+      return kRowsOf<T, IntegerValues>;
+  }
+}
+
+// Scales that are kept as bytes.
+void read_scale_bytes(const QuantizeTask& task, const QuantizeTile& tile, TileParams& params) {
+  const FakeQuantizeArgs& args = task.args;
+  const auto* bytes = static_cast<const std::uint8_t*>(args.scale) + tile.scale;
+  const std::int64_t step = task.inner().scale;
+  const bool powers = args.rule.scales == ScaleKind::kPowerOfTwo;
+  const float tensor_scale = powers ? 1.0f : *static_cast<const float*>(args.tensor_scale);
+  for (std::int64_t i = 0; i < tile.blocks; ++i) {
+    const std::uint8_t byte = bytes[i * step];
+    params.scale[i] = powers ? power_from_byte(byte) : tensor_scale * block_scale_from_byte(byte);
+    params.inverse[i] = 0.0f;
+    params.zero_point[i] = 0.0f;
+  }
+}
+
+// A run's codes, as bytes or words.
+template <class T>
+void take_codes(const FakeQuantizeArgs& args, std::int64_t at, std::int64_t count,
+                Scratch<T>& scratch) {
+  const int bits = args.rule.bits;
+  const std::int64_t step = args.dim[args.dims - 1].input;
+  const auto* const codes = static_cast<const std::uint8_t*>(args.input);
+  if (bits > 8) {
+    for (std::int64_t i = 0; i < count; ++i) {
+      std::memcpy(scratch.words + i, codes + (at + i * step) / 8, 2);
+    }
+    return;
+  }
+  // A run that begins inside a byte is taken from where that byte begins.
+  if (step == bits && at % 8 == 0) return unpack_row(codes + at / 8, count, bits, scratch.bytes);
+  for (std::int64_t i = 0; i < count; ++i, at += step) {
+    const int shift = static_cast<int>(at % 8);
+    std::uint32_t word = codes[at / 8];
+    if (shift + bits > 8) word |= std::uint32_t{codes[at / 8 + 1]} << 8;
+    scratch.bytes[i] = static_cast<std::uint8_t>(word >> shift & ((1u << bits) - 1));
+  }
+}
+
+template <class T>
+void value_tile(const QuantizeTask& task, QuantizeTile tile, Scratch<T>& scratch) {
+  const FakeQuantizeArgs& args = task.args;
+  const QuantizeDim& inner = task.inner();
+  const ValueRows<T>& rows = rows_of<T>(args.rule.grid);
+  const bool wide = args.rule.bits > 8;
+  const bool by_element = wide || task.narrow;
+  const std::int64_t chunk = by_element ? kMaxTileBlocks : kCodeRun;
+  for (std::int64_t row = 0; row < tile.rows; ++row, tile.next_row(args)) {
+    for (std::int64_t column = 0; column < tile.columns; column += chunk) {
+      const std::int64_t left = tile.columns - column;
+      const std::int64_t into = tile.into_block + column;
+      T* const output =
+          static_cast<T*>(args.output) + tile.output + column * inner.output;
+      const bool dense = inner.output == 1;
+      const ValueRun<T> run = {dense ? output : scratch.output, left < chunk ? left : chunk,
+                               {inner.block, into / inner.block, into % inner.block},
+                               task.stream && dense};
+      take_codes(args, tile.input + column * inner.input, run.count, scratch);
+      if (by_element) {
+        expand_params(scratch.params, run.steps, run.count, scratch.expanded);
+        if (wide) {
+          rows.words(run, scratch.words, scratch.expanded, args.rule);
+        } else {
+          rows.elements(run, scratch.bytes, scratch.expanded, args.rule);
+        }
+      } else {
+        rows.blocks(run, scratch.bytes, scratch.params, args.rule);
+      }
+      if (dense) continue;
+      for (std::int64_t i = 0; i < run.count; ++i) output[i * inner.output] = scratch.output[i];
+    }
+  }
+}
+
+template <class T>
+void value_tiles(const QuantizeTask& task, std::int64_t begin, std::int64_t end) {
+  Scratch<T> scratch;
+  for (std::int64_t number = begin; number < end; ++number) {
+    const QuantizeTile tile = tile_at(task, number);
+    if (task.args.rule.scales == ScaleKind::kAny) {
+      read_params(task, tile, scratch.params);
+    } else {
+      read_scale_bytes(task, tile, scratch.params);
+    }
+    value_tile(task, tile, scratch);
+  }
+  if (task.stream) stream_fence();
+}
+
+}  // namespace
+
+void dequantize(const QuantizeTask& task, std::int64_t begin, std::int64_t end) {
+  switch (task.args.dtype) {
+    case DType::kBFloat16:
+      return value_tiles<BFloat16>(task, begin, end);
+    case DType::kFloat16:
+      return value_tiles<Float16>(task, begin, end);
+    default:
+      return value_tiles<float>(task, begin, end);
+  }
+}
+
+}  // namespace strop::cpu::STROP_ISA

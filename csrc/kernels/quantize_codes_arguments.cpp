@@ -1,0 +1,175 @@
+#include "kernels/quantize_codes_arguments.h"
+
+#include <algorithm>
+
+#include "kernels/argument_error.h"
+
+namespace strop {
+namespace {
+
+bool has_shape(const TensorView& view, const std::vector<std::int64_t>& shape) {
+  return view.dims == static_cast<int>(shape.size()) &&
+         std::equal(shape.begin(), shape.end(), view.shape);
+}
+
+void check_tensor(const char* op, const char* name, const TensorView& tensor,
+                  const std::vector<std::int64_t>& shape, DType dtype) {
+  if (tensor.dtype != dtype) {
+    throw_type_error(op, ": ", name, " has dtype ", dtype_name(tensor.dtype), "; ",
+                     dtype_name(dtype), " is needed");
+  }
+  if (!has_shape(tensor, shape)) {
+    throw_value_error(op, ": ", name, " has shape ", shape_text(tensor.shape, tensor.dims), "; ",
+                      shape_text(shape.data(), static_cast<int>(shape.size())), " is needed");
+  }
+}
+
+void check_stored(const char* op, const QuantizeSpec& spec) {
+  if (spec.format.bounded()) return;
+  throw_value_error(op, ": format ", spec.format.name, " has no codes that could be stored; ",
+                    "fake_quantize knows it");
+}
+
+// Steps of the codes, in bits.
+void step_codes(const QuantizeSpec& spec, const TensorView& shaped, FakeQuantizeArgs& args,
+                std::int64_t QuantizeDim::* member) {
+  const int bits = spec.format.bits;
+  args.dim[args.dims - 1].*member = bits;
+  if (shaped.dims == 0) return;
+  std::int64_t step = 8 * code_row_bytes(shaped.shape[shaped.dims - 1], bits);
+  for (int d = shaped.dims - 2; d >= 0; --d) {
+    args.dim[d].*member = step;
+    step *= std::max<std::int64_t>(shaped.shape[d], 1);
+  }
+}
+
+// Steps of the chosen parameters, which lie as the blocks do.
+void step_blocks(FakeQuantizeArgs& args) {
+  std::int64_t step = 1;
+  for (int d = args.dims - 1; d >= 0; --d) {
+    args.dim[d].scale = args.dim[d].zero_point = step;
+    step *= std::max<std::int64_t>(args.dim[d].blocks(), 1);
+  }
+}
+
+}  // namespace
+
+std::vector<std::int64_t> codes_shape(const QuantizeSpec& spec, const TensorView& input) {
+  std::vector<std::int64_t> shape(input.shape, input.shape + input.dims);
+  if (spec.format.bits > 8) return shape;
+  if (shape.empty()) shape.push_back(1);
+  shape.back() = code_row_bytes(shape.back(), spec.format.bits);
+  return shape;
+}
+
+std::vector<std::int64_t> blocks_shape(const QuantizeSpec& spec, const TensorView& input) {
+  std::vector<std::int64_t> shape;
+  for (int d = 0; d < input.dims; ++d) shape.push_back(spec.blocks_of(d, input));
+  return shape;
+}
+
+DType codes_dtype(const QuantizeSpec& spec) {
+  return spec.format.bits > 8 ? DType::kInt16 : DType::kUInt8;
+}
+
+DType chosen_scale_dtype(const QuantizeSpec& spec, DType input) {
+  if (spec.format.scales != ScaleKind::kAny) return DType::kUInt8;
+  return input == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
+}
+
+bool chooses_zero_point(const QuantizeSpec& spec) {
+  return !spec.rule.symmetric || spec.rule.zero_point != 0;
+}
+
+void check_quantize(const char* op, const QuantizeSpec& spec, const FakeQuantizeTensors& tensors,
+                    bool has_seed) {
+  check_stored(op, spec);
+  check_fake_quantize(op, spec, tensors, has_seed);
+}
+
+QuantizeArgs quantize_args(const QuantizeSpec& spec, const QuantizeTensors& t,
+                           std::uint64_t seed) {
+  FakeQuantizeTensors forward = t.forward;
+  forward.output = forward.input;  // of its shape; the steps follow
+  QuantizeArgs args{};
+  args.problem = fake_quantize_args(spec, forward, seed);
+  args.problem.output = t.codes.present ? t.codes.data : nullptr;
+  args.format = spec.format;
+  step_codes(spec, t.forward.input, args.problem, &QuantizeDim::output);
+  if (args.problem.dynamic()) step_blocks(args.problem);
+  const auto data = [](const TensorView& view) { return view.present ? view.data : nullptr; };
+  args.chosen = {data(t.chosen_scale), static_cast<std::int32_t*>(data(t.chosen_zero_point)),
+                 data(t.chosen_tensor_scale)};
+  return args;
+}
+
+void check_dequantize(const char* op, const QuantizeSpec& spec, const DequantizeTensors& t) {
+  check_stored(op, spec);
+  const TensorView& out = t.output;
+  if (!is_floating(out.dtype)) {
+    throw_type_error(op, ": dtype is ", dtype_name(out.dtype),
+                     "; float32, bfloat16, float16 or float64 is needed");
+  }
+  if (spec.has_block_size() && spec.block_dims != out.dims) {
+    throw_value_error(op, ": block_size has ", spec.block_dims, " entries for a ", out.dims,
+                      "-D tensor; give one per dimension, -1 for a whole axis");
+  }
+  check_tensor(op, "codes", t.codes, codes_shape(spec, out), codes_dtype(spec));
+  if (t.codes.device != out.device) {
+    throw_value_error(op, ": codes is on another device than out; both must be on one");
+  }
+  if (!is_contiguous(t.codes)) throw_value_error(op, ": codes is not contiguous");
+  const bool bytes = spec.format.scales != ScaleKind::kAny;
+  const bool wide = t.scale.dtype == DType::kFloat64;
+  const DType wanted = bytes ? DType::kUInt8 : wide ? DType::kFloat64 : DType::kFloat32;
+  if (t.scale.dtype != wanted) {
+    throw_type_error(op, ": scale has dtype ", dtype_name(t.scale.dtype), "; format ",
+                     spec.format.name, " needs ", bytes ? "uint8" : "float32 or float64");
+  }
+  check_parameter(op, "scale", spec, out, t.scale);
+  if (t.zero_point.present) {
+    if (spec.format.grid != Grid::kInteger) {
+      throw_value_error(op, ": zero_point is given; format ", spec.format.name, " has none");
+    }
+    if (t.zero_point.dtype != wanted && !is_integer(t.zero_point.dtype)) {
+      throw_type_error(op, ": zero_point has dtype ", dtype_name(t.zero_point.dtype),
+                       "; an integer dtype or ", dtype_name(wanted), " is needed");
+    }
+    check_parameter(op, "zero_point", spec, out, t.zero_point);
+  }
+  const bool two_levels = spec.format.scales == ScaleKind::kTwoLevels;
+  if (t.tensor_scale.present != two_levels) {
+    throw_value_error(op, ": tensor_scale is ", two_levels ? "missing" : "given", "; format ",
+                      spec.format.name, two_levels ? " needs one" : " has none");
+  }
+  if (!two_levels) return;
+  const DType dtype = t.tensor_scale.dtype;
+  if (dtype != DType::kFloat32 && dtype != DType::kFloat64) {
+    throw_type_error(op, ": tensor_scale has dtype ", dtype_name(dtype), "; float32 is needed");
+  }
+  if (t.tensor_scale.numel() != 1) {
+    throw_value_error(op, ": tensor_scale has shape ",
+                      shape_text(t.tensor_scale.shape, t.tensor_scale.dims),
+                      "; one element is needed");
+  }
+  if (t.tensor_scale.device != t.codes.device) {
+    throw_value_error(op, ": tensor_scale is on another device than codes; both must be on one");
+  }
+}
+
+DequantizeArgs dequantize_args(const QuantizeSpec& spec, const DequantizeTensors& t) {
+  const FakeQuantizeTensors forward = {
+      .input = t.output, .scale = t.scale, .zero_point = t.zero_point, .output = t.output};
+  DequantizeArgs args{};
+  args.problem = fake_quantize_args(spec, forward, 0);
+  args.problem.input = t.codes.data;
+  args.problem.tensor_scale = t.tensor_scale.present ? t.tensor_scale.data : nullptr;
+  args.format = spec.format;
+  args.wide = t.scale.dtype == DType::kFloat64 ||
+              (t.tensor_scale.present && t.tensor_scale.dtype == DType::kFloat64) ||
+              (spec.format.scales == ScaleKind::kPowerOfTwo && t.output.dtype == DType::kFloat64);
+  step_codes(spec, t.output, args.problem, &QuantizeDim::input);
+  return args;
+}
+
+}  // namespace strop

@@ -1,0 +1,43 @@
+#pragma once
+
+#include "kernels/quantize_arguments.h"
+#include "kernels/quantize_codes.h"
+
+namespace strop {
+
+// The tensors of one call of quantize, or of choose_scale, which has no codes.
+struct QuantizeTensors {
+  FakeQuantizeTensors forward;  // without output
+  TensorView codes;
+  TensorView chosen_scale;  // present where scale is not
+  TensorView chosen_zero_point;
+  TensorView chosen_tensor_scale;
+};
+
+// What quantize allocates: sizes of axes, or of the grid of blocks.
+std::vector<std::int64_t> codes_shape(const QuantizeSpec& spec, const TensorView& input);
+std::vector<std::int64_t> blocks_shape(const QuantizeSpec& spec, const TensorView& input);
+DType codes_dtype(const QuantizeSpec& spec);
+DType chosen_scale_dtype(const QuantizeSpec& spec, DType input);
+// Whether a chosen zero point is other than 0.
+bool chooses_zero_point(const QuantizeSpec& spec);
+
+// Throws ArgumentError, before anything is allocated.
+void check_quantize(const char* op, const QuantizeSpec& spec, const FakeQuantizeTensors& tensors,
+                    bool has_seed);
+QuantizeArgs quantize_args(const QuantizeSpec& spec, const QuantizeTensors& tensors,
+                           std::uint64_t seed);
+
+struct DequantizeTensors {
+  TensorView codes;
+  TensorView scale;
+  TensorView zero_point;
+  TensorView tensor_scale;
+  TensorView output;
+};
+
+// `output` has at least its shape and dtype; its memory is checked where it is there.
+void check_dequantize(const char* op, const QuantizeSpec& spec, const DequantizeTensors& tensors);
+DequantizeArgs dequantize_args(const QuantizeSpec& spec, const DequantizeTensors& tensors);
+
+}  // namespace strop
