@@ -141,13 +141,13 @@ void quantize(const CodeTask& task, std::int64_t begin, std::int64_t end) {
 template <class Function>
 STROP_INLINE void for_each_piece(const BitRows& rows, std::int64_t begin, std::int64_t end,
                                  Function function) {
-  const std::int64_t bytes = code_row_bytes(rows.count, rows.bits);
+  const std::int64_t pieces = divide_up(rows.count, kBitPiece);
   for (std::int64_t number = begin; number < end; ++number) {
-    const std::int64_t row = number / rows.pieces();
-    const std::int64_t first = number % rows.pieces() * BitRows::kPiece;
+    const std::int64_t row = number / pieces;
+    const std::int64_t first = number % pieces * kBitPiece;
     const std::int64_t left = rows.count - first;
-    function(row * rows.count + first, row * bytes + first * rows.bits / 8,
-             left < BitRows::kPiece ? left : BitRows::kPiece);
+    function(row * rows.count + first, row * rows.bytes() + first * rows.bits / 8,
+             left < kBitPiece ? left : kBitPiece);
   }
 }
 

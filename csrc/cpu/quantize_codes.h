@@ -12,20 +12,11 @@ void quantize(const QuantizeArgs& args, const Parallel& parallel, const Quantize
 void dequantize(const DequantizeArgs& args, const Parallel& parallel);
 void dequantize(const DequantizeArgs& args, const Parallel& parallel, const QuantizeRun& run);
 
-// Rows of `count` codes of a byte each, densely packed, each row from a byte of its own on. They
-// are worked on in pieces.
-struct BitRows {
-  const void* from;
-  void* to;
-  std::int64_t rows;
-  std::int64_t count;
-  int bits;
-
-  std::int64_t pieces() const { return divide_up(count, kPiece); }  // of a row
-  static constexpr std::int64_t kPiece = 16384;
-};
 void pack_bits(const BitRows& rows, const Parallel& parallel);
 void unpack_bits(const BitRows& rows, const Parallel& parallel);
+
+// Codes of a row that are worked on at a time: whole bytes.
+inline constexpr std::int64_t kBitPiece = 16384;
 
 // A quantize in tiles: see Note [Quantize tiles]. What a tile's rows put out are whole bytes.
 struct CodeTask {
@@ -33,7 +24,7 @@ struct CodeTask {
   ChosenScales chosen;
 };
 
-// The kernels, once per instruction set. `begin` and `end` are numbers of tiles or pieces.
+// The kernels, once per instruction set. `begin` and `end` are numbers of tiles, or of pieces of rows.
 struct QuantizeCodeKernels {
   void (*quantize)(const CodeTask& task, std::int64_t begin, std::int64_t end);
   void (*dequantize)(const QuantizeTask& task, std::int64_t begin, std::int64_t end);

@@ -130,18 +130,25 @@ void dequantize(const DequantizeArgs& args, const Parallel& parallel, const Quan
       [&](std::int64_t begin, std::int64_t end) { how.codes->dequantize(task, begin, end); });
 }
 
+namespace {
+
+template <class Kernel>
+void by_pieces(const BitRows& rows, const Parallel& parallel, Kernel kernel) {
+  const std::int64_t pieces = divide_up(rows.count, kBitPiece);
+  const std::int64_t grain = std::max<std::int64_t>(kGrain / std::max<std::int64_t>(rows.count, 1), 2);
+  parallel.for_range(rows.rows * pieces, grain, [&](std::int64_t begin, std::int64_t end) {
+    kernel(rows, begin, end);
+  });
+}
+
+}  // namespace
+
 void pack_bits(const BitRows& rows, const Parallel& parallel) {
-  parallel.for_range(rows.rows * rows.pieces(), std::max<std::int64_t>(kGrain / std::max<std::int64_t>(rows.count, 1), 4),
-                     [&](std::int64_t begin, std::int64_t end) {
-                       active_kernels().quantize_codes.pack_bits(rows, begin, end);
-                     });
+  by_pieces(rows, parallel, active_kernels().quantize_codes.pack_bits);
 }
 
 void unpack_bits(const BitRows& rows, const Parallel& parallel) {
-  parallel.for_range(rows.rows * rows.pieces(), std::max<std::int64_t>(kGrain / std::max<std::int64_t>(rows.count, 1), 4),
-                     [&](std::int64_t begin, std::int64_t end) {
-                       active_kernels().quantize_codes.unpack_bits(rows, begin, end);
-                     });
+  by_pieces(rows, parallel, active_kernels().quantize_codes.unpack_bits);
 }
 
 }  // namespace strop::cpu

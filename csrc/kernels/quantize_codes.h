@@ -47,6 +47,21 @@ struct DequantizeArgs {
   bool wide;  // arithmetic, and scales that are no bytes, are of float64
 };
 
+// pack_bits and unpack_bits: rows of `count` codes of a byte each, packed as above. Bits of a code
+// beyond `bits` are ignored.
+struct BitRows {
+  const void* from;
+  void* to;
+  std::int64_t rows;
+  std::int64_t count;
+  int bits;
+
+  constexpr std::int64_t bytes() const { return code_row_bytes(count, bits); }  // of a packed row
+};
+// Two kinds of work for whoever runs them.
+struct PackArgs : BitRows {};
+struct UnpackArgs : BitRows {};
+
 // The byte that a scale is kept as, and back; in the type of the arithmetic.
 STROP_INLINE std::uint8_t power_to_byte(float scale) {  // a power of two, or NaN
   return static_cast<std::uint8_t>(float_bits(scale) >> 23);

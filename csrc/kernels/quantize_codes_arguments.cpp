@@ -103,12 +103,25 @@ QuantizeArgs quantize_args(const QuantizeSpec& spec, const QuantizeTensors& t,
   return args;
 }
 
+void check_dequantize_dtype(const char* op, DType dtype) {
+  if (is_floating(dtype)) return;
+  throw_type_error(op, ": dtype is ", dtype_name(dtype),
+                   "; float32, bfloat16, float16 or float64 is needed");
+}
+
 void check_dequantize(const char* op, const QuantizeSpec& spec, const DequantizeTensors& t) {
   check_stored(op, spec);
   const TensorView& out = t.output;
-  if (!is_floating(out.dtype)) {
-    throw_type_error(op, ": dtype is ", dtype_name(out.dtype),
-                     "; float32, bfloat16, float16 or float64 is needed");
+  check_dequantize_dtype(op, out.dtype);
+  if (overlaps_itself(out)) {
+    throw_value_error(op,
+                      ": elements of out share memory (an expanded tensor?); "
+                      "each needs a place of its own");
+  }
+  for (const TensorView* view : {&t.codes, &t.scale, &t.zero_point, &t.tensor_scale}) {
+    if (view->present && overlap(*view, out) != Overlap::kNone) {
+      throw_value_error(op, ": out overlaps codes or scales; give a tensor apart");
+    }
   }
   if (spec.has_block_size() && spec.block_dims != out.dims) {
     throw_value_error(op, ": block_size has ", spec.block_dims, " entries for a ", out.dims,
@@ -170,6 +183,69 @@ DequantizeArgs dequantize_args(const QuantizeSpec& spec, const DequantizeTensors
               (spec.format.scales == ScaleKind::kPowerOfTwo && t.output.dtype == DType::kFloat64);
   step_codes(spec, t.output, args.problem, &QuantizeDim::input);
   return args;
+}
+
+namespace {
+
+void check_bytes(const char* op, const char* name, const TensorView& tensor, std::int64_t bits) {
+  if (tensor.dtype != DType::kUInt8 && tensor.dtype != DType::kInt8) {
+    throw_type_error(op, ": ", name, " has dtype ", dtype_name(tensor.dtype), "; uint8 is needed");
+  }
+  if (bits < 1 || bits > 8) throw_value_error(op, ": bits is ", bits, "; 1 to 8 are possible");
+  if (tensor.dims == 0) throw_value_error(op, ": ", name, " has no dimension to pack along");
+}
+
+}  // namespace
+
+void check_pack(const char* op, const TensorView& codes, std::int64_t bits) {
+  check_bytes(op, "codes", codes, bits);
+}
+
+void check_unpack(const char* op, const TensorView& packed, std::int64_t bits,
+                  std::int64_t count) {
+  check_bytes(op, "packed", packed, bits);
+  if (count < 0) throw_value_error(op, ": count is ", count, "; it cannot be negative");
+  const std::int64_t bytes = packed.shape[packed.dims - 1];
+  const std::int64_t needed = code_row_bytes(count, static_cast<int>(bits));
+  if (bytes != needed) {
+    throw_value_error(op, ": packed has rows of ", bytes, " bytes; ", count, " codes of ", bits,
+                      " bits take ", needed);
+  }
+}
+
+void check_unpack_out(const char* op, const TensorView& packed, std::int64_t count,
+                      const TensorView& out) {
+  if (out.dtype != DType::kUInt8) {
+    throw_type_error(op, ": out has dtype ", dtype_name(out.dtype), "; uint8 is needed");
+  }
+  std::vector<std::int64_t> shape(packed.shape, packed.shape + packed.dims);
+  shape.back() = count;
+  if (!has_shape(out, shape)) {
+    throw_value_error(op, ": out has shape ", shape_text(out.shape, out.dims), "; ",
+                      shape_text(shape.data(), packed.dims), " is needed");
+  }
+  if (!is_contiguous(out)) throw_value_error(op, ": out is not contiguous");
+  if (out.device != packed.device) {
+    throw_value_error(op, ": out is on another device than packed; both must be on one");
+  }
+  if (overlap(packed, out) != Overlap::kNone) {
+    throw_value_error(op, ": out overlaps packed; give a tensor apart");
+  }
+}
+
+BitRows bit_rows(const std::int64_t* shape, int dims, std::int64_t bits) {
+  BitRows rows{};
+  rows.rows = 1;
+  for (int d = 0; d + 1 < dims; ++d) rows.rows *= shape[d];
+  rows.count = shape[dims - 1];
+  rows.bits = static_cast<int>(bits);
+  return rows;
+}
+
+BitRows with_data(BitRows rows, const void* from, void* to) {
+  rows.from = from;
+  rows.to = to;
+  return rows;
 }
 
 }  // namespace strop

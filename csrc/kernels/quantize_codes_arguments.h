@@ -36,8 +36,17 @@ struct DequantizeTensors {
   TensorView output;
 };
 
-// `output` has at least its shape and dtype; its memory is checked where it is there.
+void check_dequantize_dtype(const char* op, DType dtype);
 void check_dequantize(const char* op, const QuantizeSpec& spec, const DequantizeTensors& tensors);
 DequantizeArgs dequantize_args(const QuantizeSpec& spec, const DequantizeTensors& tensors);
+
+// Codes of a byte each, and as many to a row as the last axis has.
+void check_pack(const char* op, const TensorView& codes, std::int64_t bits);
+void check_unpack(const char* op, const TensorView& packed, std::int64_t bits, std::int64_t count);
+void check_unpack_out(const char* op, const TensorView& packed, std::int64_t count,
+                      const TensorView& out);
+// Of the codes' shape.
+BitRows bit_rows(const std::int64_t* shape, int dims, std::int64_t bits);
+BitRows with_data(BitRows rows, const void* from, void* to);
 
 }  // namespace strop

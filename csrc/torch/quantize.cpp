@@ -2,8 +2,9 @@
 
 #include <cstring>
 
+#include "cpu/quantize_codes.h"
 #include "cpu/quantize_gradient.h"
-#include "torch/quantize_ops.h"
+#include "torch/quantize_codes_ops.h"
 
 namespace strop {
 namespace {
@@ -18,6 +19,10 @@ struct Cpu {
   void learned_gradient(const LearnedGradientArgs& args) {
     cpu::learned_gradient(args, torch_threads());
   }
+  void quantize(const QuantizeArgs& args) { cpu::quantize(args, torch_threads()); }
+  void dequantize(const DequantizeArgs& args) { cpu::dequantize(args, torch_threads()); }
+  void pack(const BitRows& rows) { cpu::pack_bits(rows, torch_threads()); }
+  void unpack(const BitRows& rows) { cpu::unpack_bits(rows, torch_threads()); }
 };
 
 std::string schema(const char* before, const char* arguments, const char* after) {
@@ -27,7 +32,8 @@ std::string schema(const char* before, const char* arguments, const char* after)
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(strop, m) {
-  const char* const spelled = kSpelledArguments;
+  const std::string spelled_arguments = std::string(kSpelledArguments) + kGradFactor;
+  const char* const spelled = spelled_arguments.c_str();
   const char* const packed = kPackedArguments;
   const char* const made = ") -> Tensor";
   const char* const given = ", *, Tensor(a!) out) -> ()";
@@ -47,8 +53,22 @@ STABLE_TORCH_LIBRARY_FRAGMENT(strop, m) {
   m.def(schema("_learned_gradient.packed(Tensor gradient, Tensor x, ", packed,
                ", float grad_factor=1.0) -> (Tensor, Tensor, Tensor)")
             .c_str());
+  m.def(schema("quantize(Tensor x, ", kSpelledArguments, ") -> (Tensor, Tensor, Tensor, Tensor)")
+            .c_str());
+  m.def(
+      "choose_scale(Tensor x, str format, int[] block_size, bool symmetric, int? quant_min=None, "
+      "int? quant_max=None, float? eps=None) -> (Tensor, Tensor, Tensor)");
+  m.def(schema("dequantize(", kKeptArguments, "SymInt[] shape, ScalarType dtype) -> Tensor")
+            .c_str());
+  m.def(schema("dequantize.out(", kKeptArguments, "*, Tensor(a!) out) -> ()").c_str());
+  m.def("pack_bits(Tensor codes, int bits) -> Tensor");
+  m.def("unpack_bits(Tensor packed, int bits, SymInt count) -> Tensor");
+  m.def("unpack_bits.out(Tensor packed, int bits, SymInt count, *, Tensor(a!) out) -> ()");
 }
 
-STABLE_TORCH_LIBRARY_IMPL(strop, CPU, m) { QuantizeOps<Cpu>::implement(m); }
+STABLE_TORCH_LIBRARY_IMPL(strop, CPU, m) {
+  QuantizeOps<Cpu>::implement(m);
+  QuantizeCodeOps<Cpu>::implement(m);
+}
 
 }  // namespace strop

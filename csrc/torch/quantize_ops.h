@@ -45,7 +45,8 @@ class Stack {
 inline constexpr const char* kSpelledArguments =
     "Tensor? scale, Tensor? zero_point, str format, int[] block_size, str rounding, bool "
     "symmetric, SymInt? seed=None, int? quant_min=None, int? quant_max=None, float? eps=None, "
-    "Tensor? seed_tensor=None, float grad_factor=1.0";
+    "Tensor? seed_tensor=None";
+inline constexpr const char* kGradFactor = ", float grad_factor=1.0";
 inline constexpr const char* kPackedArguments =
     "Tensor? scale, Tensor? zero_point, int spec, int? seed=None";
 
@@ -91,7 +92,7 @@ inline QuantizeCall take_tensors(const char* op, Stack& stack) {
   return call;
 }
 
-inline QuantizeCall take_spelled(const char* op, Stack& stack) {
+inline QuantizeCall take_spelled_forward(const char* op, Stack& stack) {
   QuantizeCall call = take_tensors(op, stack);
   QuantizeRequest request;
   request.format = stack.take<std::string>();
@@ -105,9 +106,14 @@ inline QuantizeCall take_spelled(const char* op, Stack& stack) {
   request.quant_max = stack.take<std::optional<std::int64_t>>();
   request.eps = stack.take<std::optional<double>>();
   call.seed_tensor = stack.take<OptionalTensor>();
-  call.grad_factor = stack.take<double>();
   if (call.seed_tensor) check_seed_tensor(call);
   call.spelled = make_quantize_spec(op, request);
+  return call;
+}
+
+inline QuantizeCall take_spelled(const char* op, Stack& stack) {
+  QuantizeCall call = take_spelled_forward(op, stack);
+  call.grad_factor = stack.take<double>();
   return call;
 }
 

@@ -8,6 +8,37 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
+std::int32_t torch_dtype(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return aoti_torch_dtype_float32();
+    case DType::kFloat64:
+      return aoti_torch_dtype_float64();
+    case DType::kBFloat16:
+      return aoti_torch_dtype_bfloat16();
+    case DType::kFloat16:
+      return aoti_torch_dtype_float16();
+    case DType::kInt16:
+      return aoti_torch_dtype_int16();
+    case DType::kInt32:
+      return aoti_torch_dtype_int32();
+    default:
+      return aoti_torch_dtype_uint8();
+  }
+}
+
+Tensor empty_on_device_of(const Tensor& tensor, const TensorView& layout, std::int32_t dtype) {
+  std::int32_t device_type = 0, device_index = 0;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(tensor.get(), &device_type));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(tensor.get(), &device_index));
+  AtenTensorHandle handle = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(layout.dims, layout.shape, layout.stride, dtype,
+                                                  device_type, device_index, &handle));
+  return Tensor(handle);
+}
+
+}  // namespace
+
 DType dtype_of_scalar(ScalarType type) {
   switch (type) {
     case ScalarType::Float:
@@ -45,18 +76,6 @@ DType dtype_of_scalar(ScalarType type) {
   }
 }
 
-Tensor empty_on_device_of(const Tensor& tensor, const TensorView& layout, std::int32_t dtype) {
-  std::int32_t device_type = 0, device_index = 0;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(tensor.get(), &device_type));
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(tensor.get(), &device_index));
-  AtenTensorHandle handle = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(layout.dims, layout.shape, layout.stride, dtype,
-                                                  device_type, device_index, &handle));
-  return Tensor(handle);
-}
-
-}  // namespace
-
 TensorView view_of(const Tensor& tensor) {
   TensorView view;
   view.present = true;
@@ -90,6 +109,18 @@ Tensor empty_bytes(std::int64_t count, const Tensor& beside) {
   view.shape = &count;
   view.stride = &step;
   return empty_on_device_of(beside, view, aoti_torch_dtype_uint8());
+}
+
+Tensor empty_of(const std::vector<std::int64_t>& shape, DType dtype, const Tensor& beside) {
+  std::vector<std::int64_t> stride(shape.size(), 1);
+  for (std::size_t d = shape.size(); d-- > 1;) {
+    stride[d - 1] = stride[d] * (shape[d] > 1 ? shape[d] : 1);
+  }
+  TensorView view;
+  view.dims = static_cast<int>(shape.size());
+  view.shape = shape.data();
+  view.stride = stride.data();
+  return empty_on_device_of(beside, view, torch_dtype(dtype));
 }
 
 Parallel torch_threads() {

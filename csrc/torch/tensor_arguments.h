@@ -3,6 +3,7 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include <optional>
+#include <vector>
 
 #include "kernels/parallel.h"
 #include "kernels/tensor_view.h"
@@ -18,6 +19,12 @@ torch::stable::Tensor empty_like(const torch::stable::Tensor& tensor, const Tens
 
 // So many uninitialised bytes on a tensor's device.
 torch::stable::Tensor empty_bytes(std::int64_t count, const torch::stable::Tensor& beside);
+
+// An uninitialised contiguous tensor on a tensor's device.
+torch::stable::Tensor empty_of(const std::vector<std::int64_t>& shape, DType dtype,
+                               const torch::stable::Tensor& beside);
+
+DType dtype_of_scalar(torch::headeronly::ScalarType type);
 
 // torch's own thread pool; follows torch.set_num_threads.
 Parallel torch_threads();

@@ -7,16 +7,25 @@ from strop._C import isa, set_isa, supported_isas
 from strop._formats import NumberFormat, formats
 from strop._library import build_info
 from strop._quantize import fake_quantize, fake_quantize_
+from strop._quantize_codes import choose_scale, dequantize, pack_bits, quantize, unpack_bits
+from strop._quantized_tensor import QuantizedTensor, Scales
 
 __version__: str = build_info()["version"]
 
 __all__ = [
     "NumberFormat",
+    "QuantizedTensor",
+    "Scales",
     "build_info",
+    "choose_scale",
+    "dequantize",
     "fake_quantize",
     "fake_quantize_",
     "formats",
     "isa",
+    "pack_bits",
+    "quantize",
     "set_isa",
     "supported_isas",
+    "unpack_bits",
 ]

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 from torch.utils import _pytree as pytree
 from typing_extensions import Self, dataclass_transform
 
@@ -26,7 +27,8 @@ class Holder:
     """
 
     def __post_init__(self) -> None:
-        self.validate()
+        if not is_compiling():  # shapes are symbols there; what made the holder knows them
+            self.validate()
 
     def validate(self) -> None:
         """Raises ValueError or TypeError where the fields do not fit each other."""

@@ -46,7 +46,7 @@ def _specification(op: str, options: _Options) -> int:
         return _specifications[options]
     except (KeyError, TypeError):  # unknown so far, or a list as block_size
         pass
-    plain = _plain_options(op, options)
+    plain = plain_options(op, options)
     index = _C.intern_quantize_spec(op, **dict(zip(_OPTION_NAMES, plain, strict=True)))
     if len(_specifications) < _MOST_SPECIFICATIONS:
         _specifications[plain] = index
@@ -55,7 +55,7 @@ def _specification(op: str, options: _Options) -> int:
     return index
 
 
-def _plain_options(op: str, options: _Options) -> _Options:
+def plain_options(op: str, options: _Options) -> _Options:
     """The options as plain values of the right types, or a TypeError that names the wrong one."""
     format, block_size, rounding, symmetric, quant_min, quant_max, eps = options
 

@@ -54,7 +54,7 @@ def _check_tensors(op: str, x: Tensor, scale: Tensor | None, zero_point: Tensor 
             raise ValueError(f"{op}: {name} is on {tensor.device}, input is on {x.device}")
 
 
-def _check_spelled(
+def check_spelled(
     op: str,
     x: Tensor,
     scale: Tensor | None,
@@ -70,6 +70,7 @@ def _check_spelled(
     seed_tensor: Tensor | None = None,
     grad_factor: float = 1.0,
 ) -> None:
+    """Checks the arguments of an op that spells them out."""
     _check_tensors(op, x, scale, zero_point)
     _C.intern_quantize_spec(
         op,
@@ -149,15 +150,15 @@ def _fake_masked_out(gradient: Tensor, mask: Tensor, *, out: Tensor) -> None:
 
 
 _FAKES: dict[str, Callable[..., Any]] = {
-    "fake_quantize": _fake_new(_check_spelled),
-    "fake_quantize.out": _fake_written(_check_spelled),
-    "fake_quantize_": _fake_written(_check_spelled, _NAME + "_"),
+    "fake_quantize": _fake_new(check_spelled),
+    "fake_quantize.out": _fake_written(check_spelled),
+    "fake_quantize_": _fake_written(check_spelled, _NAME + "_"),
     "_fake_quantize": _fake_new(_check_packed),
     "_fake_quantize.out": _fake_written(_check_packed),
     "_fake_quantize_": _fake_written(_check_packed, _NAME + "_"),
-    "_fake_quantize_with_mask": _fake_with_mask(_check_spelled),
+    "_fake_quantize_with_mask": _fake_with_mask(check_spelled),
     "_fake_quantize_with_mask.packed": _fake_with_mask(_check_packed),
-    "_learned_gradient": _fake_learned(_check_spelled),
+    "_learned_gradient": _fake_learned(check_spelled),
     "_learned_gradient.packed": _fake_learned(_check_packed),
     "_masked_gradient": _fake_masked,
     "_masked_gradient.out": _fake_masked_out,

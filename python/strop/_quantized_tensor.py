@@ -1,0 +1,199 @@
+"""Quantized tensors: codes of few bits, packed densely, and the scales to restore them by."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from strop._formats import NumberFormat
+from strop._holders import Holder, holder
+
+_FLOATING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+_BYTE_SCALES = ("nvfp4",)  # beside MX, whose scales are bytes as well
+
+
+class Scales(NamedTuple):
+    """What quantization chooses for a tensor, by :func:`strop.choose_scale`."""
+
+    scale: Tensor
+    zero_point: Tensor | None
+    tensor_scale: Tensor | None
+
+
+def scales_are_bytes(format: NumberFormat) -> bool:
+    """Whether a format keeps its scales as a byte each."""
+    return format.block is not None
+
+
+def decoded_scales(format: NumberFormat, scale: Tensor) -> Tensor:
+    """Scales as floats: those that are kept as bytes, decoded."""
+    if not scales_are_bytes(format):
+        return scale
+    if format.name in _BYTE_SCALES:
+        return scale.view(torch.float8_e4m3fn).float()
+    values = (scale.int() << 23).clamp(min=1 << 22)  # byte 0 is 2^-127, a subnormal
+    return torch.where(scale == 255, torch.nan, values.view(torch.float32))
+
+
+def block_grid(
+    format: NumberFormat, block_size: tuple[int, ...] | None, shape: tuple[int, ...]
+) -> tuple[int, ...]:
+    """How many blocks a tensor has along each of its dimensions."""
+    if format.block is not None:
+        block_size = (*(1 for _ in shape[:-1]), format.block) if shape else ()
+    if block_size is None:
+        return tuple(min(n, 1) for n in shape)
+    return tuple(
+        -(-n // (n if b < 0 else b)) if n else 0 for n, b in zip(shape, block_size, strict=True)
+    )
+
+
+def codes_shape(format: NumberFormat, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a tensor's codes: bytes of rows, or int16."""
+    if format.bits > 8:
+        return shape
+    rows, last = (shape[:-1], shape[-1]) if shape else ((), 1)
+    return (*rows, (last * format.bits + 7) // 8)
+
+
+@holder
+class QuantizedTensor(Holder):
+    """A tensor as :func:`strop.quantize` keeps it, for :func:`strop.dequantize` to restore.
+
+    Frozen, checked when it is made, and a pytree of its tensors.
+
+    Attributes:
+        codes: uint8; below 8 bits packed densely, low bits first, each row of the last axis from a
+            byte of its own on. Of int16: int16, of the tensor's shape.
+        scale: float32 (float64 for float64) of a shape that broadcasts to the grid of blocks; bytes
+            as uint8 for MX (e8m0) and NVFP4 (float8_e4m3fn).
+        zero_point: integers or floats likewise; None is 0.
+        tensor_scale: of NVFP4, one float32; else None.
+        format: the format's name.
+        block_size: as :func:`strop.quantize` takes it; None for recipes.
+        shape: of the tensor.
+        dtype: of the tensor, which :func:`strop.dequantize` gives back.
+
+    Raises:
+        ValueError: for shapes or values that do not fit each other.
+        TypeError: for dtypes that do not fit.
+
+    Example:
+        >>> import strop, torch
+        >>> q = strop.quantize(torch.linspace(-1, 1, 64).view(2, 32), format="int4", block_size=(1, 32))
+        >>> q.codes.shape, q.scale.shape, q.nbytes
+        (torch.Size([2, 16]), torch.Size([2, 1]), 40)
+        >>> strop.dequantize(q).shape
+        torch.Size([2, 32])
+
+    """
+
+    codes: Tensor
+    scale: Tensor
+    zero_point: Tensor | None
+    tensor_scale: Tensor | None
+    format: str
+    block_size: tuple[int, ...] | None
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(t.nbytes for t in self.state_dict().values())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.codes.device
+
+    def numel(self) -> int:
+        """Elements of the tensor."""
+        return math.prod(self.shape)
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """On another device, or of another dtype to restore: arguments as of ``torch.Tensor.to``.
+
+        Codes and scales stay what they are.
+        """
+        device, dtype, non_blocking, _ = torch._C._nn._parse_to(*args, **kwargs)
+        moved = super().to(device=device, non_blocking=non_blocking)
+        if dtype is None:
+            return moved
+        fields = {name: getattr(moved, name) for name in self.__dataclass_fields__}
+        return type(self)(**(fields | {"dtype": dtype}))
+
+    def validate(self) -> None:
+        """Raises ValueError or TypeError where the fields do not fit each other."""
+        format = NumberFormat.get(self.format)
+        if not format.bits:
+            raise ValueError(f"{_NAME}: format {format.name} has no codes that could be stored")
+        if self.dtype not in _FLOATING:
+            raise TypeError(f"{_NAME}: dtype is {self.dtype}; a floating dtype is needed")
+        object.__setattr__(self, "shape", tuple(self.shape))
+        if self.block_size is not None:
+            object.__setattr__(self, "block_size", tuple(self.block_size))
+            if format.block is not None:
+                raise ValueError(f"{_NAME}: block_size is given; format {format.name} has its own")
+            if len(self.block_size) != len(self.shape):
+                raise ValueError(
+                    f"{_NAME}: block_size has {len(self.block_size)} entries for a "
+                    f"{len(self.shape)}-D tensor"
+                )
+            if any(b < -1 or b == 0 for b in self.block_size):
+                raise ValueError(f"{_NAME}: block_size is {self.block_size}; sizes are 1 or more")
+        _check("codes", self.codes, (torch.int16 if format.bits > 8 else torch.uint8,))
+        if tuple(self.codes.shape) != codes_shape(format, self.shape):
+            raise ValueError(
+                f"{_NAME}: codes has shape {tuple(self.codes.shape)}; {format.name} of shape "
+                f"{self.shape} needs {codes_shape(format, self.shape)}"
+            )
+        self._check_scales(format, block_grid(format, self.block_size, self.shape))
+
+    def _check_scales(self, format: NumberFormat, grid: tuple[int, ...]) -> None:
+        wide = torch.float64 if self.scale.dtype == torch.float64 else torch.float32
+        bytes = scales_are_bytes(format)
+        _check("scale", self.scale, (torch.uint8,) if bytes else (torch.float32, torch.float64))
+        _check_broadcast("scale", self.scale, grid)
+        if self.zero_point is not None:
+            if not format.is_integer:
+                raise ValueError(f"{_NAME}: zero_point is given; format {format.name} has none")
+            if self.zero_point.is_floating_point() or self.zero_point.dtype == torch.bool:
+                _check("zero_point", self.zero_point, (wide,))
+            _check_broadcast("zero_point", self.zero_point, grid)
+        if (self.tensor_scale is not None) != (format.name in _BYTE_SCALES):
+            what = "missing" if self.tensor_scale is None else "given"
+            raise ValueError(f"{_NAME}: tensor_scale is {what} for format {format.name}")
+        if self.tensor_scale is not None:
+            _check("tensor_scale", self.tensor_scale, (torch.float32, torch.float64))
+            if self.tensor_scale.numel() != 1:
+                raise ValueError(f"{_NAME}: tensor_scale has {self.tensor_scale.numel()} elements")
+        devices = {t.device for t in self.state_dict().values()}
+        if len(devices) > 1:
+            raise ValueError(f"{_NAME}: tensors are on {sorted(map(str, devices))}; one is needed")
+
+
+_NAME = "strop.QuantizedTensor"
+
+
+def _check(name: str, tensor: Tensor, dtypes: tuple[torch.dtype, ...]) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{_NAME}: {name} is a {type(tensor).__name__}; a tensor is needed")
+    if tensor.dtype not in dtypes:
+        known = " or ".join(str(d).removeprefix("torch.") for d in dtypes)
+        raise TypeError(f"{_NAME}: {name} has dtype {tensor.dtype}; {known} is needed")
+
+
+def _check_broadcast(name: str, tensor: Tensor, grid: tuple[int, ...]) -> None:
+    fits = tensor.dim() <= len(grid) and all(
+        n in (1, g) for n, g in zip(reversed(tensor.shape), reversed(grid), strict=False)
+    )
+    if not fits:
+        raise ValueError(
+            f"{_NAME}: {name} has shape {tuple(tensor.shape)}; {grid}, or what broadcasts to it, "
+            "is needed"
+        )
