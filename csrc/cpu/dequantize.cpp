@@ -26,15 +26,19 @@ constexpr ValueRows<T> kRowsOf = {value_blocks<Values, T>,
                                   value_elements<Values, T, std::uint16_t>};
 
 template <class T>
-const ValueRows<T>& rows_of(Grid grid) {
-  switch (grid) {
+const ValueRows<T>& rows_of(const FakeQuantizeArgs& args) {
+  const QuantizeRule& rule = args.rule;
+  switch (rule.grid) {
     case Grid::kFloat:
-      return kRowsOf<T, FloatValues>;
+      return rule.layout.nan != 0 ? kRowsOf<T, FloatValues<true>> : kRowsOf<T, FloatValues<false>>;
     case Grid::kNf4:
       return kRowsOf<T, Nf4Values>;
     default:
-      return kRowsOf<T, IntegerValues>;
+      break;
   }
+  if (!rule.is_signed) return kRowsOf<T, IntegerValues<false, true>>;
+  return args.zero_point != nullptr ? kRowsOf<T, IntegerValues<true, true>>
+                                    : kRowsOf<T, IntegerValues<true, false>>;
 }
 
 // Scales that are kept as bytes.
@@ -79,7 +83,7 @@ template <class T>
 void value_tile(const QuantizeTask& task, QuantizeTile tile, Scratch<T>& scratch) {
   const FakeQuantizeArgs& args = task.args;
   const QuantizeDim& inner = task.inner();
-  const ValueRows<T>& rows = rows_of<T>(args.rule.grid);
+  const ValueRows<T>& rows = rows_of<T>(args);
   const bool wide = args.rule.bits > 8;
   const bool by_element = wide || task.narrow;
   const std::int64_t chunk = by_element ? kMaxTileBlocks : kCodeRun;

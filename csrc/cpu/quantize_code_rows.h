@@ -17,6 +17,7 @@ struct CodeRun {
   const float* random;  // only for stochastic rounding
   std::int64_t count;
   BlockSteps steps;
+  std::int64_t ahead;  // elements, of what to prefetch
 };
 
 template <class T>
@@ -58,6 +59,7 @@ STROP_INLINE void code_block(const CodeRun<T>& run, const Codec& codec,
   };
   std::int64_t i = 0;
   for (; i + kPair <= run.count; i += kPair) {
+    prefetch(run.input + i + run.ahead);
     store_bytes(to + i, words(run.input + i, kRandom ? run.random + i : nullptr));
   }
   if (const std::int64_t rest = run.count - i; rest > 0) {
@@ -108,20 +110,21 @@ void code_elements(const CodeRun<T>& run, const TileParams& params, const Quanti
 }
 
 // Codes to their values.
+template <bool kSigned, bool kZeroPoint>
 struct IntegerValues {
-  static constexpr bool kHasZeroPoint = true;
+  static constexpr bool kHasZeroPoint = kZeroPoint;
   int shift;  // brings the sign bit to the top
-  bool is_signed;
 
-  explicit IntegerValues(const QuantizeRule& rule)
-      : shift(32 - rule.bits), is_signed(rule.is_signed) {}
+  explicit IntegerValues(const QuantizeRule& rule) : shift(32 - rule.bits) {}
 
   __attribute__((always_inline)) Vec of(I32 codes) const {
-    const I32 numbers = is_signed ? codes << shift >> shift : codes;
+    const I32 numbers = kSigned ? codes << shift >> shift : codes;
     return Vec::wrap(__builtin_convertvector(numbers, F32));
   }
 };
 
+// kSpecial: codes beyond the largest value's are there, of NaN or Inf.
+template <bool kSpecial>
 struct FloatValues {
   static constexpr bool kHasZeroPoint = false;
   const QuantizeRule& rule;
@@ -136,16 +139,18 @@ struct FloatValues {
 
   __attribute__((always_inline)) Vec of(I32 codes) const {
     const FloatBits& layout = rule.layout;
-    const I32 sign = codes & broadcast(1 << (rule.bits - 1));
     const I32 size = codes & broadcast((1 << (rule.bits - 1)) - 1);
+    const I32 sign = (codes ^ size) << (32 - rule.bits);
     const I32 normal = (size << (23 - layout.mantissa)) + broadcast((127 - layout.bias) << 23);
     const F32 tiny = __builtin_convertvector(size, F32) * broadcast(step);
     const I32 is_tiny = I32(size < broadcast(1 << layout.mantissa));
     F32 value = select(is_tiny, tiny, bit_cast<F32>(normal));
-    const F32 infinity = bit_cast<F32>(broadcast(0x7f800000u)), nan = bit_cast<F32>(broadcast(0x7fc00000u));
-    const F32 beyond = select(I32(size == broadcast(layout.infinity)), infinity, nan);
-    value = select(I32(size > broadcast(largest)), beyond, value);
-    return Vec::wrap(bit_cast<F32>(bit_cast<I32>(value) | sign << (32 - rule.bits)));
+    if constexpr (kSpecial) {
+      const U32 infinity = broadcast(0x7f800000u), nan = broadcast(0x7fc00000u);
+      const U32 beyond = select(I32(size == broadcast(layout.infinity)), infinity, nan);
+      value = select(I32(size > broadcast(largest)), bit_cast<F32>(beyond), value);
+    }
+    return Vec::wrap(bit_cast<F32>(bit_cast<I32>(value) | sign));
   }
 };
 
@@ -174,36 +179,63 @@ STROP_INLINE void two_codes(const std::uint8_t* from, I32& a, I32& b) {
   }
 }
 
+template <class Values, class T>
+STROP_INLINE Pair values_at(const std::uint8_t* codes, const Values& values,
+                            const QuantizeParams<Vec>& params, const T*) {
+  I32 a, b;
+  two_codes<T>(codes, a, b);
+  return {dequantized(values, a, params.scale, params.zero_point),
+          dequantized(values, b, params.scale, params.zero_point)};
+}
+
 // One block's part of a run.
 template <bool kStream, class Values, class T>
 STROP_INLINE void value_block(const std::uint8_t* codes, std::int64_t count, const Values& values,
                               const QuantizeParams<Vec>& params, T* to) {
   constexpr std::int64_t kPair = 2 * kLanes;
-  const auto pair_at = [&](const std::uint8_t* from) {
-    I32 a, b;
-    two_codes<T>(from, a, b);
-    return Pair{dequantized(values, a, params.scale, params.zero_point),
-                dequantized(values, b, params.scale, params.zero_point)};
-  };
   std::int64_t i = 0;
-  for (; i + kPair <= count; i += kPair) store_pair<kStream>(to + i, pair_at(codes + i));
+  for (; i + kPair <= count; i += kPair) {
+    store_pair<kStream>(to + i, values_at(codes + i, values, params, to));
+  }
   if (const std::int64_t rest = count - i; rest > 0) {
     std::uint8_t last[kPair] = {};
     T results[kPair];
     std::memcpy(last, codes + i, static_cast<std::size_t>(rest));
-    store_pair<false>(results, pair_at(last));
+    store_pair<false>(results, values_at(last, values, params, to));
     std::memcpy(to + i, results, static_cast<std::size_t>(rest) * sizeof(T));
   }
+}
+
+// Whole blocks of whole pairs. Returns how many elements it did.
+template <bool kStream, class Values, class T>
+STROP_INLINE std::int64_t value_groups(const ValueRun<T>& run, const std::uint8_t* codes,
+                                       const TileParams& params, const Values& values) {
+  std::int64_t done = 0;
+  for (std::int64_t g = run.steps.first; done + run.steps.block <= run.count; ++g) {
+    const QuantizeParams<Vec> of = broadcast_params(params, g);
+    for (const std::int64_t end = done + run.steps.block; done < end; done += 2 * kLanes) {
+      store_pair<kStream>(run.output + done, values_at(codes + done, values, of, run.output));
+    }
+  }
+  return done;
 }
 
 template <class Values, class T>
 void value_blocks(const ValueRun<T>& run, const std::uint8_t* codes, const TileParams& params,
                   const QuantizeRule& rule) {
   const Values values(rule);
-  T* to = run.output;
+  std::int64_t done = 0;
+  if (pairs_fill(run.steps)) {
+    done = run.stream && aligned_for_stream(run.output)
+               ? value_groups<true>(run, codes, params, values)
+               : value_groups<false>(run, codes, params, values);
+  }
+  T* to = run.output + done;
+  codes += done;
+  std::int64_t block = run.steps.first + done / run.steps.block;
   std::int64_t count = run.steps.block - run.steps.into;
-  std::int64_t block = run.steps.first;
-  for (std::int64_t left = run.count; left > 0; ++block, left -= count, count = run.steps.block) {
+  for (std::int64_t left = run.count - done; left > 0;
+       ++block, left -= count, count = run.steps.block) {
     if (count > left) count = left;
     const QuantizeParams<Vec> of = broadcast_params(params, block);
     if (run.stream && aligned_for_stream(to)) {

@@ -85,17 +85,32 @@ struct ExactIntegers {
   }
 };
 
-// As float_code of kernels/quantize_codes.h.
+// As float_code of kernels/quantize_codes.h: a code from its binade, its steps and its sign.
+STROP_INLINE I32 float_codes_of(Vec binade, I32 steps, Vec value, const FloatGrid<Vec>& grid,
+                                const QuantizeRule& rule) {
+  const I32 exponents = bit_cast<I32>(binade.v) - bit_cast<I32>(grid.smallest_normal.v);
+  const I32 sign = bit_cast<I32>(bit_cast<U32>(value.v) >> 31);
+  const I32 code = (exponents >> (23 - rule.layout.mantissa)) + steps + (sign << (rule.bits - 1));
+  const U32 nan = broadcast(static_cast<std::uint32_t>(rule.layout.nan));
+  return bit_cast<I32>(select(same(value, value), bit_cast<U32>(code), nan));
+}
+
+// Of numbers of the grid.
 STROP_INLINE I32 float_codes(Vec value, const FloatGrid<Vec>& grid, const QuantizeRule& rule) {
   const Vec size = magnitude(value);
   const Vec binade = at_least(grid.smallest_normal, power_of_two_below(size));
   const Vec steps = size * inverse_of_power(binade * grid.step);
-  const I32 exponents = bit_cast<I32>(binade.v) - bit_cast<I32>(grid.smallest_normal.v);
-  const I32 sign = bit_cast<I32>(bit_cast<U32>(value.v) >> 31);
-  const I32 code = (exponents >> (23 - rule.layout.mantissa)) +
-                   __builtin_convertvector(steps.v, I32) + (sign << (rule.bits - 1));
-  const U32 nan = broadcast(static_cast<std::uint32_t>(rule.layout.nan));
-  return bit_cast<I32>(select(same(value, value), bit_cast<U32>(code), nan));
+  return float_codes_of(binade, __builtin_convertvector(steps.v, I32), value, grid, rule);
+}
+
+// Of numbers that are yet to be rounded, half to even: the sum of Note [Float grid] has the steps in
+// its low bits.
+STROP_INLINE I32 nearest_float_codes(Vec v, const FloatGrid<Vec>& grid, const QuantizeRule& rule) {
+  const Vec held = at_most(grid.max, magnitude(v));
+  const Vec binade = at_least(grid.smallest_normal, power_of_two_below(held));
+  const Vec magic = binade * grid.magic;
+  const I32 steps = bit_cast<I32>((held + magic).v) - bit_cast<I32>(magic.v);
+  return float_codes_of(binade, steps, v, grid, rule);
 }
 
 // What is no integer. Grid is FloatGrid<Vec> or Nf4Grid<Vec>.
@@ -114,6 +129,8 @@ struct OnGrid {
   __attribute__((always_inline)) I32 code(Vec x, const QuantizeParams<Vec>& params, Vec u) const {
     if constexpr (std::is_same_v<Grid, Nf4Grid<Vec>>) {
       return nf4_codes(x * params.inverse);
+    } else if constexpr (kRounding == Rounding::kHalfEven) {
+      return nearest_float_codes(x * params.inverse, grid, rule);
     } else {
       return float_codes(on_grid<kRounding>(x * params.inverse, grid, u).value, grid, rule);
     }

@@ -98,7 +98,7 @@ void code_tile(const CodeTask& code_task, QuantizeTile tile, Scratch<T>& scratch
   for (std::int64_t row = 0; row < tile.rows; ++row, tile.next_row(args)) {
     for_each_run(task, tile, chunk, scratch, [&](const RowRun<T>& all, std::int64_t column) {
       const float* const random = random_of(args, tile, column, all.count, scratch.random);
-      const CodeRun<T> run = {all.input, random, all.count, all.steps};
+      const CodeRun<T> run = {all.input, random, all.count, all.steps, task.ahead};
       const std::int64_t at = tile.output + column * inner.output;
       if (by_element) {
         expand_params(scratch.params, run.steps, run.count, scratch.expanded);
