@@ -98,8 +98,20 @@ struct CodeRange {
 };
 
 // A bound that keeps NaN: x86's max and min return their second operand if either is NaN.
+// A GPU has one instruction for either, which keeps a NaN of both.
+#if defined(__CUDA_ARCH__)
+STROP_INLINE float at_least(float bound, float v) {
+  asm("max.NaN.f32 %0, %1, %0;" : "+f"(v) : "f"(bound));
+  return v;
+}
+STROP_INLINE float at_most(float bound, float v) {
+  asm("min.NaN.f32 %0, %1, %0;" : "+f"(v) : "f"(bound));
+  return v;
+}
+#else
 STROP_INLINE float at_least(float bound, float v) { return bound > v ? bound : v; }
 STROP_INLINE float at_most(float bound, float v) { return bound < v ? bound : v; }
+#endif
 STROP_INLINE double at_least(double bound, double v) { return bound > v ? bound : v; }
 STROP_INLINE double at_most(double bound, double v) { return bound < v ? bound : v; }
 
@@ -137,13 +149,20 @@ STROP_INLINE T unclamped_code(T scaled, T zero_point, T u) {
   }
 }
 
+// From a code before it is clamped.
+template <class T>
+STROP_INLINE Quantized<T> value_of_code(T code, const QuantizeParams<T>& p,
+                                        const CodeRange<T>& range) {
+  const T clamped = at_most(range.max, at_least(range.min, code));
+  return {(clamped - p.zero_point) * p.scale, same(clamped, code)};
+}
+
 // The formula as it stands.
 template <Rounding kRounding, bool kFloatingZero, class T>
 STROP_INLINE Quantized<T> fake_quantize_value(T x, const QuantizeParams<T>& p,
                                               const CodeRange<T>& range, T u) {
   const T code = unclamped_code<kRounding, kFloatingZero>(x * p.inverse, p.zero_point, u);
-  const T clamped = at_most(range.max, at_least(range.min, code));
-  return {(clamped - p.zero_point) * p.scale, same(clamped, code)};
+  return value_of_code(code, p, range);
 }
 
 // Note [Shifted range]
@@ -184,14 +203,15 @@ STROP_INLINE T finite_or_nan(T v) {
   return v + (v - v);
 }
 
-template <class T>
-STROP_INLINE ChosenParams<T> choose_symmetric(T amax, const QuantizeRule& rule) {
+// Rule is QuantizeRule, or has its numbers in another type.
+template <class T, class Rule>
+STROP_INLINE ChosenParams<T> choose_symmetric(T amax, const Rule& rule) {
   const T scale = finite_or_nan(amax) / number<T>(rule.half_range());
   return {at_least(number<T>(rule.eps), scale), number<T>(rule.zero_point)};
 }
 
-template <class T>
-STROP_INLINE ChosenParams<T> choose_asymmetric(T min, T max, const QuantizeRule& rule) {
+template <class T, class Rule>
+STROP_INLINE ChosenParams<T> choose_asymmetric(T min, T max, const Rule& rule) {
   const T low = number<T>(rule.quant_min);
   const T high = number<T>(rule.quant_max);
   const T below = at_most(T(0.0f), finite_or_nan(min));

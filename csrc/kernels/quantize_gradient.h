@@ -71,16 +71,23 @@ struct LearnedTerms {
 STROP_INLINE float choose(bool truth, float a, float b) { return truth ? a : b; }
 STROP_INLINE double choose(bool truth, double a, double b) { return truth ? a : b; }
 
-template <Rounding kRounding, bool kFloatingZero, class T>
-STROP_INLINE LearnedTerms<T> learned_terms(T x, T dy, const QuantizeParams<T>& p,
-                                           const CodeRange<T>& range, T u) {
-  const T scaled = x * p.inverse;
-  const T code = unclamped_code<kRounding, kFloatingZero>(scaled, p.zero_point, u);
+// `code` is the element's before it is clamped, `scaled` what it is rounded from.
+template <class T>
+STROP_INLINE LearnedTerms<T> terms_of_code(T scaled, T code, T dy, const QuantizeParams<T>& p,
+                                           const CodeRange<T>& range) {
   const T clamped = at_most(range.max, at_least(range.min, code));
   const auto in_range = same(clamped, code);
   const T zero(0.0f);
   const T slope = (clamped - p.zero_point) - choose(in_range, scaled, zero);
   return {choose(in_range, dy, zero), dy * slope, choose(in_range, zero, zero - dy * p.scale)};
+}
+
+template <Rounding kRounding, bool kFloatingZero, class T>
+STROP_INLINE LearnedTerms<T> learned_terms(T x, T dy, const QuantizeParams<T>& p,
+                                           const CodeRange<T>& range, T u) {
+  const T scaled = x * p.inverse;
+  const T code = unclamped_code<kRounding, kFloatingZero>(scaled, p.zero_point, u);
+  return terms_of_code(scaled, code, dy, p, range);
 }
 
 }  // namespace strop
