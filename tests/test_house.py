@@ -77,7 +77,10 @@ class TestRooms:
     @pytest.mark.parametrize("path", [p for p in SOURCES if p.parent.name == "cuda"], ids=str)
     def test_cuda_kernels_keep_to_what_runs_on_a_cpu_as_well(self, path):
         text = re.sub(r"//.*", "", path.read_text())
-        for word in ("<<<", "extern __shared__", "__constant__", r"\basm\b", "__managed__"):
+        words = ["<<<", "extern __shared__", "__constant__", "__managed__"]
+        if path.name != "intrinsics.cuh":  # which has a stand-in
+            words.append(r"\basm\b")
+        for word in words:
             assert not re.search(word, text), word
         # A variable, not a function: its declaration ends before any parenthesis.
         assert not re.search(r"__device__[^(){};]*[;=]", text)

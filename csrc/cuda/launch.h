@@ -13,7 +13,10 @@ namespace strop::cuda {
 struct Launch {
   cudaStream_t stream = nullptr;
   int multiprocessors = 1;
-  int blocks_each = 8;  // of a grid, for every multiprocessor
+  // Of 256 threads, for every multiprocessor. More than are there at a time: the GPU shares them
+  // out better than an equal number of rounds each would (98 % of a copy's speed, with 8 of them 91
+  // %).
+  int blocks_each = 64;
 };
 
 inline void check(cudaError_t status, const char* what) {
@@ -26,7 +29,8 @@ inline void check(cudaError_t status, const char* what) {
 template <class... Parameters>
 void launch(const Launch& on, void (*kernel)(Parameters...), std::int64_t wanted, int threads,
             const Parameters&... arguments) {
-  const std::int64_t most = std::int64_t{on.multiprocessors} * on.blocks_each;
+  const int each = on.blocks_each * 256 / threads;
+  const std::int64_t most = std::int64_t{on.multiprocessors} * (each > 0 ? each : 1);
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(static_cast<unsigned>(wanted < most ? wanted : most));
   config.blockDim = dim3(static_cast<unsigned>(threads));

@@ -1,231 +1,59 @@
-// fake_quantize on a GPU. Four kernels: elements under known parameters; groups in the registers of
-// a warp; slabs in shared memory; extremes of blocks larger than that, for the first kernel.
+// fake_quantize on a GPU: elements under known parameters; dynamic blocks in registers, or as slabs
+// whose second reading is from the cache; extremes of blocks larger than that, for the first
+// kernel.
 
 #include <algorithm>
 
-#include "cuda/mask.cuh"
-#include "cuda/quantize.cuh"
 #include "cuda/quantize.h"
-#include "cuda/quantize_slab.cuh"
+#include "cuda/quantize_elements.cuh"
+#include "cuda/quantize_extremes.cuh"
+#include "cuda/quantize_groups.cuh"
 #include "kernels/quantize_arguments.h"
 
 namespace strop::cuda {
 namespace {
 
-constexpr int kThreads = 256;
-// Pieces that a thread has in flight.
-constexpr int kHeld = 4;
 // Blocks of more elements than this take two passes over memory.
 constexpr std::int64_t kLargestSlab = 65536;
 
-// Not inlined: its cases for zero points' types would be most of every kernel.
-template <class A>
-__device__ __noinline__ QuantizeParams<A> params_at(const FakeQuantizeArgs& args,
-                                                    const KeyTable<A>& keys, std::int64_t scale,
-                                                    std::int64_t zero_point) {
-  if (keys.max == nullptr) return given_params<A>(args, scale, zero_point);
-  return chosen_params<A>({keys.min[scale], keys.max[scale]}, args);
-}
-
-template <class A>
-__device__ __forceinline__ QuantizeParams<A> params_of(const FakeQuantizeArgs& args,
-                                                       const KeyTable<A>& keys, const Row& row,
-                                                       std::int64_t block) {
-  const QuantizeDim& inner = args.dim[args.dims - 1];
-  return params_at(args, keys, row.scale + block * inner.scale,
-                   row.zero_point + block * inner.zero_point);
-}
-
-// A piece whose elements may be of several blocks.
-template <bool kHalfEven, class T, int kVector>
-__device__ __forceinline__ unsigned quantize_across(Piece<T, kVector>& piece,
-                                                    const FakeQuantizeArgs& args,
-                                                    const KeyTable<Arithmetic<T>>& keys) {
-  const QuantizeDim& inner = args.dim[args.dims - 1];
-  const std::int64_t block = quotient(piece.column, inner.block);
-  if (piece.column + piece.count <= (block + 1) * inner.block) {
-    const auto params = params_of(args, keys, piece.row, block);
-    return quantize_piece<kHalfEven>(piece, params, args);
-  }
-  unsigned bits = 0;
-  for (int i = 0; i < kVector; ++i) {  // unrolled: the elements are in registers
-    if (i >= piece.count) break;
-    const std::int64_t column = piece.column + i;
-    const auto params = params_of(args, keys, piece.row, quotient(column, inner.block));
-    const auto result = quantized_by_rule(widened(piece.x.lane[i]), params, args,
-                                          piece.row.index + column * inner.index);
-    piece.x.lane[i] = narrowed<T>(result.value);
-    if (result.in_range) bits |= 1u << i;
-  }
-  return bits;
-}
-
-// Elements under parameters that are given, or follow from a table of extremes.
-template <class T, int kVector, bool kHalfEven>
-__global__ void __launch_bounds__(kThreads)
-    elements_kernel(const __grid_constant__ FakeQuantizeArgs args,
-                    const __grid_constant__ KeyTable<Arithmetic<T>> keys, std::int64_t row_pieces,
-                    std::int64_t pieces) {
-  const QuantizeDim& inner = args.dim[args.dims - 1];
-  const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
-  const std::int64_t mine = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  // Whole warps stay in the loop, for the shuffles of write_mask.
-  for (std::int64_t base = mine - lane_id(); base < pieces; base += kHeld * step) {
-    Piece<T, kVector> held[kHeld];
-#pragma unroll
-    for (int i = 0; i < kHeld; ++i) {
-      Piece<T, kVector>& piece = held[i];
-      const std::int64_t number = base + i * step + lane_id();
-      piece.count = 0;
-      if (number >= pieces) continue;
-      const std::int64_t row = args.dims == 1 ? 0 : quotient(number, row_pieces);
-      piece.row = row_at(args, row);
-      piece.column = (number - row * row_pieces) * kVector;
-      const std::int64_t left = inner.size - piece.column;
-      piece.count = left < kVector ? static_cast<int>(left) : kVector;
-      piece.load(args);
-    }
-#pragma unroll
-    for (int i = 0; i < kHeld; ++i) {
-      Piece<T, kVector>& piece = held[i];
-      unsigned bits = 0;
-      if (piece.count > 0) {
-        bits = quantize_across<kHalfEven>(piece, args, keys);
-        piece.store(args);
-      }
-      if (args.mask == nullptr) continue;
-      const std::int64_t at = piece.count > 0 ? piece.row.output + piece.column * inner.output : -1;
-      write_mask<kVector>(args.mask, at, inner.output, bits, piece.count);
-    }
-  }
-}
-
-// Groups that a warp holds in registers from load to store: of `lanes` lanes' `rounds` vectors.
-struct GroupShape {
-  int lanes;   // 0: not such a group
-  int rounds;  // 1, 2 or 4; of more than 1, a group takes the whole warp
-};
-
-// What each held piece's group has: as many of the pieces make one group as there are rounds.
-template <class A>
-__device__ __forceinline__ void join_rounds(Extremes<A> (&found)[kHeld], int rounds) {
-  static_assert(kHeld == 4);
-  if (rounds == 1) return;
-  found[0].join(found[1]);
-  found[2].join(found[3]);
-  if (rounds == 4) {
-    found[0].join(found[2]);
-    found[2] = found[0];
-  }
-  found[1] = found[0];
-  found[3] = found[2];
-}
-
-template <class T, int kVector, bool kHalfEven>
-__global__ void __launch_bounds__(kThreads)
-    groups_kernel(const __grid_constant__ FakeQuantizeArgs args, GroupShape shape,
-                  std::int64_t row_pieces, std::int64_t pieces) {
-  using A = Arithmetic<T>;
-  const QuantizeDim& inner = args.dim[args.dims - 1];
-  const std::int64_t warps = std::int64_t{gridDim.x} * blockDim.x / kWarp;
-  const std::int64_t warp = (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp;
-  for (std::int64_t first = warp * kHeld * kWarp; first < pieces; first += warps * kHeld * kWarp) {
-    Piece<T, kVector> held[kHeld];
-    Extremes<A> found[kHeld];
-#pragma unroll
-    for (int i = 0; i < kHeld; ++i) {
-      Piece<T, kVector>& piece = held[i];
-      const std::int64_t number = first + i * kWarp + lane_id();
-      piece.count = 0;
-      if (number >= pieces) continue;
-      const std::int64_t row = args.dims == 1 ? 0 : quotient(number, row_pieces);
-      piece.column = (number - row * row_pieces) * kVector;
-      const std::int64_t left = inner.size - piece.column;
-      if (left <= 0) continue;  // of a short last group
-      piece.count = left < kVector ? static_cast<int>(left) : kVector;
-      piece.row = row_at(args, row);
-      piece.load(args);
-    }
-#pragma unroll
-    for (int i = 0; i < kHeld; ++i) found[i] = held[i].extremes(args.rule.symmetric);
-    join_rounds(found, shape.rounds);
-#pragma unroll
-    for (int i = 0; i < kHeld; ++i) {
-      const auto of_group = extremes_of_lanes(found[i], shape.lanes, args.rule.symmetric);
-      if (held[i].count == 0) continue;
-      quantize_piece<kHalfEven>(held[i], chosen_params<A>(of_group, args), args);
-      held[i].store(args);
-    }
-  }
-}
-
 // Strips of whole blocks: extremes into shared memory, then results, from the cache.
-template <class T, int kVector, bool kHalfEven>
-__global__ void __launch_bounds__(kThreads)
-    slabs_kernel(const __grid_constant__ FakeQuantizeArgs args,
+template <class T, int kVector>
+__global__ void __launch_bounds__(kThreads, 3)
+    slabs_kernel(const __grid_constant__ Problem<Arithmetic<T>> problem,
                  const __grid_constant__ TileShape shape) {
   using A = Arithmetic<T>;
   __shared__ Strip strip;
   __shared__ StripExtremes<A> extremes;
   __shared__ QuantizeParams<A> params[kStripBlocks];
   for (std::int64_t number = blockIdx.x; number < shape.tiles; number += gridDim.x) {
-    extremes.template find<T, kVector>(args, shape, number, strip);
+    extremes.template find<T, kVector>(problem, shape, number, strip);
     for (int i = static_cast<int>(threadIdx.x); i < strip.blocks; i += blockDim.x) {
-      params[i] = chosen_params<A>({extremes.min[i], extremes.max[i]}, args);
+      params[i] = chosen_params(extremes.of(i), problem.rule);
     }
     __syncthreads();
-    const std::int64_t width = args.dim[args.dims - 1].block;
-    for_each_piece<T, kVector>(args, strip, [&](Piece<T, kVector>& piece) {
-      const std::int64_t block = quotient(piece.column, width) - strip.first_block;
-      quantize_piece<kHalfEven>(piece, params[block], args);
-      piece.store(args);
-    });
+    const auto visit = [&](Piece<T, kVector>& piece, std::int64_t column) {
+      const auto block = strip.blocks == 1 ? 0 : problem.block_of(column) - strip.first_block;
+      quantize_piece<false, false>(piece, problem, [&](int) { return params[block]; });
+      piece.store(problem);
+    };
+    for_each_piece<T, kVector>(problem, strip, visit);
   }
 }
 
-// Extremes of strips of any rows and columns, into a table that is 0 before.
-template <class T, int kVector>
-__global__ void __launch_bounds__(kThreads)
-    extremes_kernel(const __grid_constant__ FakeQuantizeArgs args,
-                    const __grid_constant__ KeyTable<Arithmetic<T>> keys,
-                    const __grid_constant__ TileShape shape) {
-  using A = Arithmetic<T>;
-  __shared__ Strip strip;
-  __shared__ StripExtremes<A> extremes;
-  for (std::int64_t number = blockIdx.x; number < shape.tiles; number += gridDim.x) {
-    extremes.template find<T, kVector>(args, shape, number, strip);
-    const std::int64_t step = args.dim[args.dims - 1].scale;
-    for (int i = static_cast<int>(threadIdx.x); i < strip.blocks; i += blockDim.x) {
-      const std::int64_t at = strip.origin.scale + (strip.first_block + i) * step;
-      if (extremes.max[i] > 0) atomicMax(keys.max + at, extremes.max[i]);
-      if (extremes.min[i] < 0) atomicMin(keys.min + at, extremes.min[i]);
-    }
-  }
-}
-
-// The upper level of scales in two levels.
+// What follows from a table of extremes, in its place: zero points for the smallest, scales for the
+// largest elements.
 template <class A>
-__global__ void tensor_scale_kernel(KeyTable<A> keys, const __grid_constant__ QuantizeRule rule,
-                                    A* scale) {
-  if (blockIdx.x != 0 || threadIdx.x != 0) return;
-  *scale = choose_tensor_scale<A>(key_value(flipped(keys.max[0])), rule);
-}
-
-const QuantizeDim& inner_of(const FakeQuantizeArgs& args) { return args.dim[args.dims - 1]; }
-
-// Whether rows may be read and written 16 bytes at a time.
-bool vectors_fit(const FakeQuantizeArgs& args) {
-  const QuantizeDim& inner = inner_of(args);
-  if (inner.input != 1 || inner.output != 1) return false;
-  const auto aligned = [](const void* p) {
-    return reinterpret_cast<std::uintptr_t>(p) % kVectorBytes == 0;
-  };
-  if (!aligned(args.input) || !aligned(args.output)) return false;
-  const std::int64_t lanes = kVectorBytes / dtype_size(args.dtype);
-  for (int d = 0; d + 1 < args.dims; ++d) {
-    if (args.dim[d].input % lanes != 0 || args.dim[d].output % lanes != 0) return false;
+__global__ void __launch_bounds__(kThreads)
+    choose_kernel(const __grid_constant__ RuleNumbers<A> rule, KeyTable<A> keys,
+                  std::int64_t blocks) {
+  const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < blocks;
+       i += step) {
+    const Extremes<A> found = {key_value(flipped(keys.min[i])), key_value(flipped(keys.max[i]))};
+    const QuantizeParams<A> params = chosen_params(found, rule);
+    keys.min[i] = key_bits(params.zero_point);
+    keys.max[i] = key_bits(params.scale);
   }
-  return true;
 }
 
 // Strips of whole blocks and of all rows of a slab.
@@ -238,19 +66,6 @@ TileShape whole_strips(const FakeQuantizeArgs& args) {
   return tile_shape(args, rows, std::min(blocks * inner.block, inner.size));
 }
 
-// Strips for extremes alone, which need not hold whole blocks.
-TileShape free_strips(const FakeQuantizeArgs& args) {
-  constexpr std::int64_t kElements = 16384, kColumns = 4096;
-  const QuantizeDim& inner = inner_of(args);
-  std::int64_t columns = std::min(inner.size, kColumns);
-  if (inner.block < columns) {
-    columns = std::min({columns / inner.block, std::int64_t{kStripBlocks}, inner.blocks()});
-    columns = std::min(columns * inner.block, inner.size);
-  }
-  return tile_shape(args, std::clamp<std::int64_t>(kElements / columns, 1, args.slab_rows()),
-                    columns);
-}
-
 // Whether blocks are large, or few, so that several thread blocks have to share one.
 bool shares_blocks(const FakeQuantizeArgs& args, const Launch& on) {
   constexpr std::int64_t kSmall = 1 << 17;
@@ -260,99 +75,129 @@ bool shares_blocks(const FakeQuantizeArgs& args, const Launch& on) {
          (args.elements() > kSmall && whole_strips(args).tiles < on.multiprocessors);
 }
 
-template <class T, int kVector, bool kHalfEven>
-void run_elements(const FakeQuantizeArgs& args, const KeyTable<Arithmetic<T>>& keys,
-                  const Launch& on) {
-  const QuantizeDim& inner = inner_of(args);
-  const std::int64_t row_pieces = divide_up(inner.size, kVector);
-  const std::int64_t pieces = args.elements() / inner.size * row_pieces;
-  launch(on, elements_kernel<T, kVector, kHalfEven>, divide_up(pieces, kThreads * kHeld), kThreads,
-         args, keys, row_pieces, pieces);
+// (blocks of scales in two levels are small; two passes would lose the parts of their scales)
+bool takes_two_passes(const FakeQuantizeArgs& args, const Launch& on) {
+  if (args.rule.scales == ScaleKind::kTwoLevels) return false;
+  return walks_columns(args) || shares_blocks(args, on);
 }
 
-GroupShape group_shape(const FakeQuantizeArgs& args) {
-  const std::int64_t vector = kVectorBytes / dtype_size(args.dtype);
-  const std::int64_t block = inner_of(args).block;
-  const std::int64_t vectors = block / vector;
-  if (args.slab_rows() != 1 || block % vector != 0 || (vectors & (vectors - 1)) != 0) return {0, 1};
-  if (vectors <= kWarp) return {static_cast<int>(vectors), 1};
-  if (vectors <= kHeld * kWarp) return {kWarp, static_cast<int>(vectors / kWarp)};
-  return {0, 1};
+template <class T, Elements kKind>
+void run_kind(const Problem<Arithmetic<T>>& problem, bool backward, const Launch& on) {
+  constexpr int kVector = kVectorOf<T>;
+  const std::int64_t row_pieces = divide_up(problem.inner().size, kVector);
+  const std::int64_t all = problem.args.elements() / problem.inner().size * row_pieces;
+  launch(on, elements_kernel<T, kVector, kKind>,
+         divide_up(all, kElementThreads * kElementPieces<kKind>), kElementThreads, problem,
+         Pieces{Divider(row_pieces), all, backward});
 }
 
-template <class T, int kVector, bool kHalfEven>
-void run_groups(const FakeQuantizeArgs& args, const GroupShape& shape, const Launch& on) {
-  const std::int64_t row_pieces = inner_of(args).blocks() * shape.lanes * shape.rounds;
-  const std::int64_t pieces = args.elements() / inner_of(args).size * row_pieces;
-  launch(on, groups_kernel<T, kVector, kHalfEven>, divide_up(pieces, kThreads * kHeld), kThreads,
-         args, shape, row_pieces, pieces);
+template <class T>
+void run_elements(const Problem<Arithmetic<T>>& problem, bool backward, const Launch& on) {
+  const FakeQuantizeArgs& args = problem.args;
+  const QuantizeDim& inner = problem.inner();
+  if (inner.block % kVectorOf<T> != 0 && inner.block < inner.size) {
+    return run_kind<T, Elements::kNarrow>(problem, backward, on);
+  }
+  if (problem.rule.usual() && !problem.floating_zero && args.mask == nullptr &&
+      has_short_zero_points(args)) {
+    return run_kind<T, Elements::kUsual>(problem, backward, on);
+  }
+  if (args.mask == nullptr) return run_kind<T, Elements::kAny>(problem, backward, on);
+  run_kind<T, Elements::kMask>(problem, backward, on);
+}
+
+// The team for groups of so many pieces: the widest of which few threads idle. None: no lanes.
+GroupShape team_for(std::int64_t pieces, int most_rounds) {
+  GroupShape shape = {};
+  if (pieces > kWarp * most_rounds) {
+    if (pieces > kMostTeam * most_rounds) return shape;
+    shape.lanes = static_cast<int>(divide_up(divide_up(pieces, most_rounds), kWarp)) * kWarp;
+    shape.rounds = most_rounds;
+    return shape;
+  }
+  std::int64_t least = INT64_MAX;  // threads' pieces
+  for (int lanes = kWarp; lanes > 0; lanes /= 2) {
+    const std::int64_t rounds = divide_up(pieces, lanes);
+    if (rounds > most_rounds || lanes * rounds >= least) continue;
+    least = lanes * rounds;
+    shape.lanes = lanes;
+    shape.rounds = 1;
+    while (shape.rounds < rounds) shape.rounds *= 2;
+    if (least * 4 <= pieces * 5) break;
+  }
+  return shape;
+}
+
+// Whether the problem is one of groups, and done.
+template <class T, int kVector>
+bool run_groups(const Problem<Arithmetic<T>>& problem, const Launch& on) {
+  const QuantizeDim& inner = problem.inner();
+  const bool usual = problem.rule.usual();
+  if (problem.args.slab_rows() != 1 || (kVector == 1 && !usual)) return false;
+  constexpr int kPieces = kGroupPieces<kVector>;
+  const std::int64_t block = std::min(inner.block, inner.size);
+  GroupShape shape = team_for(divide_up(block, kVector), kPieces);
+  if (shape.lanes == 0) return false;
+  shape.row = Divider(inner.blocks());
+  shape.groups = problem.args.elements() / inner.size * inner.blocks();
+  const int threads = shape.lanes > kWarp ? shape.lanes : kLeastThreads;
+  shape.teams = threads / shape.lanes;
+  while ((1 << shape.lane_bits) < shape.lanes) ++shape.lane_bits;
+  const std::int64_t next = shape.lanes * kVector;
+  shape.next = {next * inner.input, next * inner.output, next * inner.index, 0, 0};
+  const auto run = [&](auto kernel) {
+    launch(on, kernel, divide_up(shape.groups, shape.stretch(kPieces)), threads, problem, shape);
+  };
+  if constexpr (kVector > 1) {
+    if (!usual) {
+      run(groups_kernel<T, kVector, false>);
+      return true;
+    }
+  }
+  run(groups_kernel<T, kVector, true>);
+  return true;
 }
 
 // Two passes: extremes into the workspace, then results under what follows from them.
-template <class T, int kVector, bool kHalfEven>
-void run_shared(FakeQuantizeArgs args, void* workspace, const Launch& on) {
+template <class T, int kVector>
+void run_two_passes(FakeQuantizeArgs args, void* workspace, const Launch& on) {
   using A = Arithmetic<T>;
   const std::int64_t blocks = number_blocks(args);
   auto* const table = static_cast<Key<A>*>(workspace);
   const KeyTable<A> keys = {table, table + blocks};
   const auto bytes = static_cast<std::size_t>(2 * blocks) * sizeof(Key<A>);
   check(cudaMemsetAsync(workspace, 0, bytes, on.stream), "clearing a workspace");
-  const TileShape shape = free_strips(args);
-  launch(on, extremes_kernel<T, kVector>, shape.tiles, kThreads, args, keys, shape);
-  run_elements<T, kVector, kHalfEven>(args, keys, on);
+  const Problem<A> dynamic(args, vectors_fit(args));
+  find_extremes<T, kVector>(dynamic, keys, on);
+  launch(on, choose_kernel<A>, divide_up(blocks, kThreads), kThreads, dynamic.rule, keys, blocks);
+  args.scale = keys.max;
+  if (!args.rule.symmetric || args.rule.zero_point != 0) args.zero_point = keys.min;
+  args.zero_point_dtype = sizeof(A) == sizeof(double) ? DType::kFloat64 : DType::kFloat32;
+  Problem<A> chosen(args, dynamic.whole);
+  chosen.floating_zero = false;
+  run_elements<T>(chosen, true, on);
 }
-
-// What a workspace begins with: the scale of the tensor, and the extremes that it follows from.
-template <class A>
-struct TensorScale {
-  A scale;
-  Key<A> min;
-  Key<A> max;
-};
-constexpr std::size_t kTensorScaleBytes = 32;
 
 template <class T, int kVector>
-void find_tensor_scale(FakeQuantizeArgs& args, void* workspace, const Launch& on) {
-  using A = Arithmetic<T>;
-  static_assert(sizeof(TensorScale<A>) <= kTensorScaleBytes);
-  check(cudaMemsetAsync(workspace, 0, kTensorScaleBytes, on.stream), "clearing a workspace");
-  auto* const found = static_cast<TensorScale<A>*>(workspace);
-  const KeyTable<A> keys = {&found->min, &found->max};
-  FakeQuantizeArgs whole = args;
-  for (int d = 0; d < whole.dims; ++d) whole.dim[d].block = whole.dim[d].size;
-  number_blocks(whole);
-  const TileShape shape = free_strips(whole);
-  launch(on, extremes_kernel<T, kVector>, shape.tiles, kThreads, whole, keys, shape);
-  launch(on, tensor_scale_kernel<A>, 1, kWarp, keys, args.rule, &found->scale);
-  args.tensor_scale = &found->scale;
-}
-
-template <class T, int kVector, bool kHalfEven>
-void run(FakeQuantizeArgs args, void* workspace, const Launch& on) {
-  if (!args.dynamic()) return run_elements<T, kVector, kHalfEven>(args, {}, on);
-  if (args.rule.scales == ScaleKind::kTwoLevels) {
-    find_tensor_scale<T, kVector>(args, workspace, on);
-    workspace = static_cast<char*>(workspace) + kTensorScaleBytes;
-  }
-  if constexpr (kVector > 1) {
-    const GroupShape group = group_shape(args);
-    if (group.lanes > 0) return run_groups<T, kVector, kHalfEven>(args, group, on);
-  }
-  if (shares_blocks(args, on)) return run_shared<T, kVector, kHalfEven>(args, workspace, on);
+void run_dynamic(FakeQuantizeArgs args, void* workspace, const Launch& on) {
+  if (args.rule.scales == ScaleKind::kTwoLevels) find_tensor_scale<T>(args, workspace, on);
+  const Problem<Arithmetic<T>> problem(args, vectors_fit(args));
+  if (run_groups<T, kVector>(problem, on)) return;
+  if (takes_two_passes(args, on)) return run_two_passes<T, kVector>(args, workspace, on);
   const TileShape shape = whole_strips(args);
-  launch(on, slabs_kernel<T, kVector, kHalfEven>, shape.tiles, kThreads, args, shape);
+  launch(on, slabs_kernel<T, kVector>, shape.tiles, kThreads, problem, shape);
 }
 
 template <class T>
-void run_on(const FakeQuantizeArgs& args, void* workspace, const Launch& on) {
-  constexpr int kVector = kVectorBytes / static_cast<int>(sizeof(T));
-  // In a dynamic problem no vector may be of two blocks, nor of two strips.
-  const bool vectors =
-      vectors_fit(args) && (!args.dynamic() || inner_of(args).block % kVector == 0 ||
-                            inner_of(args).block >= inner_of(args).size);
-  if (!vectors) return run<T, 1, false>(args, workspace, on);
-  if (args.rule.rounding != Rounding::kHalfEven) return run<T, kVector, false>(args, workspace, on);
-  return run<T, kVector, true>(args, workspace, on);
+void run(const FakeQuantizeArgs& args, void* workspace, const Launch& on) {
+  const QuantizeDim& inner = inner_of(args);
+  if (!args.dynamic()) {
+    return run_elements<T>(Problem<Arithmetic<T>>(args, vectors_fit(args)), false, on);
+  }
+  // No piece may be of two blocks, nor of two strips.
+  const bool whole = inner.block % kVectorOf<T> == 0 || inner.block >= inner.size;
+  return whole ? run_dynamic<T, kVectorOf<T>>(args, workspace, on)
+               : run_dynamic<T, 1>(args, workspace, on);
 }
 
 }  // namespace
@@ -360,11 +205,10 @@ void run_on(const FakeQuantizeArgs& args, void* workspace, const Launch& on) {
 std::size_t fake_quantize_workspace(const FakeQuantizeArgs& original, const Launch& on) {
   if (!original.dynamic() || original.elements() == 0) return 0;
   FakeQuantizeArgs args = simplified(original);
-  const std::size_t head =
-      args.rule.scales == ScaleKind::kTwoLevels ? kTensorScaleBytes : std::size_t{0};
-  if (!shares_blocks(args, on)) return head;
+  if (args.rule.scales == ScaleKind::kTwoLevels) return kTensorScaleBytes;
+  if (!takes_two_passes(args, on)) return 0;
   const std::size_t key = args.dtype == DType::kFloat64 ? sizeof(Key<double>) : sizeof(Key<float>);
-  return head + static_cast<std::size_t>(2 * number_blocks(args)) * key;
+  return static_cast<std::size_t>(2 * number_blocks(args)) * key;
 }
 
 void fake_quantize(const FakeQuantizeArgs& original, void* workspace, const Launch& on) {
@@ -372,13 +216,13 @@ void fake_quantize(const FakeQuantizeArgs& original, void* workspace, const Laun
   const FakeQuantizeArgs args = simplified(original);
   switch (args.dtype) {
     case DType::kBFloat16:
-      return run_on<BFloat16>(args, workspace, on);
+      return run<BFloat16>(args, workspace, on);
     case DType::kFloat16:
-      return run_on<Float16>(args, workspace, on);
+      return run<Float16>(args, workspace, on);
     case DType::kFloat64:
-      return run_on<double>(args, workspace, on);
+      return run<double>(args, workspace, on);
     default:
-      return run_on<float>(args, workspace, on);
+      return run<float>(args, workspace, on);
   }
 }
 

@@ -2,49 +2,109 @@
 
 // Device parts of the quantize kernels: where elements lie, their parameters, their arithmetic.
 
+#include "cuda/divider.cuh"
 #include "cuda/vector.cuh"
-#include "kernels/philox.h"
 #include "kernels/quantize.h"
 
 namespace strop::cuda {
 
-// An extreme is held as the integer that orders as the value does, NaN beyond Inf at either end: a
-// maximum of integers loses no NaN, and any order of taking it gives the same bits.
+// A rule whose numbers are of the type of the arithmetic: a conversion from double takes as long as
+// sixteen sums.
 template <class A>
-struct KeyOf {
-  using Type = int;
+struct RuleNumbers {
+  A quant_min;
+  A quant_max;
+  A eps;
+  A zero_point;
+  A half;
+  A whole;
+  FloatGrid<A> floats;  // of a float format
+  FloatBits layout;
+  const A* tensor_scale;  // the upper one of scales in two levels
+  int bits;
+  int max_exponent;
+  Rounding rounding;
+  Grid grid;
+  ScaleKind scales;
+  bool is_signed;
+  bool symmetric;
+
+  RuleNumbers(const QuantizeRule& rule, const void* of_tensor)
+      : quant_min(number<A>(rule.quant_min)),
+        quant_max(number<A>(rule.quant_max)),
+        eps(number<A>(rule.eps)),
+        zero_point(number<A>(rule.zero_point)),
+        half(number<A>(rule.half_range())),
+        whole(number<A>(rule.range())),
+        floats{},
+        layout(rule.layout),
+        tensor_scale(static_cast<const A*>(of_tensor)),
+        bits(rule.bits),
+        max_exponent(rule.max_exponent),
+        rounding(rule.rounding),
+        grid(rule.grid),
+        scales(rule.scales),
+        is_signed(rule.is_signed),
+        symmetric(rule.symmetric) {
+    if (grid == Grid::kFloat) floats = float_grid<A>(rule);
+  }
+
+  // To nearest, ties to even, in an integer format: what most kernels are fastest at.
+  __host__ __device__ __forceinline__ bool usual() const {
+    return rounding == Rounding::kHalfEven && grid == Grid::kInteger;
+  }
+
+  __device__ __forceinline__ A half_range() const { return half; }
+  __device__ __forceinline__ A range() const { return whole; }
 };
-template <>
-struct KeyOf<double> {
-  using Type = long long;
-};
+
+// A simplified problem, as kernels want it.
 template <class A>
-using Key = typename KeyOf<A>::Type;
+struct Problem {
+  FakeQuantizeArgs args;
+  RuleNumbers<A> rule;
+  bool floating_zero;
+  bool whole;  // kVectorBytes of a row's elements are read and written at once
+  Divider by_size[kMaxDims];
+  Divider by_block[kMaxDims];
 
-__device__ __forceinline__ int key_bits(float v) { return __float_as_int(v); }
-__device__ __forceinline__ long long key_bits(double v) { return __double_as_longlong(v); }
-__device__ __forceinline__ float key_value(int v) { return __int_as_float(v); }
-__device__ __forceinline__ double key_value(long long v) { return __longlong_as_double(v); }
+  Problem(const FakeQuantizeArgs& simplified, bool vectors)
+      : args(simplified),
+        rule(simplified.rule, simplified.tensor_scale),
+        floating_zero(simplified.zero_point_is_floating()),
+        whole(vectors) {
+    for (int d = 0; d < args.dims; ++d) {
+      by_size[d] = Divider(args.dim[d].size);
+      by_block[d] = Divider(args.dim[d].block);
+    }
+  }
 
-template <class K>
-__device__ __forceinline__ K flipped(K bits) {
-  constexpr K kRest = static_cast<K>(~(K{1} << (8 * sizeof(K) - 1)));
-  return bits < 0 ? bits ^ kRest : bits;
-}
+  __host__ __device__ __forceinline__ const QuantizeDim& inner() const {
+    return args.dim[args.dims - 1];
+  }
+  // Of a column: its block along the inner dimension.
+  __device__ __forceinline__ std::int64_t block_of(std::int64_t column) const {
+    return inner().block >= inner().size ? 0 : by_block[args.dims - 1].quotient(column);
+  }
+};
 
-// Both extremes of some elements and of 0; of |x| for a symmetric rule.
+__device__ __forceinline__ double larger(double a, double b) { return a > b || a != a ? a : b; }
+__device__ __forceinline__ double smaller(double a, double b) { return a < b || a != a ? a : b; }
+
+// Both extremes of some elements and of 0, NaN where one of them is; of |x| for a symmetric rule,
+// which has no smallest.
 template <class A>
 struct Extremes {
-  Key<A> min = 0;
-  Key<A> max = 0;
+  A min = 0;
+  A max = 0;
 
   __device__ __forceinline__ void take(A x, bool symmetric) {
-    const Key<A> key = flipped(key_bits(symmetric ? magnitude(x) : x));
-    join({key, key});
+    max = larger(max, symmetric ? magnitude(x) : x);
+    if (!symmetric) min = smaller(min, x);
   }
-  __device__ __forceinline__ void join(const Extremes& other) {
-    if (other.max > max) max = other.max;
-    if (other.min < min) min = other.min;
+  __device__ __forceinline__ void join(const Extremes& other, bool symmetric) {
+    max = larger(max, other.max);
+    if (!symmetric) min = smaller(min, other.min);
   }
 };
 
@@ -56,29 +116,29 @@ __device__ __forceinline__ Extremes<A> extremes_of_lanes(Extremes<A> found, int 
     Extremes<A> other;
     other.max = __shfl_xor_sync(kAllLanes, found.max, offset);
     if (!symmetric) other.min = __shfl_xor_sync(kAllLanes, found.min, offset);
-    found.join(other);
+    found.join(other, symmetric);
   }
   return found;
 }
 
+// Not inlined: a few divisions of a block's, which few blocks need.
 template <class A>
-__device__ __forceinline__ QuantizeParams<A> chosen_params(const Extremes<A>& found,
-                                                           const FakeQuantizeArgs& args) {
-  const A tensor_scale =
-      args.tensor_scale == nullptr ? A(1) : *static_cast<const A*>(args.tensor_scale);
-  return choose_params<A>(key_value(flipped(found.min)), key_value(flipped(found.max)),
-                          tensor_scale, args.rule);
+__device__ __noinline__ QuantizeParams<A> chosen_byte_params(A amax, const RuleNumbers<A>& rule) {
+  return choose_params<A>(amax, amax, rule.tensor_scale == nullptr ? A(1) : *rule.tensor_scale,
+                          rule);
 }
 
-// Extremes of all blocks, in memory: of the block at scale offset i, min[i] and max[i].
 template <class A>
-struct KeyTable {
-  Key<A>* min;
-  Key<A>* max;
-};
+__device__ __forceinline__ QuantizeParams<A> chosen_params(const Extremes<A>& found,
+                                                           const RuleNumbers<A>& rule) {
+  if (rule.scales != ScaleKind::kAny) return chosen_byte_params(found.max, rule);
+  return rule.symmetric ? choose_symmetric<A>(found.max, rule)
+                        : choose_asymmetric<A>(found.min, found.max, rule);
+}
 
+// Not inlined: its cases would be most of every kernel.
 template <class A>
-__device__ __forceinline__ A read_zero_point(const void* data, DType dtype, std::int64_t at) {
+__device__ __noinline__ A read_zero_point(const void* data, DType dtype, std::int64_t at) {
   switch (dtype) {
     case DType::kFloat32:
       return static_cast<A>(static_cast<const float*>(data)[at]);
@@ -104,163 +164,128 @@ __device__ __forceinline__ A read_zero_point(const void* data, DType dtype, std:
 }
 
 template <class A>
+__device__ __forceinline__ A zero_point_at(const FakeQuantizeArgs& args, std::int64_t at) {
+  if (args.zero_point == nullptr) return A(0);
+  return read_zero_point<A>(args.zero_point, args.zero_point_dtype, at);
+}
+
+template <class A>
 __device__ __forceinline__ QuantizeParams<A> given_params(const FakeQuantizeArgs& args,
                                                           std::int64_t scale_at,
                                                           std::int64_t zero_at) {
   const A scale = static_cast<const A*>(args.scale)[scale_at];
-  const A zero = args.zero_point == nullptr
-                     ? A(0)
-                     : read_zero_point<A>(args.zero_point, args.zero_point_dtype, zero_at);
-  return {A(1) / scale, scale, zero};
+  return {A(1) / scale, scale, zero_point_at<A>(args, zero_at)};
 }
 
-// A row of the problem, or of a slab: offsets of its first element.
-struct Row {
+// Offsets of an element, and of its block's parameters: of a row, those of its column 0.
+struct Place {
   std::int64_t input;
   std::int64_t output;
   std::int64_t index;
   std::int64_t scale;
   std::int64_t zero_point;
+
+  __device__ __forceinline__ void move(const QuantizeDim& dim, std::int64_t elements) {
+    input += elements * dim.input;
+    output += elements * dim.output;
+    index += elements * dim.index;
+  }
+  // Of offsets, those of elements.
+  __device__ __forceinline__ void add(const Place& offset) {
+    input += offset.input;
+    output += offset.output;
+    index += offset.index;
+  }
+  // To a column of its row. `whole`: the steps are 1, and a product takes four instructions.
+  __device__ __forceinline__ void move_to(const QuantizeDim& inner, std::int64_t column,
+                                          bool whole) {
+    input += whole ? column : column * inner.input;
+    output += whole ? column : column * inner.output;
+    index += column * inner.index;
+  }
+  __device__ __forceinline__ void move_blocks(const QuantizeDim& dim, std::int64_t blocks) {
+    scale += blocks * dim.scale;
+    zero_point += blocks * dim.zero_point;
+  }
 };
 
-__device__ __forceinline__ Row row_at(const FakeQuantizeArgs& args, std::int64_t number) {
-  Row row = {0, 0, args.first_index, 0, 0};
-  for (int d = args.dims - 2; d >= 0; --d) {
-    const QuantizeDim& dim = args.dim[d];
-    const std::int64_t next = d == 0 ? 0 : quotient(number, dim.size);
+// The first element of row `number` of the whole problem.
+template <class A>
+__device__ __forceinline__ Place row_at(const Problem<A>& problem, std::int64_t number) {
+  Place row = {0, 0, problem.args.first_index, 0, 0};
+#pragma unroll 1
+  for (int d = problem.args.dims - 2; d >= 0; --d) {
+    const QuantizeDim& dim = problem.args.dim[d];
+    const std::int64_t next = d == 0 ? 0 : problem.by_size[d].quotient(number);
     const std::int64_t position = number - next * dim.size;
     number = next;
-    row.input += position * dim.input;
-    row.output += position * dim.output;
-    row.index += position * dim.index;
-    const std::int64_t block = quotient(position, dim.block);
-    row.scale += block * dim.scale;
-    row.zero_point += block * dim.zero_point;
+    row.move(dim, position);
+    row.move_blocks(dim, problem.by_block[d].quotient(position));
   }
   return row;
 }
 
-// Up to kVector elements of one row that a thread works on at a time.
+// Up to kVector elements of one row that a thread works on at a time. Those that are not there are
+// 0, which no extreme minds.
 template <class T, int kVector>
 struct Piece {
-  Row row;
-  std::int64_t column;
-  int count;  // 0: nothing
-  Vector<T, kVector> x;
+  std::int64_t output;  // offset of the first
+  std::int64_t index;
+  int count = 0;  // 0: nothing
+  Vector<T, kVector> x = {};
 
-  __device__ __forceinline__ void load(const FakeQuantizeArgs& args) {
-    const QuantizeDim& inner = args.dim[args.dims - 1];
-    const T* const from = static_cast<const T*>(args.input) + row.input + column * inner.input;
-    if (kVector > 1 && count == kVector) {
+  // From an element on, of which there are `left` in its row, or its block.
+  __device__ __forceinline__ void load(const Problem<Arithmetic<T>>& problem, const Place& first,
+                                       int left) {
+    count = left < kVector ? (left < 0 ? 0 : left) : kVector;
+    output = first.output;
+    index = first.index;
+    const T* const from = static_cast<const T*>(problem.args.input) + first.input;
+    if (kVector > 1 && problem.whole && count == kVector) {
       x = *reinterpret_cast<const Vector<T, kVector>*>(from);
       return;
     }
     for (int i = 0; i < kVector; ++i) {
-      if (i < count) x.lane[i] = from[i * inner.input];
+      if (i < count) x.fill(i, from[i * problem.inner().input]);
     }
   }
 
-  __device__ __forceinline__ void store(const FakeQuantizeArgs& args) const {
-    const QuantizeDim& inner = args.dim[args.dims - 1];
-    T* const to = static_cast<T*>(args.output) + row.output + column * inner.output;
-    if (kVector > 1 && count == kVector) {
+  __device__ __forceinline__ void store(const Problem<Arithmetic<T>>& problem) const {
+    T* const to = static_cast<T*>(problem.args.output) + output;
+    if (kVector > 1 && problem.whole && count == kVector) {
       *reinterpret_cast<Vector<T, kVector>*>(to) = x;
       return;
     }
     for (int i = 0; i < kVector; ++i) {
-      if (i < count) to[i * inner.output] = x.lane[i];
+      if (i < count) to[i * problem.inner().output] = x.lane(i);
     }
   }
 
   __device__ __forceinline__ Extremes<Arithmetic<T>> extremes(bool symmetric) const {
     Extremes<Arithmetic<T>> found;
-    for (int i = 0; i < kVector; ++i) {
-      if (i < count) found.take(widened(x.lane[i]), symmetric);
+    if constexpr (Vector<T, kVector>::kPaired) {
+      const std::uint32_t kept = symmetric ? 0x7fff7fffu : 0xffffffffu;
+      std::uint32_t max = 0, min = 0;
+      for (const std::uint32_t pair : x.word) max = larger_pair<T>(max, pair & kept);
+      if (!symmetric) {
+        for (const std::uint32_t pair : x.word) min = smaller_pair<T>(min, pair);
+      }
+      found = {widened(T{static_cast<std::uint16_t>(min)}),
+               widened(T{static_cast<std::uint16_t>(max)})};
+      found.join({widened(T{static_cast<std::uint16_t>(min >> 16)}),
+                  widened(T{static_cast<std::uint16_t>(max >> 16)})},
+                 symmetric);
+    } else {
+      for (int i = 0; i < kVector; ++i) found.take(widened(x.lane(i)), symmetric);
     }
     return found;
   }
 };
 
-__device__ __forceinline__ std::uint64_t seed_of(const FakeQuantizeArgs& args) {
-  return args.seed_at == nullptr ? args.seed : *args.seed_at;
-}
-
-template <class A>
-__device__ __forceinline__ CodeRange<A> code_range(const FakeQuantizeArgs& args) {
-  return {number<A>(args.rule.quant_min), number<A>(args.rule.quant_max)};
-}
-
-template <Rounding kRounding, class A>
-__device__ __forceinline__ Quantized<A> rounded_so(A x, const QuantizeParams<A>& params,
-                                                   const FakeQuantizeArgs& args, A u) {
-  if (args.rule.grid == Grid::kFloat) {
-    const FloatGrid<A> grid = float_grid<A>(args.rule);
-    return fake_quantize_on_grid<kRounding>(x, params.inverse, params.scale, grid, u);
-  }
-  if (args.rule.grid == Grid::kNf4) {
-    return fake_quantize_on_grid<kRounding>(x, params.inverse, params.scale, Nf4Grid<A>{}, u);
-  }
-  const CodeRange<A> range = code_range<A>(args);
-  return args.zero_point_is_floating() ? fake_quantize_value<kRounding, true>(x, params, range, u)
-                                       : fake_quantize_value<kRounding, false>(x, params, range, u);
-}
-
-// Calls function<kRounding>(u) for the rule's rounding; u is the random number of the element whose
-// index that is.
-template <class A, class Function>
-__device__ __forceinline__ auto by_rounding(const FakeQuantizeArgs& args, std::int64_t index,
-                                            Function function) {
-  switch (args.rule.rounding) {
-    case Rounding::kHalfAway:
-      return function.template operator()<Rounding::kHalfAway>(A(0));
-    case Rounding::kFloor:
-      return function.template operator()<Rounding::kFloor>(A(0));
-    case Rounding::kCeil:
-      return function.template operator()<Rounding::kCeil>(A(0));
-    case Rounding::kTrunc:
-      return function.template operator()<Rounding::kTrunc>(A(0));
-    case Rounding::kStochastic:
-      return function.template operator()<Rounding::kStochastic>(A(philox_uniform(
-          seed_of(args), RandomStream::kFakeQuantize, static_cast<std::uint64_t>(index))));
-    default:
-      return function.template operator()<Rounding::kHalfEven>(A(0));
-  }
-}
-
-// Any rounding. Not inlined, which would make every kernel several times as long.
-template <class A>
-__device__ __noinline__ Quantized<A> quantized_by_rule(A x, const QuantizeParams<A>& params,
-                                                       const FakeQuantizeArgs& args,
-                                                       std::int64_t index) {
-  return by_rounding<A>(args, index, [&]<Rounding kRounding>(A u) {
-    return rounded_so<kRounding>(x, params, args, u);
-  });
-}
-
-// kHalfEven: the usual rounding, known at compile time. `index` is only of use to random numbers.
-template <bool kHalfEven, class A>
-__device__ __forceinline__ Quantized<A> quantized(A x, const QuantizeParams<A>& params,
-                                                  const FakeQuantizeArgs& args,
-                                                  std::int64_t index) {
-  if constexpr (kHalfEven) return rounded_so<Rounding::kHalfEven>(x, params, args, A(0));
-  return quantized_by_rule(x, params, args, index);
-}
-
-// Replaces a piece's elements, all of one block, by their results; the bits of their mask.
-template <bool kHalfEven, class T, int kVector>
-__device__ __forceinline__ unsigned quantize_piece(Piece<T, kVector>& piece,
-                                                   const QuantizeParams<Arithmetic<T>>& params,
-                                                   const FakeQuantizeArgs& args) {
-  const std::int64_t step = args.dim[args.dims - 1].index;
-  const std::int64_t index = piece.row.index + piece.column * step;
-  unsigned bits = 0;
-  for (int i = 0; i < kVector; ++i) {
-    const auto result =
-        quantized<kHalfEven>(widened(piece.x.lane[i]), params, args, index + i * step);
-    piece.x.lane[i] = narrowed<T>(result.value);
-    if (i < piece.count && result.in_range) bits |= 1u << i;
-  }
-  return bits;
+// n, as far as a piece can tell.
+template <int kVector>
+__device__ __forceinline__ int elements_left(std::int64_t n) {
+  return n < kVector ? static_cast<int>(n) : kVector;
 }
 
 }  // namespace strop::cuda

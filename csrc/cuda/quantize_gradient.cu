@@ -9,42 +9,53 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kHeld = 4;  // vectors that a thread has in flight
 
-// T is an unsigned integer as wide as an element.
+// Leaves the lanes whose bit is set, the others 0. T is an unsigned integer as wide as an element.
+template <class T, int kVector>
+__device__ __forceinline__ void keep(Vector<T, kVector>& x, unsigned bits) {
+  if constexpr (Vector<T, kVector>::kPaired) {
+    for (int i = 0; i < kVector; i += 2) {
+      x.word[i / 2] &= (bits >> i & 1) * 0xffffu | (bits >> (i + 1) & 1) * 0xffff0000u;
+    }
+  } else {
+    for (int i = 0; i < kVector; ++i) x.word[i] = (bits >> i & 1) != 0 ? x.word[i] : T{0};
+  }
+}
+
 template <class T, int kVector>
 __global__ void __launch_bounds__(kThreads)
     masked_kernel(const __grid_constant__ MaskedGradientArgs args, std::int64_t vectors) {
   const auto* const from = static_cast<const T*>(args.gradient);
   auto* const to = static_cast<T*>(args.output);
   const auto* const words = reinterpret_cast<const unsigned*>(args.mask);
-  const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
-  const std::int64_t mine = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  for (std::int64_t base = mine; base < vectors; base += kHeld * step) {
-    Vector<T, kVector> held[kHeld];
+  constexpr std::int64_t kStretch = kHeld * kThreads;
+  for (std::int64_t first = blockIdx.x * kStretch + threadIdx.x; first < vectors;
+       first += gridDim.x * kStretch) {
+    Vector<T, kVector> held[kHeld] = {};
     unsigned bits[kHeld];
 #pragma unroll
     for (int i = 0; i < kHeld; ++i) {
-      const std::int64_t at = (base + i * step) * kVector;
-      if (base + i * step >= vectors) break;
+      const std::int64_t at = (first + i * kThreads) * kVector;
+      if (first + i * kThreads >= vectors) break;
       bits[i] = words[at / 32] >> at % 32;
       if (at + kVector <= args.count) {
         held[i] = *reinterpret_cast<const Vector<T, kVector>*>(from + at);
-      } else {
-        for (int lane = 0; at + lane < args.count; ++lane) held[i].lane[lane] = from[at + lane];
+        continue;
+      }
+      for (int lane = 0; lane < kVector; ++lane) {
+        if (at + lane < args.count) held[i].fill(lane, from[at + lane]);
       }
     }
 #pragma unroll
     for (int i = 0; i < kHeld; ++i) {
-      const std::int64_t at = (base + i * step) * kVector;
-      if (base + i * step >= vectors) break;
+      const std::int64_t at = (first + i * kThreads) * kVector;
+      if (first + i * kThreads >= vectors) break;
+      keep(held[i], bits[i]);
       if (at + kVector <= args.count) {
-        for (int lane = 0; lane < kVector; ++lane) {
-          if ((bits[i] >> lane & 1) == 0) held[i].lane[lane] = 0;
-        }
         *reinterpret_cast<Vector<T, kVector>*>(to + at) = held[i];
-      } else {
-        for (int lane = 0; at + lane < args.count; ++lane) {
-          to[at + lane] = (bits[i] >> lane & 1) != 0 ? held[i].lane[lane] : T{0};
-        }
+        continue;
+      }
+      for (int lane = 0; lane < kVector; ++lane) {
+        if (at + lane < args.count) to[at + lane] = held[i].lane(lane);
       }
     }
   }

@@ -3,15 +3,58 @@
 // Strips: tiles (Note [Quantize tiles] in cpu/quantize.h) as a thread block works on them, and the
 // extremes of their blocks.
 
-#include "cuda/quantize.cuh"
+#include "cuda/quantize_values.cuh"
 
 namespace strop::cuda {
+
+// In memory an extreme is the integer that orders as the value does, for atomics; NaN is beyond
+// everything.
+template <class A>
+struct KeyOf {
+  using Type = int;
+};
+template <>
+struct KeyOf<double> {
+  using Type = long long;
+};
+template <class A>
+using Key = typename KeyOf<A>::Type;
+
+__device__ __forceinline__ int key_bits(float v) { return __float_as_int(v); }
+__device__ __forceinline__ long long key_bits(double v) { return __double_as_longlong(v); }
+__device__ __forceinline__ float key_value(int v) { return __int_as_float(v); }
+__device__ __forceinline__ double key_value(long long v) { return __longlong_as_double(v); }
+
+template <class K>
+inline constexpr K kLargestKey = static_cast<K>(~(K{1} << (8 * sizeof(K) - 1)));
+
+template <class K>
+__device__ __forceinline__ K flipped(K bits) {
+  return bits < 0 ? bits ^ kLargestKey<K> : bits;
+}
+
+template <class A>
+__device__ __forceinline__ Key<A> key_of(A v) {
+  return v != v ? kLargestKey<Key<A>> : flipped(key_bits(v));
+}
+
+// Extremes of all blocks, in memory: of the block at scale offset i, min[i] and max[i].
+template <class A>
+struct KeyTable {
+  Key<A>* min;
+  Key<A>* max;
+
+  __device__ __forceinline__ void add(std::int64_t block, Key<A> least, Key<A> most) const {
+    if (most > 0) atomicMax(max + block, most);
+    if (least < 0) atomicMin(min + block, least);
+  }
+};
 
 // Blocks along the inner dimension that a strip may touch.
 inline constexpr int kStripBlocks = 256;
 
 struct Strip {
-  Row origin;                     // of the slab's first row, at column 0
+  Place origin;                   // of the slab's first row, at column 0
   std::int64_t extent[kMaxDims];  // of the slab in the outer dimensions
   std::int64_t first_row;
   std::int64_t rows;
@@ -20,76 +63,78 @@ struct Strip {
   std::int64_t first_block;
   int blocks;
 
-  __device__ void place(const FakeQuantizeArgs& args, const TileShape& shape, std::int64_t number) {
-    const QuantizeDim& inner = args.dim[args.dims - 1];
+  template <class A>
+  __device__ void place(const Problem<A>& problem, const TileShape& shape, std::int64_t number) {
+    const FakeQuantizeArgs& args = problem.args;
+    const QuantizeDim& inner = problem.inner();
     std::int64_t rest = quotient(number, shape.column_pieces);
     column = (number - rest * shape.column_pieces) * shape.columns;
     columns = column + shape.columns < inner.size ? shape.columns : inner.size - column;
-    first_block = quotient(column, inner.block);
-    blocks = static_cast<int>(quotient(column + columns - 1, inner.block) - first_block) + 1;
+    first_block = problem.block_of(column);
+    blocks = static_cast<int>(problem.block_of(column + columns - 1) - first_block) + 1;
     std::int64_t slab = quotient(rest, shape.row_pieces);
     first_row = (rest - slab * shape.row_pieces) * shape.rows;
     origin = {0, 0, args.first_index, 0, 0};
     std::int64_t slab_rows = 1;
     for (int d = args.dims - 2; d >= 0; --d) {
       const QuantizeDim& dim = args.dim[d];
-      rest = quotient(slab, dim.blocks());
+      rest = d == 0 ? 0 : quotient(slab, dim.blocks());
       const std::int64_t block = slab - rest * dim.blocks();
       slab = rest;
       const std::int64_t begin = block * dim.block;
       extent[d] = begin + dim.block < dim.size ? dim.block : dim.size - begin;
       slab_rows *= extent[d];
-      origin.input += begin * dim.input;
-      origin.output += begin * dim.output;
-      origin.index += begin * dim.index;
-      origin.scale += block * dim.scale;
-      origin.zero_point += block * dim.zero_point;
+      origin.move(dim, begin);
+      origin.move_blocks(dim, block);
     }
     rows = slab_rows - first_row < shape.rows ? slab_rows - first_row : shape.rows;
     if (rows < 0) rows = 0;
   }
 
-  __device__ __forceinline__ Row row(const FakeQuantizeArgs& args, std::int64_t number) const {
-    Row at = origin;
+  __device__ __forceinline__ Place row(const FakeQuantizeArgs& args, std::int64_t number) const {
+    Place at = origin;
     number += first_row;
+#pragma unroll 1
     for (int d = args.dims - 2; d >= 0 && number > 0; --d) {
-      const std::int64_t next = quotient(number, extent[d]);
-      const std::int64_t position = number - next * extent[d];
+      const std::int64_t next = d == 0 ? 0 : quotient(number, extent[d]);
+      at.move(args.dim[d], number - next * extent[d]);
       number = next;
-      at.input += position * args.dim[d].input;
-      at.output += position * args.dim[d].output;
-      at.index += position * args.dim[d].index;
     }
     return at;
   }
 };
 
-// Calls visit(piece) for each piece of a strip, several of them loaded ahead.
-template <class T, int kVector, class Visit>
-__device__ __forceinline__ void for_each_piece(const FakeQuantizeArgs& args, const Strip& strip,
+// Calls visit(piece, column) for each piece of a strip, several of them loaded ahead.
+template <class T, int kVector, class A, class Visit>
+__device__ __forceinline__ void for_each_piece(const Problem<A>& problem, const Strip& strip,
                                                Visit visit) {
   constexpr int kAhead = 4;
-  const std::int64_t row_pieces = (strip.columns + kVector - 1) / kVector;
-  const std::int64_t pieces = strip.rows * row_pieces;
-  for (std::int64_t base = threadIdx.x; base < pieces; base += kAhead * blockDim.x) {
+  // (a strip has fewer pieces than 2^31 a row, and a thread goes on by as many at each step)
+  const int row_pieces = static_cast<int>((strip.columns + kVector - 1) / kVector);
+  const int row_step = static_cast<int>(blockDim.x) / row_pieces;
+  const int column_step = static_cast<int>(blockDim.x) - row_step * row_pieces;
+  std::int64_t row = static_cast<int>(threadIdx.x) / row_pieces;
+  int at = static_cast<int>(threadIdx.x) % row_pieces;
+  while (row < strip.rows) {
     Piece<T, kVector> held[kAhead];
+    std::int64_t columns[kAhead];
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
-      Piece<T, kVector>& piece = held[i];
-      const std::int64_t number = base + i * std::int64_t{blockDim.x};
-      piece.count = 0;
-      if (number >= pieces) continue;
-      const std::int64_t row = quotient(number, row_pieces);
-      const std::int64_t at = (number - row * row_pieces) * kVector;
-      piece.row = strip.row(args, row);
-      piece.column = strip.column + at;
-      const std::int64_t left = strip.columns - at;
-      piece.count = left < kVector ? static_cast<int>(left) : kVector;
-      piece.load(args);
+      if (row < strip.rows) {
+        columns[i] = strip.column + std::int64_t{at} * kVector;
+        Place place = strip.row(problem.args, row);
+        place.move_to(problem.inner(), columns[i], problem.whole && kVector > 1);
+        held[i].load(problem, place, static_cast<int>(strip.columns) - at * kVector);
+      }
+      row += row_step;
+      at += column_step;
+      if (at < row_pieces) continue;
+      at -= row_pieces;
+      ++row;
     }
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
-      if (held[i].count > 0) visit(held[i]);
+      if (held[i].count > 0) visit(held[i], columns[i]);
     }
   }
 }
@@ -106,28 +151,33 @@ struct StripExtremes {
   }
 
   __device__ __forceinline__ void add(int block, const Extremes<A>& found) {
-    if (found.max > 0) atomicMax(max + block, found.max);
-    if (found.min < 0) atomicMin(min + block, found.min);
+    KeyTable<A>{min, max}.add(block, key_of(found.min), key_of(found.max));
+  }
+
+  __device__ __forceinline__ Extremes<A> of(int block) const {
+    return {key_value(flipped(min[block])), key_value(flipped(max[block]))};
   }
 
   // Of a strip; no piece is of two blocks. A thread keeps to itself what it finds of one block
   // until it meets another.
   template <class T, int kVector>
-  __device__ __forceinline__ void gather(const FakeQuantizeArgs& args, const Strip& strip) {
-    const std::int64_t width = args.dim[args.dims - 1].block;
+  __device__ __forceinline__ void gather(const Problem<A>& problem, const Strip& strip) {
+    const bool symmetric = problem.rule.symmetric;
     Extremes<A> held;
     int current = 0;
-    for_each_piece<T, kVector>(args, strip, [&](const Piece<T, kVector>& piece) {
-      const int block = static_cast<int>(quotient(piece.column, width) - strip.first_block);
+    const auto visit = [&](const Piece<T, kVector>& piece, std::int64_t column) {
+      const int block =
+          strip.blocks == 1 ? 0 : static_cast<int>(problem.block_of(column) - strip.first_block);
       if (block != current) {
         add(current, held);
         held = {};
         current = block;
       }
-      held.join(piece.extremes(args.rule.symmetric));
-    });
+      held.join(piece.extremes(symmetric), symmetric);
+    };
+    for_each_piece<T, kVector>(problem, strip, visit);
     if (strip.blocks == 1) {
-      held = extremes_of_lanes(held, kWarp, args.rule.symmetric);
+      held = extremes_of_lanes(held, kWarp, symmetric);
       if (lane_id() != 0) return;
     }
     add(current, held);
@@ -136,13 +186,13 @@ struct StripExtremes {
   // Places strip number `number`, and finds its blocks' extremes. Strip and extremes are shared by
   // the thread block, all of which is here.
   template <class T, int kVector>
-  __device__ __forceinline__ void find(const FakeQuantizeArgs& args, const TileShape& shape,
+  __device__ __forceinline__ void find(const Problem<A>& problem, const TileShape& shape,
                                        std::int64_t number, Strip& strip) {
     __syncthreads();  // the strip before is done with
-    if (threadIdx.x == 0) strip.place(args, shape, number);
+    if (threadIdx.x == 0) strip.place(problem, shape, number);
     clear();
     __syncthreads();
-    gather<T, kVector>(args, strip);
+    gather<T, kVector>(problem, strip);
     __syncthreads();
   }
 };

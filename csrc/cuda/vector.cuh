@@ -5,7 +5,9 @@
 #include <cuda_fp16.h>
 
 #include <cstdint>
+#include <type_traits>
 
+#include "cuda/intrinsics.cuh"
 #include "kernels/dtype.h"
 
 namespace strop::cuda {
@@ -14,10 +16,38 @@ inline constexpr int kWarp = 32;
 inline constexpr unsigned kAllLanes = 0xffffffffu;
 inline constexpr int kVectorBytes = 16;
 
-// kCount elements that one instruction loads or stores.
+// kCount elements that one instruction loads or stores. Those of 16 bits are held in pairs, the
+// first in a word's low half: lanes of their own would take a register each.
 template <class T, int kCount>
 struct alignas(sizeof(T) * kCount) Vector {
-  T lane[kCount];
+  static constexpr bool kPaired = sizeof(T) == 2 && kCount > 1;
+  using Word = std::conditional_t<kPaired, std::uint32_t, T>;
+
+  Word word[kPaired ? kCount / 2 : kCount];
+
+  __device__ __forceinline__ T lane(int i) const {
+    if constexpr (kPaired) {
+      return T{static_cast<std::uint16_t>(word[i / 2] >> (i % 2 * 16))};
+    } else {
+      return word[i];
+    }
+  }
+
+  // Of a lane that is 0 before.
+  __device__ __forceinline__ void fill(int i, T value) {
+    if constexpr (kPaired) {
+      word[i / 2] |= std::uint32_t{bits_of(value)} << (i % 2 * 16);
+    } else {
+      word[i] = value;
+    }
+  }
+
+ private:
+  static __device__ __forceinline__ std::uint16_t bits_of(std::uint16_t value) { return value; }
+  template <class Float>
+  static __device__ __forceinline__ std::uint16_t bits_of(Float value) {
+    return value.bits;
+  }
 };
 
 // The type in which arithmetic on a storage type is done.
@@ -41,13 +71,19 @@ __device__ __forceinline__ float widened(Float16 value) {
   return __half2float(__ushort_as_half(value.bits));
 }
 
-template <class T>
-__device__ __forceinline__ T narrowed(Arithmetic<T> value) {
-  return FromFloat<T>::call(value);
-}
-template <>
-__device__ __forceinline__ Float16 narrowed<Float16>(float value) {
-  return {__half_as_ushort(__float2half_rn(value))};
+// Rounds to the storage type; a pair of 16-bit numbers at a time, which is one instruction.
+template <class T, int kCount>
+__device__ __forceinline__ void narrow(const Arithmetic<T> (&values)[kCount],
+                                       Vector<T, kCount>& into) {
+  if constexpr (Vector<T, kCount>::kPaired) {
+    for (int i = 0; i < kCount; i += 2) {
+      into.word[i / 2] = narrowed_pair<T>(values[i], values[i + 1]);
+    }
+  } else if constexpr (sizeof(T) == 2) {
+    into.word[0].bits = static_cast<std::uint16_t>(narrowed_pair<T>(values[0], 0));
+  } else {
+    for (int i = 0; i < kCount; ++i) into.word[i] = values[i];
+  }
 }
 
 // 64-bit division is a hundred instructions: one copy of them.

@@ -15,8 +15,20 @@
 namespace strop {
 
 // A bound that keeps NaN: x86's max and min return their second operand if either is NaN.
+// A GPU has one instruction for either, which keeps a NaN of both.
+#if defined(__CUDA_ARCH__)
+STROP_INLINE float at_least(float bound, float v) {
+  asm("max.NaN.f32 %0, %1, %0;" : "+f"(v) : "f"(bound));
+  return v;
+}
+STROP_INLINE float at_most(float bound, float v) {
+  asm("min.NaN.f32 %0, %1, %0;" : "+f"(v) : "f"(bound));
+  return v;
+}
+#else
 STROP_INLINE float at_least(float bound, float v) { return bound > v ? bound : v; }
 STROP_INLINE float at_most(float bound, float v) { return bound < v ? bound : v; }
+#endif
 STROP_INLINE double at_least(double bound, double v) { return bound > v ? bound : v; }
 STROP_INLINE double at_most(double bound, double v) { return bound < v ? bound : v; }
 
@@ -100,18 +112,30 @@ STROP_INLINE FloatGrid<T> float_grid(double max, int min_exponent, int mantissa)
 // power of two, which is exact. What rounds up to the next binade is on the grid there as well.
 // Numbers beyond the largest are clamped before they are rounded, which gives what clamping after
 // it would. A zero keeps the sign of what it was rounded from, as formats with a sign bit have it.
-template <Rounding kRounding, class T>
-STROP_INLINE Quantized<T> on_grid(T v, const FloatGrid<T>& grid, T u) {
+template <class T>
+STROP_INLINE Quantized<T> nearest_on_grid(T v, const FloatGrid<T>& grid) {
   const T size = magnitude(v);
   const T held = at_most(grid.max, size);
-  const T binade = at_least(grid.smallest_normal, power_of_two_below(held));
+  const T magic = at_least(grid.smallest_normal, power_of_two_below(held)) * grid.magic;
+  return {signed_as((held + magic) - magic, v), same(held, size)};
+}
+
+// round(v) rounds to a whole number.
+template <class T, class Round>
+STROP_INLINE Quantized<T> rounded_on_grid(T v, const FloatGrid<T>& grid, Round round) {
+  const T size = magnitude(v);
+  const T held = at_most(grid.max, size);
+  const T step = at_least(grid.smallest_normal, power_of_two_below(held)) * grid.step;
+  const T steps = signed_as(held, v) * inverse_of_power(step);
+  return {signed_as(magnitude(round(steps) * step), v), same(held, size)};
+}
+
+template <Rounding kRounding, class T>
+STROP_INLINE Quantized<T> on_grid(T v, const FloatGrid<T>& grid, T u) {
   if constexpr (kRounding == Rounding::kHalfEven) {
-    const T magic = binade * grid.magic;
-    return {signed_as((held + magic) - magic, v), same(held, size)};
+    return nearest_on_grid(v, grid);
   } else {
-    const T step = binade * grid.step;
-    const T steps = signed_as(held, v) * inverse_of_power(step);
-    return {signed_as(magnitude(round_value<kRounding>(steps, u) * step), v), same(held, size)};
+    return rounded_on_grid(v, grid, [u](T steps) { return round_value<kRounding>(steps, u); });
   }
 }
 
@@ -157,9 +181,13 @@ STROP_INLINE T nearest_nf4(T v) {
 template <class T>
 struct Nf4Grid {};
 
-template <Rounding kRounding, class T>
-STROP_INLINE Quantized<T> on_grid(T v, const Nf4Grid<T>&, T) {
+template <class T>
+STROP_INLINE Quantized<T> nearest_on_grid(T v, const Nf4Grid<T>&) {
   return {nearest_nf4(v), same(at_most(T(1.0f), magnitude(v)), magnitude(v))};
+}
+template <Rounding kRounding, class T>
+STROP_INLINE Quantized<T> on_grid(T v, const Nf4Grid<T>& grid, T) {
+  return nearest_on_grid(v, grid);
 }
 
 }  // namespace strop

@@ -115,13 +115,20 @@ STROP_INLINE T unclamped_code(T scaled, T zero_point, T u) {
   }
 }
 
+// From a code before it is clamped.
+template <class T>
+STROP_INLINE Quantized<T> value_of_code(T code, const QuantizeParams<T>& p,
+                                        const CodeRange<T>& range) {
+  const T clamped = at_most(range.max, at_least(range.min, code));
+  return {(clamped - p.zero_point) * p.scale, same(clamped, code)};
+}
+
 // The formula as it stands.
 template <Rounding kRounding, bool kFloatingZero, class T>
 STROP_INLINE Quantized<T> fake_quantize_value(T x, const QuantizeParams<T>& p,
                                               const CodeRange<T>& range, T u) {
   const T code = unclamped_code<kRounding, kFloatingZero>(x * p.inverse, p.zero_point, u);
-  const T clamped = at_most(range.max, at_least(range.min, code));
-  return {(clamped - p.zero_point) * p.scale, same(clamped, code)};
+  return value_of_code(code, p, range);
 }
 
 // Note [Shifted range]
@@ -179,14 +186,15 @@ STROP_INLINE QuantizeParams<T> with_inverse(T scale, T zero_point) {
   return {T(1.0f) / scale, scale, zero_point};
 }
 
-template <class T>
-STROP_INLINE QuantizeParams<T> choose_symmetric(T amax, const QuantizeRule& rule) {
+// Rule is QuantizeRule, or has its numbers in another type.
+template <class T, class Rule>
+STROP_INLINE QuantizeParams<T> choose_symmetric(T amax, const Rule& rule) {
   const T scale = finite_or_nan(amax) / number<T>(rule.half_range());
   return with_inverse(at_least(number<T>(rule.eps), scale), number<T>(rule.zero_point));
 }
 
-template <class T>
-STROP_INLINE QuantizeParams<T> choose_asymmetric(T min, T max, const QuantizeRule& rule) {
+template <class T, class Rule>
+STROP_INLINE QuantizeParams<T> choose_asymmetric(T min, T max, const Rule& rule) {
   const T low = number<T>(rule.quant_min);
   const T high = number<T>(rule.quant_max);
   const T below = at_most(T(0.0f), finite_or_nan(min));
@@ -198,8 +206,8 @@ STROP_INLINE QuantizeParams<T> choose_asymmetric(T min, T max, const QuantizeRul
 inline constexpr double kLeastPower = 0x1p-127;  // that a byte has as a scale
 inline constexpr double kMostPower = 0x1p127;
 
-template <class T>
-STROP_INLINE QuantizeParams<T> choose_power_of_two(T amax, const QuantizeRule& rule) {
+template <class T, class Rule>
+STROP_INLINE QuantizeParams<T> choose_power_of_two(T amax, const Rule& rule) {
   const T room = number<T>(bits_double(std::uint64_t(1023 - rule.max_exponent) << 52));
   const T power = power_of_two_below(finite_or_nan(amax)) * room;
   const T held = at_most(number<T>(kMostPower), at_least(number<T>(kLeastPower), power));
@@ -209,15 +217,15 @@ STROP_INLINE QuantizeParams<T> choose_power_of_two(T amax, const QuantizeRule& r
 inline constexpr double kMostBlockScale = 448.0;  // of float8_e4m3fn
 inline constexpr double kLeastBlockScale = 0x1p-6;
 
-template <class T>
-STROP_INLINE T choose_tensor_scale(T amax, const QuantizeRule& rule) {
+template <class T, class Rule>
+STROP_INLINE T choose_tensor_scale(T amax, const Rule& rule) {
   const T scale = finite_or_nan(amax) / number<T>(kMostBlockScale * rule.quant_max);
   return at_least(number<T>(rule.eps), scale);
 }
 
 // A block's own scale.
-template <class T>
-STROP_INLINE T choose_block_scale(T amax, T tensor_scale, const QuantizeRule& rule) {
+template <class T, class Rule>
+STROP_INLINE T choose_block_scale(T amax, T tensor_scale, const Rule& rule) {
   const T wanted = amax / number<T>(rule.quant_max) / tensor_scale;
   const T held = at_most(number<T>(kMostBlockScale), at_least(number<T>(kLeastBlockScale), wanted));
   const FloatGrid<T> grid = float_grid<T>(kMostBlockScale, -6, 3);
@@ -230,9 +238,8 @@ STROP_INLINE QuantizeParams<T> in_two_levels(T tensor_scale, T block_scale) {
 }
 
 // Of any rule; `max` is amax where that is symmetric.
-template <class T>
-STROP_INLINE QuantizeParams<T> choose_params(T min, T max, T tensor_scale,
-                                             const QuantizeRule& rule) {
+template <class T, class Rule>
+STROP_INLINE QuantizeParams<T> choose_params(T min, T max, T tensor_scale, const Rule& rule) {
   switch (rule.scales) {
     case ScaleKind::kPowerOfTwo:
       return choose_power_of_two(max, rule);

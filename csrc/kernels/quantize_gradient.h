@@ -68,11 +68,10 @@ struct LearnedTerms {
   T zero_point;
 };
 
-template <Rounding kRounding, bool kFloatingZero, class T>
-STROP_INLINE LearnedTerms<T> learned_terms(T x, T dy, const QuantizeParams<T>& p,
-                                           const CodeRange<T>& range, T u) {
-  const T scaled = x * p.inverse;
-  const T code = unclamped_code<kRounding, kFloatingZero>(scaled, p.zero_point, u);
+// `code` is the element's before it is clamped, `scaled` what it is rounded from.
+template <class T>
+STROP_INLINE LearnedTerms<T> terms_of_code(T scaled, T code, T dy, const QuantizeParams<T>& p,
+                                           const CodeRange<T>& range) {
   const T clamped = at_most(range.max, at_least(range.min, code));
   const auto in_range = same(clamped, code);
   const T zero(0.0f);
@@ -80,15 +79,27 @@ STROP_INLINE LearnedTerms<T> learned_terms(T x, T dy, const QuantizeParams<T>& p
   return {choose(in_range, dy, zero), dy * slope, choose(in_range, zero, zero - dy * p.scale)};
 }
 
+template <Rounding kRounding, bool kFloatingZero, class T>
+STROP_INLINE LearnedTerms<T> learned_terms(T x, T dy, const QuantizeParams<T>& p,
+                                           const CodeRange<T>& range, T u) {
+  const T scaled = x * p.inverse;
+  const T code = unclamped_code<kRounding, kFloatingZero>(scaled, p.zero_point, u);
+  return terms_of_code(scaled, code, dy, p, range);
+}
+
 // Of a format that is no integer: code and bound are values of the grid.
+template <class T>
+STROP_INLINE LearnedTerms<T> terms_on_grid(T scaled, const Quantized<T>& found, T dy) {
+  const T zero(0.0f);
+  const T slope = found.value - choose(found.in_range, scaled, zero);
+  return {choose(found.in_range, dy, zero), dy * slope, zero};
+}
+
 template <Rounding kRounding, class T, class Grid>
 STROP_INLINE LearnedTerms<T> learned_terms_on_grid(T x, T dy, const QuantizeParams<T>& p,
                                                    const Grid& grid, T u) {
   const T scaled = x * p.inverse;
-  const Quantized<T> found = on_grid<kRounding>(scaled, grid, u);
-  const T zero(0.0f);
-  const T slope = found.value - choose(found.in_range, scaled, zero);
-  return {choose(found.in_range, dy, zero), dy * slope, zero};
+  return terms_on_grid(scaled, on_grid<kRounding>(scaled, grid, u), dy);
 }
 
 }  // namespace strop

@@ -148,6 +148,10 @@ inline int __float_as_int(float v) { return strop_bits<int>(v); }
 inline float __int_as_float(int v) { return strop_bits<float>(v); }
 inline long long __double_as_longlong(double v) { return strop_bits<long long>(v); }
 inline double __longlong_as_double(long long v) { return strop_bits<double>(v); }
+inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
+  __extension__ using Wide = unsigned __int128;
+  return static_cast<unsigned long long>(Wide{a} * b >> 64);
+}
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 
 // ---- the runtime ------------------------------------------------------------------------------
