@@ -44,19 +44,24 @@ __global__ void tensor_scale_kernel(const __grid_constant__ RuleNumbers<A> rule,
 
 inline const QuantizeDim& inner_of(const FakeQuantizeArgs& args) { return args.dim[args.dims - 1]; }
 
-// Whether rows may be read and written 16 bytes at a time.
-inline bool vectors_fit(const FakeQuantizeArgs& args) {
-  const QuantizeDim& inner = inner_of(args);
-  if (inner.input != 1 || inner.output != 1) return false;
-  const auto aligned = [](const void* p) {
-    return reinterpret_cast<std::uintptr_t>(p) % kVectorBytes == 0;
-  };
-  if (!aligned(args.input) || !aligned(args.output)) return false;
+// Whether rows may be read 16 bytes at a time; and written.
+inline bool rows_are_vectors(const FakeQuantizeArgs& args, const void* tensor,
+                             std::int64_t QuantizeDim::* step) {
+  if (inner_of(args).*step != 1) return false;
+  if (reinterpret_cast<std::uintptr_t>(tensor) % kVectorBytes != 0) return false;
   const std::int64_t lanes = kVectorBytes / dtype_size(args.dtype);
   for (int d = 0; d + 1 < args.dims; ++d) {
-    if (args.dim[d].input % lanes != 0 || args.dim[d].output % lanes != 0) return false;
+    if (args.dim[d].*step % lanes != 0) return false;
   }
   return true;
+}
+
+inline bool input_vectors_fit(const FakeQuantizeArgs& args) {
+  return rows_are_vectors(args, args.input, &QuantizeDim::input);
+}
+
+inline bool vectors_fit(const FakeQuantizeArgs& args) {
+  return input_vectors_fit(args) && rows_are_vectors(args, args.output, &QuantizeDim::output);
 }
 
 // Strips for extremes alone, which need not hold whole blocks: as large as leaves each
@@ -122,7 +127,7 @@ void find_tensor_scale(FakeQuantizeArgs& args, void* workspace, const Launch& on
   for (int d = 0; d < whole.dims; ++d) whole.dim[d].block = whole.dim[d].size;
   whole = simplified(whole);
   number_blocks(whole);
-  const Problem<A> problem(whole, vectors_fit(whole));
+  const Problem<A> problem(whole, input_vectors_fit(whole));
   find_extremes<T, kVectorOf<T>>(problem, keys, on);
   launch(on, tensor_scale_kernel<A>, 1, kWarp, problem.rule, keys, &found->scale);
   args.tensor_scale = &found->scale;

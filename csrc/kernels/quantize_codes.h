@@ -100,8 +100,9 @@ STROP_INLINE std::uint32_t binades(double high, double low) {
 
 // The code of a number of a float grid: in the first binade and below it codes count the steps, and
 // every further binade has as many again.
-template <class T>
-STROP_INLINE std::uint32_t float_code(T value, const FloatGrid<T>& grid, const QuantizeRule& rule) {
+// Rule is QuantizeRule, or has its numbers in another type.
+template <class T, class Rule>
+STROP_INLINE std::uint32_t float_code(T value, const FloatGrid<T>& grid, const Rule& rule) {
   if (value != value) return static_cast<std::uint32_t>(rule.layout.nan);
   const T size = magnitude(value);
   const T binade = at_least(grid.smallest_normal, power_of_two_below(size));
@@ -112,8 +113,8 @@ STROP_INLINE std::uint32_t float_code(T value, const FloatGrid<T>& grid, const Q
 }
 
 // The number that a float's code stands for.
-template <class T>
-STROP_INLINE T float_value(std::uint32_t code, const QuantizeRule& rule) {
+template <class T, class Rule>
+STROP_INLINE T float_value(std::uint32_t code, const Rule& rule) {
   const std::uint32_t size = code & ((1u << (rule.bits - 1)) - 1);
   const std::uint32_t exponent = size >> rule.layout.mantissa;
   // Counted in steps of its binade, of which the first is the subnormals' as well.

@@ -109,10 +109,8 @@ void check_dequantize_dtype(const char* op, DType dtype) {
                    "; float32, bfloat16, float16 or float64 is needed");
 }
 
-void check_dequantize(const char* op, const QuantizeSpec& spec, const DequantizeTensors& t) {
-  check_stored(op, spec);
+static void check_restored(const char* op, const DequantizeTensors& t) {
   const TensorView& out = t.output;
-  check_dequantize_dtype(op, out.dtype);
   if (overlaps_itself(out)) {
     throw_value_error(op,
                       ": elements of out share memory (an expanded tensor?); "
@@ -123,6 +121,34 @@ void check_dequantize(const char* op, const QuantizeSpec& spec, const Dequantize
       throw_value_error(op, ": out overlaps codes or scales; give a tensor apart");
     }
   }
+}
+
+static void check_tensor_scale(const char* op, const QuantizeSpec& spec, const DequantizeTensors& t) {
+  const bool two_levels = spec.format.scales == ScaleKind::kTwoLevels;
+  if (t.tensor_scale.present != two_levels) {
+    throw_value_error(op, ": tensor_scale is ", two_levels ? "missing" : "given", "; format ",
+                      spec.format.name, two_levels ? " needs one" : " has none");
+  }
+  if (!two_levels) return;
+  const DType dtype = t.tensor_scale.dtype;
+  if (dtype != DType::kFloat32 && dtype != DType::kFloat64) {
+    throw_type_error(op, ": tensor_scale has dtype ", dtype_name(dtype), "; float32 is needed");
+  }
+  if (t.tensor_scale.numel() != 1) {
+    throw_value_error(op, ": tensor_scale has shape ",
+                      shape_text(t.tensor_scale.shape, t.tensor_scale.dims),
+                      "; one element is needed");
+  }
+  if (t.tensor_scale.device != t.codes.device) {
+    throw_value_error(op, ": tensor_scale is on another device than codes; both must be on one");
+  }
+}
+
+void check_dequantize(const char* op, const QuantizeSpec& spec, const DequantizeTensors& t) {
+  check_stored(op, spec);
+  const TensorView& out = t.output;
+  check_dequantize_dtype(op, out.dtype);
+  check_restored(op, t);
   if (spec.has_block_size() && spec.block_dims != out.dims) {
     throw_value_error(op, ": block_size has ", spec.block_dims, " entries for a ", out.dims,
                       "-D tensor; give one per dimension, -1 for a whole axis");
@@ -150,24 +176,7 @@ void check_dequantize(const char* op, const QuantizeSpec& spec, const Dequantize
     }
     check_parameter(op, "zero_point", spec, out, t.zero_point);
   }
-  const bool two_levels = spec.format.scales == ScaleKind::kTwoLevels;
-  if (t.tensor_scale.present != two_levels) {
-    throw_value_error(op, ": tensor_scale is ", two_levels ? "missing" : "given", "; format ",
-                      spec.format.name, two_levels ? " needs one" : " has none");
-  }
-  if (!two_levels) return;
-  const DType dtype = t.tensor_scale.dtype;
-  if (dtype != DType::kFloat32 && dtype != DType::kFloat64) {
-    throw_type_error(op, ": tensor_scale has dtype ", dtype_name(dtype), "; float32 is needed");
-  }
-  if (t.tensor_scale.numel() != 1) {
-    throw_value_error(op, ": tensor_scale has shape ",
-                      shape_text(t.tensor_scale.shape, t.tensor_scale.dims),
-                      "; one element is needed");
-  }
-  if (t.tensor_scale.device != t.codes.device) {
-    throw_value_error(op, ": tensor_scale is on another device than codes; both must be on one");
-  }
+  check_tensor_scale(op, spec, t);
 }
 
 DequantizeArgs dequantize_args(const QuantizeSpec& spec, const DequantizeTensors& t) {

@@ -21,6 +21,8 @@ struct Kernels {
   static void run(const LearnedGradientArgs& args) { cpu::learned_gradient(args, Parallel{}); }
   static void run(const QuantizeArgs& args) { cpu::quantize(args, Parallel{}); }
   static void run(const DequantizeArgs& args) { cpu::dequantize(args, Parallel{}); }
+  static void run(const PackArgs& rows) { cpu::pack_bits(rows, Parallel{}); }
+  static void run(const UnpackArgs& rows) { cpu::unpack_bits(rows, Parallel{}); }
 };
 struct Oracle {
   static void run(const FakeQuantizeArgs& args) { reference::fake_quantize(args); }
@@ -28,6 +30,8 @@ struct Oracle {
   static void run(const LearnedGradientArgs& args) { reference::learned_gradient(args); }
   static void run(const QuantizeArgs& args) { reference::quantize(args); }
   static void run(const DequantizeArgs& args) { reference::dequantize(args); }
+  static void run(const PackArgs& rows) { reference::pack_bits(rows); }
+  static void run(const UnpackArgs& rows) { reference::unpack_bits(rows); }
 };
 
 int intern(const char* op, const py::kwargs& options) {

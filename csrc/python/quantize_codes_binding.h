@@ -98,6 +98,39 @@ pybind11::object dequantize(const pybind11::object& codes, const pybind11::objec
 }
 
 template <class Runner>
+pybind11::object pack_bits(const pybind11::object& codes, std::int64_t bits) {
+  const char* op = "strop.pack_bits";
+  const ArrayView from(op, "codes", codes, false);
+  const TensorView view = from.view();
+  check_pack(op, view, bits);
+  if (!is_contiguous(view)) throw_value_error(op, ": codes is not contiguous");
+  std::vector<std::int64_t> shape(view.shape, view.shape + view.dims);
+  const BitRows rows = bit_rows(view.shape, view.dims, bits);
+  shape.back() = rows.bytes();
+  const pybind11::object result = make_array(shape, DType::kUInt8);
+  const ArrayView to(op, "out", result, true);
+  run_without_gil<Runner>(PackArgs{with_data(rows, view.data, to.view().data)});
+  return result;
+}
+
+template <class Runner>
+pybind11::object unpack_bits(const pybind11::object& packed, std::int64_t bits,
+                             std::int64_t count) {
+  const char* op = "strop.unpack_bits";
+  const ArrayView from(op, "packed", packed, false);
+  const TensorView view = from.view();
+  check_unpack(op, view, bits, count);
+  if (!is_contiguous(view)) throw_value_error(op, ": packed is not contiguous");
+  std::vector<std::int64_t> shape(view.shape, view.shape + view.dims);
+  shape.back() = count;
+  const pybind11::object result = make_array(shape, DType::kUInt8);
+  const ArrayView to(op, "out", result, true);
+  const BitRows rows = bit_rows(shape.data(), view.dims, bits);
+  run_without_gil<Runner>(UnpackArgs{with_data(rows, view.data, to.view().data)});
+  return result;
+}
+
+template <class Runner>
 void bind_quantize_code_ops(pybind11::module_& module, const std::string& by) {
   const auto none = pybind11::none();
   module.def("quantize", &quantize<Runner>,
@@ -112,6 +145,12 @@ void bind_quantize_code_ops(pybind11::module_& module, const std::string& by) {
              ("strop.dequantize over numpy arrays, " + by + ".").c_str(), pybind11::arg("codes"),
              pybind11::arg("scale"), pybind11::arg("zero_point") = none,
              pybind11::arg("tensor_scale") = none);
+  module.def("pack_bits", &pack_bits<Runner>,
+             ("strop.pack_bits over numpy arrays, " + by + ".").c_str(), pybind11::arg("codes"),
+             pybind11::arg("bits"));
+  module.def("unpack_bits", &unpack_bits<Runner>,
+             ("strop.unpack_bits over numpy arrays, " + by + ".").c_str(), pybind11::arg("packed"),
+             pybind11::arg("bits"), pybind11::arg("count"));
 }
 
 }  // namespace strop

@@ -147,14 +147,25 @@ void dequantize(const DequantizeArgs& args) {
   });
 }
 
-void pack_bits(const std::uint8_t* codes, std::int64_t count, int bits, std::uint8_t* packed) {
-  std::memset(packed, 0, static_cast<std::size_t>(code_row_bytes(count, bits)));
-  for (std::int64_t i = 0; i < count; ++i) write_bits(packed, i * bits, bits, codes[i]);
+void pack_bits(const BitRows& rows) {
+  const auto* from = static_cast<const std::uint8_t*>(rows.from);
+  auto* to = static_cast<std::uint8_t*>(rows.to);
+  std::memset(to, 0, static_cast<std::size_t>(rows.rows * rows.bytes()));
+  for (std::int64_t row = 0; row < rows.rows; ++row) {
+    for (std::int64_t i = 0; i < rows.count; ++i) {
+      write_bits(to + row * rows.bytes(), i * rows.bits, rows.bits, from[row * rows.count + i]);
+    }
+  }
 }
 
-void unpack_bits(const std::uint8_t* packed, std::int64_t count, int bits, std::uint8_t* codes) {
-  for (std::int64_t i = 0; i < count; ++i) {
-    codes[i] = static_cast<std::uint8_t>(read_bits(packed, i * bits, bits));
+void unpack_bits(const BitRows& rows) {
+  const auto* from = static_cast<const std::uint8_t*>(rows.from);
+  auto* to = static_cast<std::uint8_t*>(rows.to);
+  for (std::int64_t row = 0; row < rows.rows; ++row) {
+    for (std::int64_t i = 0; i < rows.count; ++i) {
+      to[row * rows.count + i] = static_cast<std::uint8_t>(
+          read_bits(from + row * rows.bytes(), i * rows.bits, rows.bits));
+    }
   }
 }
 

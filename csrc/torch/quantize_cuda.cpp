@@ -1,8 +1,9 @@
 #include <torch/csrc/stable/accelerator.h>
 
 #include "cuda/quantize.h"
+#include "cuda/quantize_codes.h"
 #include "torch/cuda_device.h"
-#include "torch/quantize_ops.h"
+#include "torch/quantize_codes_ops.h"
 
 namespace strop {
 namespace {
@@ -22,6 +23,13 @@ class Cuda {
     const Tensor workspace = bytes(cuda::learned_gradient_workspace(args));
     cuda::learned_gradient(args, workspace.data_ptr(), device_.launch());
   }
+  void quantize(const QuantizeArgs& args) {
+    const Tensor workspace = bytes(cuda::quantize_workspace(args));
+    cuda::quantize(args, workspace.data_ptr(), device_.launch());
+  }
+  void dequantize(const DequantizeArgs& args) { cuda::dequantize(args, device_.launch()); }
+  void pack(const BitRows& rows) { cuda::pack_bits(rows, device_.launch()); }
+  void unpack(const BitRows& rows) { cuda::unpack_bits(rows, device_.launch()); }
   void clear(void* to, std::size_t count) {
     if (count > 0) cuda::check(cudaMemsetAsync(to, 0, count, device_.launch().stream), "clear");
   }
@@ -39,6 +47,9 @@ class Cuda {
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(strop, CUDA, m) { QuantizeOps<Cuda>::implement(m); }
+STABLE_TORCH_LIBRARY_IMPL(strop, CUDA, m) {
+  QuantizeOps<Cuda>::implement(m);
+  QuantizeCodeOps<Cuda>::implement(m);
+}
 
 }  // namespace strop

@@ -54,10 +54,11 @@ class Holder:
         name = f"strop.{cls.__name__}"
         if unknown := sorted(set(state) - wanted):
             raise ValueError(f"{name}: state dict has unknown keys {unknown}; known are {wanted}")
-        optional = {f.name for f in _fields(cls) if f.default is None}
-        if missing := sorted(wanted - set(state) - optional):
+        hints = get_type_hints(cls)
+        absent = {n: None for n in wanted - set(state) if hints[n] == Tensor | None}
+        if missing := sorted(wanted - set(state) - set(absent)):
             raise ValueError(f"{name}: state dict lacks {missing}")
-        return cls(**state, **facts)
+        return cls(**state, **absent, **facts)
 
 
 @dataclass_transform(frozen_default=True)

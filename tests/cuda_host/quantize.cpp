@@ -1,12 +1,13 @@
 // The quantize kernels over numpy arrays, as the bindings of the CPU's have them.
 
 #include "cuda/quantize.h"
+#include "cuda/quantize_codes.h"
 
 #include "cuda_host/device_arrays.h"
 #include "cuda_host/grid.h"
 #include "cuda_host/module.h"
 #include "kernels/quantize_gradient_arguments.h"
-#include "python/quantize_binding.h"
+#include "python/quantize_codes_binding.h"
 
 namespace strop::cuda_host {
 namespace {
@@ -92,6 +93,110 @@ void run_on_host(LearnedGradientArgs args, const Launch& on) {
   arrays.download();
 }
 
+// Bytes that a problem's codes take.
+std::int64_t code_bytes(const FakeQuantizeArgs& args, std::int64_t QuantizeDim::* step) {
+  if (args.elements() == 0) return 0;
+  std::int64_t bits = args.rule.bits;
+  for (int d = 0; d < args.dims; ++d) bits += (args.dim[d].size - 1) * args.dim[d].*step;
+  return (bits + 7) / 8;
+}
+
+std::size_t code_item(const FakeQuantizeArgs& args) { return args.rule.bits > 8 ? 2 : 1; }
+
+Array codes_of(const FakeQuantizeArgs& args, const void* codes, std::int64_t QuantizeDim::* step,
+               Use use) {
+  const auto item_bytes = static_cast<std::int64_t>(code_item(args));
+  return {"codes", codes, code_item(args), {{code_bytes(args, step) / item_bytes, 1}}, use};
+}
+
+std::size_t scale_item(const FakeQuantizeArgs& args, bool wide) {
+  return args.rule.scales != ScaleKind::kAny ? 1 : wide ? 8 : 4;
+}
+
+void run_on_host(QuantizeArgs args, const Launch& on) {
+  FakeQuantizeArgs& problem = args.problem;
+  DeviceArrays arrays;
+  std::vector<ArrayDim> input, scale, zero_point;
+  std::int64_t blocks = problem.elements() == 0 ? 0 : 1;
+  for (int d = 0; d < problem.dims; ++d) {
+    const QuantizeDim& dim = problem.dim[d];
+    input.push_back({dim.size, dim.input});
+    scale.push_back({dim.blocks(), dim.scale});
+    zero_point.push_back({dim.blocks(), dim.zero_point});
+    blocks *= dim.blocks();
+  }
+  const bool wide = problem.dtype == DType::kFloat64;
+  const std::size_t item_bytes = wide ? 8 : 4;
+  arrays.add({"input", problem.input, item(problem.dtype), input, Use::kInput});
+  arrays.add({"scale", problem.scale, item_bytes, scale, Use::kInput});
+  arrays.add({"zero_point", problem.zero_point, item(problem.zero_point_dtype), zero_point,
+              Use::kInput});
+  if (args.has_codes()) {
+    arrays.add(codes_of(problem, problem.output, &QuantizeDim::output, Use::kOutput));
+  }
+  arrays.add({"the chosen scale", args.chosen.scale, scale_item(problem, wide), {{blocks, 1}},
+              Use::kOutput});
+  arrays.add({"the chosen zero_point", args.chosen.zero_point, 4, {{blocks, 1}}, Use::kOutput});
+  arrays.add(
+      {"the tensor's scale", args.chosen.tensor_scale, item_bytes, {{1, 1}}, Use::kOutput});
+  arrays.upload();
+  problem.input = arrays.at(problem.input);
+  problem.output = arrays.at(problem.output);
+  problem.scale = arrays.at(problem.scale);
+  problem.zero_point = arrays.at(problem.zero_point);
+  args.chosen.scale = arrays.at(args.chosen.scale);
+  args.chosen.zero_point = arrays.at(args.chosen.zero_point);
+  args.chosen.tensor_scale = arrays.at(args.chosen.tensor_scale);
+  cuda::quantize(args, arrays.scratch("workspace", cuda::quantize_workspace(args)), on);
+  arrays.download();
+}
+
+void run_on_host(DequantizeArgs args, const Launch& on) {
+  FakeQuantizeArgs& problem = args.problem;
+  DeviceArrays arrays;
+  std::vector<ArrayDim> output, scale, zero_point;
+  for (int d = 0; d < problem.dims; ++d) {
+    const QuantizeDim& dim = problem.dim[d];
+    output.push_back({dim.size, dim.output});
+    scale.push_back({dim.blocks(), dim.scale});
+    zero_point.push_back({dim.blocks(), dim.zero_point});
+  }
+  arrays.add(codes_of(problem, problem.input, &QuantizeDim::input, Use::kInput));
+  arrays.add({"output", problem.output, item(problem.dtype), output, Use::kOutput});
+  arrays.add({"scale", problem.scale, scale_item(problem, args.wide), scale, Use::kInput});
+  arrays.add({"zero_point", problem.zero_point, item(problem.zero_point_dtype), zero_point,
+              Use::kInput});
+  arrays.add({"tensor_scale", problem.tensor_scale, args.wide ? std::size_t{8} : std::size_t{4},
+              {{1, 1}}, Use::kInput});
+  arrays.upload();
+  problem.input = arrays.at(problem.input);
+  problem.output = arrays.at(problem.output);
+  problem.scale = arrays.at(problem.scale);
+  problem.zero_point = arrays.at(problem.zero_point);
+  problem.tensor_scale = arrays.at(problem.tensor_scale);
+  cuda::dequantize(args, on);
+  arrays.download();
+}
+
+void run_bits(BitRows rows, std::int64_t from, std::int64_t to,
+              void (*kernel)(const BitRows&, const Launch&), const Launch& on) {
+  DeviceArrays arrays;
+  arrays.add({"input", rows.from, 1, {{rows.rows * from, 1}}, Use::kInput});
+  arrays.add({"output", rows.to, 1, {{rows.rows * to, 1}}, Use::kOutput});
+  arrays.upload();
+  rows.from = arrays.at(rows.from);
+  rows.to = arrays.at(rows.to);
+  kernel(rows, on);
+  arrays.download();
+}
+
+void run_on_host(const PackArgs& rows, const Launch& on) {
+  run_bits(rows, rows.count, rows.bytes(), cuda::pack_bits, on);
+}
+void run_on_host(const UnpackArgs& rows, const Launch& on) {
+  run_bits(rows, rows.bytes(), rows.count, cuda::unpack_bits, on);
+}
+
 struct CudaHost {
   template <class Args>
   static void run(const Args& args) {
@@ -104,6 +209,7 @@ struct CudaHost {
 
 void bind_quantize(pybind11::module_& module) {
   bind_quantize_ops<CudaHost>(module, "by the CUDA kernels on the host");
+  bind_quantize_code_ops<CudaHost>(module, "by the CUDA kernels on the host");
 }
 
 }  // namespace strop::cuda_host

@@ -1,0 +1,101 @@
+#pragma once
+
+// Codes, eight of a row at a time: as many bytes as a code has bits.
+
+#include "cuda/quantize_values.cuh"
+#include "kernels/quantize_codes.h"
+
+namespace strop::cuda {
+
+inline constexpr int kUnit = 8;
+
+// Eight codes' bits, of which the first `count` are there.
+struct CodeUnit {
+  std::uint64_t word = 0;
+
+  __device__ __forceinline__ void put(int i, int bits, std::uint32_t code) {
+    word |= std::uint64_t{code} << (i * bits);
+  }
+  __device__ __forceinline__ std::uint32_t get(int i, int bits) const {
+    return static_cast<std::uint32_t>(word >> (i * bits)) & ((1u << bits) - 1);
+  }
+
+  // To bytes, of which there are at most eight.
+  __device__ __forceinline__ void store(std::uint8_t* to, int bytes) const {
+    if (bytes == 4 && reinterpret_cast<std::uintptr_t>(to) % 4 == 0) {
+      *reinterpret_cast<std::uint32_t*>(to) = static_cast<std::uint32_t>(word);
+    } else if (bytes == 8 && reinterpret_cast<std::uintptr_t>(to) % 8 == 0) {
+      *reinterpret_cast<std::uint64_t*>(to) = word;
+    } else {
+      for (int i = 0; i < bytes; ++i) to[i] = static_cast<std::uint8_t>(word >> (8 * i));
+    }
+  }
+  __device__ __forceinline__ void load(const std::uint8_t* from, int bytes) {
+    if (bytes == 4 && reinterpret_cast<std::uintptr_t>(from) % 4 == 0) {
+      word = *reinterpret_cast<const std::uint32_t*>(from);
+    } else if (bytes == 8 && reinterpret_cast<std::uintptr_t>(from) % 8 == 0) {
+      word = *reinterpret_cast<const std::uint64_t*>(from);
+    } else {
+      word = 0;
+      for (int i = 0; i < bytes; ++i) word |= std::uint64_t{from[i]} << (8 * i);
+    }
+  }
+};
+
+// Where a unit is: a row's place, a column, how many columns from there.
+struct UnitPlace {
+  Place row;
+  std::int64_t column;
+  int count;
+};
+
+// Calls visit(place) for the units of a problem's rows.
+template <class A, class Visit>
+__device__ __forceinline__ void for_each_unit(const Problem<A>& problem, const Divider& row_units,
+                                              std::int64_t units, Visit visit) {
+  const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < units; i += step) {
+    const std::int64_t row = row_units.quotient(i);
+    const std::int64_t column = (i - row * row_units.divisor()) * kUnit;
+    visit(UnitPlace{row_at(problem, row), column,
+                    elements_left<kUnit>(problem.inner().size - column)});
+  }
+}
+
+// Parameters of all blocks, by their numbers: what quantize chose.
+template <class A>
+struct ParamTable {
+  A* inverse;
+  A* scale;
+  A* zero_point;
+};
+
+// The code of a number, as scaled. on(v) brings it onto the grid, or code(v, zero_point) rounds it.
+template <class A>
+__device__ __forceinline__ std::uint32_t integer_code(A code, const RuleNumbers<A>& rule) {
+  const A held = at_most(rule.quant_max, at_least(rule.quant_min, code));
+  const int whole = held == held ? static_cast<int>(held) : 0;
+  return static_cast<std::uint32_t>(whole) & ((1u << rule.bits) - 1);
+}
+
+template <class A>
+__device__ __forceinline__ std::uint32_t nf4_code(A v) {
+  std::uint32_t code = 0;
+  for (int i = 0; i < 15; ++i) code += A(nf4_midpoint(i)) < v ? 1u : 0u;
+  return code;
+}
+
+// A code's value, before the zero point.
+template <class A>
+__device__ __forceinline__ A value_of(std::uint32_t code, const RuleNumbers<A>& rule) {
+  if (rule.grid == Grid::kFloat) return float_value<A>(code, rule);
+  if (rule.grid == Grid::kNf4) {
+    A value(nf4_value(0));
+    for (int i = 1; i < 16; ++i) value = code == static_cast<std::uint32_t>(i) ? A(nf4_value(i)) : value;
+    return value;
+  }
+  const int shift = 32 - rule.bits;
+  return rule.is_signed ? A(static_cast<int>(code << shift) >> shift) : A(code);
+}
+
+}  // namespace strop::cuda
