@@ -288,7 +288,10 @@ def test_forked_worker():
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
 
 
-@pytest.mark.parametrize("module", ["_quantize", "_formats", "_library"])
+@pytest.mark.parametrize(
+    "module",
+    ["_quantize", "_formats", "_library", "_storage", "_report", "_quantization_report"],
+)
 def test_documented_examples(module):
     import doctest
     import importlib

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from examples.demo import quantize
+from examples.demo import quantize, report
 from examples.demo.model import Embedder, MissingModel
 from examples.demo.parts import Context, Part
 
-PARTS = [Part("quantize", quantize.run)]
+PARTS = [Part("quantize", quantize.run), Part("report", report.run)]
 
 
 def main() -> int:

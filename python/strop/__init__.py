@@ -6,15 +6,18 @@ Every public name is here (or in :mod:`strop.nn`); the modules behind it are pri
 from strop._C import isa, set_isa, supported_isas
 from strop._formats import NumberFormat, formats
 from strop._library import build_info
+from strop._quantization_report import quantization_report
 from strop._quantize import fake_quantize, fake_quantize_
 from strop._quantize_codes import choose_scale, dequantize, pack_bits, quantize, unpack_bits
 from strop._quantized_tensor import QuantizedTensor, Scales
+from strop._report import Report
 
 __version__: str = build_info()["version"]
 
 __all__ = [
     "NumberFormat",
     "QuantizedTensor",
+    "Report",
     "Scales",
     "build_info",
     "choose_scale",
@@ -24,6 +27,7 @@ __all__ = [
     "formats",
     "isa",
     "pack_bits",
+    "quantization_report",
     "quantize",
     "set_isa",
     "supported_isas",
