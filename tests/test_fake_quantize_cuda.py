@@ -54,6 +54,36 @@ def every_kernel(x, wide, options):
                 assert_same_bits(b.cpu(), a, options)
 
 
+@pytest.mark.parametrize("format", ["int4", "uint3", "int16", "float8_e4m3fn", "nf4", "mxfp6_e2m3"])
+def test_every_kernel_of_formats(format):
+    # As short, for the sanitizers as well.
+    x = torch.randn(70, 1056)
+    block = {} if format.startswith("mx") else {"block_size": (1, 33)}
+    for rounding in ("half_even",) if format == "nf4" else ("half_even", "floor"):
+        options = {"rounding": rounding, **block}
+        there = strop.quantize(x.cuda(), format=format, **options)
+        here = strop.quantize(x, format=format, **options)
+        for a, b in zip(there.state_dict().values(), here.state_dict().values(), strict=True):
+            assert torch.equal(a.cpu(), b)
+        assert_same_bits(strop.dequantize(there).cpu(), strop.dequantize(here))
+        wanted = strop.fake_quantize(x, format=format, **options)
+        assert_same_bits(strop.fake_quantize(x.cuda(), format=format, **options).cpu(), wanted)
+    codes = torch.randint(0, 8, (70, 1057), dtype=torch.uint8)
+    packed = strop.pack_bits(codes.cuda(), 3)
+    assert torch.equal(strop.unpack_bits(packed, 3, 1057).cpu(), codes)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+def test_every_kernel_of_two_levels(dtype):
+    x = torch.randn(70, 1056).to(dtype)
+    wanted = strop.fake_quantize(x, format="nvfp4")
+    assert_same_bits(strop.fake_quantize(x.cuda(), format="nvfp4").cpu(), wanted)
+    there, here = strop.quantize(x.cuda(), format="nvfp4"), strop.quantize(x, format="nvfp4")
+    assert torch.equal(there.tensor_scale.cpu(), here.tensor_scale)
+    assert torch.equal(there.codes.cpu(), here.codes)
+    assert_same_bits(strop.dequantize(there).cpu(), wanted)
+
+
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_streams(options):
     x = torch.randn(513, 2050, device="cuda")

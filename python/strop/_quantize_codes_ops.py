@@ -113,7 +113,9 @@ def _fake_dequantize(
 
 @torch.library.register_fake("strop::pack_bits")
 def _fake_pack_bits(codes: Tensor, bits: int) -> Tensor:
-    return codes.new_empty((*codes.shape[:-1], (codes.shape[-1] * bits + 7) // 8), dtype=torch.uint8)
+    return codes.new_empty(
+        (*codes.shape[:-1], (codes.shape[-1] * bits + 7) // 8), dtype=torch.uint8
+    )
 
 
 @torch.library.register_fake("strop::unpack_bits")

@@ -14,6 +14,7 @@ from strop import _C
 from strop import _quantize_ops as ops
 from strop._bench.gpu import GpuCase, Make
 from strop._bench.registry import Call
+from strop._storage import stored_bytes
 
 SIDE = 8192
 _ROWS: dict[str, Any] = {"block_size": (1, -1)}
@@ -105,6 +106,51 @@ def _learned(options: dict[str, Any], side: int, device: torch.device) -> Mappin
     return {"strop": ours}
 
 
+_STORED: dict[str, dict[str, Any]] = {
+    "int4 groups of 32": {"format": "int4", "block_size": (1, 32)},
+    "mxfp8": {"format": "mxfp8"},
+    "nf4 blocks of 64": {"format": "nf4", "block_size": (1, 64)},
+}
+
+
+def _quantize(options: dict[str, Any], side: int, device: torch.device) -> Mapping[str, Make]:
+    def ours() -> Call:
+        x = _matrix(device, torch.float32, side)
+        return lambda: strop.quantize(x, **options)
+
+    return {"strop": ours}
+
+
+def _dequantize(
+    options: dict[str, Any], dtype: torch.dtype, side: int, device: torch.device
+) -> Mapping[str, Make]:
+    def ours() -> Call:
+        q = strop.quantize(_matrix(device, torch.float32, side), **options)
+        out = torch.empty(side, side, device=device, dtype=dtype)
+        return lambda: strop.dequantize(q, out=out)
+
+    return {"strop": ours}
+
+
+def _stored_cases(side: int) -> Iterator[GpuCase]:
+    for name, options in _STORED.items():
+        format = strop.NumberFormat.get(options["format"])
+        kept = stored_bytes((side, side), format, options.get("block_size")).total
+        yield GpuCase(
+            "quantize",
+            f"quantize to {name}, float32",
+            partial(_quantize, options, side),
+            moved_bytes=4 * side * side + kept,
+        )
+        for dtype in (torch.float32, torch.bfloat16):
+            yield GpuCase(
+                "quantize",
+                f"dequantize from {name}, {str(dtype).removeprefix('torch.')}, out=",
+                partial(_dequantize, options, dtype, side),
+                moved_bytes=dtype.itemsize * side * side + kept,
+            )
+
+
 def _tiny(device: torch.device) -> Mapping[str, Make]:
     x = torch.randn(16, device=device)
     scale = torch.tensor(0.02, device=device)
@@ -127,6 +173,10 @@ def _forward_cases(side: int) -> Iterator[GpuCase]:
         ("dynamic int4 per row", None, {"format": "int4", **_ROWS}),
         ("dynamic int4 per column", None, {"format": "int4", "block_size": (-1, 1)}),
         ("dynamic int4 per tensor", None, {"format": "int4"}),
+        ("mxfp8", None, {"format": "mxfp8"}),
+        ("mxfp4", None, {"format": "mxfp4"}),
+        ("nvfp4", None, {"format": "nvfp4"}),
+        ("nf4 blocks of 64", None, {"format": "nf4", "block_size": (1, 64)}),
     ]
     for name, grid, options in kinds:
         for dtype in (torch.float32, torch.bfloat16):
@@ -170,4 +220,5 @@ def cases(side: int = SIDE) -> Iterator[GpuCase]:
             partial(_learned, options, side),
             moved_bytes=12 * elements,
         )
+    yield from _stored_cases(side)
     yield GpuCase("quantize", "a call on 16 elements, the calling thread", _tiny, on_host=True)
