@@ -21,8 +21,7 @@ struct alignas(64) Scratch {
 };
 
 template <class T, class Values>
-constexpr ValueRows<T> kRowsOf = {value_blocks<Values, T>,
-                                  value_elements<Values, T, std::uint8_t>,
+constexpr ValueRows<T> kRowsOf = {value_blocks<Values, T>, value_elements<Values, T, std::uint8_t>,
                                   value_elements<Values, T, std::uint16_t>};
 
 template <class T>
@@ -91,10 +90,10 @@ void value_tile(const QuantizeTask& task, QuantizeTile tile, Scratch<T>& scratch
     for (std::int64_t column = 0; column < tile.columns; column += chunk) {
       const std::int64_t left = tile.columns - column;
       const std::int64_t into = tile.into_block + column;
-      T* const output =
-          static_cast<T*>(args.output) + tile.output + column * inner.output;
+      T* const output = static_cast<T*>(args.output) + tile.output + column * inner.output;
       const bool dense = inner.output == 1;
-      const ValueRun<T> run = {dense ? output : scratch.output, left < chunk ? left : chunk,
+      const ValueRun<T> run = {dense ? output : scratch.output,
+                               left < chunk ? left : chunk,
                                {inner.block, into / inner.block, into % inner.block},
                                task.stream && dense};
       take_codes(args, tile.input + column * inner.input, run.count, scratch);

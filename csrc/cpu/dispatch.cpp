@@ -62,7 +62,8 @@ const std::vector<BuiltSet>& built_sets() {
 #if defined(STROP_HAVE_NEON)
       {{"neon", neon::quantize, neon::quantize_gradient, neon::quantize_codes}, always},
 #endif
-      {{"baseline", baseline::quantize, baseline::quantize_gradient, baseline::quantize_codes}, always},
+      {{"baseline", baseline::quantize, baseline::quantize_gradient, baseline::quantize_codes},
+       always},
   };
   return sets;
 }

@@ -67,7 +67,8 @@ STROP_INLINE void code_block(const CodeRun<T>& run, const Codec& codec,
     float u[kPair] = {};
     std::uint8_t codes[kPair];
     std::memcpy(x, run.input + i, static_cast<std::size_t>(rest) * sizeof(T));
-    if constexpr (kRandom) std::memcpy(u, run.random + i, static_cast<std::size_t>(rest) * sizeof(float));
+    if constexpr (kRandom)
+      std::memcpy(u, run.random + i, static_cast<std::size_t>(rest) * sizeof(float));
     store_bytes(codes, words(x, u));
     std::memcpy(to + i, codes, static_cast<std::size_t>(rest));
   }

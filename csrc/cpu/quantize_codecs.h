@@ -103,8 +103,8 @@ STROP_INLINE I32 float_codes(Vec value, const FloatGrid<Vec>& grid, const Quanti
   return float_codes_of(binade, __builtin_convertvector(steps.v, I32), value, grid, rule);
 }
 
-// Of numbers that are yet to be rounded, half to even: the sum of Note [Float grid] has the steps in
-// its low bits.
+// Of numbers that are yet to be rounded, half to even: the sum of Note [Float grid] has the steps
+// in its low bits.
 STROP_INLINE I32 nearest_float_codes(Vec v, const FloatGrid<Vec>& grid, const QuantizeRule& rule) {
   const Vec held = at_most(grid.max, magnitude(v));
   const Vec binade = at_least(grid.smallest_normal, power_of_two_below(held));

@@ -92,8 +92,7 @@ void code_tile(const CodeTask& code_task, QuantizeTile tile, Scratch<T>& scratch
   const CodeRows<T>& rows = rows_of<T>(args.rule);
   const bool wide = args.rule.bits > 8;
   const bool by_element = task.exact || wide;
-  const auto elements =
-      args.zero_point_is_floating() ? rows.elements_floating_zero : rows.elements;
+  const auto elements = args.zero_point_is_floating() ? rows.elements_floating_zero : rows.elements;
   const std::int64_t chunk = by_element ? kMaxTileBlocks : kChunk;
   for (std::int64_t row = 0; row < tile.rows; ++row, tile.next_row(args)) {
     for_each_run(task, tile, chunk, scratch, [&](const RowRun<T>& all, std::int64_t column) {

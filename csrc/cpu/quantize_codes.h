@@ -24,7 +24,8 @@ struct CodeTask {
   ChosenScales chosen;
 };
 
-// The kernels, once per instruction set. `begin` and `end` are numbers of tiles, or of pieces of rows.
+// The kernels, once per instruction set. `begin` and `end` are numbers of tiles, or of pieces of
+// rows.
 struct QuantizeCodeKernels {
   void (*quantize)(const CodeTask& task, std::int64_t begin, std::int64_t end);
   void (*dequantize)(const QuantizeTask& task, std::int64_t begin, std::int64_t end);

@@ -1,11 +1,10 @@
-#include "cpu/quantize_codes.h"
-
 #include <algorithm>
 #include <cstring>
 #include <numeric>
 #include <vector>
 
 #include "cpu/dispatch.h"
+#include "cpu/quantize_codes.h"
 #include "kernels/quantize_arguments.h"
 #include "reference/quantize_codes.h"
 
@@ -24,8 +23,7 @@ std::int64_t most_columns(const FakeQuantizeArgs& args) {
 
 QuantizeTask static_tiles(const FakeQuantizeArgs& args) {
   const QuantizeDim& inner = args.dim[args.dims - 1];
-  const std::int64_t columns =
-      std::min(most_columns(args) / 8 * 8, inner.size);
+  const std::int64_t columns = std::min(most_columns(args) / 8 * 8, inner.size);
   const std::int64_t rows = std::clamp<std::int64_t>(kStaticTile / columns, 1, args.slab_rows());
   return cut_tiles(args, rows, columns);
 }
@@ -135,10 +133,10 @@ namespace {
 template <class Kernel>
 void by_pieces(const BitRows& rows, const Parallel& parallel, Kernel kernel) {
   const std::int64_t pieces = divide_up(rows.count, kBitPiece);
-  const std::int64_t grain = std::max<std::int64_t>(kGrain / std::max<std::int64_t>(rows.count, 1), 2);
-  parallel.for_range(rows.rows * pieces, grain, [&](std::int64_t begin, std::int64_t end) {
-    kernel(rows, begin, end);
-  });
+  const std::int64_t grain =
+      std::max<std::int64_t>(kGrain / std::max<std::int64_t>(rows.count, 1), 2);
+  parallel.for_range(rows.rows * pieces, grain,
+                     [&](std::int64_t begin, std::int64_t end) { kernel(rows, begin, end); });
 }
 
 }  // namespace

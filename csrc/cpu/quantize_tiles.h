@@ -53,8 +53,7 @@ void choose_tile(const FakeQuantizeArgs& args, const TileExtremes& extremes, std
 // consecutive elements where they are not. The runs have no output yet.
 template <class T, class Function>
 STROP_INLINE void for_each_run(const QuantizeTask& task, const QuantizeTile& tile,
-                               std::int64_t chunk, TileScratch<T>& scratch,
-                               Function function) {
+                               std::int64_t chunk, TileScratch<T>& scratch, Function function) {
   const QuantizeDim& inner = task.inner();
   const T* const row = static_cast<const T*>(task.args.input) + tile.input;
   for (std::int64_t column = 0; column < tile.columns; column += chunk) {

@@ -119,8 +119,8 @@ STROP_INLINE I16 words_of(I32 a, I32 b) {
 }
 STROP_INLINE void store_bytes(void* to, I16 words) {
   const __m256i w = bit_cast<__m256i>(words);
-  _mm_storeu_si128(static_cast<__m128i*>(to), _mm_packus_epi16(_mm256_castsi256_si128(w),
-                                                               _mm256_extracti128_si256(w, 1)));
+  _mm_storeu_si128(static_cast<__m128i*>(to),
+                   _mm_packus_epi16(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1)));
 }
 STROP_INLINE I16 words_from_bytes(const void* from) {
   return bit_cast<I16>(_mm256_cvtepu8_epi16(_mm_loadu_si128(static_cast<const __m128i*>(from))));

@@ -204,7 +204,8 @@ STROP_INLINE I16 words_from_bytes(const void* from) {
 }
 STROP_INLINE I32 from_bytes(const void* from) {
   I32 lanes;
-  for (int lane = 0; lane < kLanes; ++lane) lanes[lane] = static_cast<const std::uint8_t*>(from)[lane];
+  for (int lane = 0; lane < kLanes; ++lane)
+    lanes[lane] = static_cast<const std::uint8_t*>(from)[lane];
   return lanes;
 }
 #endif

@@ -1,11 +1,10 @@
 // quantize and dequantize on a GPU. quantize chooses scales from the extremes of all blocks first;
 // codes are then eight a thread, whose bytes no other thread writes.
 
-#include "cuda/quantize_codes.h"
-
 #include <algorithm>
 
 #include "cuda/quantize_codes.cuh"
+#include "cuda/quantize_codes.h"
 #include "cuda/quantize_extremes.cuh"
 
 namespace strop::cuda {
@@ -56,11 +55,9 @@ __device__ __forceinline__ void unit_codes(const Problem<Arithmetic<T>>& problem
                                            const UnitPlace& at, Put put) {
   using A = Arithmetic<T>;
   const QuantizeDim& inner = problem.inner();
-  const T* const from = static_cast<const T*>(problem.args.input) + at.row.input;
+  const T* const row = static_cast<const T*>(problem.args.input) + at.row.input;
   A x[kUnit];
-  for (int i = 0; i < kUnit; ++i) {
-    x[i] = i < at.count ? widened(from[(at.column + i) * inner.input]) : A(0);
-  }
+  load_unit(x, row + at.column * inner.input, inner.input, at.count, problem.whole);
   const bool one = problem.block_of(at.column) == problem.block_of(at.column + at.count - 1);
   const QuantizeParams<A> first = code_params(problem, table, at.row, at.column);
   const auto params_of = [&](int i) {
@@ -153,16 +150,17 @@ __global__ void __launch_bounds__(kThreads)
     }
     const bool one = problem.block_of(at.column) == problem.block_of(at.column + at.count - 1);
     const QuantizeParams<A> params = kept_params(problem, at.row, at.column);
-    T* const to = static_cast<T*>(problem.args.output) + at.row.output;
+    A values[kUnit] = {};
+#pragma unroll
     for (int i = 0; i < kUnit; ++i) {
-      if (i >= at.count) break;
+      if (i >= at.count) continue;
       const std::uint32_t code =
           packed ? unit.get(i, bits) : code_at(problem, first + i * inner.input);
-      const QuantizeParams<A> of =
-          one ? params : kept_params(problem, at.row, at.column + i);
-      const A value = (value_of(code, problem.rule) - of.zero_point) * of.scale;
-      to[(at.column + i) * inner.output] = FromFloat<T>::call(value);
+      const QuantizeParams<A> of = one ? params : kept_params(problem, at.row, at.column + i);
+      values[i] = (value_of(code, problem.rule) - of.zero_point) * of.scale;
     }
+    T* const row = static_cast<T*>(problem.args.output) + at.row.output;
+    store_unit(values, row + at.column * inner.output, inner.output, at.count, problem.whole);
   });
 }
 
@@ -231,7 +229,8 @@ void quantize_as(QuantizeArgs args, FakeQuantizeArgs problem, void* workspace, c
       find_tensor_scale<T>(problem, workspace, on);
     }
     const std::int64_t blocks = number_blocks(problem);
-    auto* const extremes = reinterpret_cast<Key<A>*>(static_cast<char*>(workspace) + kTensorScaleBytes);
+    auto* const extremes =
+        reinterpret_cast<Key<A>*>(static_cast<char*>(workspace) + kTensorScaleBytes);
     const KeyTable<A> keys = {extremes, extremes + blocks};
     const auto bytes = static_cast<std::size_t>(2 * blocks) * sizeof(Key<A>);
     check(cudaMemsetAsync(extremes, 0, bytes, on.stream), "clearing a workspace");
@@ -249,15 +248,15 @@ void quantize_as(QuantizeArgs args, FakeQuantizeArgs problem, void* workspace, c
   }
   if (!args.has_codes()) return;
   const Units units(problem);
-  launch(on, codes_kernel<T>, divide_up(units.all, kThreads), kThreads, Problem<A>(problem, false),
-         table, units.row, units.all);
+  launch(on, codes_kernel<T>, divide_up(units.all, kThreads), kThreads,
+         Problem<A>(problem, input_vectors_fit(problem)), table, units.row, units.all);
 }
 
 template <class T, class A>
 void dequantize_as(const FakeQuantizeArgs& problem, const Launch& on) {
   const Units units(problem);
   launch(on, values_kernel<T, A>, divide_up(units.all, kThreads), kThreads,
-         Problem<A>(problem, false), units.row, units.all);
+         Problem<A>(problem, output_vectors_fit(problem)), units.row, units.all);
 }
 
 template <class T>

@@ -62,6 +62,47 @@ __device__ __forceinline__ void for_each_unit(const Problem<A>& problem, const D
   }
 }
 
+// Elements of a unit that one instruction loads or stores.
+template <class T>
+inline constexpr int kUnitVector =
+    sizeof(T) == 2 ? kUnit : kVectorBytes / static_cast<int>(sizeof(T));
+
+// A unit's elements, those that are not there 0. `whole`: rows may be read as vectors.
+template <class T, class A>
+__device__ __forceinline__ void load_unit(A (&x)[kUnit], const T* from, std::int64_t step,
+                                          int count, bool whole) {
+  constexpr int kVector = kUnitVector<T>;
+  if (whole && count == kUnit) {
+#pragma unroll
+    for (int v = 0; v < kUnit / kVector; ++v) {
+      const auto held = *reinterpret_cast<const Vector<T, kVector>*>(from + v * kVector);
+      for (int i = 0; i < kVector; ++i) x[v * kVector + i] = widened(held.lane(i));
+    }
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kUnit; ++i) x[i] = i < count ? widened(from[i * step]) : A(0);
+}
+
+template <class T, class A>
+__device__ __forceinline__ void store_unit(const A (&x)[kUnit], T* to, std::int64_t step, int count,
+                                           bool whole) {
+  constexpr int kVector = kUnitVector<T>;
+  if (whole && count == kUnit) {
+#pragma unroll
+    for (int v = 0; v < kUnit / kVector; ++v) {
+      Vector<T, kVector> held = {};
+      for (int i = 0; i < kVector; ++i) held.fill(i, FromFloat<T>::call(x[v * kVector + i]));
+      *reinterpret_cast<Vector<T, kVector>*>(to + v * kVector) = held;
+    }
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kUnit; ++i) {
+    if (i < count) to[i * step] = FromFloat<T>::call(x[i]);
+  }
+}
+
 // Parameters of all blocks, by their numbers: what quantize chose.
 template <class A>
 struct ParamTable {
@@ -81,6 +122,7 @@ __device__ __forceinline__ std::uint32_t integer_code(A code, const RuleNumbers<
 template <class A>
 __device__ __forceinline__ std::uint32_t nf4_code(A v) {
   std::uint32_t code = 0;
+#pragma unroll
   for (int i = 0; i < 15; ++i) code += A(nf4_midpoint(i)) < v ? 1u : 0u;
   return code;
 }
@@ -91,7 +133,9 @@ __device__ __forceinline__ A value_of(std::uint32_t code, const RuleNumbers<A>& 
   if (rule.grid == Grid::kFloat) return float_value<A>(code, rule);
   if (rule.grid == Grid::kNf4) {
     A value(nf4_value(0));
-    for (int i = 1; i < 16; ++i) value = code == static_cast<std::uint32_t>(i) ? A(nf4_value(i)) : value;
+#pragma unroll
+    for (int i = 1; i < 16; ++i)
+      value = code == static_cast<std::uint32_t>(i) ? A(nf4_value(i)) : value;
     return value;
   }
   const int shift = 32 - rule.bits;

@@ -1,7 +1,7 @@
 #pragma once
 
-// Extremes of all blocks of a problem, in memory. The host's part is here as well: it is the same for
-// whatever is made of them.
+// Extremes of all blocks of a problem, in memory. The host's part is here as well: it is the same
+// for whatever is made of them.
 
 #include <algorithm>
 
@@ -60,8 +60,12 @@ inline bool input_vectors_fit(const FakeQuantizeArgs& args) {
   return rows_are_vectors(args, args.input, &QuantizeDim::input);
 }
 
+inline bool output_vectors_fit(const FakeQuantizeArgs& args) {
+  return rows_are_vectors(args, args.output, &QuantizeDim::output);
+}
+
 inline bool vectors_fit(const FakeQuantizeArgs& args) {
-  return input_vectors_fit(args) && rows_are_vectors(args, args.output, &QuantizeDim::output);
+  return input_vectors_fit(args) && output_vectors_fit(args);
 }
 
 // Strips for extremes alone, which need not hold whole blocks: as large as leaves each
@@ -90,8 +94,8 @@ inline bool walks_columns(const FakeQuantizeArgs& args) {
          inner.block % lanes != 0;
 }
 
-// Of a problem whose blocks are numbered (number_blocks), into a table that is 0 before. kVector: of
-// pieces that are of one block each.
+// Of a problem whose blocks are numbered (number_blocks), into a table that is 0 before. kVector:
+// of pieces that are of one block each.
 template <class T, int kVector>
 void find_extremes(const Problem<Arithmetic<T>>& problem, const KeyTable<Arithmetic<T>>& keys,
                    const Launch& on) {

@@ -92,8 +92,8 @@ __device__ __forceinline__ void for_each_code(const Problem<A>& problem, std::in
   }
 }
 
-// The same for formats that are no integers: calls each(i, on), where on(scaled) is the number of the
-// grid that element i becomes, and whether it is in range.
+// The same for formats that are no integers: calls each(i, on), where on(scaled) is the number of
+// the grid that element i becomes, and whether it is in range.
 template <int kCount, class A, class Each>
 __device__ __forceinline__ void for_each_on_grid(const Problem<A>& problem, std::int64_t index,
                                                  Each each) {

@@ -13,11 +13,12 @@ namespace strop {
 //   byte      0         1         2
 //   bits   1111 0000 3333 2222 ---- 4444      row of five codes
 //
-// An integer's code is its two's complement; a float's has the layout of FloatBits, and -0 is not 0;
-// NF4's is the number of its value. NaN becomes the format's NaN, or code 0 where there is none.
+// An integer's code is its two's complement; a float's has the layout of FloatBits, and -0 is not
+// 0; NF4's is the number of its value. NaN becomes the format's NaN, or code 0 where there is none.
 //
 // Scales lie as the blocks do, row-major: one float (double for float64) each; for scales that are
-// powers of two a byte each, e8m0; in two levels a byte each, float8_e4m3fn, and the tensor's float.
+// powers of two a byte each, e8m0; in two levels a byte each, float8_e4m3fn, and the tensor's
+// float.
 
 // Bytes of a row of codes.
 constexpr std::int64_t code_row_bytes(std::int64_t codes, int bits) {

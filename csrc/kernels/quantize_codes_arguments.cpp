@@ -87,8 +87,7 @@ void check_quantize(const char* op, const QuantizeSpec& spec, const FakeQuantize
   check_fake_quantize(op, spec, tensors, has_seed);
 }
 
-QuantizeArgs quantize_args(const QuantizeSpec& spec, const QuantizeTensors& t,
-                           std::uint64_t seed) {
+QuantizeArgs quantize_args(const QuantizeSpec& spec, const QuantizeTensors& t, std::uint64_t seed) {
   FakeQuantizeTensors forward = t.forward;
   forward.output = forward.input;  // of its shape; the steps follow
   QuantizeArgs args{};
@@ -123,7 +122,8 @@ static void check_restored(const char* op, const DequantizeTensors& t) {
   }
 }
 
-static void check_tensor_scale(const char* op, const QuantizeSpec& spec, const DequantizeTensors& t) {
+static void check_tensor_scale(const char* op, const QuantizeSpec& spec,
+                               const DequantizeTensors& t) {
   const bool two_levels = spec.format.scales == ScaleKind::kTwoLevels;
   if (t.tensor_scale.present != two_levels) {
     throw_value_error(op, ": tensor_scale is ", two_levels ? "missing" : "given", "; format ",
@@ -210,8 +210,7 @@ void check_pack(const char* op, const TensorView& codes, std::int64_t bits) {
   check_bytes(op, "codes", codes, bits);
 }
 
-void check_unpack(const char* op, const TensorView& packed, std::int64_t bits,
-                  std::int64_t count) {
+void check_unpack(const char* op, const TensorView& packed, std::int64_t bits, std::int64_t count) {
   check_bytes(op, "packed", packed, bits);
   if (count < 0) throw_value_error(op, ": count is ", count, "; it cannot be negative");
   const std::int64_t bytes = packed.shape[packed.dims - 1];

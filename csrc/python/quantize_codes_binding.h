@@ -71,8 +71,7 @@ pybind11::tuple choose_scale(const pybind11::object& input, const pybind11::kwar
 template <class Runner>
 pybind11::object dequantize(const pybind11::object& codes, const pybind11::object& scale,
                             const pybind11::object& zero_point,
-                            const pybind11::object& tensor_scale,
-                            const pybind11::kwargs& options) {
+                            const pybind11::object& tensor_scale, const pybind11::kwargs& options) {
   const char* op = "strop.dequantize";
   Keywords keywords(op, options);
   const auto shape = keywords.take<std::vector<std::int64_t>>("shape", {});
@@ -139,8 +138,8 @@ void bind_quantize_code_ops(pybind11::module_& module, const std::string& by) {
                  .c_str(),
              pybind11::arg("input"), pybind11::arg("scale") = none,
              pybind11::arg("zero_point") = none);
-  module.def("choose_scale", &choose_scale<Runner>,
-             ("The same without codes, " + by + ".").c_str(), pybind11::arg("input"));
+  module.def("choose_scale", &choose_scale<Runner>, ("The same without codes, " + by + ".").c_str(),
+             pybind11::arg("input"));
   module.def("dequantize", &dequantize<Runner>,
              ("strop.dequantize over numpy arrays, " + by + ".").c_str(), pybind11::arg("codes"),
              pybind11::arg("scale"), pybind11::arg("zero_point") = none,

@@ -85,8 +85,8 @@ template <class T>
 Parameters<T> kept_parameters(const DequantizeArgs& args, const Block& block) {
   const FakeQuantizeArgs& problem = args.problem;
   if (problem.rule.scales == ScaleKind::kAny) return given_parameters<T>(problem, block);
-  const std::uint8_t byte = static_cast<const std::uint8_t*>(
-      problem.scale)[offset(problem, block, &QuantizeDim::scale)];
+  const std::uint8_t byte =
+      static_cast<const std::uint8_t*>(problem.scale)[offset(problem, block, &QuantizeDim::scale)];
   if (problem.rule.scales == ScaleKind::kPowerOfTwo) {
     return {byte == 255 ? static_cast<T>(std::nan("")) : std::ldexp(T(1), byte - 127), T(0)};
   }
@@ -163,8 +163,8 @@ void unpack_bits(const BitRows& rows) {
   auto* to = static_cast<std::uint8_t*>(rows.to);
   for (std::int64_t row = 0; row < rows.rows; ++row) {
     for (std::int64_t i = 0; i < rows.count; ++i) {
-      to[row * rows.count + i] = static_cast<std::uint8_t>(
-          read_bits(from + row * rows.bytes(), i * rows.bits, rows.bits));
+      to[row * rows.count + i] =
+          static_cast<std::uint8_t>(read_bits(from + row * rows.bytes(), i * rows.bits, rows.bits));
     }
   }
 }

@@ -58,8 +58,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(strop, m) {
   m.def(
       "choose_scale(Tensor x, str format, int[] block_size, bool symmetric, int? quant_min=None, "
       "int? quant_max=None, float? eps=None) -> (Tensor, Tensor, Tensor)");
-  m.def(schema("dequantize(", kKeptArguments, "SymInt[] shape, ScalarType dtype) -> Tensor")
-            .c_str());
+  m.def(
+      schema("dequantize(", kKeptArguments, "SymInt[] shape, ScalarType dtype) -> Tensor").c_str());
   m.def(schema("dequantize.out(", kKeptArguments, "*, Tensor(a!) out) -> ()").c_str());
   m.def("pack_bits(Tensor codes, int bits) -> Tensor");
   m.def("unpack_bits(Tensor packed, int bits, SymInt count) -> Tensor");

@@ -33,15 +33,14 @@ struct QuantizeCodeOps {
     const bool two_levels = chosen && spec.format.scales == ScaleKind::kTwoLevels;
     const std::vector<std::int64_t> grid = blocks_shape(spec, forward.input), none = {0};
     const std::vector<std::int64_t> one = {};
-    return {
-        .codes = empty_of(codes ? codes_shape(spec, forward.input) : none, codes_dtype(spec),
-                          call.input),
-        .scale = empty_of(chosen ? grid : none, chosen_scale_dtype(spec, dtype), call.input),
-        .zero_point = empty_of(chosen && chooses_zero_point(spec) ? grid : none, DType::kInt32,
-                               call.input),
-        .tensor_scale =
-            empty_of(two_levels ? one : none,
-                     dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32, call.input)};
+    return {.codes = empty_of(codes ? codes_shape(spec, forward.input) : none, codes_dtype(spec),
+                              call.input),
+            .scale = empty_of(chosen ? grid : none, chosen_scale_dtype(spec, dtype), call.input),
+            .zero_point = empty_of(chosen && chooses_zero_point(spec) ? grid : none, DType::kInt32,
+                                   call.input),
+            .tensor_scale =
+                empty_of(two_levels ? one : none,
+                         dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32, call.input)};
   }
 
   static Made run(const QuantizeCall& call, bool codes) {

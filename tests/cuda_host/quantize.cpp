@@ -1,8 +1,8 @@
 // The quantize kernels over numpy arrays, as the bindings of the CPU's have them.
 
 #include "cuda/quantize.h"
-#include "cuda/quantize_codes.h"
 
+#include "cuda/quantize_codes.h"
 #include "cuda_host/device_arrays.h"
 #include "cuda_host/grid.h"
 #include "cuda_host/module.h"
@@ -129,16 +129,18 @@ void run_on_host(QuantizeArgs args, const Launch& on) {
   const std::size_t item_bytes = wide ? 8 : 4;
   arrays.add({"input", problem.input, item(problem.dtype), input, Use::kInput});
   arrays.add({"scale", problem.scale, item_bytes, scale, Use::kInput});
-  arrays.add({"zero_point", problem.zero_point, item(problem.zero_point_dtype), zero_point,
-              Use::kInput});
+  arrays.add(
+      {"zero_point", problem.zero_point, item(problem.zero_point_dtype), zero_point, Use::kInput});
   if (args.has_codes()) {
     arrays.add(codes_of(problem, problem.output, &QuantizeDim::output, Use::kOutput));
   }
-  arrays.add({"the chosen scale", args.chosen.scale, scale_item(problem, wide), {{blocks, 1}},
+  arrays.add({"the chosen scale",
+              args.chosen.scale,
+              scale_item(problem, wide),
+              {{blocks, 1}},
               Use::kOutput});
   arrays.add({"the chosen zero_point", args.chosen.zero_point, 4, {{blocks, 1}}, Use::kOutput});
-  arrays.add(
-      {"the tensor's scale", args.chosen.tensor_scale, item_bytes, {{1, 1}}, Use::kOutput});
+  arrays.add({"the tensor's scale", args.chosen.tensor_scale, item_bytes, {{1, 1}}, Use::kOutput});
   arrays.upload();
   problem.input = arrays.at(problem.input);
   problem.output = arrays.at(problem.output);
@@ -164,10 +166,13 @@ void run_on_host(DequantizeArgs args, const Launch& on) {
   arrays.add(codes_of(problem, problem.input, &QuantizeDim::input, Use::kInput));
   arrays.add({"output", problem.output, item(problem.dtype), output, Use::kOutput});
   arrays.add({"scale", problem.scale, scale_item(problem, args.wide), scale, Use::kInput});
-  arrays.add({"zero_point", problem.zero_point, item(problem.zero_point_dtype), zero_point,
+  arrays.add(
+      {"zero_point", problem.zero_point, item(problem.zero_point_dtype), zero_point, Use::kInput});
+  arrays.add({"tensor_scale",
+              problem.tensor_scale,
+              args.wide ? std::size_t{8} : std::size_t{4},
+              {{1, 1}},
               Use::kInput});
-  arrays.add({"tensor_scale", problem.tensor_scale, args.wide ? std::size_t{8} : std::size_t{4},
-              {{1, 1}}, Use::kInput});
   arrays.upload();
   problem.input = arrays.at(problem.input);
   problem.output = arrays.at(problem.output);
