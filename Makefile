@@ -1,6 +1,7 @@
 # Everything but `make gpu` works in one virtual environment, made on first use:
 #   make demo   the library on real weights: tables, and pictures under out/
-#   make test   lint and every test
+#   make test   lint and every test that takes less than minutes
+#   make sweep  every float32 there is through each float format, against ml_dtypes (ten minutes)
 #   make bench  the benchmark suite; rewrites benchmarks/results/ and the README's table
 #   make gpu    checks and measures the CUDA kernels on this machine's GPU; results under OUT (out/)
 #   make wheel  a wheel for other machines, under dist/
@@ -29,7 +30,7 @@ CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all demo examples test lint format bench gpu asan cuda-coverage wheel test-torch-matrix clang \
+.PHONY: all demo examples test sweep lint format bench gpu asan cuda-coverage wheel test-torch-matrix clang \
   aarch64 clean
 all: test
 
@@ -65,6 +66,9 @@ examples: $(STAMPS)/built $(STAMPS)/group-test
 
 test: $(STAMPS)/built $(STAMPS)/group-test lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+sweep: $(STAMPS)/built $(STAMPS)/group-test
+	$(BIN)/python -m pytest -m slow tests/test_quantize_peers.py $(PYTEST_ARGS)
 
 lint: $(STAMPS)/built $(STAMPS)/group-lint $(STAMPS)/group-test
 	$(BIN)/ruff check $(PYTHON_FILES)

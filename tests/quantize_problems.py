@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+import pytest
 import torch
 
 import strop
@@ -9,6 +11,7 @@ import strop
 INTEGERS = [f.name for f in strop.formats() if f.is_integer and f.bits]
 SMALL_INTEGERS = [f.name for f in strop.formats() if f.is_integer and 0 < f.bits <= 8]
 FLOATS = [f.name for f in strop.formats() if not f.is_integer and not f.block]
+CASTS = [f for f in FLOATS if f != "nf4"]  # formats that a number is cast to
 RECIPES = [f.name for f in strop.formats() if f.block]
 ROUNDINGS = ["half_even", "half_away", "floor", "ceil", "trunc", "stochastic"]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
@@ -47,3 +50,19 @@ def sample(shape, dtype, seed=0):
         if flat.numel() > 4 * i + 1:
             flat[4 * i + 1] = value
     return flat.reshape(shape).to(dtype)
+
+
+def any_bits(count, dtype=torch.float32, seed=0):
+    """Numbers of random bits: every exponent as often as any other, NaN and Inf too."""
+    bits = np.random.default_rng(seed).integers(0, 256, count * dtype.itemsize, np.uint8)
+    return torch.from_numpy(bits).view(dtype)
+
+
+def every_exponent(columns, dtype):
+    """Rows of ordinary numbers, each times a power of two: from the smallest to the largest."""
+    powers = 2.0 ** torch.arange(-149, 124, dtype=torch.float64)
+    return (sample((powers.numel(), columns), torch.float64) * powers[:, None]).to(dtype)
+
+
+def peer(name):
+    return pytest.importorskip(name, reason=f"the peer {name} is not installed")
