@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -126,6 +127,92 @@ class QuantizedTensor(Holder):
             return moved
         fields = {name: getattr(moved, name) for name in self.__dataclass_fields__}
         return type(self)(**(fields | {"dtype": dtype}))
+
+    @staticmethod
+    def from_torchao(tensor: Any) -> QuantizedTensor:
+        """From a quantized tensor of torchao, which restores to the same bits.
+
+        Args:
+            tensor: MXTensor, NVFP4Tensor, Int8Tensor, IntxUnpackedToInt8Tensor or Float8Tensor,
+                scales not swizzled.
+
+        Raises:
+            TypeError: for another kind.
+            ValueError: for one of them that has no counterpart.
+
+        """
+        from strop._conversions import from_torchao
+
+        return from_torchao(tensor)
+
+    @staticmethod
+    def from_bitsandbytes(packed: Tensor, quant_state: Any) -> QuantizedTensor:
+        """From what ``bitsandbytes.functional.quantize_4bit`` gives for ``nf4``.
+
+        Args:
+            packed: uint8, two codes to a byte.
+            quant_state: its state; absmax may be quantized as well.
+
+        Raises:
+            TypeError: for codes that are no uint8.
+            ValueError: for fp4, and for blocks that cross rows.
+
+        """
+        from strop._conversions import from_bitsandbytes
+
+        return from_bitsandbytes(packed, quant_state)
+
+    @staticmethod
+    def from_float8(
+        tensor: Tensor, scale: Tensor | None = None, *, dtype: torch.dtype = torch.float32
+    ) -> QuantizedTensor:
+        """From a torch.float8_e4m3fn or torch.float8_e5m2 tensor, whose bytes are kept.
+
+        Args:
+            tensor: the values.
+            scale: that they are multiplied by: one element, or one for each block of equal size
+                along every axis; None is 1.
+            dtype: to restore.
+
+        Raises:
+            TypeError: for another dtype.
+            ValueError: for a scale whose shape is no grid of blocks.
+
+        Example:
+            >>> import strop, torch
+            >>> x = torch.tensor([1.0, -2.0]).to(torch.float8_e4m3fn)
+            >>> strop.dequantize(strop.QuantizedTensor.from_float8(x, torch.tensor(0.5)))
+            tensor([ 0.5000, -1.0000])
+
+        """
+        from strop._conversions import from_float8
+
+        return from_float8(tensor, scale, dtype=dtype)
+
+    @staticmethod
+    def from_compressed_tensors(
+        state: Mapping[str, Tensor],
+        name: str = "",
+        *,
+        bits: int = 4,
+        dtype: torch.dtype | None = None,
+    ) -> QuantizedTensor:
+        """From a weight of a compressed-tensors checkpoint, format pack-quantized.
+
+        Args:
+            state: with ``weight_packed``, ``weight_scale``, ``weight_shape`` and, where they are,
+                ``weight_zero_point`` and ``weight_g_idx``.
+            name: of the module whose weight it is, such as ``model.layers.0.mlp.up_proj``.
+            bits: of a code, as the checkpoint's configuration says.
+            dtype: to restore; None is that of the scales.
+
+        Raises:
+            ValueError: for keys that are missing, and columns that are reordered.
+
+        """
+        from strop._conversions import from_compressed_tensors
+
+        return from_compressed_tensors(state, name, bits=bits, dtype=dtype)
 
     def validate(self) -> None:
         """Raises ValueError or TypeError where the fields do not fit each other."""
