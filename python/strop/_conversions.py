@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from strop._formats import NumberFormat, format_name
-from strop._quantize_codes import pack_bits
+from strop._quantize_codes import pack_bits, unpack_bits
 from strop._quantized_tensor import QuantizedTensor
 
 _FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
@@ -150,12 +150,13 @@ def from_bitsandbytes(packed: Tensor, quant_state: Any) -> QuantizedTensor:
     return QuantizedTensor(codes, scale, None, None, "nf4", blocks, shape, quant_state.dtype)
 
 
-def _unpacked_words(words: Tensor, bits: int, count: int) -> Tensor:
-    """Numbers of so many bits along the last axis of int32 words, low bits first."""
-    each = 32 // bits
-    shifts = torch.arange(each, device=words.device, dtype=torch.int32) * bits
-    numbers = (words.unsqueeze(-1) >> shifts) & ((1 << bits) - 1)
-    return numbers.flatten(-2)[..., :count]
+def _unpacked_words(op: str, words: Tensor, bits: int, count: int) -> Tensor:
+    """Numbers of so many bits along the last axis of int32 words, densely, low bits first."""
+    have = words.shape[-1]
+    if have != -(-count * bits // 32):
+        raise ValueError(f"{op}: rows of {have} words do not hold {count} codes of {bits} bits")
+    row = words.contiguous().view(torch.uint8)[..., : (count * bits + 7) // 8]
+    return unpack_bits(row.contiguous(), bits, count).int()
 
 
 def from_compressed_tensors(
@@ -183,11 +184,11 @@ def from_compressed_tensors(
     rows, columns = (int(n) for n in shape_tensor.tolist())
     offset, mask = 1 << (bits - 1), (1 << bits) - 1
     # (kept as unsigned numbers, the smallest code 0; ours is two's complement)
-    codes = (_unpacked_words(words, bits, columns) - offset) & mask
+    codes = (_unpacked_words(op, words, bits, columns) - offset) & mask
     zero = take("zero_point")
     if zero is not None:
         if zero.dtype == torch.int32 and zero.shape[0] != rows:  # packed, down the columns
-            zero = _unpacked_words(zero.T.contiguous(), bits, rows).T - offset
+            zero = _unpacked_words(op, zero.T.contiguous(), bits, rows).T - offset
         zero = zero.to(torch.int8).contiguous()
     packed = pack_bits(codes.to(torch.uint8), bits)
     wide = scale.float()

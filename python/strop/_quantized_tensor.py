@@ -199,6 +199,9 @@ class QuantizedTensor(Holder):
     ) -> QuantizedTensor:
         """From a weight of a compressed-tensors checkpoint, format pack-quantized.
 
+        Codes lie densely, as its current versions pack them: of 3, 5, 6 and 7 bits older ones left
+        bits of every word unused.
+
         Args:
             state: with ``weight_packed``, ``weight_scale``, ``weight_shape`` and, where they are,
                 ``weight_zero_point`` and ``weight_g_idx``.
