@@ -290,7 +290,16 @@ def test_forked_worker():
 
 @pytest.mark.parametrize(
     "module",
-    ["_quantize", "_formats", "_library", "_storage", "_report", "_quantization_report"],
+    [
+        "_quantize",
+        "_quantize_codes",
+        "_quantized_tensor",
+        "_formats",
+        "_library",
+        "_storage",
+        "_report",
+        "_quantization_report",
+    ],
 )
 def test_documented_examples(module):
     import doctest

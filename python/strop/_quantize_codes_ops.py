@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -44,7 +44,6 @@ def _made(
     )
 
 
-@torch.library.register_fake("strop::quantize")
 def _fake_quantize(
     x: Tensor,
     scale: Tensor | None,
@@ -75,7 +74,6 @@ def _fake_quantize(
     return (codes, *_made(x, scale is None, format, block_size, symmetric))
 
 
-@torch.library.register_fake("strop::choose_scale")
 def _fake_choose_scale(
     x: Tensor,
     format: str,
@@ -97,7 +95,6 @@ def _fake_choose_scale(
     return _made(x, True, format, block_size, symmetric)
 
 
-@torch.library.register_fake("strop::dequantize")
 def _fake_dequantize(
     codes: Tensor,
     scale: Tensor,
@@ -111,23 +108,32 @@ def _fake_dequantize(
     return codes.new_empty(shape, dtype=dtype)
 
 
-@torch.library.register_fake("strop::pack_bits")
 def _fake_pack_bits(codes: Tensor, bits: int) -> Tensor:
     return codes.new_empty(
         (*codes.shape[:-1], (codes.shape[-1] * bits + 7) // 8), dtype=torch.uint8
     )
 
 
-@torch.library.register_fake("strop::unpack_bits")
 def _fake_unpack_bits(packed: Tensor, bits: int, count: int) -> Tensor:
     return packed.new_empty((*packed.shape[:-1], count), dtype=torch.uint8)
 
 
-@torch.library.register_fake("strop::dequantize.out")
 def _fake_dequantize_out(*args: Any, out: Tensor) -> None:
     return None
 
 
-@torch.library.register_fake("strop::unpack_bits.out")
 def _fake_unpack_bits_out(*args: Any, out: Tensor) -> None:
     return None
+
+
+_FAKES: dict[str, Callable[..., Any]] = {
+    "quantize": _fake_quantize,
+    "choose_scale": _fake_choose_scale,
+    "dequantize": _fake_dequantize,
+    "pack_bits": _fake_pack_bits,
+    "unpack_bits": _fake_unpack_bits,
+    "dequantize.out": _fake_dequantize_out,
+    "unpack_bits.out": _fake_unpack_bits_out,
+}
+for _name, _fake in _FAKES.items():
+    torch.library.register_fake(f"strop::{_name}", _fake)

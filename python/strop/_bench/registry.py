@@ -87,7 +87,11 @@ def cases(family: str | None = None) -> Iterator[Case]:
 
 
 def _load() -> None:
-    for module in ("quantize", "quantize_gradient"):  # importing registers the cases
+    for module in (
+        "quantize",
+        "quantize_codes",
+        "quantize_gradient",
+    ):  # importing registers the cases
         importlib.import_module(f"strop._bench.{module}")
 
 
