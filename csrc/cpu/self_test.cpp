@@ -6,8 +6,9 @@
 #include <vector>
 
 #include "cpu/self_test_samples.h"
-#include "kernels/quantize_arguments.h"
+#include "kernels/quantize_codes_arguments.h"
 #include "reference/quantize.h"
+#include "reference/quantize_codes.h"
 
 namespace strop::cpu {
 namespace {
@@ -39,7 +40,7 @@ enum class Scales { kGiven, kGivenFloatingZero, kSymmetric, kAsymmetric };
 
 template <class T>
 std::string run_one(const QuantizeKernels& kernels, const Layout& layout, Rounding rounding,
-                    Scales scales) {
+                    Scales scales, const char* format) {
   const std::int64_t spread = layout.strided ? 3 : 1;
   const std::int64_t shape[2] = {layout.rows, layout.columns};
   const std::int64_t stride[2] = {layout.columns * spread + (layout.strided ? 5 : 0), spread};
@@ -59,9 +60,9 @@ std::string run_one(const QuantizeKernels& kernels, const Layout& layout, Roundi
   for (std::size_t i = 0; i < zero.size(); ++i) zero[i] = static_cast<std::int8_t>(i % 13) - 6;
 
   QuantizeRequest request;
-  request.format = scales == Scales::kGiven ? "int16" : "int8";
-  request.whole = false;
-  request.block_size = {layout.block_rows, layout.block_columns};
+  request.format = format;
+  request.whole = find_number_format(format)->is_recipe();
+  if (!request.whole) request.block_size = {layout.block_rows, layout.block_columns};
   request.rounding = kRoundingNames[static_cast<int>(rounding)];
   request.symmetric = scales != Scales::kAsymmetric;
   const QuantizeSpec spec = make_quantize_spec("strop self-test", request);
@@ -96,14 +97,76 @@ template <class T>
 std::string run_all(const QuantizeKernels& kernels) {
   for (int rounding = 0; rounding < kRoundings; ++rounding) {
     for (const Layout& layout : kLayouts) {
+      const auto run = [&](const char* format, Scales scales) {
+        return run_one<T>(kernels, layout, static_cast<Rounding>(rounding), scales, format);
+      };
+      std::string problem = run("int16", Scales::kGiven);
       for (const Scales scales :
-           {Scales::kGiven, Scales::kGivenFloatingZero, Scales::kSymmetric, Scales::kAsymmetric}) {
-        std::string problem = run_one<T>(kernels, layout, static_cast<Rounding>(rounding), scales);
-        if (!problem.empty()) return problem;
+           {Scales::kGivenFloatingZero, Scales::kSymmetric, Scales::kAsymmetric}) {
+        if (problem.empty()) problem = run("int8", scales);
       }
+      for (const char* format : {"float6_e2m3fn", "mxfp8_e5m2", "nvfp4"}) {
+        if (problem.empty()) problem = run(format, Scales::kSymmetric);
+      }
+      if (problem.empty() && rounding == 0) problem = run("nf4", Scales::kSymmetric);
+      if (!problem.empty()) return problem;
     }
   }
   return {};
+}
+
+// Codes, and what they restore, of a few formats.
+template <class T>
+std::string run_codes(const QuantizeCodeKernels& codes, const QuantizeKernels& kernels,
+                      const char* format) {
+  const std::int64_t shape[2] = {5, 139}, stride[2] = {139, 1};
+  std::vector<T> input = stored<T>(sample_values(5 * 139, true));
+  QuantizeRequest request;
+  request.format = format;
+  const QuantizeSpec spec = make_quantize_spec("strop self-test", request);
+  const TensorView view = view_of(input.data(), dtype_of<T>, shape, stride);
+  const std::vector<std::int64_t> bytes = codes_shape(spec, view);
+  const std::size_t count = static_cast<std::size_t>(bytes[0] * bytes[1]) * sizeof(std::uint16_t);
+  std::vector<std::uint8_t> expected(count), actual(count), scales(5 * 9 * sizeof(float));
+  std::vector<T> restored(input.size()), wanted(input.size());
+  float tensor_scale = 0;
+  QuantizeTensors tensors{};
+  tensors.forward.input = view;
+  tensors.codes = view_of(expected.data(), codes_dtype(spec), shape, stride);
+  tensors.chosen_scale =
+      view_of(scales.data(), chosen_scale_dtype(spec, view.dtype), shape, stride);
+  tensors.chosen_tensor_scale = view_of(&tensor_scale, DType::kFloat32, shape, stride);
+  QuantizeArgs args = quantize_args(spec, tensors, 0);
+  reference::quantize(args);
+  args.problem.output = actual.data();
+  const QuantizeRun run = {.kernels = &kernels, .codes = &codes};
+  quantize(args, Parallel{}, run);
+  if (expected != actual) return std::string("quantize to ") + format + ": codes differ";
+  const std::vector<std::int64_t> grid = blocks_shape(spec, view);
+  const std::int64_t grid_stride[2] = {grid[1], 1}, codes_stride[2] = {bytes[1], 1};
+  DequantizeTensors kept{};
+  kept.codes = view_of(actual.data(), codes_dtype(spec), bytes.data(), codes_stride);
+  kept.scale = view_of(scales.data(), tensors.chosen_scale.dtype, grid.data(), grid_stride);
+  if (spec.format.scales == ScaleKind::kTwoLevels) kept.tensor_scale = tensors.chosen_tensor_scale;
+  kept.output = view_of(restored.data(), dtype_of<T>, shape, stride);
+  DequantizeArgs back = dequantize_args(spec, kept);
+  dequantize(back, Parallel{}, run);
+  back.problem.output = wanted.data();
+  reference::dequantize(back);
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    if (!agree(wanted[i], restored[i])) return std::string("dequantize from ") + format;
+  }
+  return {};
+}
+
+template <class T>
+std::string run_all_codes(const Kernels& kernels) {
+  std::string problem;
+  for (const char* format : {"int3", "int4", "int8", "int16", "float8_e4m3fn", "float6_e3m2fn",
+                             "nf4", "mxfp4", "nvfp4"}) {
+    if (problem.empty()) problem = run_codes<T>(kernels.quantize_codes, kernels.quantize, format);
+  }
+  return problem;
 }
 
 }  // namespace
@@ -113,6 +176,9 @@ std::string self_test(const Kernels& kernels) {
   if (problem.empty()) problem = run_all<BFloat16>(kernels.quantize);
   if (problem.empty()) problem = run_all<Float16>(kernels.quantize);
   if (problem.empty()) problem = self_test_gradients(kernels);
+  if (problem.empty()) problem = run_all_codes<float>(kernels);
+  if (problem.empty()) problem = run_all_codes<BFloat16>(kernels);
+  if (problem.empty()) problem = run_all_codes<Float16>(kernels);
   return problem;
 }
 

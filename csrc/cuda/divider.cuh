@@ -2,6 +2,8 @@
 
 // Division by a number that is known before a launch.
 
+#include <cuda_runtime.h>
+
 #include <cstdint>
 
 namespace strop::cuda {

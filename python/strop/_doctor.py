@@ -70,6 +70,10 @@ def _fake_quantize_differs(device: str) -> str:
             {"format": "int4", "block_size": (1, 32)},
             {"format": "uint8", "block_size": (4, -1), "symmetric": False},
             {"format": "int8", "rounding": "stochastic", "seed": 7},
+            {"format": "float8_e5m2", "block_size": (1, -1), "rounding": "floor"},
+            {"format": "nf4", "block_size": (1, 64)},
+            {"format": "mxfp4"},
+            {"format": "nvfp4"},
         ):
             found = strop.fake_quantize(x.to(device), **options).cpu().double()
             wide = x.float().numpy() if dtype != torch.float64 else x.numpy()
@@ -79,7 +83,25 @@ def _fake_quantize_differs(device: str) -> str:
     return ""
 
 
-_SELF_TESTS: dict[str, Callable[[str], str]] = {"fake_quantize": _fake_quantize_differs}
+def _codes_differ(device: str) -> str:
+    """Where codes, or what they restore, differ from the oracle; empty if nowhere."""
+    generator = np.random.default_rng(1)
+    x = torch.from_numpy(generator.standard_normal((37, 129)).astype(np.float32))
+    for format in ("int3", "uint4", "int16", "float6_e3m2fn", "nf4", "mxfp8", "nvfp4"):
+        q = strop.quantize(x.to(device), format=format)
+        expected = _C.reference.quantize(x.numpy(), format=format)[0]
+        if not np.array_equal(q.codes.cpu().numpy(), expected):
+            return f"codes of {format} differ from the oracle's"
+        restored = torch.from_numpy(_C.reference.fake_quantize(x.numpy(), format=format))
+        if not torch.equal(strop.dequantize(q).cpu(), restored):
+            return f"what {format} restores differs from the oracle's"
+    return ""
+
+
+_SELF_TESTS: dict[str, Callable[[str], str]] = {
+    "fake_quantize": _fake_quantize_differs,
+    "quantize, dequantize": _codes_differ,
+}
 
 
 def diagnose() -> Diagnosis:
