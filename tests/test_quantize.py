@@ -23,7 +23,7 @@ from quantize_problems import (
 from strop import _C
 
 FORMATS = [f.name for f in strop.formats() if f.bits]
-SHAPES = [(), (5,), (6, 70), (7, 1), (3, 4, 33), (0, 3), (3, 16, 20)]
+SHAPES = [(), (5,), (6, 70), (7, 1), (3, 4, 33), (0, 3)]
 fake = oracle("fake_quantize")
 
 
@@ -72,7 +72,8 @@ def problems(format, dtype):
             options = {"format": format} | ({} if block is None else {"block_size": block})
             grid, wide = grid_of(shape, block), scale_dtype(dtype)
             scale = (torch.rand(grid) * 0.3 + 0.05).to(wide)
-            for rounding in roundings_of(format):
+            # Every rounding in one shape, which has short blocks and rows that end inside a byte.
+            for rounding in roundings_of(format) if shape == (6, 70) else ["half_even"]:
                 random = options | {"rounding": rounding, "seed": 3}
                 yield (x,), random
                 if format not in RECIPES:
@@ -377,6 +378,15 @@ class TestTorch:
 def test_errors(call, error, text):
     with pytest.raises(error, match=text):
         call(torch.randn(6, 70))
+
+
+def test_no_gradient_passes():
+    x = torch.randn(6, 70, requires_grad=True)
+    for format in ("int4", "nvfp4"):
+        q = strop.quantize(x, format=format)
+        assert not any(t.requires_grad for t in q.state_dict().values())
+        assert not strop.dequantize(q).requires_grad
+        assert not strop.choose_scale(x, format=format).scale.requires_grad
 
 
 def test_scales_that_require_a_gradient_are_refused():

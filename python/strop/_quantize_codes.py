@@ -70,9 +70,9 @@ def quantize(
     try:
         plain = plain_options(op, options)
         call = Spelled.of(plain, seed, 1.0)
-        codes, made_scale, made_zero, tensor_scale = ops.quantize(
-            input, scale, zero_point, *call[:-1]
-        )
+        with torch.no_grad():
+            made = ops.quantize(input, scale, zero_point, *call[:-1])
+        codes, made_scale, made_zero, tensor_scale = made
     except Exception as error:
         tensors = {"input": input, "scale": scale, "zero_point": zero_point}
         raise translated(op, error, tensors, seed) from None
@@ -133,7 +133,8 @@ def choose_scale(
     try:
         plain = plain_options(op, options)
         name, blocks, _, *rest = plain
-        scale, zero_point, tensor_scale = ops.choose_scale(input, name, blocks or [], *rest)
+        with torch.no_grad():
+            scale, zero_point, tensor_scale = ops.choose_scale(input, name, blocks or [], *rest)
     except Exception as error:
         raise translated(op, error, {"input": input}) from None
     scale = decoded_scales(NumberFormat.get(name), scale)
@@ -169,7 +170,7 @@ def dequantize(
         >>> import strop, torch
         >>> q = strop.quantize(torch.tensor([0.1, 0.9, -0.4]), format="mxfp4")
         >>> strop.dequantize(q, dtype=torch.bfloat16)
-        tensor([ 0.1250,  1.0000, -0.3750], dtype=torch.bfloat16)
+        tensor([ 0.1250,  0.7500, -0.3750], dtype=torch.bfloat16)
 
     """
     op = "strop.dequantize"
