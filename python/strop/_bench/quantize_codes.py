@@ -106,7 +106,7 @@ def _dequantize_4bit() -> _Contenders:
         from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
         packed, state = quantize_4bit(x, blocksize=64, quant_type="nf4")
-        return lambda: dequantize_4bit(packed, state, out=out)
+        return lambda: dequantize_4bit(packed, state)
 
     return {"strop": lambda: lambda: strop.dequantize(q, out=out), "bitsandbytes": theirs}
 
