@@ -68,7 +68,6 @@ void take_codes(const FakeQuantizeArgs& args, std::int64_t at, std::int64_t coun
     }
     return;
   }
-  // A run that begins inside a byte is taken from where that byte begins.
   if (step == bits && at % 8 == 0) return unpack_row(codes + at / 8, count, bits, scratch.bytes);
   for (std::int64_t i = 0; i < count; ++i, at += step) {
     const int shift = static_cast<int>(at % 8);

@@ -28,8 +28,8 @@ QuantizeTask static_tiles(const FakeQuantizeArgs& args) {
   return cut_tiles(args, rows, columns);
 }
 
-// Tiles of whole blocks and whole bytes; of no columns where a cache does not hold such.
-QuantizeTask block_tiles(const FakeQuantizeArgs& args) {
+// Columns of tiles of whole blocks and whole bytes; 0 where a cache does not hold such.
+std::int64_t block_columns(const FakeQuantizeArgs& args) {
   constexpr std::int64_t kElements = 4096, kMostElements = 65536;
   const QuantizeDim& inner = args.dim[args.dims - 1];
   const std::int64_t rows = args.slab_rows();
@@ -38,9 +38,7 @@ QuantizeTask block_tiles(const FakeQuantizeArgs& args) {
   std::int64_t columns = std::max((rows == 1 ? kElements : kMostElements / 2) / rows, unit);
   columns = std::min(columns, inner.block < 16 ? kMaxTileBlocks : kMaxTileBlocks * inner.block);
   columns = columns >= inner.size ? inner.size : columns / unit * unit;
-  // (a tile of one column holds no block, but where that is all there is)
-  if (rows * columns > kMostElements) columns = 1;
-  return cut_tiles(args, rows, std::max<std::int64_t>(columns, 1));
+  return rows * columns > kMostElements ? 0 : columns;
 }
 
 void run(const CodeTask& task, const Parallel& parallel, const QuantizeRun& how) {
@@ -103,12 +101,12 @@ void quantize(const QuantizeArgs& original, const Parallel& parallel, const Quan
     args.tensor_scale = &tensor_scale;
     *static_cast<float*>(original.chosen.tensor_scale) = tensor_scale;
   }
-  const QuantizeTask task = block_tiles(args);
-  const QuantizeDim& inner = task.inner();
-  const bool whole = task.shape.columns == inner.size || task.shape.columns % inner.block == 0;
+  const std::int64_t columns = block_columns(args);
+  if (columns == 0) return two_passes(args, original.chosen, parallel, how);
+  const QuantizeTask task = cut_tiles(args, args.slab_rows(), columns);
   const bool idle_threads =
       task.shape.tiles < parallel.threads && args.elements() > 2 * kGrain && !two_levels;
-  if (!whole || idle_threads) return two_passes(args, original.chosen, parallel, how);
+  if (idle_threads) return two_passes(args, original.chosen, parallel, how);
   run({task, original.chosen}, parallel, how);
 }
 

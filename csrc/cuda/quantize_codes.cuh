@@ -111,7 +111,7 @@ struct ParamTable {
   A* zero_point;
 };
 
-// The code of a number, as scaled. on(v) brings it onto the grid, or code(v, zero_point) rounds it.
+// The stored code of one that is not clamped yet.
 template <class A>
 __device__ __forceinline__ std::uint32_t integer_code(A code, const RuleNumbers<A>& rule) {
   const A held = at_most(rule.quant_max, at_least(rule.quant_min, code));
