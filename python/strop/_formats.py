@@ -106,6 +106,21 @@ def formats() -> tuple[NumberFormat, ...]:
     return _FORMATS
 
 
+def scales_are_bytes(format: NumberFormat) -> bool:
+    """Whether a format keeps its blocks' scales as a byte each."""
+    return format.block is not None
+
+
+def has_tensor_scale(format: NumberFormat) -> bool:
+    """Whether a scale of the whole tensor multiplies those of its blocks."""
+    return format.name == "nvfp4"
+
+
+def chooses_zero_point(format: NumberFormat, symmetric: bool) -> bool:
+    """Whether chosen zero points are other than 0."""
+    return format.is_integer and (format.min == 0 or not symmetric)
+
+
 def format_name(given: str | torch.dtype | NumberFormat) -> str:
     """The name of a format given by name, dtype or object; an unknown one as a string."""
     if isinstance(given, str):

@@ -9,9 +9,14 @@ import torch
 from torch import Tensor
 
 from strop import _C, _library
-from strop._formats import NumberFormat
+from strop._formats import (
+    NumberFormat,
+    chooses_zero_point,
+    has_tensor_scale,
+    scales_are_bytes,
+)
 from strop._quantize_ops import check_spelled
-from strop._quantized_tensor import block_grid, codes_shape, scales_are_bytes
+from strop._quantized_tensor import block_grid, codes_dtype, codes_shape
 
 _ops = _library.ops
 
@@ -35,8 +40,8 @@ def _made(
     of = NumberFormat.get(format)
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
     grid = block_grid(of, tuple(block_size) or None, tuple(x.shape))
-    zero = chosen and of.is_integer and (not symmetric or of.min == 0)
-    two_levels = chosen and of.name == "nvfp4"
+    zero = chosen and chooses_zero_point(of, symmetric)
+    two_levels = chosen and has_tensor_scale(of)
     return (
         x.new_empty(grid if chosen else (0,), dtype=torch.uint8 if scales_are_bytes(of) else wide),
         x.new_empty(grid if zero else (0,), dtype=torch.int32),
@@ -68,9 +73,7 @@ def _fake_quantize(
         **named,
     )
     of = NumberFormat.get(format)
-    codes = x.new_empty(
-        codes_shape(of, tuple(x.shape)), dtype=torch.int16 if of.bits > 8 else torch.uint8
-    )
+    codes = x.new_empty(codes_shape(of, tuple(x.shape)), dtype=codes_dtype(of))
     return (codes, *_made(x, scale is None, format, block_size, symmetric))
 
 

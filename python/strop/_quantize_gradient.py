@@ -19,7 +19,7 @@ from torch.autograd import forward_ad
 from torch.autograd.function import Function
 
 from strop import _quantize_ops as ops
-from strop._formats import NumberFormat, format_name
+from strop._formats import NumberFormat, format_name, has_tensor_scale
 
 transforms_active: Callable[[], bool] = torch._C._are_functorch_transforms_active
 
@@ -344,7 +344,9 @@ def _vmap(info: Any, in_dims: Sequence[int | None], x: Tensor, *rest: Any) -> tu
 
     format = NumberFormat.get(call.format)
     # Each sample has the random numbers, and the tensor's scale, that it has alone.
-    if call.rounding == "stochastic" or (format.block and (x.dim() == 1 or format.name == "nvfp4")):
+    if call.rounding == "stochastic" or (
+        format.block and (x.dim() == 1 or has_tensor_scale(format))
+    ):
         seeds = call.seed_tensor
         seed_dim = None if seeds is None else in_dims[3 + Spelled._fields.index("seed_tensor")]
         results = []

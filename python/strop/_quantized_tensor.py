@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from strop._formats import NumberFormat
+from strop._formats import NumberFormat, has_tensor_scale, scales_are_bytes
 from strop._holders import Holder, holder
 
 _FLOATING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-_BYTE_SCALES = ("nvfp4",)  # beside MX, whose scales are bytes as well
 
 
 class Scales(NamedTuple):
@@ -25,16 +24,11 @@ class Scales(NamedTuple):
     tensor_scale: Tensor | None
 
 
-def scales_are_bytes(format: NumberFormat) -> bool:
-    """Whether a format keeps its scales as a byte each."""
-    return format.block is not None
-
-
 def decoded_scales(format: NumberFormat, scale: Tensor) -> Tensor:
     """Scales as floats: those that are kept as bytes, decoded."""
     if not scales_are_bytes(format):
         return scale
-    if format.name in _BYTE_SCALES:
+    if has_tensor_scale(format):
         return scale.view(torch.float8_e4m3fn).float()
     values = (scale.int() << 23).clamp(min=1 << 22)  # byte 0 is 2^-127, a subnormal
     return torch.where(scale == 255, torch.nan, values.view(torch.float32))
@@ -59,6 +53,11 @@ def codes_shape(format: NumberFormat, shape: tuple[int, ...]) -> tuple[int, ...]
         return shape
     rows, last = (shape[:-1], shape[-1]) if shape else ((), 1)
     return (*rows, (last * format.bits + 7) // 8)
+
+
+def codes_dtype(format: NumberFormat) -> torch.dtype:
+    """The dtype of a tensor's codes."""
+    return torch.int16 if format.bits > 8 else torch.uint8
 
 
 @holder
@@ -236,7 +235,7 @@ class QuantizedTensor(Holder):
                 )
             if any(b < -1 or b == 0 for b in self.block_size):
                 raise ValueError(f"{_NAME}: block_size is {self.block_size}; sizes are 1 or more")
-        _check("codes", self.codes, (torch.int16 if format.bits > 8 else torch.uint8,))
+        _check("codes", self.codes, (codes_dtype(format),))
         if tuple(self.codes.shape) != codes_shape(format, self.shape):
             raise ValueError(
                 f"{_NAME}: codes has shape {tuple(self.codes.shape)}; {format.name} of shape "
@@ -255,7 +254,7 @@ class QuantizedTensor(Holder):
             if self.zero_point.is_floating_point() or self.zero_point.dtype == torch.bool:
                 _check("zero_point", self.zero_point, (wide,))
             _check_broadcast("zero_point", self.zero_point, grid)
-        if (self.tensor_scale is not None) != (format.name in _BYTE_SCALES):
+        if (self.tensor_scale is not None) != has_tensor_scale(format):
             what = "missing" if self.tensor_scale is None else "given"
             raise ValueError(f"{_NAME}: tensor_scale is {what} for format {format.name}")
         if self.tensor_scale is not None:

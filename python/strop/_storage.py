@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 import torch
 
-from strop._formats import NumberFormat
-from strop._quantized_tensor import block_grid, codes_shape, scales_are_bytes
-
-# Recipes whose blocks have a scale of one byte under one float scale of the whole tensor.
-_TWO_LEVELS = {"nvfp4"}
+from strop._formats import (
+    NumberFormat,
+    chooses_zero_point,
+    has_tensor_scale,
+    scales_are_bytes,
+)
+from strop._quantized_tensor import block_grid, codes_dtype, codes_shape
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,10 @@ def stored_bytes(
     if format.bits == 0:
         raise ValueError(f"strop: codes of format {format.name} have no fixed size")
     shape = tuple(shape)
-    codes = math.prod(codes_shape(format, shape)) * (2 if format.bits > 8 else 1)
+    codes = math.prod(codes_shape(format, shape)) * codes_dtype(format).itemsize
     blocks = math.prod(block_grid(format, None if block_size is None else tuple(block_size), shape))
     a_float = 8 if dtype == torch.float64 else 4
     if scales_are_bytes(format):
-        return StoredBytes(codes, blocks, 0, a_float if format.name in _TWO_LEVELS else 0)
-    has_zero_points = format.is_integer and (format.min == 0 or not symmetric)
-    return StoredBytes(codes, blocks * a_float, blocks * 4 if has_zero_points else 0)
+        return StoredBytes(codes, blocks, 0, a_float if has_tensor_scale(format) else 0)
+    zero_points = blocks * 4 if chooses_zero_point(format, symmetric) else 0
+    return StoredBytes(codes, blocks * a_float, zero_points)

@@ -87,11 +87,8 @@ def cases(family: str | None = None) -> Iterator[Case]:
 
 
 def _load() -> None:
-    for module in (
-        "quantize",
-        "quantize_codes",
-        "quantize_gradient",
-    ):  # importing registers the cases
+    # (importing registers them)
+    for module in ("quantize", "quantize_codes", "quantize_gradient"):
         importlib.import_module(f"strop._bench.{module}")
 
 
