@@ -11,12 +11,17 @@
 namespace strop::cpu {
 
 // Defined by the sources that are compiled once per instruction set.
-#define STROP_DECLARE_KERNELS(isa)                        \
-  namespace isa {                                         \
-  extern const QuantizeKernels quantize;                  \
-  extern const QuantizeGradientKernels quantize_gradient; \
-  extern const QuantizeCodeKernels quantize_codes;        \
+#define STROP_DECLARE_KERNELS(isa)                                                 \
+  namespace isa {                                                                  \
+  extern const QuantizeKernels quantize;                                           \
+  extern const QuantizeGradientKernels quantize_gradient;                          \
+  extern const QuantizeCodeKernels quantize_codes;                                 \
+  extern const SparseKernels sparse;                                               \
+  static Kernels kernels() {                                                       \
+    return {STROP_NAME(isa), quantize, quantize_gradient, quantize_codes, sparse}; \
+  }                                                                                \
   }
+#define STROP_NAME(isa) #isa
 #if defined(STROP_HAVE_AVX512)
 STROP_DECLARE_KERNELS(avx512)
 #endif
@@ -28,6 +33,7 @@ STROP_DECLARE_KERNELS(neon)
 #endif
 STROP_DECLARE_KERNELS(baseline)
 #undef STROP_DECLARE_KERNELS
+#undef STROP_NAME
 
 namespace {
 
@@ -54,16 +60,15 @@ bool always() { return true; }
 const std::vector<BuiltSet>& built_sets() {
   static const std::vector<BuiltSet> sets = {
 #if defined(STROP_HAVE_AVX512)
-      {{"avx512", avx512::quantize, avx512::quantize_gradient, avx512::quantize_codes}, has_avx512},
+      {avx512::kernels(), has_avx512},
 #endif
 #if defined(STROP_HAVE_AVX2)
-      {{"avx2", avx2::quantize, avx2::quantize_gradient, avx2::quantize_codes}, has_avx2},
+      {avx2::kernels(), has_avx2},
 #endif
 #if defined(STROP_HAVE_NEON)
-      {{"neon", neon::quantize, neon::quantize_gradient, neon::quantize_codes}, always},
+      {neon::kernels(), always},
 #endif
-      {{"baseline", baseline::quantize, baseline::quantize_gradient, baseline::quantize_codes},
-       always},
+      {baseline::kernels(), always},
   };
   return sets;
 }

@@ -6,6 +6,7 @@
 #include "cpu/quantize.h"
 #include "cpu/quantize_codes.h"
 #include "cpu/quantize_gradient.h"
+#include "cpu/sparse.h"
 
 namespace strop::cpu {
 
@@ -15,6 +16,7 @@ struct Kernels {
   QuantizeKernels quantize;
   QuantizeGradientKernels quantize_gradient;
   QuantizeCodeKernels quantize_codes;
+  SparseKernels sparse;
 };
 
 // The set in force, chosen at the first call: the best one that this library was built with, that

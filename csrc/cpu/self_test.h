@@ -13,4 +13,7 @@ std::string self_test(const Kernels& kernels);
 // The part of it that is about gradients.
 std::string self_test_gradients(const Kernels& kernels);
 
+// And about sparse_linear.
+std::string self_test_sparse(const Kernels& kernels);
+
 }  // namespace strop::cpu

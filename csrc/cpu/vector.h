@@ -72,6 +72,23 @@ STROP_INLINE I16 broadcast(std::int16_t value) { return I16{} + value; }
 
 }  // namespace strop::cpu::STROP_ISA
 
+namespace strop::cpu::STROP_ISA {
+
+// The matrix of four vectors of four, turned over.
+using F32x4 = float __attribute__((vector_size(16)));
+STROP_INLINE void transpose_fours(F32x4 (&v)[4]) {
+  const F32x4 a = __builtin_shufflevector(v[0], v[1], 0, 4, 1, 5);
+  const F32x4 b = __builtin_shufflevector(v[0], v[1], 2, 6, 3, 7);
+  const F32x4 c = __builtin_shufflevector(v[2], v[3], 0, 4, 1, 5);
+  const F32x4 d = __builtin_shufflevector(v[2], v[3], 2, 6, 3, 7);
+  v[0] = __builtin_shufflevector(a, c, 0, 1, 4, 5);
+  v[1] = __builtin_shufflevector(a, c, 2, 3, 6, 7);
+  v[2] = __builtin_shufflevector(b, d, 0, 1, 4, 5);
+  v[3] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
+}
+
+}  // namespace strop::cpu::STROP_ISA
+
 // Each defines, in namespace STROP_ISA:
 //   F32 round_half_even(F32), round_down(F32), round_toward_zero(F32)
 //   F32 at_least(F32 bound, F32 v), at_most(F32 bound, F32 v)      NaN in v stays
@@ -85,9 +102,13 @@ STROP_INLINE I16 broadcast(std::int16_t value) { return I16{} + value; }
 //   I16 words_of(I32 a, I32 b)                         the low 16 bits of each, in order
 //   void store_bytes(void*, I16 words)                 words below 256
 //   I16 words_from_bytes(const void*); I32 from_bytes(const void*)
-//   F32 permuted(F32 table, I32 index)    lane i is table[index[i] % kLanes]; AVX2 and AVX-512
-//   alone U64 multiply_low_words(U64 a, std::uint32_t b)     of the low 32 bits of each lane void
-//   stream(void*, F32), stream(void*, U16), stream_fence()    `to` aligned to the vector
+//   F32 multiply_add(F32 a, F32 b, F32 c)             a * b + c, rounded once where there is an FMA
+//   F32 four_repeated(const float*)                    four floats, again and again
+//   F32 splat<i>(F32)                                  element i of each four
+//   void transpose(F32 (&)[kLanes])
+//   F32 permuted(F32 table, I32 index)    lane i is table[index[i] % kLanes]; AVX2, AVX-512
+//   U64 multiply_low_words(U64 a, std::uint32_t b)     of the low 32 bits of each lane
+//   void stream(void*, F32), stream(void*, U16), stream_fence()    `to` aligned to the vector
 #if defined(__AVX512F__)
 #include "cpu/vector_avx512.h"
 #elif defined(__AVX2__)

@@ -4,6 +4,9 @@
 
 #include <immintrin.h>
 
+// The constraint of inline assembly for a vector register.
+#define STROP_REGISTER "x"
+
 namespace strop::cpu::STROP_ISA {
 
 STROP_INLINE F32 round_half_even(F32 v) {
@@ -21,6 +24,34 @@ STROP_INLINE F32 at_most(F32 bound, F32 v) { return _mm256_min_ps(bound, v); }
 
 STROP_INLINE F32 multiply_plus_zero(F32 a, F32 b) {
   return _mm256_fmadd_ps(a, b, _mm256_setzero_ps());
+}
+
+STROP_INLINE F32 multiply_add(F32 a, F32 b, F32 c) { return _mm256_fmadd_ps(a, b, c); }
+
+STROP_INLINE F32 four_repeated(const float* from) {
+  return _mm256_broadcast_ps(reinterpret_cast<const __m128*>(from));
+}
+template <int kElement>
+STROP_INLINE F32 splat(F32 v) {
+  return _mm256_permute_ps(v, kElement * 0x55);
+}
+
+// Fours are turned over within the halves of vectors, then halves change places.
+STROP_INLINE void transpose(F32 (&v)[kLanes]) {
+  __m256 turned[8];
+  for (int i = 0; i < 8; i += 4) {
+    const __m256 a = _mm256_unpacklo_ps(v[i], v[i + 1]), b = _mm256_unpackhi_ps(v[i], v[i + 1]);
+    const __m256 c = _mm256_unpacklo_ps(v[i + 2], v[i + 3]);
+    const __m256 d = _mm256_unpackhi_ps(v[i + 2], v[i + 3]);
+    turned[i] = _mm256_shuffle_ps(a, c, 0x44);
+    turned[i + 1] = _mm256_shuffle_ps(a, c, 0xee);
+    turned[i + 2] = _mm256_shuffle_ps(b, d, 0x44);
+    turned[i + 3] = _mm256_shuffle_ps(b, d, 0xee);
+  }
+  for (int i = 0; i < 4; ++i) {
+    v[i] = _mm256_permute2f128_ps(turned[i], turned[i + 4], 0x20);
+    v[i + 4] = _mm256_permute2f128_ps(turned[i], turned[i + 4], 0x31);
+  }
 }
 
 STROP_INLINE U32 join_halves(U32 low, U32 high) {

@@ -4,6 +4,9 @@
 
 #include <immintrin.h>
 
+// The constraint of inline assembly for a vector register.
+#define STROP_REGISTER "v"
+
 namespace strop::cpu::STROP_ISA {
 
 STROP_INLINE F32 round_half_even(F32 v) {
@@ -21,6 +24,41 @@ STROP_INLINE F32 at_most(F32 bound, F32 v) { return _mm512_min_ps(bound, v); }
 
 STROP_INLINE F32 multiply_plus_zero(F32 a, F32 b) {
   return _mm512_fmadd_ps(a, b, _mm512_setzero_ps());
+}
+
+STROP_INLINE F32 multiply_add(F32 a, F32 b, F32 c) { return _mm512_fmadd_ps(a, b, c); }
+
+STROP_INLINE F32 four_repeated(const float* from) {
+  return _mm512_broadcast_f32x4(_mm_loadu_ps(from));
+}
+template <int kElement>
+STROP_INLINE F32 splat(F32 v) {
+  return _mm512_permute_ps(v, kElement * 0x55);
+}
+
+// Fours are turned over within the quarters of vectors, then quarters change places.
+STROP_INLINE void transpose(F32 (&v)[kLanes]) {
+  __m512 turned[16];
+  for (int i = 0; i < 16; i += 4) {
+    const __m512 a = _mm512_unpacklo_ps(v[i], v[i + 1]), b = _mm512_unpackhi_ps(v[i], v[i + 1]);
+    const __m512 c = _mm512_unpacklo_ps(v[i + 2], v[i + 3]);
+    const __m512 d = _mm512_unpackhi_ps(v[i + 2], v[i + 3]);
+    turned[i] = _mm512_shuffle_ps(a, c, 0x44);
+    turned[i + 1] = _mm512_shuffle_ps(a, c, 0xee);
+    turned[i + 2] = _mm512_shuffle_ps(b, d, 0x44);
+    turned[i + 3] = _mm512_shuffle_ps(b, d, 0xee);
+  }
+  for (int i = 0; i < 4; ++i) {
+    const __m512 a = turned[i], b = turned[i + 4], c = turned[i + 8], d = turned[i + 12];
+    const __m512 even_low = _mm512_shuffle_f32x4(a, b, 0x88);
+    const __m512 even_high = _mm512_shuffle_f32x4(c, d, 0x88);
+    const __m512 odd_low = _mm512_shuffle_f32x4(a, b, 0xdd);
+    const __m512 odd_high = _mm512_shuffle_f32x4(c, d, 0xdd);
+    v[i] = _mm512_shuffle_f32x4(even_low, even_high, 0x88);
+    v[i + 8] = _mm512_shuffle_f32x4(even_low, even_high, 0xdd);
+    v[i + 4] = _mm512_shuffle_f32x4(odd_low, odd_high, 0x88);
+    v[i + 12] = _mm512_shuffle_f32x4(odd_low, odd_high, 0xdd);
+  }
 }
 
 STROP_INLINE U32 join_halves(U32 low, U32 high) {

@@ -6,6 +6,15 @@
 #include <emmintrin.h>
 #endif
 
+// The constraint of inline assembly for a vector register.
+#if defined(__SSE2__)
+#define STROP_REGISTER "x"
+#elif defined(__aarch64__)
+#define STROP_REGISTER "w"
+#else
+#define STROP_REGISTER "m"
+#endif
+
 namespace strop::cpu::STROP_ISA {
 
 // SSE2 has no round instruction: adding 2^23 leaves no bits for a fraction. The sign is put back,
@@ -40,6 +49,14 @@ STROP_INLINE F32 at_most(F32 bound, F32 v) { return select(I32(bound < v), bound
 #endif
 
 STROP_INLINE F32 multiply_plus_zero(F32 a, F32 b) { return a * b + broadcast(0.0f); }
+STROP_INLINE F32 multiply_add(F32 a, F32 b, F32 c) { return a * b + c; }
+
+STROP_INLINE F32 four_repeated(const float* from) { return load_unaligned<F32>(from); }
+template <int kElement>
+STROP_INLINE F32 splat(F32 v) {
+  return __builtin_shufflevector(v, v, kElement, kElement, kElement, kElement);
+}
+STROP_INLINE void transpose(F32 (&v)[kLanes]) { transpose_fours(v); }
 
 STROP_INLINE U32 join_halves(U32 low, U32 high) {
   return (low & broadcast(0xffffu)) | (high & broadcast(0xffff0000u));

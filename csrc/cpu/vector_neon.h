@@ -4,6 +4,9 @@
 
 #include <arm_neon.h>
 
+// The constraint of inline assembly for a vector register.
+#define STROP_REGISTER "w"
+
 namespace strop::cpu::STROP_ISA {
 
 STROP_INLINE F32 round_half_even(F32 v) {
@@ -26,6 +29,18 @@ STROP_INLINE F32 multiply_plus_zero(F32 a, F32 b) {
   return bit_cast<F32>(
       vfmaq_f32(vdupq_n_f32(0.0f), bit_cast<float32x4_t>(a), bit_cast<float32x4_t>(b)));
 }
+
+STROP_INLINE F32 multiply_add(F32 a, F32 b, F32 c) {
+  return bit_cast<F32>(
+      vfmaq_f32(bit_cast<float32x4_t>(c), bit_cast<float32x4_t>(a), bit_cast<float32x4_t>(b)));
+}
+
+STROP_INLINE F32 four_repeated(const float* from) { return load_unaligned<F32>(from); }
+template <int kElement>
+STROP_INLINE F32 splat(F32 v) {
+  return __builtin_shufflevector(v, v, kElement, kElement, kElement, kElement);
+}
+STROP_INLINE void transpose(F32 (&v)[kLanes]) { transpose_fours(v); }
 
 STROP_INLINE U32 join_halves(U32 low, U32 high) {
   return bit_cast<U32>(

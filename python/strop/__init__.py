@@ -11,6 +11,8 @@ from strop._quantize import fake_quantize, fake_quantize_
 from strop._quantize_codes import choose_scale, dequantize, pack_bits, quantize, unpack_bits
 from strop._quantized_tensor import QuantizedTensor, Scales
 from strop._report import Report
+from strop._sparse import sparse_linear
+from strop._sparse_weight import SparseWeight, pack_sparse
 
 __version__: str = build_info()["version"]
 
@@ -19,6 +21,7 @@ __all__ = [
     "QuantizedTensor",
     "Report",
     "Scales",
+    "SparseWeight",
     "build_info",
     "choose_scale",
     "dequantize",
@@ -27,9 +30,11 @@ __all__ = [
     "formats",
     "isa",
     "pack_bits",
+    "pack_sparse",
     "quantization_report",
     "quantize",
     "set_isa",
+    "sparse_linear",
     "supported_isas",
     "unpack_bits",
 ]

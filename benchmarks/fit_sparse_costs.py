@@ -1,0 +1,97 @@
+"""Measures and fits the cost table that plans of pruned weights go by: python -m benchmarks.fit_sparse_costs
+
+Writes the entry of one instruction set to python/strop/_sparse_costs.json; the others stay. See Note
+[Cost table] in python/strop/_sparse_plan.py. Takes about five minutes a set; wants a quiet machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.optimize import nnls
+from tqdm import tqdm
+
+import strop
+from strop import _sparse_ops as ops
+from strop import _sparse_plan as plan
+from strop._bench.measure import pinned
+from strop._sparse_weight import _medians
+
+PATH = Path(__file__).parent.parent / "python" / "strop" / "_sparse_costs.json"
+SHAPES = [(64, 64), (256, 256), (768, 768), (3072, 768), (768, 3072), (2048, 2048), (4096, 4096)]
+SPARSITIES = [0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99]
+
+
+def calls_of(
+    shape: tuple[int, int], sparsity: float, number: int
+) -> tuple[dict[str, Callable[[], object]], int]:
+    """The ways to multiply by a random weight, and its number of nonzeros."""
+    generator = torch.Generator().manual_seed(number)
+    weight = torch.randn(shape, generator=generator)
+    weight = torch.where(torch.rand(shape, generator=generator) < sparsity, 0, weight)
+    bits, values = ops.pack_sparse(weight, None)
+    x = torch.randn(plan.TYPICAL_ROWS[number], shape[1], generator=generator)
+    calls: dict[str, Callable[[], object]] = {}
+    for way in plan.candidates(number):
+        layout = ops.layout(bits, values, shape[1], way)
+        calls[way] = lambda layout=layout: ops.by_layout(x, layout, shape[0], None, "")
+    calls["dense"] = lambda: torch.nn.functional.linear(x, weight)
+    return calls, values.shape[0]
+
+
+def bytes_of(way: str, weights: int, nonzeros: int) -> int:
+    """What a way reads of the weight."""
+    return {"dense": 4 * weights, "mask": 4 * nonzeros + weights // 8}.get(way, 6 * nonzeros)
+
+
+def fitted(rows: list[tuple[float, ...]]) -> list[float]:
+    """(call, nonzeros, weights, rows of the weight), each of which costs something or nothing."""
+    data = np.array(rows)
+    scale = 1 / data[:, 4:]  # relative errors count alike
+    solution, _ = nnls(data[:, :4] * scale, np.ones(len(data)))
+    return [float(f"{value:.4g}") for value in solution]
+
+
+def measure() -> dict[str, dict[str, list[list[float]]]]:
+    """The table's entry for the instruction set in force."""
+    found: dict[tuple[str, str, int], list[tuple[float, ...]]] = {}
+    cases = [(s, p, n) for s in SHAPES for p in SPARSITIES for n in range(len(plan.CLASSES))]
+    for shape, sparsity, number in tqdm(cases, disable=None):
+        calls, nonzeros = calls_of(shape, sparsity, number)
+        weights = shape[0] * shape[1]
+        for way, seconds in zip(calls, _medians(list(calls.values())), strict=True):
+            cached = bytes_of(way, weights, nonzeros) <= plan.cache_bytes()
+            terms = (1.0, float(nonzeros if way != "dense" else 0), float(weights), float(shape[0]))
+            key = (way, "cached" if cached else "streamed", number)
+            found.setdefault(key, []).append((*terms, seconds))
+    entry: dict[str, dict[str, list[list[float]]]] = {}
+    for way in plan.WAYS:
+        entry[way] = {}
+        for place, other in (("cached", "streamed"), ("streamed", "cached")):
+            rows = [
+                found.get((way, place, n), []) or found.get((way, other, n), [])
+                for n in range(len(plan.CLASSES))
+            ]
+            entry[way][place] = [fitted(r) if r else [1.0, 0.0, 0.0, 0.0] for r in rows]
+    return entry
+
+
+def main() -> None:
+    """Measures one instruction set."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--isa", choices=strop.supported_isas(), default=strop.isa())
+    strop.set_isa(parser.parse_args().isa)
+    table = json.loads(PATH.read_text()) if PATH.exists() else {}
+    key = "avx2-narrow" if strop.isa() == "avx2" and plan._narrow() else strop.isa()
+    with pinned(1):
+        table[key] = measure()
+    PATH.write_text(json.dumps(table, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "cpu/dispatch.h"
+#include "cpu/sparse.h"
+#include "reference/sparse.h"
+
+namespace strop::cpu {
+namespace {
+
+// Multiply-adds that are worth waking a thread for.
+constexpr std::int64_t kGrain = 1 << 16;
+
+std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+std::int64_t items_a_grain(const SparseLinearArgs& args, std::int64_t items, std::int64_t rows) {
+  const std::int64_t work = std::max<std::int64_t>(args.header().count * rows / items, 1);
+  return std::max<std::int64_t>(divide_up(kGrain, work), 1);
+}
+
+// Rows of x as tiles of about equal numbers of vectors.
+std::vector<PanelTile> cut_tiles(std::int64_t rows, int lanes, int most_registers,
+                                 std::int64_t columns_with_zeros) {
+  const std::int64_t vectors = divide_up(rows, lanes);
+  const std::int64_t count = divide_up(vectors, most_registers);
+  std::vector<PanelTile> tiles;
+  std::int64_t vector = 0, panel = 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const auto registers = static_cast<int>((vectors - vector) / (count - i) +
+                                            ((vectors - vector) % (count - i) != 0 ? 1 : 0));
+    const std::int64_t first = vector * lanes;
+    tiles.push_back({first,
+                     static_cast<int>(std::min<std::int64_t>(registers * lanes, rows - first)),
+                     registers, panel});
+    panel += columns_with_zeros * registers * lanes;
+    vector += registers;
+  }
+  return tiles;
+}
+
+// On a boundary of cache lines.
+class Floats {
+ public:
+  explicit Floats(std::int64_t count)
+      : bytes_(new std::uint8_t[static_cast<std::size_t>(count) * sizeof(float) + 64]) {}
+  float* data() const {
+    const auto place = reinterpret_cast<std::uintptr_t>(bytes_.get());
+    return reinterpret_cast<float*>((place + 63) / 64 * 64);
+  }
+
+ private:
+  std::unique_ptr<std::uint8_t[]> bytes_;
+};
+
+void run_strips(const SparseLinearArgs& args, const Parallel& parallel,
+                const SparseKernels& kernels) {
+  const LayoutHeader& header = args.header();
+  const std::int64_t columns = header.column_blocks() * (header.block_columns + 1);
+  const bool one = args.rows == 1 && header.interleave == 4;
+  const int lanes = one ? kOneLanes : kernels.lanes;
+  const int registers = kernels.most_registers[header.interleave == 4 ? 0 : 1];
+  const std::vector<PanelTile> tiles = cut_tiles(args.rows, lanes, registers, columns);
+  const PanelTile& last = tiles.back();
+  const Floats panels(last.panel + columns * last.registers * lanes);
+  const StripTask task = {args, panels.data(), tiles.data(), static_cast<int>(tiles.size())};
+  const std::int64_t pieces = task.tile_count * header.column_blocks();
+  parallel.for_range(
+      pieces, std::max<std::int64_t>(kGrain / (header.block_columns * lanes * 4), 1),
+      [&](std::int64_t begin, std::int64_t end) { kernels.fill_panels(task, begin, end); });
+  const std::int64_t items = task.groups() * header.row_blocks();
+  const auto multiply = one ? kernels.multiply_one : kernels.multiply_strips;
+  parallel.for_range(items, items_a_grain(args, items, args.rows),
+                     [&](std::int64_t begin, std::int64_t end) { multiply(task, begin, end); });
+}
+
+}  // namespace
+
+void sparse_linear(const SparseLinearArgs& args, const Parallel& parallel) {
+  sparse_linear(args, parallel, active_kernels().sparse);
+}
+
+void sparse_linear(const SparseLinearArgs& args, const Parallel& parallel,
+                   const SparseKernels& kernels) {
+  const LayoutHeader& header = args.header();
+  if (args.rows == 0 || header.rows == 0) return;
+  if (args.dtype == DType::kFloat64) return reference::sparse_linear(args);
+  if (header.kind == LayoutKind::kMask) {
+    parallel.for_range(
+        header.rows, items_a_grain(args, header.rows, args.rows),
+        [&](std::int64_t begin, std::int64_t end) { kernels.multiply_mask(args, begin, end); });
+    return;
+  }
+  // A part of x at a time, so that what is laid out anew stays small.
+  for (std::int64_t row = 0; row < args.rows; row += kRowsAtATime) {
+    SparseLinearArgs part = args;
+    part.rows = std::min<std::int64_t>(kRowsAtATime, args.rows - row);
+    part.x = static_cast<const float*>(args.x) + row * args.x_stride;
+    part.y = static_cast<float*>(args.y) + row * args.y_stride;
+    run_strips(part, parallel, kernels);
+  }
+}
+
+}  // namespace strop::cpu

@@ -1,0 +1,59 @@
+#include "reference/sparse.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "kernels/argument_error.h"
+
+namespace strop::reference {
+namespace {
+
+double activated(double v, Activation activation) {
+  switch (activation) {
+    case Activation::kRelu:
+      return v < 0 ? 0 : v;
+    case Activation::kGelu:
+      return 0.5 * v * (1 + std::erf(v * std::sqrt(0.5)));
+    case Activation::kGeluTanh:
+      return 0.5 * v * (1 + std::tanh(0.7978845608028654 * (v + 0.044715 * v * v * v)));
+    case Activation::kSilu:
+      return v / (1 + std::exp(-v));
+    default:
+      return v;
+  }
+}
+
+template <class T>
+void multiply(const SparseLinearArgs& args) {
+  const LayoutHeader& header = args.header();
+  const auto* const base = static_cast<const std::uint8_t*>(args.layout);
+  const auto* const starts = reinterpret_cast<const std::int64_t*>(base + header.first);
+  const auto* const words = reinterpret_cast<const std::uint64_t*>(base + header.second);
+  const auto* const values = reinterpret_cast<const T*>(base + header.third);
+  const auto* const bias = static_cast<const T*>(args.bias);
+  for (std::int64_t m = 0; m < args.rows; ++m) {
+    const T* const x = static_cast<const T*>(args.x) + m * args.x_stride;
+    T* const y = static_cast<T*>(args.y) + m * args.y_stride;
+    for (std::int64_t n = 0; n < header.rows; ++n) {
+      double sum = 0;
+      std::int64_t next = starts[n];
+      for (std::int64_t k = 0; k < header.columns; ++k) {
+        const std::uint64_t word = words[n * header.row_words() + k / 64];
+        if ((word >> (k % 64) & 1) != 0) sum += double(x[k]) * double(values[next++]);
+      }
+      if (bias != nullptr) sum += double(bias[n]);
+      y[n] = static_cast<T>(activated(sum, args.activation));
+    }
+  }
+}
+
+}  // namespace
+
+void sparse_linear(const SparseLinearArgs& args) {
+  if (args.header().kind != LayoutKind::kMask) {
+    throw_value_error("strop.sparse_linear: the reference loop takes a layout of bits");
+  }
+  args.dtype == DType::kFloat64 ? multiply<double>(args) : multiply<float>(args);
+}
+
+}  // namespace strop::reference

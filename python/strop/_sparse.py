@@ -1,0 +1,200 @@
+"""The sparse family: linear layers whose weight is pruned."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, is_grad_enabled
+from torch.autograd import Function
+from torch.compiler import is_compiling
+from torch.nn import functional
+
+from strop import _sparse_ops as ops
+from strop import _sparse_plan
+from strop._errors import translated
+from strop._quantize_gradient import transformed
+from strop._quantize_ops import mark_written
+from strop._sparse_weight import SparseWeight
+
+_OP = "strop.sparse_linear"
+_ACTIVATIONS = {
+    None: lambda y: y,
+    "": lambda y: y,
+    "relu": functional.relu,
+    "gelu": functional.gelu,
+    "gelu_tanh": lambda y: functional.gelu(y, approximate="tanh"),
+    "silu": functional.silu,
+}
+_CLASS_OF = [_sparse_plan.row_class(n) for n in range(130)]  # looked up, not searched, in a call
+
+
+def sparse_linear(
+    input: Tensor,
+    weight: SparseWeight,
+    bias: Tensor | None = None,
+    *,
+    activation: str | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    r"""A linear layer with a pruned weight, and an activation in the same pass.
+
+    .. math:: y = \mathrm{activation}(x W^T + b)
+
+    Sums are float32, in an order that the plan fixes: deterministic, whatever the number of threads.
+    Where the plan is sparse a pruned weight contributes nothing, even for an Inf or a NaN of the
+    input; where it is dense it contributes 0 times that. ``weight.plan()`` tells which it is.
+
+    Gradients: of input and bias; the weight is frozen. The input's gradient uses the transposed
+    weight if ``pack_sparse(..., backward=True)`` prepared it, else the dense one.
+
+    Args:
+        input: [..., K], of the weight's dtype (float32, or float64 for the reference loop).
+        weight: a :class:`SparseWeight` of shape (N, K).
+        bias: [N].
+        activation: None, ``relu``, ``gelu`` (by erf), ``gelu_tanh`` or ``silu``.
+        out: [..., N], which must not overlap the arguments; any strides.
+
+    Returns:
+        [..., N]; ``out`` if given.
+
+    Raises:
+        ValueError: a value or shape that does not fit, before anything is written.
+        TypeError: a dtype or type that does not fit.
+        RuntimeError: for ``out`` where a gradient would be needed.
+
+    Example:
+        >>> import strop, torch
+        >>> w = strop.pack_sparse(torch.tensor([[0.0, 2.0, 0.0], [1.0, 0.0, -1.0]]))
+        >>> strop.sparse_linear(torch.tensor([[1.0, 2.0, 3.0]]), w, torch.tensor([0.5, 0.0]))
+        tensor([[ 4.5000, -2.0000]])
+        >>> strop.sparse_linear(torch.tensor([[1.0, 2.0, 3.0]]), w, activation="relu")
+        tensor([[4., 0.]])
+
+    """
+    if not isinstance(weight, SparseWeight):
+        raise TypeError(f"{_OP}: weight is a {type(weight).__name__}; a SparseWeight is needed")
+    if activation not in _ACTIVATIONS or activation == "":
+        raise ValueError(
+            f"{_OP}: activation is {activation!r}; None, relu, gelu, gelu_tanh and silu are known"
+        )
+    if is_compiling():
+        y = _public_op(input, weight, bias, activation)
+        return y if out is None else out.copy_(y)
+    try:
+        if is_grad_enabled() and (
+            input.requires_grad
+            or (bias is not None and bias.requires_grad)
+            or (out is not None and out.requires_grad)
+        ):
+            if out is not None:
+                raise RuntimeError(f"{_OP}: out is given, but a gradient is needed; call without")
+            return _public_op(input, weight, bias, activation)
+        if transformed():
+            y = _public_op(input, weight, bias, activation)
+            return y if out is None else out.copy_(y)
+        return _eager(input, weight, bias, activation, out)
+    except Exception as error:
+        raise translated(_OP, error, {"input": input, "bias": bias, "out": out}) from None
+
+
+def _eager(
+    x: Tensor, weight: SparseWeight, bias: Tensor | None, activation: str | None, out: Tensor | None
+) -> Tensor:
+    columns = weight.shape[1]
+    rows = x.numel() // columns if columns else 130
+    number = _CLASS_OF[rows] if rows < 130 else len(_sparse_plan.CLASSES) - 1
+    way = _sparse_plan.WAYS[weight.chosen[number] - 1]
+    if way == "dense":
+        return _dense(x, weight, bias, activation, out)
+    layout, outputs = getattr(weight, way), weight.shape[0]
+    if out is None:
+        return cast(Tensor, ops.by_layout(x, layout, outputs, bias, activation or ""))
+    into = out if out.is_contiguous() else torch.empty_like(out, memory_format=torch.contiguous_format)
+    ops.by_layout_out(x, layout, outputs, bias, activation or "", out=into)
+    if into is not out:
+        return out.copy_(into)
+    mark_written(out)
+    return out
+
+
+def _dense(
+    x: Tensor, weight: SparseWeight, bias: Tensor | None, activation: str | None, out: Tensor | None
+) -> Tensor:
+    dense = cast(Tensor, weight.dense)
+    if x.dtype != dense.dtype:
+        raise TypeError(f"{_OP}: input has dtype {x.dtype}; the weight has {dense.dtype}")
+    if x.dim() == 0 or x.shape[-1] != dense.shape[1]:
+        raise ValueError(
+            f"{_OP}: input has shape {list(x.shape)}; the weight takes {dense.shape[1]} columns"
+        )
+    if bias is not None and bias.shape != dense.shape[:1]:
+        raise ValueError(f"{_OP}: bias has shape {list(bias.shape)}; [{dense.shape[0]}] is needed")
+    if bias is not None and bias.dtype != dense.dtype:
+        raise TypeError(f"{_OP}: bias has dtype {bias.dtype}; the weight has {dense.dtype}")
+    y = functional.linear(x, dense, bias)
+    if activation is not None:
+        y = _ACTIVATIONS[activation](y)
+    if out is None:
+        return y
+    if out.shape != y.shape:
+        raise ValueError(f"{_OP}: out has shape {list(out.shape)}; {list(y.shape)} is needed")
+    if out.dtype != y.dtype:
+        raise TypeError(f"{_OP}: out has dtype {out.dtype}; input has {y.dtype}")
+    return out.copy_(y)
+
+
+def _public_op(
+    x: Tensor, weight: SparseWeight, bias: Tensor | None, activation: str | None
+) -> Tensor:
+    w = weight
+    tensors = (w.bits, w.values, w.mask, w.quads, w.pairs, w.dense, w.back_quads, w.back_pairs)
+    return cast(Tensor, ops.sparse_linear(x, *tensors, list(w.chosen), bias, activation or ""))
+
+
+class _Linear(Function):
+    """Without activation, which torch's own differentiates."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bias: Tensor | None, weight: tuple[Any, ...]) -> Tensor:
+        ctx.weight = weight
+        ctx.columns = x.shape[-1]
+        with torch._C._AutoDispatchBelowAutograd():
+            return cast(Tensor, ops.sparse_linear(x, *weight, bias, ""))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        of_x = of_bias = None
+        if ctx.needs_input_grad[0]:
+            bits, values, _, _, _, dense, quads, pairs, _ = ctx.weight
+            again = is_grad_enabled() and gradient.requires_grad
+            if quads is not None and pairs is not None and not again:
+                of_x = ops.transposed(gradient, quads, pairs, ctx.columns)
+            else:
+                full = ops.unpack_sparse(bits, values, ctx.columns) if dense is None else dense
+                of_x = gradient @ full
+        if ctx.needs_input_grad[1]:
+            of_bias = gradient.flatten(0, -2).sum(0) if gradient.dim() > 1 else gradient
+        return of_x, of_bias, None
+
+
+def _public(input: Tensor, *rest: Any) -> Tensor:
+    *weight, bias, activation = rest
+    activated = _ACTIVATIONS.get(activation)
+    if activated is None:
+        raise ValueError(f"{_OP}: activation {activation!r} is not known")
+    if transformed():
+        bits, values, dense = weight[0], weight[1], weight[5]
+        full = ops.unpack_sparse(bits, values, input.shape[-1]) if dense is None else dense
+        return cast(Tensor, activated(functional.linear(input, full, bias)))
+    if is_grad_enabled() and (input.requires_grad or (bias is not None and bias.requires_grad)):
+        return cast(Tensor, activated(cast(Any, _Linear).apply(input, bias, tuple(weight))))
+    with torch._C._AutoDispatchBelowAutograd():
+        return cast(Tensor, ops.sparse_linear(input, *weight, bias, activation))
+
+
+_kernels = torch.library.Library("strop", "IMPL")
+_kernels.impl("sparse_linear", _public, "Autograd")
+for _name in ("_sparse_linear", "_sparse_linear.out", "_sparse_transposed", "pack_sparse",
+              "unpack_sparse", "_sparse_layout"):
+    _kernels.impl(_name, torch.library.fallthrough_kernel, "Autograd")

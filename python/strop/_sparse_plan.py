@@ -1,0 +1,148 @@
+"""Which way a pruned layer runs for how many rows of input, and how long each way takes.
+
+Note [Cost table]
+The time of a way is taken to be ``call + a * nonzeros + b * weights + c * (rows of the weight)``
+seconds, for each class of rows of the input, the weight in the last-level cache or out of it.
+``benchmarks/fit_sparse_costs.py`` measures and fits the figures; they are kept for each instruction
+set, and for processors whose vector units are half as wide as the set's apart. The sparse way has to
+be predicted a tenth faster than dense to be chosen: a table is never quite the machine at hand.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from strop import _C
+
+CLASSES = (1, 4, 8, 16, 32, 128, None)
+"""The most rows of each class; the last has no end. (As in csrc/torch/sparse_ops.h.)"""
+TYPICAL_ROWS = (1, 3, 8, 16, 32, 128, 512)
+WAYS = ("mask", "quads", "pairs", "dense")
+"""What a plan chooses among; its numbers begin at 1."""
+_LEAST_GAIN = 1.1
+_FEW = 16  # rows up to which strips of four rows are made for
+
+
+def row_class(rows: int) -> int:
+    """The class of a number of rows."""
+    for number, most in enumerate(CLASSES):
+        if most is None or rows <= most:
+            return number
+    raise AssertionError
+
+
+def candidates(number: int) -> tuple[str, ...]:
+    """The sparse ways that suit a class of rows."""
+    if number == 0:
+        return ("mask", "quads")
+    most = CLASSES[number]
+    return ("quads",) if most is not None and most <= _FEW else ("pairs",)
+
+
+@cache
+def _table() -> Mapping[str, Any]:
+    text = resources.files("strop").joinpath("_sparse_costs.json").read_text()
+    return json.loads(text)  # type: ignore[no-any-return]
+
+
+@cache
+def _narrow() -> bool:
+    """Whether this processor has AVX2 but works 128 bits at a time: AMD's family 23, Zen and Zen+."""
+    found: dict[str, str] = {}
+    try:
+        with open("/proc/cpuinfo") as lines:
+            for line in lines:
+                name, _, value = line.partition(":")
+                found.setdefault(name.strip(), value.strip())
+    except OSError:
+        return False
+    family, model = found.get("cpu family"), found.get("model", "255")
+    return found.get("vendor_id") == "AuthenticAMD" and family == "23" and int(model) < 0x30
+
+
+def table_key() -> str:
+    """The entry of the table that holds here, for the instruction set in force."""
+    isa = _C.isa()
+    key = f"{isa}-narrow" if isa == "avx2" and _narrow() else isa
+    return key if key in _table() else "avx2"
+
+
+@cache
+def cache_bytes() -> int:
+    """Size of the last-level cache; 32 MiB where the system does not say."""
+    for name in ("SC_LEVEL3_CACHE_SIZE", "SC_LEVEL2_CACHE_SIZE"):
+        try:
+            size = os.sysconf(name)
+        except (OSError, ValueError):
+            continue
+        if size > 0:
+            return size
+    return 32 << 20
+
+
+def predicted(way: str, number: int, shape: tuple[int, int], nonzeros: int) -> float:
+    """Seconds that a way takes for the typical rows of a class."""
+    weights = shape[0] * shape[1]
+    bytes_read = {"dense": 4 * weights, "mask": 4 * nonzeros + weights // 8}.get(way, 6 * nonzeros)
+    place = "cached" if bytes_read <= cache_bytes() else "streamed"
+    call, a, b, c = _table()[table_key()][way][place][number]
+    return float(call + a * nonzeros + b * weights + c * shape[0])
+
+
+def choose(
+    shape: tuple[int, int], nonzeros: int, classes: Iterable[int], *, sparse_only: bool
+) -> dict[int, str]:
+    """The way of each class of rows, by the table."""
+    chosen = {}
+    for number in classes:
+        costs = {w: predicted(w, number, shape, nonzeros) for w in candidates(number)}
+        best = min(costs, key=costs.__getitem__)
+        dense = predicted("dense", number, shape, nonzeros)
+        chosen[number] = best if sparse_only or costs[best] * _LEAST_GAIN < dense else "dense"
+    return chosen
+
+
+def measured(
+    calls: Callable[[str, int], Callable[[], object]],
+    classes: Iterable[int],
+    time: Callable[[Sequence[Callable[[], object]]], Sequence[float]],
+) -> dict[int, str]:
+    """The way of each class of rows that took the least time here."""
+    chosen = {}
+    for number in classes:
+        ways = (*candidates(number), "dense")
+        seconds = time([calls(way, TYPICAL_ROWS[number]) for way in ways])
+        chosen[number] = min(zip(seconds, ways, strict=True))[1]
+    return chosen
+
+
+def completed(chosen: Mapping[int, str]) -> tuple[int, ...]:
+    """A plan for every class: those that were not asked for go the way of the nearest one."""
+    numbers = sorted(chosen)
+    nearest = [min(numbers, key=lambda n: (abs(n - i), n)) for i in range(len(CLASSES))]
+    return tuple(WAYS.index(chosen[n]) + 1 for n in nearest)
+
+
+def describe(
+    plan: Sequence[int], shape: tuple[int, int], nonzeros: int, why: str
+) -> list[tuple[str, str, str]]:
+    """(rows, way, why) of every class."""
+    lines = []
+    first = 1
+    for number, choice in enumerate(plan):
+        most = CLASSES[number]
+        rows = f"{first}" if most == first else f"{first} to {most}" if most else f"{first} and more"
+        way = WAYS[choice - 1]
+        ratios = {
+            w: predicted("dense", number, shape, nonzeros) / predicted(w, number, shape, nonzeros)
+            for w in candidates(number)
+        }
+        ways = ", ".join(f"{w} {r:.1f}x dense" for w, r in ratios.items())
+        lines.append((rows, way, f"{why}; predicted {ways}"))
+        first = (most or 0) + 1
+    return lines

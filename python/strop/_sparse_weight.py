@@ -1,0 +1,397 @@
+"""Pruned weights: the bits of what is kept, its values, and what the kernels make of them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.compiler import is_compiling
+from typing_extensions import Self
+
+from strop import _C, _sparse_plan
+from strop import _sparse_ops as ops
+from strop._errors import translated
+from strop._holders import Holder, holder
+
+_NAME = "strop.SparseWeight"
+_PLANS = ("table", "measure", "sparse", "dense")
+_FLOATING = (torch.float32, torch.float64)
+
+
+@holder
+class SparseWeight(Holder):
+    """A pruned weight, as :func:`strop.pack_sparse` makes it for :func:`strop.sparse_linear`.
+
+    Frozen, checked when it is made or loaded, and a pytree of its tensors. Its state dict is ``bits``
+    and ``values`` with the ``shape`` and the ``plan``, every one a tensor: the layouts that kernels
+    want are made anew from these, and so are pickles and their kind.
+
+    Attributes:
+        bits: uint8 of shape [N, ceil(K / 8)]: a bit for each weight, low bits first.
+        values: the weights whose bit is set, row by row.
+        mask: the layout for one row of input where many weights are kept; None if not prepared.
+        quads: the layout for up to 16 rows; likewise.
+        pairs: the layout for more rows; likewise.
+        dense: the weight itself, where the plan has dense in it.
+        back_quads: the layouts of the transposed weight, for the input's gradient.
+        back_pairs: likewise.
+        shape: (N, K).
+        chosen: for each class of rows the number of its way.
+        why: how these were chosen: ``table``, ``measure``, ``sparse`` or ``dense``.
+
+    Raises:
+        ValueError: for shapes, counts, bits or layouts that do not fit each other.
+        TypeError: for dtypes that do not fit.
+
+    Example:
+        >>> import strop, torch
+        >>> w = strop.pack_sparse(torch.tensor([[0.0, 2.0, 0.0], [1.0, 0.0, 0.0]]))
+        >>> w.shape, w.nnz, w.values
+        ((2, 3), 2, tensor([2., 1.]))
+        >>> w.to_dense()
+        tensor([[0., 2., 0.],
+                [1., 0., 0.]])
+
+    """
+
+    bits: Tensor
+    values: Tensor
+    mask: Tensor | None
+    quads: Tensor | None
+    pairs: Tensor | None
+    dense: Tensor | None
+    back_quads: Tensor | None
+    back_pairs: Tensor | None
+    shape: tuple[int, int]
+    chosen: tuple[int, ...]
+    why: str
+
+    @property
+    def nnz(self) -> int:
+        """Weights that are kept."""
+        return self.values.shape[0]
+
+    @property
+    def sparsity(self) -> float:
+        """The share of weights that were pruned."""
+        return 1 - self.nnz / max(self.shape[0] * self.shape[1], 1)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the values."""
+        return self.values.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.bits.device
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors, layouts included; a state dict has fewer."""
+        tensors = (getattr(self, name) for name in _TENSORS)
+        return sum(t.nbytes for t in tensors if t is not None)
+
+    def plan(self) -> str:
+        """What runs for which rows of input, and why, as text to print."""
+        lines = _sparse_plan.describe(self.chosen, self.shape, self.nnz, self.why)
+        head = (
+            f"[{self.shape[0]}, {self.shape[1]}], {self.sparsity:.1%} pruned, table of "
+            f"{_sparse_plan.table_key()}"
+        )
+        return "\n".join([head, *(f"{rows:>11} rows: {way:5}  ({w})" for rows, way, w in lines)])
+
+    def to_dense(self) -> Tensor:
+        """The weight with its zeros."""
+        return ops.unpack_sparse(self.bits, self.values, self.shape[1])  # type: ignore[no-any-return]
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """On another device or of another dtype: arguments as of ``torch.Tensor.to``."""
+        device, dtype, non_blocking, _ = torch._C._nn._parse_to(*args, **kwargs)
+        if dtype not in (None, self.dtype):
+            return self._remade(self.values.to(dtype)).to(device, non_blocking=non_blocking)
+        return super().to(device=device, non_blocking=non_blocking)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """``bits``, ``values``, ``shape`` and ``plan``."""
+        backward = self.back_quads is not None
+        plan = [*self.chosen, int(backward), _PLANS.index(self.why)]
+        return {
+            "bits": self.bits,
+            "values": self.values,
+            "shape": torch.tensor(self.shape),
+            "plan": torch.tensor(plan),
+        }
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Tensor], **facts: Any) -> Self:
+        """A validated weight from :meth:`state_dict`.
+
+        Raises:
+            ValueError: for keys that are unknown or missing, and tensors that do not fit.
+
+        """
+        wanted = {"bits", "values", "shape", "plan"}
+        if set(state) != wanted or facts:
+            found = sorted(set(state) | set(facts))
+            raise ValueError(f"{_NAME}: state dict has keys {found}; {sorted(wanted)} are needed")
+        shape = _integers("shape", state["shape"], 2)
+        *chosen, backward, why = _integers("plan", state["plan"], len(_sparse_plan.CLASSES) + 2)
+        if min(shape) < 0 or not 0 <= why < len(_PLANS) or backward not in (0, 1):
+            raise ValueError(f"{_NAME}: shape {shape} or plan {state['plan'].tolist()} is unknown")
+        rows, columns = shape
+        return cls.prepared(
+            state["bits"],
+            state["values"],
+            (rows, columns),
+            chosen=tuple(chosen),
+            why=_PLANS[why],
+            backward=bool(backward),
+        )
+
+    @classmethod
+    def prepared(
+        cls,
+        bits: Tensor,
+        values: Tensor,
+        shape: tuple[int, int],
+        *,
+        chosen: tuple[int, ...],
+        why: str,
+        backward: bool,
+    ) -> Self:
+        """With the layouts that a plan needs, and those of the transposed weight."""
+        _check_chosen(chosen)
+        columns = shape[1]
+        if tuple(bits.shape) != (shape[0], (columns + 7) // 8):
+            raise ValueError(
+                f"{_NAME}: bits has shape {tuple(bits.shape)}; {shape} needs "
+                f"{(shape[0], (columns + 7) // 8)}"
+            )
+        ways = {_sparse_plan.WAYS[number - 1] for number in chosen}
+        try:
+            dense = ops.unpack_sparse(bits, values, columns)  # checks both
+            made = {
+                name: ops.layout(bits, values, columns, name)
+                for name in _sparse_plan.WAYS[:3]
+                if name in ways
+            }
+            back: tuple[Tensor | None, Tensor | None] = (None, None)
+            if backward:
+                turned = (*ops.pack_sparse(dense.t(), _kept(bits, columns).t()), shape[0])
+                back = ops.layout(*turned, "quads"), ops.layout(*turned, "pairs")
+        except Exception as error:
+            raise translated(_NAME, error, {"bits": bits, "values": values}) from None
+        return cls(
+            bits=bits,
+            values=values,
+            mask=made.get("mask"),
+            quads=made.get("quads"),
+            pairs=made.get("pairs"),
+            dense=dense if "dense" in ways else None,
+            back_quads=back[0],
+            back_pairs=back[1],
+            shape=shape,
+            chosen=chosen,
+            why=why,
+        )
+
+    def validate(self) -> None:
+        """Raises ValueError or TypeError where the fields do not fit each other."""
+        rows, columns = self.shape
+        _check_chosen(self.chosen)
+        if self.why not in _PLANS:
+            raise ValueError(f"{_NAME}: why is {self.why!r}; {', '.join(_PLANS)} are known")
+        for number in self.chosen:
+            if getattr(self, _sparse_plan.WAYS[number - 1]) is None:
+                way = _sparse_plan.WAYS[number - 1]
+                raise ValueError(f"{_NAME}: the plan has {way}, which is not prepared")
+        if self.device.type != "cpu":
+            return  # checked before it went there
+        try:
+            ops.unpack_sparse(self.bits, self.values, columns)
+        except Exception as error:
+            raise translated(_NAME, error, {"bits": self.bits, "values": self.values}) from None
+        if self.bits.shape[0] != rows:
+            raise ValueError(f"{_NAME}: bits has {self.bits.shape[0]} rows; shape is {self.shape}")
+        if self.dense is not None and tuple(self.dense.shape) != self.shape:
+            raise ValueError(f"{_NAME}: dense has shape {tuple(self.dense.shape)}, not {self.shape}")
+        for name in ("mask", "quads", "pairs"):
+            if (layout := getattr(self, name)) is not None:
+                _C.check_sparse_layout(layout.numpy(), rows, columns)
+        for name in ("back_quads", "back_pairs"):
+            if (layout := getattr(self, name)) is not None:
+                _C.check_sparse_layout(layout.numpy(), columns, rows)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        copied = self.to(self.device)
+        for name in _TENSORS:
+            if (tensor := getattr(self, name)) is not None:
+                object.__setattr__(copied, name, tensor.clone())
+        return copied
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (self.state_dict(),)
+
+    def _remade(self, values: Tensor) -> Self:
+        if values.dtype not in _FLOATING:
+            raise TypeError(f"{_NAME}: dtype is {values.dtype}; float32 or float64 is needed")
+        return type(self).prepared(
+            self.bits,
+            values,
+            self.shape,
+            chosen=self.chosen if values.dtype == torch.float32 else _all("mask"),
+            why=self.why,
+            backward=self.back_quads is not None and values.dtype == torch.float32,
+        )
+
+
+_TENSORS = ("bits", "values", "mask", "quads", "pairs", "dense", "back_quads", "back_pairs")
+
+
+def _rebuilt(state: dict[str, Tensor]) -> SparseWeight:
+    return SparseWeight.from_state_dict(state)
+
+
+torch.serialization.add_safe_globals([_rebuilt])
+
+
+def _integers(name: str, tensor: Tensor, count: int) -> tuple[int, ...]:
+    if not isinstance(tensor, Tensor) or tensor.dtype != torch.int64 or tensor.shape != (count,):
+        raise ValueError(f"{_NAME}: {name} is not {count} integers in an int64 tensor")
+    return tuple(tensor.tolist())
+
+
+def _check_chosen(chosen: Sequence[int]) -> None:
+    if len(chosen) != len(_sparse_plan.CLASSES) or not all(1 <= n <= 4 for n in chosen):
+        raise ValueError(f"{_NAME}: plan is {tuple(chosen)}; a way 1 to 4 is needed for each class")
+
+
+def _all(way: str) -> tuple[int, ...]:
+    return (_sparse_plan.WAYS.index(way) + 1,) * len(_sparse_plan.CLASSES)
+
+
+def _kept(bits: Tensor, columns: int) -> Tensor:
+    """The mask as booleans."""
+    places = torch.arange(8, dtype=torch.uint8)
+    spread = (bits[:, :, None] >> places) & 1
+    return spread.flatten(1)[:, :columns].bool()
+
+
+def _checked_rows(rows: int | Sequence[int] | None) -> list[int]:
+    if rows is None:
+        return list(range(len(_sparse_plan.CLASSES)))
+    given = [rows] if isinstance(rows, int) else list(rows)
+    if not given or any(not isinstance(n, int) or isinstance(n, bool) for n in given):
+        raise TypeError(f"strop.pack_sparse: rows is {rows!r}; an int or several are needed")
+    if min(given) < 1:
+        raise ValueError(f"strop.pack_sparse: rows is {rows!r}; numbers from 1 on are needed")
+    return sorted({_sparse_plan.row_class(n) for n in given})
+
+
+def pack_sparse(
+    weight: Tensor,
+    mask: Tensor | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    rows: int | Sequence[int] | None = None,
+    plan: str = "table",
+    backward: bool = False,
+) -> SparseWeight:
+    """Packs a pruned weight for :func:`strop.sparse_linear`.
+
+    Done once, when the layer is made: what the kernels read is prepared here, for one row of input,
+    for 2 to 16, and for more.
+
+    Args:
+        weight: [N, K] as of ``torch.nn.Linear``, float32, or float64 for the reference loop; any
+            strides.
+        mask: bool of the same shape, True keeps; None keeps what is not zero.
+        dtype: of the values; None is the weight's.
+        rows: of the input, the product of its leading dimensions: the numbers that will be used, so
+            that nothing is prepared for others (they work, but not at full speed); None is any.
+        plan: how the way is chosen for each number of rows. ``table``: by a cost model of this
+            instruction set, deterministic; sparse where it is faster than dense. ``measure``: by
+            trying. ``sparse`` and ``dense``: always so.
+        backward: whether to prepare the input's gradient as well; otherwise it goes through the
+            dense weight.
+
+    Returns:
+        A :class:`SparseWeight`; no gradient passes to the weight.
+
+    Raises:
+        ValueError: for shapes that do not fit, and unknown plans.
+        TypeError: for dtypes that do not fit.
+
+    Example:
+        >>> import strop, torch
+        >>> weight = torch.randn(64, 128, generator=torch.Generator().manual_seed(0))
+        >>> w = strop.pack_sparse(weight, weight.abs() > 1.6, plan="sparse")
+        >>> print(f"{w.sparsity:.2f}", sum(t.nbytes for t in w.state_dict().values()) / weight.nbytes < 0.2)
+        0.89 True
+
+    """
+    op = "strop.pack_sparse"
+    if is_compiling():
+        raise RuntimeError(f"{op}: packing happens once, outside of compiled code")
+    if plan not in _PLANS:
+        raise ValueError(f"{op}: plan is {plan!r}; {', '.join(_PLANS)} are known")
+    classes = _checked_rows(rows)
+    try:
+        with torch.no_grad():
+            cast = weight if dtype is None else weight.to(dtype)
+            bits, values = ops.pack_sparse(cast.detach(), mask)
+    except Exception as error:
+        raise translated(op, error, {"weight": weight, "mask": mask}) from None
+    shape = (weight.shape[0], weight.shape[1])
+    if values.dtype == torch.float64:
+        chosen = _all("mask")
+        backward = False
+    elif plan == "dense":
+        chosen = _all("dense")
+    elif plan == "measure":
+        chosen = _measured(bits, values, shape, classes)
+    else:
+        table = _sparse_plan.choose(
+            shape, values.shape[0], classes, sparse_only=plan == "sparse"
+        )
+        chosen = _sparse_plan.completed(table)
+    return SparseWeight.prepared(
+        bits, values, shape, chosen=chosen, why=plan, backward=backward
+    )
+
+
+def _measured(
+    bits: Tensor, values: Tensor, shape: tuple[int, int], classes: list[int]
+) -> tuple[int, ...]:
+    """The plan whose ways took the least time here."""
+    ways: dict[str, Tensor] = {"dense": ops.unpack_sparse(bits, values, shape[1])}
+
+    def call(way: str, rows: int) -> Callable[[], object]:
+        x = torch.randn(rows, shape[1])
+        if way not in ways:
+            ways[way] = ops.layout(bits, values, shape[1], way)
+        prepared = ways[way]
+        if way == "dense":
+            return lambda: torch.nn.functional.linear(x, prepared)
+        return lambda: ops.by_layout(x, prepared, shape[0], None, "")
+
+    return _sparse_plan.completed(_sparse_plan.measured(call, classes, _medians))
+
+
+def _medians(calls: Sequence[Callable[[], object]]) -> list[float]:
+    """Medians of calls that take turns."""
+    turns: list[list[float]] = [[] for _ in calls]
+    for call in calls:
+        call()
+    start = time.perf_counter()
+    while len(turns[0]) < 5 or time.perf_counter() - start < 0.02:
+        for call, seconds in zip(calls, turns, strict=True):
+            before = time.perf_counter()
+            call()
+            seconds.append(time.perf_counter() - before)
+    return [statistics.median(t) for t in turns]
