@@ -16,6 +16,7 @@ namespace strop::cpu {
   extern const QuantizeKernels quantize;                  \
   extern const QuantizeGradientKernels quantize_gradient; \
   extern const QuantizeCodeKernels quantize_codes;        \
+  extern const PruneKernels prune;                        \
   }
 #if defined(STROP_HAVE_AVX512)
 STROP_DECLARE_KERNELS(avx512)
@@ -50,23 +51,26 @@ bool has_avx2() {
 #endif
 bool always() { return true; }
 
+#define STROP_KERNELS(isa) \
+  Kernels { #isa, isa::quantize, isa::quantize_gradient, isa::quantize_codes, isa::prune }
+
 // Best first.
 const std::vector<BuiltSet>& built_sets() {
   static const std::vector<BuiltSet> sets = {
 #if defined(STROP_HAVE_AVX512)
-      {{"avx512", avx512::quantize, avx512::quantize_gradient, avx512::quantize_codes}, has_avx512},
+      {STROP_KERNELS(avx512), has_avx512},
 #endif
 #if defined(STROP_HAVE_AVX2)
-      {{"avx2", avx2::quantize, avx2::quantize_gradient, avx2::quantize_codes}, has_avx2},
+      {STROP_KERNELS(avx2), has_avx2},
 #endif
 #if defined(STROP_HAVE_NEON)
-      {{"neon", neon::quantize, neon::quantize_gradient, neon::quantize_codes}, always},
+      {STROP_KERNELS(neon), always},
 #endif
-      {{"baseline", baseline::quantize, baseline::quantize_gradient, baseline::quantize_codes},
-       always},
+      {STROP_KERNELS(baseline), always},
   };
   return sets;
 }
+#undef STROP_KERNELS
 
 // What the self-test says of each built set that the machine has, found when first asked: choosing
 // the best one tests no other.

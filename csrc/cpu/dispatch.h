@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "cpu/prune.h"
 #include "cpu/quantize.h"
 #include "cpu/quantize_codes.h"
 #include "cpu/quantize_gradient.h"
@@ -15,6 +16,7 @@ struct Kernels {
   QuantizeKernels quantize;
   QuantizeGradientKernels quantize_gradient;
   QuantizeCodeKernels quantize_codes;
+  PruneKernels prune;
 };
 
 // The set in force, chosen at the first call: the best one that this library was built with, that

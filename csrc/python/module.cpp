@@ -7,6 +7,7 @@
 #include "cpu/dispatch.h"
 #include "kernels/argument_error.h"
 #include "python/errors.h"
+#include "python/prune.h"
 #include "python/quantize.h"
 
 namespace py = pybind11;
@@ -68,4 +69,5 @@ PYBIND11_MODULE(_C, m) {
   py::module_ cpu_module = m.def_submodule("cpu", "The kernels of the instruction set in force.");
   py::module_ reference_module = m.def_submodule("reference", "The oracle's plain loops.");
   bind_quantize(m, cpu_module, reference_module);
+  bind_prune(cpu_module, reference_module);
 }
