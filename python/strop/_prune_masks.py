@@ -107,5 +107,6 @@ def _named(source: Weights, filter: Filter | None) -> Iterable[tuple[str, Tensor
     pairs = list(source)
     for pair in pairs:
         if not isinstance(pair, tuple | list) or len(pair) != 2 or not isinstance(pair[0], str):
-            raise TypeError(f"{_OP}: model_or_params has {pair!r:.40}, which is no (name, tensor)")
+            kind = type(pair).__name__
+            raise TypeError(f"{_OP}: model_or_params has a {kind} that is no pair (name, tensor)")
     return pairs

@@ -22,22 +22,29 @@ pack_mask = _ops.pack_mask.default
 unpack_mask = _ops.unpack_mask.default
 
 
+def _checked(op: str, weight: Tensor) -> Tensor:
+    """What can be said of a tensor without data; the kernel checks everything."""
+    if not weight.is_floating_point():
+        raise TypeError(f"strop.{op}: weight has dtype {weight.dtype}; a floating dtype is needed")
+    return weight
+
+
 def _mask_of(weight: Tensor) -> Tensor:
     return weight.new_empty(weight.shape, dtype=torch.bool)
 
 
 def _fake_prune_mask(weight: Tensor, *options: Any, **named: Any) -> Tensor:
-    return _mask_of(weight)
+    return _mask_of(_checked("prune_mask", weight))
 
 
 def _fake_prune_masks(weights: Sequence[Tensor], *options: Any, **named: Any) -> list[Tensor]:
-    return [_mask_of(weight) for weight in weights]
+    return [_mask_of(_checked("prune_masks", weight)) for weight in weights]
 
 
 def _fake_soft_threshold(
     weight: Tensor, amount: float | None = None, amount_tensor: Tensor | None = None
 ) -> Tensor:
-    return torch.empty_like(weight)
+    return torch.empty_like(_checked("soft_threshold", weight))
 
 
 def _fake_soft_threshold_gradient(
