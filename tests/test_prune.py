@@ -185,6 +185,8 @@ class TestPruneMasks:
     def test_ties_by_the_order_of_parameters(self, device):
         masks = prune_all(device, [torch.ones(3), -torch.ones(3)], sparsity=2 / 3)
         assert [m.tolist() for m in masks] == [[False] * 3, [False, True, True]]
+        masks = prune_all(device, [torch.ones(3), -torch.ones(3)], sparsity=0.5)
+        assert [m.tolist() for m in masks] == [[False] * 3, [True] * 3]
 
     def test_dtypes(self, device):
         tensors = [weights((50,), dtype, i) for i, dtype in enumerate(DTYPES)]

@@ -10,22 +10,6 @@ void unpack_mask(const MaskRows& rows, std::int64_t begin, std::int64_t end);
 
 namespace {
 
-constexpr std::uint64_t kEach = 0x0101010101010101u;
-
-// Bit j of the byte says whether byte j is not 0: each becomes 1 or 0, and the product moves all
-// of them to the top byte, none onto another.
-STROP_INLINE std::uint8_t eight_packed(std::uint64_t bytes) {
-  const std::uint64_t low = bytes & 0x7f * kEach;
-  const std::uint64_t ones = ((low + 0x7f * kEach) | bytes) >> 7 & kEach;
-  return static_cast<std::uint8_t>(ones * 0x0102040810204080u >> 56);
-}
-
-// Byte j is bit j: each byte keeps its own bit of eight copies, and is carried to its top.
-STROP_INLINE std::uint64_t eight_unpacked(std::uint8_t bits) {
-  const std::uint64_t own = bits * kEach & 0x8040201008040201u;
-  return (own + 0x7f * kEach) >> 7 & kEach;
-}
-
 #if defined(__SSE2__)
 using Bytes = std::int8_t __attribute__((vector_size(kVectorBytes)));
 constexpr std::int64_t kPacked = kVectorBytes / 8;  // bytes that a vector becomes
@@ -45,7 +29,7 @@ STROP_INLINE void pack_vector(const std::uint8_t* from, std::uint8_t* to) {
 constexpr std::int64_t kPacked = 1;
 
 STROP_INLINE void pack_vector(const std::uint8_t* from, std::uint8_t* to) {
-  *to = eight_packed(load_unaligned<std::uint64_t>(from));
+  *to = packed_byte(load_unaligned<std::uint64_t>(from));
 }
 #endif
 
@@ -55,7 +39,7 @@ void pack_run(const std::uint8_t* from, std::int64_t count, std::uint8_t* to) {
   for (; i < count; i += 8) {
     std::uint64_t bytes = 0;
     std::memcpy(&bytes, from + i, static_cast<std::size_t>(count - i < 8 ? count - i : 8));
-    to[i / 8] = eight_packed(bytes);
+    to[i / 8] = packed_byte(bytes);
   }
 }
 
@@ -63,7 +47,7 @@ void unpack_run(const std::uint8_t* from, std::int64_t count, std::uint8_t* to) 
   std::int64_t i = 0;
 #if defined(__AVX2__)
   const __m256i own = _mm256_set1_epi64x(static_cast<std::int64_t>(0x8040201008040201u));
-  const __m256i copies = _mm256_setr_epi64x(0, kEach, 2 * kEach, 3 * kEach);
+  const __m256i copies = _mm256_setr_epi64x(0, kEachByte, 2 * kEachByte, 3 * kEachByte);
   for (; i + 32 <= count; i += 32) {
     const auto four = load_unaligned<std::int32_t>(from + i / 8);
     const __m256i bits =
@@ -72,9 +56,9 @@ void unpack_run(const std::uint8_t* from, std::int64_t count, std::uint8_t* to) 
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i), ones);
   }
 #endif
-  for (; i + 8 <= count; i += 8) store_unaligned(to + i, eight_unpacked(from[i / 8]));
+  for (; i + 8 <= count; i += 8) store_unaligned(to + i, unpacked_byte(from[i / 8]));
   if (i == count) return;
-  const std::uint64_t bytes = eight_unpacked(from[i / 8]);
+  const std::uint64_t bytes = unpacked_byte(from[i / 8]);
   std::memcpy(to + i, &bytes, static_cast<std::size_t>(count - i));
 }
 
