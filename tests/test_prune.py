@@ -132,6 +132,16 @@ def test_large(device, dtype):
             assert torch.equal(prune(device, tensor, **options), expected_mask(tensor, **options))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_a_sample_that_misleads(torch_device, dtype):
+    # Large weights exactly where a selection looks first: every 32nd of 2^20, from the 16th on.
+    w = (torch.arange(1 << 20) * 7919 % 10007 / 1e4).to(dtype)
+    w[16::32] += 3
+    for sparsity in (0.01, 0.5, 0.97):
+        found = torch_device.prune_mask(w, sparsity=sparsity)
+        assert torch.equal(found, expected_mask(w, sparsity=sparsity))
+
+
 def test_any_number_of_threads():
     w = (torch.randn(900, 700) * 3).round()
     before = torch.get_num_threads()

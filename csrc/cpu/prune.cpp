@@ -61,6 +61,29 @@ void count_further(const T* from, std::int64_t count, const Digit32& digit, std:
 }
 
 template <class T>
+BracketCount split_as(const T* from, std::int64_t count, const KeyBracket& bracket,
+                      std::uint32_t* inside) {
+  // Keys are below 2^31: as signed numbers they compare in one instruction.
+  const I32 low = broadcast(static_cast<std::int32_t>(bracket.low));
+  const I32 high = broadcast(static_cast<std::int32_t>(bracket.high));
+  alignas(kVectorBytes) std::uint32_t lanes[kLanes];
+  BracketCount found{};
+  const auto add = [&](U32 keys, std::uint32_t there) {
+    const I32 v = bit_cast<I32>(keys);
+    const std::uint32_t below = lane_bits(I32(v < low)) & there;
+    std::uint32_t bits = ~(below | lane_bits(I32(v > high))) & there;
+    found.below += __builtin_popcount(below);
+    if (bits == 0) return;
+    store_unaligned(lanes, keys);
+    for (; bits != 0; bits &= bits - 1) inside[found.inside++] = lanes[__builtin_ctz(bits)];
+  };
+  for_each_keys(
+      from, count, [&](U32 keys, std::int64_t) { add(keys, ((1u << (kLanes - 1)) << 1) - 1); },
+      [&](U32 keys, std::int64_t, int left) { add(keys, (1u << left) - 1); });
+  return found;
+}
+
+template <class T>
 std::int64_t count_key_as(const T* from, std::int64_t count, std::uint32_t key) {
   const U32 wanted = broadcast(key);
   std::int64_t found = 0;
@@ -136,6 +159,13 @@ void count_digits(const WeightRun& run, const Digit32& digit, std::uint32_t* tab
   });
 }
 
+BracketCount split_by_bracket(const WeightRun& run, const KeyBracket& bracket,
+                              std::uint32_t* inside) {
+  BracketCount found{};
+  by_dtype(run, [&](const auto* from) { found = split_as(from, run.count, bracket, inside); });
+  return found;
+}
+
 std::int64_t count_key(const WeightRun& run, std::uint32_t key) {
   std::int64_t found = 0;
   by_dtype(run, [&](const auto* from) { found = count_key_as(from, run.count, key); });
@@ -172,6 +202,7 @@ void score_blocks(const PruneTensor& tensor, const PruneRule& rule, float* score
 
 extern const PruneKernels prune;
 const PruneKernels prune = {.count_digits = count_digits,
+                            .split_by_bracket = split_by_bracket,
                             .count_key = count_key,
                             .keep = keep,
                             .keep_groups = keep_groups,

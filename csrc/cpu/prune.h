@@ -30,6 +30,16 @@ struct WeightRun {
   std::int64_t count;
 };
 
+// Keys from `low` to `high`, both of them; and how many weights are below and in it.
+struct KeyBracket {
+  std::uint32_t low;
+  std::uint32_t high;
+};
+struct BracketCount {
+  std::int64_t below;
+  std::int64_t inside;
+};
+
 // Elements of a row that are worked on at a time: whole bytes of a packed mask.
 inline constexpr std::int64_t kPrunePiece = 16384;
 
@@ -47,6 +57,9 @@ struct PruneKernels {
   // Adds the run's weights that have a digit's prefix to the table, by the digit. Of 2^31 at most.
   void (*count_digits)(const WeightRun& run, const Digit<std::uint32_t>& digit,
                        std::uint32_t* table);
+  // The keys that are in a bracket go to `inside`, in no order that matters.
+  BracketCount (*split_by_bracket)(const WeightRun& run, const KeyBracket& bracket,
+                                   std::uint32_t* inside);
   std::int64_t (*count_key)(const WeightRun& run, std::uint32_t key);
   // The mask of all whose key is `least` or larger.
   void (*keep)(const WeightRun& run, std::uint32_t least, std::uint8_t* mask);

@@ -46,6 +46,24 @@ std::string test_masks(const PruneKernels& kernels) {
   return {};
 }
 
+// What a large selection begins with.
+template <class T>
+std::string test_bracket(const PruneKernels& kernels) {
+  const std::vector<T> weight = stored<T>(coarse_values());
+  const KeyBracket bracket = {magnitude_key(0.5f), magnitude_key(1.0f)};
+  std::vector<std::uint32_t> expected, actual(weight.size());
+  std::int64_t below = 0;
+  for (const T value : weight) {
+    const std::uint32_t key = magnitude_key(to_float(value));
+    below += key < bracket.low;
+    if (key >= bracket.low && key <= bracket.high) expected.push_back(key);
+  }
+  const BracketCount found =
+      kernels.split_by_bracket({dtype_of<T>, weight.data(), kCount}, bracket, actual.data());
+  actual.resize(static_cast<std::size_t>(found.inside));
+  return found.below == below && actual == expected ? "" : "split_by_bracket";
+}
+
 // In rows, with an amount for all, for each row and for each element.
 template <class T>
 std::string test_soft_threshold(const PruneKernels& kernels) {
@@ -101,6 +119,7 @@ std::string test_bits(const PruneKernels& kernels) {
 template <class T>
 std::string run_all(const PruneKernels& kernels) {
   std::string problem = test_masks<T>(kernels);
+  if (problem.empty()) problem = test_bracket<T>(kernels);
   if (problem.empty()) problem = test_soft_threshold<T>(kernels);
   return problem.empty() ? problem : problem + " " + dtype_name(dtype_of<T>);
 }

@@ -1,130 +1,21 @@
 #include <algorithm>
 #include <cstring>
-#include <mutex>
 #include <vector>
 
 #include "cpu/dispatch.h"
 #include "cpu/prune.h"
+#include "cpu/prune_selection.h"
 #include "reference/prune.h"
 
 namespace strop::cpu {
 namespace {
 
 using Cut32 = Cut<std::uint32_t>;
-using Digit32 = Digit<std::uint32_t>;
 
-// Elements that are worth waking a thread for, and that a table of 32 bits counts at a time.
+// Elements that are worth waking a thread for.
 constexpr std::int64_t kGrain = 65536;
-constexpr std::int64_t kTable = 1 << 20;
 // What no key reaches.
 constexpr std::uint32_t kEverything = 0x80000000u;
-
-const char* element(const WeightRun& run, std::int64_t i) {
-  return static_cast<const char*>(run.from) + i * dtype_size(run.dtype);
-}
-
-WeightRun part_of(const WeightRun& run, std::int64_t begin, std::int64_t end) {
-  return {run.dtype, element(run, begin), end - begin};
-}
-
-std::uint32_t key_at(const WeightRun& run, std::int64_t i) {
-  const void* const at = element(run, i);
-  switch (run.dtype) {
-    case DType::kBFloat16:
-      return magnitude_key(to_float(*static_cast<const BFloat16*>(at)));
-    case DType::kFloat16:
-      return magnitude_key(to_float(*static_cast<const Float16*>(at)));
-    default:
-      return magnitude_key(*static_cast<const float*>(at));
-  }
-}
-
-// Finds the cut below which a number of weights lies, in runs that follow each other: see Note
-// [Pruning order].
-class Selection {
- public:
-  Selection(const std::vector<WeightRun>& runs, const Parallel& parallel,
-            const PruneKernels& kernels)
-      : runs_(runs), parallel_(parallel), kernels_(kernels) {}
-
-  Cut32 find(std::int64_t pruned) const {
-    std::int64_t rank = pruned;  // among those that agree in the digits so far
-    Digit32 digit{0, 0};
-    std::int64_t ties = 0;
-    for (; digit.level < levels(); digit = digit.next(take(count(digit), rank, ties))) {
-    }
-    const std::uint32_t key = digit.prefix << digit.prefix_shift();
-    return {key, rank == 0 || ties == 1 ? 0 : index_of(key, rank)};
-  }
-
- private:
-  // The lowest 9 bits of a 16-bit float's key are 0.
-  int levels() const {
-    const auto narrow = [](const WeightRun& run) { return dtype_size(run.dtype) == 2; };
-    const int all = kLevels<std::uint32_t>;
-    return std::all_of(runs_.begin(), runs_.end(), narrow) ? all - 1 : all;
-  }
-
-  std::vector<std::int64_t> count(const Digit32& digit) const {
-    std::vector<std::int64_t> total(kDigits, 0);
-    std::mutex adding;
-    for (const WeightRun& run : runs_) {
-      parallel_.for_range(run.count, kGrain, [&](std::int64_t begin, std::int64_t end) {
-        std::vector<std::int64_t> sums(kDigits, 0);
-        std::vector<std::uint32_t> table(kDigits);
-        for (; begin < end; begin += kTable) {
-          std::fill(table.begin(), table.end(), 0);
-          kernels_.count_digits(part_of(run, begin, std::min(begin + kTable, end)), digit,
-                                table.data());
-          for (int i = 0; i < kDigits; ++i) sums[i] += table[i];
-        }
-        const std::lock_guard lock(adding);
-        for (int i = 0; i < kDigits; ++i) total[i] += sums[i];
-      });
-    }
-    return total;
-  }
-
-  // The digit in which a rank falls; from here on it is one among that digit's.
-  static unsigned take(const std::vector<std::int64_t>& table, std::int64_t& rank,
-                       std::int64_t& ties) {
-    unsigned digit = 0;
-    for (; rank >= table[digit]; ++digit) rank -= table[digit];
-    ties = table[digit];
-    return digit;
-  }
-
-  // The index of the weight that has `rank` others of its key before it.
-  std::int64_t index_of(std::uint32_t key, std::int64_t rank) const {
-    std::int64_t offset = 0;
-    for (const WeightRun& run : runs_) {
-      const std::int64_t pieces = (run.count + kGrain - 1) / kGrain;
-      const auto piece = [&](std::int64_t i) {
-        return part_of(run, i * kGrain, std::min((i + 1) * kGrain, run.count));
-      };
-      std::vector<std::int64_t> found(static_cast<std::size_t>(pieces));
-      parallel_.for_range(pieces, 1, [&](std::int64_t begin, std::int64_t end) {
-        for (; begin < end; ++begin) found[begin] = kernels_.count_key(piece(begin), key);
-      });
-      for (std::int64_t i = 0; i < pieces; rank -= found[i++]) {
-        if (rank < found[i]) return offset + i * kGrain + index_within(piece(i), key, rank);
-      }
-      offset += run.count;
-    }
-    return offset;
-  }
-
-  static std::int64_t index_within(const WeightRun& run, std::uint32_t key, std::int64_t rank) {
-    std::int64_t i = 0;
-    for (; key_at(run, i) != key || rank-- > 0; ++i) {
-    }
-    return i;
-  }
-
-  const std::vector<WeightRun>& runs_;
-  const Parallel& parallel_;
-  const PruneKernels& kernels_;
-};
 
 Cut32 cut_of(const PruneRule& rule, const std::vector<WeightRun>& runs, const Parallel& parallel,
              const PruneKernels& kernels) {
