@@ -67,19 +67,24 @@ BracketCount split_as(const T* from, std::int64_t count, const KeyBracket& brack
   const I32 low = broadcast(static_cast<std::int32_t>(bracket.low));
   const I32 high = broadcast(static_cast<std::int32_t>(bracket.high));
   alignas(kVectorBytes) std::uint32_t lanes[kLanes];
+  I32 below{};  // less one for each
   BracketCount found{};
-  const auto add = [&](U32 keys, std::uint32_t there) {
-    const I32 v = bit_cast<I32>(keys);
-    const std::uint32_t below = lane_bits(I32(v < low)) & there;
-    std::uint32_t bits = ~(below | lane_bits(I32(v > high))) & there;
-    found.below += __builtin_popcount(below);
+  const auto add = [&](U32 keys, I32 there, I32 lower) {
+    below += lower & there;
+    std::uint32_t bits = lane_bits(there & ~(lower | I32(bit_cast<I32>(keys) > high)));
     if (bits == 0) return;
     store_unaligned(lanes, keys);
     for (; bits != 0; bits &= bits - 1) inside[found.inside++] = lanes[__builtin_ctz(bits)];
   };
   for_each_keys(
-      from, count, [&](U32 keys, std::int64_t) { add(keys, ((1u << (kLanes - 1)) << 1) - 1); },
-      [&](U32 keys, std::int64_t, int left) { add(keys, (1u << left) - 1); });
+      from, count,
+      [&](U32 keys, std::int64_t) { add(keys, ~I32{}, I32(bit_cast<I32>(keys) < low)); },
+      [&](U32 keys, std::int64_t, int left) {
+        I32 there{};
+        for (int lane = 0; lane < left; ++lane) there[lane] = -1;
+        add(keys, there, I32(bit_cast<I32>(keys) < low));
+      });
+  for (int lane = 0; lane < kLanes; ++lane) found.below -= below[lane];
   return found;
 }
 
