@@ -291,6 +291,8 @@ def test_forked_worker():
 @pytest.mark.parametrize(
     "module",
     [
+        "_prune",
+        "_prune_masks",
         "_quantize",
         "_quantize_codes",
         "_quantized_tensor",

@@ -11,17 +11,14 @@
 namespace strop::cpu {
 
 // Defined by the sources that are compiled once per instruction set.
-#define STROP_DECLARE_KERNELS(isa)                                                 \
-  namespace isa {                                                                  \
-  extern const QuantizeKernels quantize;                                           \
-  extern const QuantizeGradientKernels quantize_gradient;                          \
-  extern const QuantizeCodeKernels quantize_codes;                                 \
-  extern const SparseKernels sparse;                                               \
-  static Kernels kernels() {                                                       \
-    return {STROP_NAME(isa), quantize, quantize_gradient, quantize_codes, sparse}; \
-  }                                                                                \
+#define STROP_DECLARE_KERNELS(isa)                        \
+  namespace isa {                                         \
+  extern const QuantizeKernels quantize;                  \
+  extern const QuantizeGradientKernels quantize_gradient; \
+  extern const QuantizeCodeKernels quantize_codes;        \
+  extern const PruneKernels prune;                        \
+  extern const SparseKernels sparse;                      \
   }
-#define STROP_NAME(isa) #isa
 #if defined(STROP_HAVE_AVX512)
 STROP_DECLARE_KERNELS(avx512)
 #endif
@@ -33,7 +30,6 @@ STROP_DECLARE_KERNELS(neon)
 #endif
 STROP_DECLARE_KERNELS(baseline)
 #undef STROP_DECLARE_KERNELS
-#undef STROP_NAME
 
 namespace {
 
@@ -56,22 +52,28 @@ bool has_avx2() {
 #endif
 bool always() { return true; }
 
+#define STROP_KERNELS(isa)                                                                    \
+  Kernels {                                                                                   \
+    #isa, isa::quantize, isa::quantize_gradient, isa::quantize_codes, isa::sparse, isa::prune \
+  }
+
 // Best first.
 const std::vector<BuiltSet>& built_sets() {
   static const std::vector<BuiltSet> sets = {
 #if defined(STROP_HAVE_AVX512)
-      {avx512::kernels(), has_avx512},
+      {STROP_KERNELS(avx512), has_avx512},
 #endif
 #if defined(STROP_HAVE_AVX2)
-      {avx2::kernels(), has_avx2},
+      {STROP_KERNELS(avx2), has_avx2},
 #endif
 #if defined(STROP_HAVE_NEON)
-      {neon::kernels(), always},
+      {STROP_KERNELS(neon), always},
 #endif
-      {baseline::kernels(), always},
+      {STROP_KERNELS(baseline), always},
   };
   return sets;
 }
+#undef STROP_KERNELS
 
 // What the self-test says of each built set that the machine has, found when first asked: choosing
 // the best one tests no other.

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "cpu/prune.h"
 #include "cpu/quantize.h"
 #include "cpu/quantize_codes.h"
 #include "cpu/quantize_gradient.h"
@@ -17,6 +18,7 @@ struct Kernels {
   QuantizeGradientKernels quantize_gradient;
   QuantizeCodeKernels quantize_codes;
   SparseKernels sparse;
+  PruneKernels prune;
 };
 
 // The set in force, chosen at the first call: the best one that this library was built with, that

@@ -12,6 +12,8 @@ std::string self_test(const Kernels& kernels);
 
 // The part of it that is about gradients.
 std::string self_test_gradients(const Kernels& kernels);
+// And that about pruning.
+std::string self_test_prune(const PruneKernels& kernels);
 
 // And about sparse_linear.
 std::string self_test_sparse(const Kernels& kernels);

@@ -7,6 +7,7 @@
 #include "cpu/dispatch.h"
 #include "kernels/argument_error.h"
 #include "python/errors.h"
+#include "python/prune.h"
 #include "python/quantize.h"
 #include "python/sparse.h"
 
@@ -70,4 +71,5 @@ PYBIND11_MODULE(_C, m) {
   py::module_ reference_module = m.def_submodule("reference", "The oracle's plain loops.");
   bind_quantize(m, cpu_module, reference_module);
   bind_sparse(m, cpu_module, reference_module);
+  bind_prune(cpu_module, reference_module);
 }

@@ -6,6 +6,8 @@ Every public name is here (or in :mod:`strop.nn`); the modules behind it are pri
 from strop._C import isa, set_isa, supported_isas
 from strop._formats import NumberFormat, formats
 from strop._library import build_info
+from strop._prune import pack_mask, prune_mask, soft_threshold, soft_threshold_, unpack_mask
+from strop._prune_masks import prune_masks
 from strop._quantization_report import quantization_report
 from strop._quantize import fake_quantize, fake_quantize_
 from strop._quantize_codes import choose_scale, dequantize, pack_bits, quantize, unpack_bits
@@ -30,11 +32,17 @@ __all__ = [
     "formats",
     "isa",
     "pack_bits",
+    "pack_mask",
     "pack_sparse",
+    "prune_mask",
+    "prune_masks",
     "quantization_report",
     "quantize",
     "set_isa",
+    "soft_threshold",
+    "soft_threshold_",
     "sparse_linear",
     "supported_isas",
     "unpack_bits",
+    "unpack_mask",
 ]

@@ -98,9 +98,31 @@ def _codes_differ(device: str) -> str:
     return ""
 
 
+def _prune_differs(device: str) -> str:
+    """Where masks, or shrunk weights, differ from the oracle's; empty if nowhere."""
+    x = np.random.default_rng(2).standard_normal((37, 129)).astype(np.float32).round(1)
+    weight = torch.from_numpy(x).to(device)
+    for options in (
+        {"sparsity": 0.5},
+        {"sparsity": 0.7, "per": "row"},
+        {"threshold": 0.8},
+        {"pattern": "2:4"},
+    ):
+        mask = strop.prune_mask(weight, **options)
+        if not np.array_equal(mask.cpu().numpy(), _C.reference.prune_mask(x, **options)):
+            return f"the mask differs from the oracle's with {options}"
+        if not torch.equal(strop.unpack_mask(strop.pack_mask(mask), 129), mask):
+            return "a mask is not what it was after pack_mask and unpack_mask"
+    shrunk = strop.soft_threshold(weight, 0.5).cpu().numpy()
+    if not np.array_equal(shrunk, _C.reference.soft_threshold(x, 0.5)):
+        return "soft_threshold differs from the oracle"
+    return ""
+
+
 _SELF_TESTS: dict[str, Callable[[str], str]] = {
     "fake_quantize": _fake_quantize_differs,
     "quantize, dequantize": _codes_differ,
+    "prune_mask, soft_threshold, pack_mask": _prune_differs,
 }
 
 

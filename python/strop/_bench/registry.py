@@ -88,15 +88,16 @@ def cases(family: str | None = None) -> Iterator[Case]:
 
 def _load() -> None:
     # (importing registers them)
-    for module in ("quantize", "quantize_codes", "quantize_gradient"):
+    for module in ("quantize", "quantize_codes", "quantize_gradient", "prune"):
         importlib.import_module(f"strop._bench.{module}")
 
 
 def gpu_cases(family: str | None = None) -> list[GpuCase]:
     """The cases that are measured on a GPU."""
-    from strop._bench import quantize_gpu
+    from strop._bench import prune_gpu, quantize_gpu
 
-    return [case for case in quantize_gpu.cases() if family in (None, case.family)]
+    every = [*quantize_gpu.cases(), *prune_gpu.cases()]
+    return [case for case in every if family in (None, case.family)]
 
 
 def faster_than(peer: str, ratio: float) -> Bar:

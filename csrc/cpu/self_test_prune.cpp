@@ -1,0 +1,137 @@
+#include "cpu/self_test.h"
+#include "cpu/self_test_samples.h"
+#include "kernels/prune_arguments.h"
+#include "reference/prune.h"
+
+namespace strop::cpu {
+namespace {
+
+constexpr std::int64_t kShape[2] = {7, 1035};
+constexpr std::int64_t kStride[2] = {1035, 1};
+constexpr std::int64_t kCount = kShape[0] * kShape[1];
+
+// Values of which many are equal, so that cuts fall among ties.
+std::vector<float> coarse_values() {
+  std::vector<float> values = sample_values(kCount, false);
+  for (std::size_t i = 0; i < values.size(); i += 3) values[i] = std::round(values[i]);
+  return values;
+}
+
+template <class T>
+std::string test_masks(const PruneKernels& kernels) {
+  PruneRequest request;
+  std::vector<PruneRequest> requests;
+  for (const double sparsity : {0.0, 0.1, 0.5, 0.93, 1.0}) {
+    request.sparsity = sparsity;
+    requests.push_back(request);
+  }
+  request.per = "row";
+  requests.push_back(request);
+  request.sparsity = 0.7;
+  requests.push_back(request);
+  for (const auto& block : {std::vector<std::int64_t>{2, 33}, {4, 1}}) {
+    requests.push_back({.sparsity = 0.5, .pattern = "block", .block_size = block, .norm = "l2"});
+  }
+  for (const char* pattern : {"1:2", "2:4", "5:8", "2:7"}) requests.push_back({.pattern = pattern});
+  requests.push_back({.threshold = 1.0});
+  std::vector<T> weight = stored<T>(coarse_values());
+  const TensorView view = view_of(weight.data(), dtype_of<T>, kShape, kStride);
+  std::vector<std::uint8_t> expected(weight.size()), actual(weight.size());
+  for (const PruneRequest& each : requests) {
+    const PruneRule rule = make_prune_rule("strop self-test", each);
+    reference::prune({rule, {prune_tensor(view, expected.data())}});
+    prune({rule, {prune_tensor(view, actual.data())}}, Parallel{}, kernels);
+    if (expected != actual) return "prune_mask " + each.pattern;
+  }
+  return {};
+}
+
+// What a large selection begins with.
+template <class T>
+std::string test_bracket(const PruneKernels& kernels) {
+  const std::vector<T> weight = stored<T>(coarse_values());
+  const KeyBracket bracket = {magnitude_key(0.5f), magnitude_key(1.0f)};
+  std::vector<std::uint32_t> expected, actual(weight.size());
+  std::int64_t below = 0;
+  for (const T value : weight) {
+    const std::uint32_t key = magnitude_key(to_float(value));
+    below += key < bracket.low;
+    if (key >= bracket.low && key <= bracket.high) expected.push_back(key);
+  }
+  const BracketCount found =
+      kernels.split_by_bracket({dtype_of<T>, weight.data(), kCount}, bracket, actual.data());
+  actual.resize(static_cast<std::size_t>(found.inside));
+  return found.below == below && actual == expected ? "" : "split_by_bracket";
+}
+
+// In rows, with an amount for all, for each row and for each element.
+template <class T>
+std::string test_soft_threshold(const PruneKernels& kernels) {
+  std::vector<T> weight = stored<T>(sample_values(kCount, false));
+  std::vector<T> gradient = stored<T>(coarse_values());
+  std::vector<T> expected(weight.size()), actual(weight.size());
+  std::vector<float> amount = sample_values(kCount, true);
+  const std::int64_t strides[][2] = {{0, 0}, {1, 0}, {1035, 1}};
+  for (const auto& stride : strides) {
+    SoftThresholdTensors tensors = {
+        .weight = view_of(weight.data(), dtype_of<T>, kShape, kStride),
+        .amount = view_of(amount.data(), DType::kFloat32, kShape, stride),
+        .output = view_of(expected.data(), dtype_of<T>, kShape, kStride),
+        .gradient = view_of(gradient.data(), dtype_of<T>, kShape, kStride)};
+    const auto agrees = [&] {
+      for (std::size_t i = 0; i < weight.size(); ++i) {
+        if (!agree(expected[i], actual[i])) return false;
+      }
+      return true;
+    };
+    const SoftThresholdArgs wanted = soft_threshold_args(tensors);
+    tensors.output.data = actual.data();
+    const SoftThresholdArgs args = soft_threshold_args(tensors);
+    reference::soft_threshold(wanted);
+    soft_threshold(args, Parallel{}, kernels);
+    if (!agrees()) return "soft_threshold";
+    reference::soft_threshold_gradient(wanted);
+    soft_threshold_gradient(args, Parallel{}, kernels);
+    if (!agrees()) return "the gradient of soft_threshold";
+  }
+  return {};
+}
+
+std::string test_bits(const PruneKernels& kernels) {
+  std::vector<std::uint8_t> mask(kCount);
+  for (std::size_t i = 0; i < mask.size(); ++i) mask[i] = i * i % 7 < 3 ? i % 5 : 0;
+  MaskRows rows = mask_rows(kShape, 2, mask.data(), nullptr);
+  const auto bytes = static_cast<std::size_t>(rows.rows * rows.bytes());
+  std::vector<std::uint8_t> expected(bytes), actual(bytes);
+  rows.to = expected.data();
+  reference::pack_mask(rows);
+  rows.to = actual.data();
+  pack_mask(rows, Parallel{}, kernels);
+  if (expected != actual) return "pack_mask";
+  std::vector<std::uint8_t> restored(mask.size());
+  unpack_mask(mask_rows(kShape, 2, actual.data(), restored.data()), Parallel{}, kernels);
+  for (std::size_t i = 0; i < mask.size(); ++i) {
+    if (restored[i] != (mask[i] != 0)) return "unpack_mask";
+  }
+  return {};
+}
+
+template <class T>
+std::string run_all(const PruneKernels& kernels) {
+  std::string problem = test_masks<T>(kernels);
+  if (problem.empty()) problem = test_bracket<T>(kernels);
+  if (problem.empty()) problem = test_soft_threshold<T>(kernels);
+  return problem.empty() ? problem : problem + " " + dtype_name(dtype_of<T>);
+}
+
+}  // namespace
+
+std::string self_test_prune(const PruneKernels& kernels) {
+  std::string problem = run_all<float>(kernels);
+  if (problem.empty()) problem = run_all<BFloat16>(kernels);
+  if (problem.empty()) problem = run_all<Float16>(kernels);
+  if (problem.empty()) problem = test_bits(kernels);
+  return problem;
+}
+
+}  // namespace strop::cpu

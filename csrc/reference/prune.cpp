@@ -1,0 +1,240 @@
+#include "reference/prune.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace strop::reference {
+namespace {
+
+template <class Function>
+void by_dtype(DType dtype, Function function) {
+  switch (dtype) {
+    case DType::kBFloat16:
+      return function.template operator()<BFloat16>();
+    case DType::kFloat16:
+      return function.template operator()<Float16>();
+    case DType::kFloat64:
+      return function.template operator()<double>();
+    default:
+      return function.template operator()<float>();
+  }
+}
+
+// Elements of a weight as float64's, all of which any dtype has.
+std::vector<double> values_of(const PruneTensor& tensor) {
+  std::vector<double> values(static_cast<std::size_t>(tensor.count()));
+  by_dtype(tensor.dtype, [&]<class T>() {
+    const T* const from = static_cast<const T*>(tensor.weight);
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = to_float(from[i]);
+  });
+  return values;
+}
+
+// One more than Inf would be NaN's magnitude; as a pair it can be written down.
+using Magnitude = std::pair<bool, double>;
+Magnitude magnitude_of(double value) {
+  return std::isnan(value) ? Magnitude{true, 0} : Magnitude{false, std::fabs(value)};
+}
+
+// Whether each of the values stays; all are ranked together.
+std::vector<bool> ranked(const std::vector<double>& values, const PruneRule& rule) {
+  std::vector<bool> keeps(values.size());
+  if (rule.has_threshold) {
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      keeps[i] = std::isnan(values[i]) || std::fabs(values[i]) > rule.threshold;
+    }
+    return keeps;
+  }
+  std::vector<std::size_t> order(values.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return magnitude_of(values[a]) < magnitude_of(values[b]);
+  });
+  const auto pruned = pruned_count(rule.sparsity, static_cast<std::int64_t>(values.size()));
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    keeps[order[i]] = static_cast<std::int64_t>(i) >= pruned;
+  }
+  return keeps;
+}
+
+// The same for each row of `columns` by itself where the rule says so.
+std::vector<bool> kept(const std::vector<double>& values, std::int64_t columns,
+                       const PruneRule& rule) {
+  if (!rule.per_row) return ranked(values, rule);
+  std::vector<bool> keeps;
+  for (auto row = values.begin(); row != values.end(); row += columns) {
+    const std::vector<bool> own = ranked({row, row + columns}, rule);
+    keeps.insert(keeps.end(), own.begin(), own.end());
+  }
+  return keeps;
+}
+
+void prune_groups(const PruneTensor& tensor, const PruneRule& rule) {
+  const std::vector<double> values = values_of(tensor);
+  const std::int64_t columns = tensor.columns;
+  for (std::int64_t i = 0; i < tensor.count(); ++i) {
+    const std::int64_t column = i % columns;
+    const std::int64_t first = column / rule.group * rule.group;
+    const std::int64_t last = std::min(first + rule.group, columns);
+    std::int64_t larger = 0;  // or equal and later
+    for (std::int64_t c = first; c < last; ++c) {
+      const Magnitude own = magnitude_of(values[static_cast<std::size_t>(i)]);
+      const Magnitude other = magnitude_of(values[static_cast<std::size_t>(i - column + c)]);
+      if (other > own || (other == own && c > column)) ++larger;
+    }
+    tensor.mask[i] = larger < rule.keep;
+  }
+}
+
+double score_of(const PruneTensor& tensor, const std::vector<double>& values, const PruneRule& rule,
+                const std::int64_t (&block)[3]) {
+  const std::int64_t top = block[1] * rule.block_rows, left = block[2] * rule.block_columns;
+  const std::int64_t bottom = std::min(top + rule.block_rows, tensor.rows);
+  const std::int64_t right = std::min(left + rule.block_columns, tensor.columns);
+  double sum = 0;
+  for (std::int64_t c = left; c < right; ++c) {
+    double column = 0;
+    for (std::int64_t r = top; r < bottom; ++r) {
+      const std::int64_t at = (block[0] * tensor.rows + r) * tensor.columns + c;
+      column += block_term(values[static_cast<std::size_t>(at)], rule.norm);
+    }
+    sum += column;
+  }
+  return block_score(sum, (bottom - top) * (right - left), rule.norm);
+}
+
+std::vector<double> scores_of(const PruneTensor& tensor, const PruneRule& rule) {
+  const BlockGrid grid(tensor, rule);
+  const std::vector<double> values = values_of(tensor);
+  std::vector<double> scores;
+  for (std::int64_t m = 0; m < tensor.matrices; ++m) {
+    for (std::int64_t r = 0; r < grid.rows; ++r) {
+      for (std::int64_t c = 0; c < grid.columns; ++c) {
+        scores.push_back(score_of(tensor, values, rule, {m, r, c}));
+      }
+    }
+  }
+  return scores;
+}
+
+// Where an element's block is among the scores.
+std::size_t block_of(const PruneTensor& tensor, const PruneRule& rule, std::int64_t i) {
+  const BlockGrid grid(tensor, rule);
+  const std::int64_t row = i / tensor.columns, matrix = row / tensor.rows;
+  const std::int64_t block_row = matrix * grid.rows + row % tensor.rows / rule.block_rows;
+  return static_cast<std::size_t>(block_row * grid.columns +
+                                  i % tensor.columns / rule.block_columns);
+}
+
+double to_float32(double value) { return static_cast<double>(static_cast<float>(value)); }
+
+}  // namespace
+
+void prune(const PruneArgs& args) {
+  const PruneRule& original = args.rule;
+  const bool blocks = original.pattern == PrunePattern::kBlocks;
+  if (original.pattern == PrunePattern::kGroups) {
+    for (const PruneTensor& tensor : args.tensors) prune_groups(tensor, original);
+    return;
+  }
+  PruneRule rule = original;
+  const bool wide = args.wide() && !blocks;
+  if (!wide) rule.threshold = to_float32(rule.threshold);
+  std::vector<double> all;
+  std::int64_t columns = 0;
+  for (const PruneTensor& tensor : args.tensors) {
+    std::vector<double> values = blocks ? scores_of(tensor, rule) : values_of(tensor);
+    if (!wide) std::transform(values.begin(), values.end(), values.begin(), to_float32);
+    all.insert(all.end(), values.begin(), values.end());
+    columns = blocks ? BlockGrid(tensor, rule).columns : tensor.columns;
+  }
+  const std::vector<bool> keeps = kept(all, columns, rule);
+  std::size_t first = 0;
+  for (const PruneTensor& tensor : args.tensors) {
+    const auto count = static_cast<std::size_t>(tensor.count());
+    std::size_t last = first;
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::size_t at = blocks ? block_of(tensor, rule, static_cast<std::int64_t>(i)) : i;
+      tensor.mask[i] = keeps[first + at];
+      last = std::max(last, first + at + 1);
+    }
+    first = last;
+  }
+}
+
+namespace {
+
+// Calls function(weight, amount, gradient, output) for each element.
+template <class T, class Function>
+void for_each_element(const SoftThresholdArgs& args, Function function) {
+  using A = decltype(to_float(T{}));
+  for (std::int64_t i = 0; i < args.count(); ++i) {
+    SoftThresholdRow at;
+    std::int64_t rest = i;
+    for (int d = args.dims - 1; d >= 0; --d) {
+      const std::int64_t k = rest % args.dim[d].size;
+      rest /= args.dim[d].size;
+      at.weight += k * args.dim[d].weight;
+      at.amount += k * args.dim[d].amount;
+      at.gradient += k * args.dim[d].gradient;
+      at.output += k * args.dim[d].output;
+    }
+    const auto* gradient = static_cast<const T*>(args.gradient);
+    function(to_float(static_cast<const T*>(args.weight)[at.weight]),
+             args.amount == nullptr ? static_cast<A>(args.number)
+                                    : static_cast<const A*>(args.amount)[at.amount],
+             gradient == nullptr ? T{} : gradient[at.gradient],
+             static_cast<T*>(args.output)[at.output]);
+  }
+}
+
+}  // namespace
+
+void soft_threshold(const SoftThresholdArgs& args) {
+  by_dtype(args.dtype, [&]<class T>() {
+    for_each_element<T>(args, [](auto weight, auto amount, T, T& output) {
+      auto left = std::abs(weight) - amount;
+      if (left <= 0 || weight == 0) {
+        left = 0;
+      } else if (weight < 0) {
+        left = -left;
+      }
+      output = FromFloat<T>::call(weight != weight ? weight : left);
+    });
+  });
+}
+
+void soft_threshold_gradient(const SoftThresholdArgs& args) {
+  by_dtype(args.dtype, [&]<class T>() {
+    for_each_element<T>(args, [](auto weight, auto amount, T gradient, T& output) {
+      output = std::abs(weight) > amount ? gradient : FromFloat<T>::call(0);
+    });
+  });
+}
+
+void pack_mask(const MaskRows& rows) {
+  const auto* from = static_cast<const std::uint8_t*>(rows.from);
+  auto* to = static_cast<std::uint8_t*>(rows.to);
+  for (std::int64_t row = 0; row < rows.rows; ++row) {
+    for (std::int64_t i = 0; i < rows.bytes(); ++i) {
+      int byte = 0;
+      for (std::int64_t j = 8 * i; j < std::min(8 * i + 8, rows.count); ++j) {
+        if (from[row * rows.count + j] != 0) byte |= 1 << j % 8;
+      }
+      to[row * rows.bytes() + i] = static_cast<std::uint8_t>(byte);
+    }
+  }
+}
+
+void unpack_mask(const MaskRows& rows) {
+  const auto* from = static_cast<const std::uint8_t*>(rows.from);
+  auto* to = static_cast<std::uint8_t*>(rows.to);
+  for (std::int64_t row = 0; row < rows.rows; ++row) {
+    for (std::int64_t i = 0; i < rows.count; ++i) {
+      to[row * rows.count + i] = from[row * rows.bytes() + i / 8] >> i % 8 & 1;
+    }
+  }
+}
+
+}  // namespace strop::reference
