@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,11 +45,6 @@ def calls_of(
     return calls, values.shape[0]
 
 
-def bytes_of(way: str, weights: int, nonzeros: int) -> int:
-    """What a way reads of the weight."""
-    return {"dense": 4 * weights, "mask": 4 * nonzeros + weights // 8}.get(way, 6 * nonzeros)
-
-
 def fitted(rows: list[tuple[float, ...]]) -> list[float]:
     """(call, nonzeros, weights, rows of the weight), each of which costs something or nothing."""
     data = np.array(rows)
@@ -65,10 +61,8 @@ def measure() -> dict[str, dict[str, list[list[float]]]]:
         calls, nonzeros = calls_of(shape, sparsity, number)
         weights = shape[0] * shape[1]
         for way, seconds in zip(calls, _medians(list(calls.values())), strict=True):
-            cached = bytes_of(way, weights, nonzeros) <= plan.cache_bytes()
             terms = (1.0, float(nonzeros if way != "dense" else 0), float(weights), float(shape[0]))
-            key = (way, "cached" if cached else "streamed", number)
-            found.setdefault(key, []).append((*terms, seconds))
+            found.setdefault((way, plan.place(weights), number), []).append((*terms, seconds))
     entry: dict[str, dict[str, list[list[float]]]] = {}
     for way in plan.WAYS:
         entry[way] = {}
@@ -90,7 +84,9 @@ def main() -> None:
     key = "avx2-narrow" if strop.isa() == "avx2" and plan._narrow() else strop.isa()
     with pinned(1):
         table[key] = measure()
-    PATH.write_text(json.dumps(table, indent=1) + "\n")
+    text = json.dumps(table, indent=1)
+    text = re.sub(r"\[\s+([^\[\]]+?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text)
+    PATH.write_text(text + "\n")
 
 
 if __name__ == "__main__":

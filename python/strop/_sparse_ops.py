@@ -70,7 +70,7 @@ def vmapped(
     """The batch as one more leading dimension of the input."""
     *weight, bias, activation = rest
     input_dim, *dims = in_dims
-    if any(d is not None for d in dims[:-2]):
+    if any(d is not None for d in dims[:8]):  # the weight's tensors
         raise NotImplementedError("strop.sparse_linear: vmap over a SparseWeight is not supported")
     size = info.batch_size
     x = input.expand(size, *input.shape) if input_dim is None else input.movedim(input_dim, 0)

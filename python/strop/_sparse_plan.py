@@ -2,10 +2,13 @@
 
 Note [Cost table]
 The time of a way is taken to be ``call + a * nonzeros + b * weights + c * (rows of the weight)``
-seconds, for each class of rows of the input, the weight in the last-level cache or out of it.
+seconds, for each class of rows of the input, for weights that (dense) fit the last-level cache and
+for those that do not.
 ``benchmarks/fit_sparse_costs.py`` measures and fits the figures; they are kept for each instruction
-set, and for processors whose vector units are half as wide as the set's apart. The sparse way has to
-be predicted a tenth faster than dense to be chosen: a table is never quite the machine at hand.
+set, and apart for processors whose vector units are half as wide as the set's (``avx2-narrow``; the
+figures of ``avx2`` come from measurements on a Zen 3). A set without an entry goes by that of avx2.
+The sparse way has to be predicted a tenth faster than dense to be chosen: a table is never quite the
+machine at hand.
 """
 
 from __future__ import annotations
@@ -85,12 +88,15 @@ def cache_bytes() -> int:
     return 32 << 20
 
 
+def place(weights: int) -> str:
+    """Whether so many weights, dense, stay in the last-level cache: ``cached`` or ``streamed``."""
+    return "cached" if 4 * weights <= cache_bytes() else "streamed"
+
+
 def predicted(way: str, number: int, shape: tuple[int, int], nonzeros: int) -> float:
     """Seconds that a way takes for the typical rows of a class."""
     weights = shape[0] * shape[1]
-    bytes_read = {"dense": 4 * weights, "mask": 4 * nonzeros + weights // 8}.get(way, 6 * nonzeros)
-    place = "cached" if bytes_read <= cache_bytes() else "streamed"
-    call, a, b, c = _table()[table_key()][way][place][number]
+    call, a, b, c = _table()[table_key()][way][place(weights)][number]
     return float(call + a * nonzeros + b * weights + c * shape[0])
 
 

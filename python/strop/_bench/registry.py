@@ -88,7 +88,7 @@ def cases(family: str | None = None) -> Iterator[Case]:
 
 def _load() -> None:
     # (importing registers them)
-    for module in ("quantize", "quantize_codes", "quantize_gradient", "prune"):
+    for module in ("quantize", "quantize_codes", "quantize_gradient", "prune", "sparse"):
         importlib.import_module(f"strop._bench.{module}")
 
 

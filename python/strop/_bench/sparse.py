@@ -1,0 +1,146 @@
+"""Cases of the sparse family: pruned layers, against torch's dense and sparse ones and scipy's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+
+import torch
+from torch import Tensor
+
+import strop
+from strop._bench.registry import Bar, Call, Case, faster_than, register
+
+SHAPES = {  # rows of input, K, N: what is promised at 50, 70, 80, 90 and 95 %
+    (1, 4096, 4096): (1.4, 1.9, 2.8, 5.5, 10),
+    (1, 768, 3072): (0.97, 0.97, 1.1, 1.8, 3.5),
+    (8, 4096, 4096): (3.4, 6, 9, 18, 33),
+    (8, 768, 3072): (2.1, 3.5, 5.2, 10, 17),
+    (16, 4096, 4096): (3, 5, 7.3, 13, 22),
+    (32, 768, 3072): (1.7, 2.7, 3.8, 6.5, 10),
+    (128, 768, 3072): (1.9, 2.9, 4.0, 6.8, 11),
+    (1024, 768, 3072): (1.7, 2.6, 3.6, 5.8, 9.3),
+    (128, 4096, 4096): (2.6, 4, 5.5, 10, 17),
+}
+SPARSITIES = (0.5, 0.7, 0.8, 0.9, 0.95)
+
+
+@cache
+def pruned(n: int, k: int, sparsity: float, pattern: str = "uniform") -> Tensor:
+    """A pruned weight as of DLMC: each weight by chance, or the smallest of rows of unlike scale."""
+    generator = torch.Generator().manual_seed(n + k)
+    weight = torch.randn(n, k, generator=generator)
+    if pattern == "uniform":
+        return torch.where(torch.rand(n, k, generator=generator) < sparsity, 0, weight)
+    if pattern == "magnitude":
+        weight *= torch.exp(0.4 * torch.randn(n, 1, generator=generator))
+        return torch.where(strop.prune_mask(weight, sparsity=sparsity), weight, 0)
+    if pattern == "2:4":
+        return torch.where(strop.prune_mask(weight, pattern="2:4"), weight, 0)
+    blocks = torch.rand(n // 4, k // 4, generator=generator) < sparsity
+    return torch.where(blocks.repeat_interleave(4, 0).repeat_interleave(4, 1), 0, weight)
+
+
+def contenders(
+    rows: int, weight: Tensor, peers: tuple[str, ...]
+) -> Callable[[], Mapping[str, Callable[[], Call]]]:
+    """Strop under the default plan, and those of its peers."""
+    n, k = weight.shape
+
+    def make() -> Mapping[str, Callable[[], Call]]:
+        x = torch.randn(rows, k, generator=torch.Generator().manual_seed(1))
+
+        def ours() -> Call:
+            packed = strop.pack_sparse(weight, rows=rows)
+            return lambda: strop.sparse_linear(x, packed)
+
+        def dense() -> Call:
+            return lambda: torch.nn.functional.linear(x, weight)
+
+        def csr() -> Call:
+            held = weight.to_sparse_csr()
+            return lambda: torch.nn.functional.linear(x, held)
+
+        def scipy() -> Call:
+            from scipy.sparse import csr_array
+
+            held, across = csr_array(weight.numpy()), x.t().contiguous().numpy()
+            return lambda: held @ across
+
+        every = {"torch dense": dense, "torch CSR": csr, "scipy CSR": scipy}
+        return {"strop": ours} | {name: every[name] for name in peers}
+
+    return make
+
+
+def _layer(rows: int, k: int, n: int, sparsity: float, promised: float) -> None:
+    peers = ("torch dense", "torch CSR", "scipy CSR") if sparsity in (0.8, 0.9) else ("torch dense",)
+    register(
+        Case(
+            "sparse",
+            f"{rows} x {k} by [{n}, {k}], {sparsity:.0%} pruned",
+            lambda: contenders(rows, pruned(n, k, sparsity), peers)(),
+            bars=(faster_than("torch dense", promised),),
+        )
+    )
+
+
+for (_rows, _k, _n), _promised in SHAPES.items():
+    for _sparsity, _ratio in zip(SPARSITIES, _promised, strict=True):
+        _layer(_rows, _k, _n, _sparsity, _ratio)
+
+for _name, _rows, _shape, _sparsity, _pattern in (
+    ("transformer, by magnitude", 256, (512, 512), 0.9, "magnitude"),
+    ("transformer, by magnitude", 256, (2048, 512), 0.8, "magnitude"),
+    ("ResNet-50 1x1, by magnitude", 196, (1024, 256), 0.9, "magnitude"),
+    ("ResNet-50 1x1, by magnitude", 49, (2048, 512), 0.8, "magnitude"),
+    ("2:4", 128, (3072, 768), 0.5, "2:4"),
+    ("blocks of 4x4", 8, (3072, 768), 0.8, "blocks"),
+    ("blocks of 4x4", 128, (3072, 768), 0.8, "blocks"),
+    ("nothing pruned", 1, (4096, 4096), 0.0, "uniform"),
+    ("nothing pruned", 128, (3072, 768), 0.0, "uniform"),
+    ("1 % pruned", 16, (3072, 768), 0.01, "uniform"),
+):
+    register(
+        Case(
+            "sparse",
+            f"{_name}: {_rows} x {_shape[1]} by {list(_shape)}, {_sparsity:.0%} pruned",
+            lambda rows=_rows, shape=_shape, s=_sparsity, p=_pattern: contenders(
+                rows, pruned(*shape, s, p), ("torch dense",)
+            )(),
+            bars=(faster_than("torch dense", 0.97),),
+        )
+    )
+
+
+def _packing() -> Mapping[str, Callable[[], Call]]:
+    weight = pruned(4096, 4096, 0.9)
+    return {"strop": lambda: lambda: strop.pack_sparse(weight, plan="sparse")}
+
+
+register(
+    Case(
+        "sparse",
+        "pack_sparse [4096, 4096], 90 % pruned, for all rows",
+        _packing,
+        bars=(Bar("ms", lambda t: t["strop"] * 1e3, 80, at_least=False),),
+    )
+)
+
+
+def _threads() -> Mapping[str, Callable[[], Call]]:
+    packed = strop.pack_sparse(pruned(3072, 768, 0.9), rows=256)
+    x = torch.randn(256, 768)
+    call = lambda: strop.sparse_linear(x, packed)  # noqa: E731
+    return {"strop": lambda: call, "strop, 2 threads": lambda: call}
+
+
+register(
+    Case(
+        "sparse",
+        "256 x 768 by [3072, 768], 90 % pruned, two threads over one",
+        _threads,
+        bars=(Bar("x one thread", lambda t: t["strop"] / t["strop, 2 threads"], 1.75),),
+        threads={"strop, 2 threads": 2},
+    )
+)
