@@ -71,7 +71,24 @@ class TestAgainstFloat64:
 
     @pytest.mark.parametrize("activation", list(ACTIVATIONS)[1:])
     def test_activations_of_extremes(self, cpu, activation):
-        v = [0.0, -0.0, 1e-30, -1e-30, 88, -88, 89, -89, 104, -104, 150, -150, 1e4, -1e4, 3e38, -3e38]
+        v = [
+            0.0,
+            -0.0,
+            1e-30,
+            -1e-30,
+            88,
+            -88,
+            89,
+            -89,
+            104,
+            -104,
+            150,
+            -150,
+            1e4,
+            -1e4,
+            3e38,
+            -3e38,
+        ]
         v = torch.tensor([*v, torch.inf, -torch.inf, torch.nan, 0.5, -0.5, -5, -9])
         y = multiplied(torch.ones(1, 1), v[:, None], "mask", None, activation)[0]
         expected = ACTIVATIONS[activation](v.double())
@@ -151,7 +168,9 @@ class TestInput:
             assert y.shape == (*x.shape[:-1], 24)
             assert_close(y, x, weight, bias)
         doubled = torch.randn(48, generator=generator(6))[::2]
-        assert_close(strop.sparse_linear(full[..., :40], w, doubled), full[..., :40], weight, doubled)
+        assert_close(
+            strop.sparse_linear(full[..., :40], w, doubled), full[..., :40], weight, doubled
+        )
 
     @pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0, 0)])
     def test_nothing(self, cpu, shape):

@@ -76,7 +76,9 @@ class TestGradients:
         same = lambda x: nn.functional.gelu(nn.functional.linear(x, dense)).sum()  # noqa: E731
         assert torch.allclose(torch.func.grad(loss)(x), torch.func.grad(same)(x), atol=1e-5)
         assert torch.allclose(
-            torch.func.vmap(torch.func.grad(loss))(x), torch.func.vmap(torch.func.grad(same))(x), atol=1e-5
+            torch.func.vmap(torch.func.grad(loss))(x),
+            torch.func.vmap(torch.func.grad(same))(x),
+            atol=1e-5,
         )
         _, tangent = torch.func.jvp(loss, (x,), (x,))
         assert torch.allclose(tangent, torch.func.jvp(same, (x,), (x,))[1], atol=1e-4)

@@ -70,9 +70,7 @@ class TestPacking:
         assert w.dtype == torch.float32
         assert w.to(torch.float64).dtype == torch.float64
         x = torch.randn(3, 9).double()
-        assert_close(
-            strop.sparse_linear(x, w.to(torch.float64)).float(), x, w.to_dense().double()
-        )
+        assert_close(strop.sparse_linear(x, w.to(torch.float64)).float(), x, w.to_dense().double())
 
     def test_errors(self):
         weight = torch.randn(4, 8)

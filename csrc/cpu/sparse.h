@@ -39,6 +39,10 @@ struct StripTask {
   }
   // One row of x under strips of four has no use for vectors of rows: its elements are gathered.
   bool one() const { return args.rows == 1 && args.header().interleave == 4; }
+  // Floats of one tile's sums: also for the row that fills up, and whole vectors of rows.
+  std::int64_t tile_sums(int lanes) const {
+    return (kBlockRows + lanes) * tiles[0].registers * lanes;  // the first are widest
+  }
   int groups() const { return (tile_count + kMostTiles - 1) / kMostTiles; }
 };
 
@@ -48,12 +52,14 @@ struct SparseKernels {
   int most_registers[2];  // of a tile, under strips of 4 and of 2
   // Lays tile number x block of columns [begin, end) of x out.
   void (*fill_panels)(const StripTask& task, std::int64_t begin, std::int64_t end);
-  // Groups of tiles x blocks of rows [begin, end).
-  void (*multiply_strips)(const StripTask& task, std::int64_t begin, std::int64_t end);
-  // Blocks of rows [begin, end) times one row of x, laid out with eight lanes.
-  void (*multiply_one)(const StripTask& task, std::int64_t begin, std::int64_t end);
-  // Rows [begin, end) of a kMask layout times every row of x.
-  void (*multiply_mask)(const SparseLinearArgs& args, std::int64_t begin, std::int64_t end);
+  // Groups of tiles x blocks of rows [begin, end). `sums` has room for those of a group of tiles.
+  void (*multiply_strips)(const StripTask& task, float* sums, std::int64_t begin, std::int64_t end);
+  // The same for one row of x, laid out with eight lanes.
+  void (*multiply_one)(const StripTask& task, float* sums, std::int64_t begin, std::int64_t end);
+  // Rows [begin, end) of a kMask layout times every row of x. `words` has room for one of these, in
+  // whole words of the mask.
+  void (*multiply_mask)(const SparseLinearArgs& args, float* words, std::int64_t begin,
+                        std::int64_t end);
 };
 
 // The whole op, on the instruction set in force or on the kernels given. float64 runs the reference

@@ -2,14 +2,14 @@
 // elements of x are gathered one by one, or by the mask and the values behind it.
 
 #include "cpu/activation.h"
-#include "cpu/scratch.h"
 #include "cpu/sparse.h"
 #include "cpu/unroll.h"
 
 namespace strop::cpu::STROP_ISA {
 
-void multiply_one(const StripTask& task, std::int64_t begin, std::int64_t end);
-void multiply_mask(const SparseLinearArgs& args, std::int64_t begin, std::int64_t end);
+void multiply_one(const StripTask& task, float* sums, std::int64_t begin, std::int64_t end);
+void multiply_mask(const SparseLinearArgs& args, float* words, std::int64_t begin,
+                   std::int64_t end);
 
 namespace {
 
@@ -162,11 +162,10 @@ STROP_INLINE float product(const std::uint64_t* words, std::int64_t count, const
 
 }  // namespace
 
-void multiply_one(const StripTask& task, std::int64_t begin, std::int64_t end) {
+void multiply_one(const StripTask& task, float* sums, std::int64_t begin, std::int64_t end) {
   const LayoutHeader& header = task.args.header();
   const auto* const layout = static_cast<const std::uint8_t*>(task.args.layout);
   const std::int64_t column_blocks = header.column_blocks();
-  float sums[kBlockRows + 1];
   for (std::int64_t row_block = begin; row_block < end; ++row_block) {
     const StripBlock* const blocks = task.blocks() + row_block * column_blocks;
     for (std::int64_t i = 0; i < column_blocks; ++i) {
@@ -179,25 +178,25 @@ void multiply_one(const StripTask& task, std::int64_t begin, std::int64_t end) {
   }
 }
 
-void multiply_mask(const SparseLinearArgs& args, std::int64_t begin, std::int64_t end) {
+void multiply_mask(const SparseLinearArgs& args, float* words, std::int64_t begin,
+                   std::int64_t end) {
   const LayoutHeader& header = args.header();
   const auto* const layout = static_cast<const std::uint8_t*>(args.layout);
   const auto* const starts = reinterpret_cast<const std::int64_t*>(layout + header.first);
-  const auto* const words = reinterpret_cast<const std::uint64_t*>(layout + header.second);
+  const auto* const bits = reinterpret_cast<const std::uint64_t*>(layout + header.second);
   const auto* const values = reinterpret_cast<const float*>(layout + header.third);
   const std::int64_t row_words = header.row_words();
   constexpr std::int64_t kRows = 64;
   float sums[kRows];
-  const Scratch whole_words(row_words * 64);  // x, readable to the end of the last word
-  float* const x = whole_words.data();
   for (std::int64_t m = 0; m < args.rows; ++m) {
+    float* const x = words;
     std::memcpy(x, static_cast<const float*>(args.x) + m * args.x_stride,
                 static_cast<std::size_t>(header.columns) * sizeof(float));
     float* const y = static_cast<float*>(args.y) + m * args.y_stride;
     for (std::int64_t row = begin; row < end; row += kRows) {
       const std::int64_t count = end - row < kRows ? end - row : kRows;
       for (std::int64_t i = 0; i < count; ++i) {
-        const std::uint64_t* const of_row = words + (row + i) * row_words;
+        const std::uint64_t* const of_row = bits + (row + i) * row_words;
         const float* const from = values + starts[row + i];
         // Lanes without a weight hold another's there, and x as 0: 0 times Inf would not be 0.
         sums[i] = header.finite != 0 ? product(of_row, row_words, from, x)

@@ -2,7 +2,6 @@
 // on a CPU].
 
 #include "cpu/activation.h"
-#include "cpu/scratch.h"
 #include "cpu/sparse.h"
 #include "cpu/unroll.h"
 
@@ -16,8 +15,6 @@ constexpr int kMostRegisters[2] = {4, 8};
 #else
 constexpr int kMostRegisters[2] = {2, 4};
 #endif
-constexpr int kMostLanes = kMostRegisters[1] * kLanes;
-constexpr std::int64_t kSumRows = kBlockRows + kLanes;  // the row that fills up, and whole vectors
 constexpr std::int64_t kAhead = 2048;  // bytes; what few rows of x leave waiting for memory
 
 template <class T>
@@ -170,13 +167,11 @@ void put_tile(const SparseLinearArgs& args, const PanelTile& tile, std::int64_t 
   }
 }
 
-void multiply_strips(const StripTask& task, std::int64_t begin, std::int64_t end) {
+void multiply_strips(const StripTask& task, float* sums, std::int64_t begin, std::int64_t end) {
   const LayoutHeader& header = task.args.header();
   const auto* const layout = static_cast<const std::uint8_t*>(task.args.layout);
   const std::int64_t row_blocks = header.row_blocks(), column_blocks = header.column_blocks();
-  const int tiles = task.tile_count < kMostTiles ? task.tile_count : kMostTiles;
-  const std::int64_t apart = kSumRows * task.tiles[0].registers * kLanes;  // the first are widest
-  const Scratch sums(tiles * apart);
+  const std::int64_t apart = task.tile_sums(kLanes);
   for (std::int64_t item = begin; item < end; ++item) {
     const auto first_tile = static_cast<int>(item / row_blocks) * kMostTiles;
     const std::int64_t row_block = item % row_blocks;
@@ -189,12 +184,11 @@ void multiply_strips(const StripTask& task, std::int64_t begin, std::int64_t end
         const float* const panel =
             task.panels + tile.panel + i * (header.block_columns + 1) * tile.registers * kLanes;
         block_kernel(header.interleave, tile.registers)({layout, at, panel, i == 0},
-                                                        sums.data() + t * apart);
+                                                        sums + t * apart);
       }
     }
     for (int t = 0; t < count; ++t) {
-      put_tile(task.args, task.tiles[first_tile + t], row_block * kBlockRows,
-               sums.data() + t * apart);
+      put_tile(task.args, task.tiles[first_tile + t], row_block * kBlockRows, sums + t * apart);
     }
   }
 }
@@ -243,8 +237,9 @@ void fill_panels(const StripTask& task, std::int64_t begin, std::int64_t end) {
 
 }  // namespace
 
-void multiply_one(const StripTask& task, std::int64_t begin, std::int64_t end);
-void multiply_mask(const SparseLinearArgs& args, std::int64_t begin, std::int64_t end);
+void multiply_one(const StripTask& task, float* sums, std::int64_t begin, std::int64_t end);
+void multiply_mask(const SparseLinearArgs& args, float* words, std::int64_t begin,
+                   std::int64_t end);
 
 extern const SparseKernels sparse;
 const SparseKernels sparse = {kLanes,       {kMostRegisters[0], kMostRegisters[1]},

@@ -39,7 +39,7 @@ std::vector<PanelTile> cut_tiles(std::int64_t rows, int lanes, int most_register
   return tiles;
 }
 
-// On a boundary of cache lines.
+// Uninitialised, on a boundary of cache lines.
 class Floats {
  public:
   explicit Floats(std::int64_t count)
@@ -70,8 +70,11 @@ void run_strips(const SparseLinearArgs& args, const Parallel& parallel,
       [&](std::int64_t begin, std::int64_t end) { kernels.fill_panels(task, begin, end); });
   const std::int64_t items = task.groups() * header.row_blocks();
   const auto multiply = one ? kernels.multiply_one : kernels.multiply_strips;
+  const std::int64_t sums = task.tile_sums(lanes) * std::min(task.tile_count, kMostTiles);
   parallel.for_range(items, items_a_grain(args, items, args.rows),
-                     [&](std::int64_t begin, std::int64_t end) { multiply(task, begin, end); });
+                     [&](std::int64_t begin, std::int64_t end) {
+                       multiply(task, Floats(sums).data(), begin, end);
+                     });
 }
 
 }  // namespace
@@ -86,9 +89,11 @@ void sparse_linear(const SparseLinearArgs& args, const Parallel& parallel,
   if (args.rows == 0 || header.rows == 0) return;
   if (args.dtype == DType::kFloat64) return reference::sparse_linear(args);
   if (header.kind == LayoutKind::kMask) {
-    parallel.for_range(
-        header.rows, items_a_grain(args, header.rows, args.rows),
-        [&](std::int64_t begin, std::int64_t end) { kernels.multiply_mask(args, begin, end); });
+    parallel.for_range(header.rows, items_a_grain(args, header.rows, args.rows),
+                       [&](std::int64_t begin, std::int64_t end) {
+                         kernels.multiply_mask(args, Floats(header.row_words() * 64).data(), begin,
+                                               end);
+                       });
     return;
   }
   // A part of x at a time, so that what is laid out anew stays small.

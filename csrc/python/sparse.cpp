@@ -37,6 +37,12 @@ py::array_t<std::uint8_t> build(const py::object& weight, const py::object& mask
   return py::array_t<std::uint8_t>(static_cast<py::ssize_t>(layout.size()), layout.data());
 }
 
+void check_matrix(const py::object& bits, const py::object& values, std::int64_t columns) {
+  const char* op = "strop.SparseWeight";
+  const ArrayView of_bits(op, "bits", bits, false), of_values(op, "values", values, false);
+  checked_matrix(op, of_bits.view(), of_values.view(), columns);
+}
+
 void check(const py::object& layout, std::int64_t rows, std::int64_t columns) {
   const ArrayView view("strop.SparseWeight", "layout", layout, false);
   check_sparse_layout("strop.SparseWeight", view.view(), rows, columns);
@@ -75,6 +81,9 @@ void run_kernels(const SparseLinearArgs& args) { cpu::sparse_linear(args, Parall
 
 void bind_sparse(py::module_& root, py::module_& cpu, py::module_& reference) {
   root.def("sparse_layout", &build, "A layout of a dense weight.", "weight"_a, "mask"_a, "name"_a);
+  root.def("check_sparse_matrix", &check_matrix,
+           "Raises where bits, values and columns do not fit each other.", "bits"_a, "values"_a,
+           "columns"_a);
   root.def("check_sparse_layout", &check, "Raises where a layout's indices do not fit its shape.",
            "layout"_a, "rows"_a, "columns"_a);
   cpu.def("sparse_linear", &multiply<run_kernels>,

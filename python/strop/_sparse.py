@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -18,7 +19,7 @@ from strop._quantize_ops import mark_written
 from strop._sparse_weight import SparseWeight
 
 _OP = "strop.sparse_linear"
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
     None: lambda y: y,
     "": lambda y: y,
     "relu": functional.relu,
@@ -110,7 +111,9 @@ def _eager(
     layout, outputs = getattr(weight, way), weight.shape[0]
     if out is None:
         return cast(Tensor, ops.by_layout(x, layout, outputs, bias, activation or ""))
-    into = out if out.is_contiguous() else torch.empty_like(out, memory_format=torch.contiguous_format)
+    into = (
+        out if out.is_contiguous() else torch.empty_like(out, memory_format=torch.contiguous_format)
+    )
     ops.by_layout_out(x, layout, outputs, bias, activation or "", out=into)
     if into is not out:
         return out.copy_(into)
@@ -195,6 +198,12 @@ def _public(input: Tensor, *rest: Any) -> Tensor:
 
 _kernels = torch.library.Library("strop", "IMPL")
 _kernels.impl("sparse_linear", _public, "Autograd")
-for _name in ("_sparse_linear", "_sparse_linear.out", "_sparse_transposed", "pack_sparse",
-              "unpack_sparse", "_sparse_layout"):
+for _name in (
+    "_sparse_linear",
+    "_sparse_linear.out",
+    "_sparse_transposed",
+    "pack_sparse",
+    "unpack_sparse",
+    "_sparse_layout",
+):
     _kernels.impl(_name, torch.library.fallthrough_kernel, "Autograd")

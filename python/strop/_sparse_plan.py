@@ -142,7 +142,9 @@ def describe(
     first = 1
     for number, choice in enumerate(plan):
         most = CLASSES[number]
-        rows = f"{first}" if most == first else f"{first} to {most}" if most else f"{first} and more"
+        rows = (
+            f"{first}" if most == first else f"{first} to {most}" if most else f"{first} and more"
+        )
         way = WAYS[choice - 1]
         ratios = {
             w: predicted("dense", number, shape, nonzeros) / predicted(w, number, shape, nonzeros)

@@ -173,20 +173,22 @@ class SparseWeight(Holder):
                 f"{(shape[0], (columns + 7) // 8)}"
             )
         ways = {_sparse_plan.WAYS[number - 1] for number in chosen}
+        dense = None
         try:
-            dense = ops.unpack_sparse(bits, values, columns)  # checks both
+            if backward or "dense" in ways:
+                dense = ops.unpack_sparse(bits, values, columns)
             made = {
                 name: ops.layout(bits, values, columns, name)
                 for name in _sparse_plan.WAYS[:3]
                 if name in ways
             }
             back: tuple[Tensor | None, Tensor | None] = (None, None)
-            if backward:
+            if backward and dense is not None:
                 turned = (*ops.pack_sparse(dense.t(), _kept(bits, columns).t()), shape[0])
                 back = ops.layout(*turned, "quads"), ops.layout(*turned, "pairs")
         except Exception as error:
             raise translated(_NAME, error, {"bits": bits, "values": values}) from None
-        return cls(
+        return cls._trusted(
             bits=bits,
             values=values,
             mask=made.get("mask"),
@@ -200,6 +202,14 @@ class SparseWeight(Holder):
             why=why,
         )
 
+    @classmethod
+    def _trusted(cls, **fields: Any) -> Self:
+        """Of fields that were made to fit: what validate would find out again takes a while."""
+        weight = object.__new__(cls)
+        for name, value in fields.items():
+            object.__setattr__(weight, name, value)
+        return weight
+
     def validate(self) -> None:
         """Raises ValueError or TypeError where the fields do not fit each other."""
         rows, columns = self.shape
@@ -212,14 +222,13 @@ class SparseWeight(Holder):
                 raise ValueError(f"{_NAME}: the plan has {way}, which is not prepared")
         if self.device.type != "cpu":
             return  # checked before it went there
-        try:
-            ops.unpack_sparse(self.bits, self.values, columns)
-        except Exception as error:
-            raise translated(_NAME, error, {"bits": self.bits, "values": self.values}) from None
+        _C.check_sparse_matrix(self.bits.numpy(), self.values.numpy(), columns)
         if self.bits.shape[0] != rows:
             raise ValueError(f"{_NAME}: bits has {self.bits.shape[0]} rows; shape is {self.shape}")
         if self.dense is not None and tuple(self.dense.shape) != self.shape:
-            raise ValueError(f"{_NAME}: dense has shape {tuple(self.dense.shape)}, not {self.shape}")
+            raise ValueError(
+                f"{_NAME}: dense has shape {tuple(self.dense.shape)}, not {self.shape}"
+            )
         for name in ("mask", "quads", "pairs"):
             if (layout := getattr(self, name)) is not None:
                 _C.check_sparse_layout(layout.numpy(), rows, columns)
@@ -356,13 +365,9 @@ def pack_sparse(
     elif plan == "measure":
         chosen = _measured(bits, values, shape, classes)
     else:
-        table = _sparse_plan.choose(
-            shape, values.shape[0], classes, sparse_only=plan == "sparse"
-        )
+        table = _sparse_plan.choose(shape, values.shape[0], classes, sparse_only=plan == "sparse")
         chosen = _sparse_plan.completed(table)
-    return SparseWeight.prepared(
-        bits, values, shape, chosen=chosen, why=plan, backward=backward
-    )
+    return SparseWeight.prepared(bits, values, shape, chosen=chosen, why=plan, backward=backward)
 
 
 def _measured(

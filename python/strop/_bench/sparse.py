@@ -62,7 +62,7 @@ def contenders(
             return lambda: torch.nn.functional.linear(x, held)
 
         def scipy() -> Call:
-            from scipy.sparse import csr_array
+            from scipy.sparse import csr_array  # type: ignore[import-untyped]
 
             held, across = csr_array(weight.numpy()), x.t().contiguous().numpy()
             return lambda: held @ across
@@ -74,7 +74,9 @@ def contenders(
 
 
 def _layer(rows: int, k: int, n: int, sparsity: float, promised: float) -> None:
-    peers = ("torch dense", "torch CSR", "scipy CSR") if sparsity in (0.8, 0.9) else ("torch dense",)
+    peers = (
+        ("torch dense", "torch CSR", "scipy CSR") if sparsity in (0.8, 0.9) else ("torch dense",)
+    )
     register(
         Case(
             "sparse",
@@ -89,28 +91,28 @@ for (_rows, _k, _n), _promised in SHAPES.items():
     for _sparsity, _ratio in zip(SPARSITIES, _promised, strict=True):
         _layer(_rows, _k, _n, _sparsity, _ratio)
 
-for _name, _rows, _shape, _sparsity, _pattern in (
-    ("transformer, by magnitude", 256, (512, 512), 0.9, "magnitude"),
-    ("transformer, by magnitude", 256, (2048, 512), 0.8, "magnitude"),
-    ("ResNet-50 1x1, by magnitude", 196, (1024, 256), 0.9, "magnitude"),
-    ("ResNet-50 1x1, by magnitude", 49, (2048, 512), 0.8, "magnitude"),
-    ("2:4", 128, (3072, 768), 0.5, "2:4"),
-    ("blocks of 4x4", 8, (3072, 768), 0.8, "blocks"),
-    ("blocks of 4x4", 128, (3072, 768), 0.8, "blocks"),
-    ("nothing pruned", 1, (4096, 4096), 0.0, "uniform"),
-    ("nothing pruned", 128, (3072, 768), 0.0, "uniform"),
-    ("1 % pruned", 16, (3072, 768), 0.01, "uniform"),
-):
+
+def _other(name: str, rows: int, shape: tuple[int, int], sparsity: float, pattern: str) -> None:
     register(
         Case(
             "sparse",
-            f"{_name}: {_rows} x {_shape[1]} by {list(_shape)}, {_sparsity:.0%} pruned",
-            lambda rows=_rows, shape=_shape, s=_sparsity, p=_pattern: contenders(
-                rows, pruned(*shape, s, p), ("torch dense",)
-            )(),
+            f"{name}: {rows} x {shape[1]} by {list(shape)}, {sparsity:.0%} pruned",
+            lambda: contenders(rows, pruned(*shape, sparsity, pattern), ("torch dense",))(),
             bars=(faster_than("torch dense", 0.97),),
         )
     )
+
+
+_other("transformer, by magnitude", 256, (512, 512), 0.9, "magnitude")
+_other("transformer, by magnitude", 256, (2048, 512), 0.8, "magnitude")
+_other("ResNet-50 1x1, by magnitude", 196, (1024, 256), 0.9, "magnitude")
+_other("ResNet-50 1x1, by magnitude", 49, (2048, 512), 0.8, "magnitude")
+_other("2:4", 128, (3072, 768), 0.5, "2:4")
+_other("blocks of 4x4", 8, (3072, 768), 0.8, "blocks")
+_other("blocks of 4x4", 128, (3072, 768), 0.8, "blocks")
+_other("nothing pruned", 1, (4096, 4096), 0.0, "uniform")
+_other("nothing pruned", 128, (3072, 768), 0.0, "uniform")
+_other("hardly pruned", 16, (3072, 768), 0.01, "uniform")
 
 
 def _packing() -> Mapping[str, Callable[[], Call]]:
