@@ -189,9 +189,9 @@ def _public(input: Tensor, *rest: Any) -> Tensor:
     if transformed():
         bits, values, dense = weight[0], weight[1], weight[5]
         full = ops.unpack_sparse(bits, values, input.shape[-1]) if dense is None else dense
-        return cast(Tensor, activated(functional.linear(input, full, bias)))
+        return activated(functional.linear(input, full, bias))
     if is_grad_enabled() and (input.requires_grad or (bias is not None and bias.requires_grad)):
-        return cast(Tensor, activated(cast(Any, _Linear).apply(input, bias, tuple(weight))))
+        return activated(cast(Any, _Linear).apply(input, bias, tuple(weight)))
     with torch._C._AutoDispatchBelowAutograd():
         return cast(Tensor, ops.sparse_linear(input, *weight, bias, activation))
 
