@@ -388,15 +388,17 @@ def _measured(
     return _sparse_plan.completed(_sparse_plan.measured(call, classes, _medians))
 
 
-def _medians(calls: Sequence[Callable[[], object]]) -> list[float]:
-    """Medians of calls that take turns."""
-    turns: list[list[float]] = [[] for _ in calls]
+def _medians(
+    calls: Sequence[Callable[[], object]], seconds: float = 0.02, turns: int = 5
+) -> list[float]:
+    """Medians of calls that take turns, so many at least and for so long."""
+    taken: list[list[float]] = [[] for _ in calls]
     for call in calls:
         call()
     start = time.perf_counter()
-    while len(turns[0]) < 5 or time.perf_counter() - start < 0.02:
-        for call, seconds in zip(calls, turns, strict=True):
+    while len(taken[0]) < turns or time.perf_counter() - start < seconds:
+        for call, times in zip(calls, taken, strict=True):
             before = time.perf_counter()
             call()
-            seconds.append(time.perf_counter() - before)
-    return [statistics.median(t) for t in turns]
+            times.append(time.perf_counter() - before)
+    return [statistics.median(times) for times in taken]
