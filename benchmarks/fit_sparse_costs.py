@@ -1,7 +1,7 @@
 """Measures and fits the cost table that plans of pruned weights go by: python -m benchmarks.fit_sparse_costs
 
 Writes the entry of one instruction set to python/strop/_sparse_costs.json; the others stay. See Note
-[Cost table] in python/strop/_sparse_plan.py. Takes about five minutes a set; wants a quiet machine.
+[Cost table] in python/strop/_sparse_plan.py. Takes some minutes a set; wants a quiet machine.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from strop._bench.measure import pinned
 from strop._sparse_weight import _medians
 
 PATH = Path(__file__).parent.parent / "python" / "strop" / "_sparse_costs.json"
-SHAPES = [(64, 64), (256, 256), (768, 768), (3072, 768), (768, 3072), (2048, 2048), (4096, 4096)]
-SPARSITIES = [0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99]
+SHAPES = [(64, 64), (128, 256), (256, 128), (256, 256), (256, 512), (384, 384), (512, 512)]
+SHAPES += [(768, 768), (1024, 512), (1024, 1024), (3072, 512), (3072, 768), (768, 3072)]
+SHAPES += [(2048, 2048), (4096, 4096)]
+SPARSITIES = [0.0, 0.4, 0.6, 0.75, 0.9, 0.97]
 
 
 def calls_of(
@@ -66,11 +68,8 @@ def measure() -> dict[str, dict[str, list[list[float]]]]:
     entry: dict[str, dict[str, list[list[float]]]] = {}
     for way in plan.WAYS:
         entry[way] = {}
-        for place, other in (("cached", "streamed"), ("streamed", "cached")):
-            rows = [
-                found.get((way, place, n), []) or found.get((way, other, n), [])
-                for n in range(len(plan.CLASSES))
-            ]
+        for place in plan.PLACES:
+            rows = [found.get((way, place, n), []) for n in range(len(plan.CLASSES))]
             entry[way][place] = [fitted(r) if r else [1.0, 0.0, 0.0, 0.0] for r in rows]
     return entry
 

@@ -240,10 +240,15 @@ void fill_panels(const StripTask& task, std::int64_t begin, std::int64_t end) {
 void multiply_one(const StripTask& task, float* sums, std::int64_t begin, std::int64_t end);
 void multiply_mask(const SparseLinearArgs& args, float* words, std::int64_t begin,
                    std::int64_t end);
+std::int64_t nonzero_bits(const float* row, std::int64_t count, std::uint8_t* bits);
 
 extern const SparseKernels sparse;
-const SparseKernels sparse = {kLanes,       {kMostRegisters[0], kMostRegisters[1]},
-                              fill_panels,  multiply_strips,
-                              multiply_one, multiply_mask};
+const SparseKernels sparse = {.lanes = kLanes,
+                              .most_registers = {kMostRegisters[0], kMostRegisters[1]},
+                              .fill_panels = fill_panels,
+                              .multiply_strips = multiply_strips,
+                              .multiply_one = multiply_one,
+                              .multiply_mask = multiply_mask,
+                              .nonzero_bits = nonzero_bits};
 
 }  // namespace strop::cpu::STROP_ISA

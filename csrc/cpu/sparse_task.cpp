@@ -4,6 +4,7 @@
 
 #include "cpu/dispatch.h"
 #include "cpu/sparse.h"
+#include "kernels/sparse_arguments.h"
 #include "reference/sparse.h"
 
 namespace strop::cpu {
@@ -78,6 +79,20 @@ void run_strips(const SparseLinearArgs& args, const Parallel& parallel,
 }
 
 }  // namespace
+
+std::int64_t kept_bits(const TensorView& weight, const TensorView& mask, std::uint8_t* bits) {
+  const bool rows_lie_densely = weight.stride[1] == 1 || weight.shape[1] <= 1;
+  if (mask.present || weight.dtype != DType::kFloat32 || !rows_lie_densely) {
+    return write_bits(weight, mask, bits);
+  }
+  const SparseKernels& kernels = active_kernels().sparse;
+  std::int64_t count = 0;
+  for (std::int64_t row = 0; row < weight.shape[0]; ++row) {
+    const float* const from = static_cast<const float*>(weight.data) + row * weight.stride[0];
+    count += kernels.nonzero_bits(from, weight.shape[1], bits + row * ((weight.shape[1] + 7) / 8));
+  }
+  return count;
+}
 
 void sparse_linear(const SparseLinearArgs& args, const Parallel& parallel) {
   sparse_linear(args, parallel, active_kernels().sparse);

@@ -23,6 +23,30 @@ const T* row_of(const TensorView& view, std::int64_t row) {
   return static_cast<const T*>(view.data) + row * view.stride[0];
 }
 
+// The masks of 8 columns, a byte of 0 or 1 each, to a bit each: byte i is moved to bit 56 + i.
+STROP_INLINE unsigned join_bytes(const bool* eight) {
+  std::uint64_t word;
+  std::memcpy(&word, eight, sizeof word);
+  return static_cast<unsigned>(word * 0x0102040810204080u >> 56);
+}
+
+std::int64_t write_dense_mask(const TensorView& mask, std::uint8_t* bits) {
+  const std::int64_t columns = mask.shape[1], row_bytes = (columns + 7) / 8;
+  std::int64_t count = 0;
+  for (std::int64_t row = 0; row < mask.shape[0]; ++row, bits += row_bytes) {
+    const bool* const from = row_of<bool>(mask, row);
+    for (std::int64_t byte = 0; byte < row_bytes; ++byte) {
+      const std::int64_t left = columns - 8 * byte;
+      bool eight[8] = {};
+      std::memcpy(eight, from + 8 * byte, static_cast<std::size_t>(left < 8 ? left : 8));
+      const unsigned value = join_bytes(eight);
+      bits[byte] = static_cast<std::uint8_t>(value);
+      count += count_bits(value);
+    }
+  }
+  return count;
+}
+
 template <class T, class Keeps>
 std::int64_t write_bits_where(const TensorView& view, std::uint8_t* bits, Keeps keeps) {
   const std::int64_t rows = view.shape[0], columns = view.shape[1], step = view.stride[1];
@@ -220,6 +244,7 @@ SparseLinearArgs sparse_linear_args(const SparseLinearTensors& tensors, Activati
 }
 
 std::int64_t write_bits(const TensorView& weight, const TensorView& mask, std::uint8_t* bits) {
+  if (mask.present && mask.stride[1] == 1) return write_dense_mask(mask, bits);
   if (mask.present) return write_bits_where<bool>(mask, bits, [](bool keep) { return keep; });
   if (weight.dtype == DType::kFloat64) {
     return write_bits_where<double>(weight, bits, [](double w) { return w != 0; });

@@ -28,7 +28,7 @@ py::array_t<std::uint8_t> build(const py::object& weight, const py::object& mask
   }
   std::vector<std::uint8_t> bits(
       static_cast<std::size_t>(view.shape[0] * ((view.shape[1] + 7) / 8)));
-  const std::int64_t count = write_bits(view, keep.view(), bits.data());
+  const std::int64_t count = cpu::kept_bits(view, keep.view(), bits.data());
   std::vector<std::uint8_t> values(static_cast<std::size_t>(count * dtype_size(view.dtype)));
   write_values(view, bits.data(), values.data());
   const SparseMatrix matrix = {view.dtype,  view.shape[0], view.shape[1],

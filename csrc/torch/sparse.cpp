@@ -10,6 +10,9 @@ namespace {
 struct Cpu {
   explicit Cpu(const Tensor&) {}
   void sparse_linear(const SparseLinearArgs& args) { cpu::sparse_linear(args, torch_threads()); }
+  std::int64_t kept_bits(const TensorView& weight, const TensorView& mask, std::uint8_t* bits) {
+    return cpu::kept_bits(weight, mask, bits);
+  }
 };
 
 }  // namespace

@@ -21,7 +21,9 @@ inline constexpr const char* kSparseLinearArguments =
 // Numbers of rows with a choice of their own end here; the last class has no end.
 inline constexpr std::array<std::int64_t, 7> kRowClasses = {1, 4, 8, 16, 32, 128, 1 << 20};
 
-// The ops for one kind of device; a Backend has void sparse_linear(const SparseLinearArgs&).
+// The ops for one kind of device; a Backend has
+//   void sparse_linear(const SparseLinearArgs&)
+//   std::int64_t kept_bits(const TensorView& weight, const TensorView& mask, std::uint8_t* bits)
 template <class Backend>
 struct SparseOps {
   static Tensor rows_of_unit_stride(const Tensor& tensor) {
@@ -188,9 +190,10 @@ struct SparseOps {
     const auto mask = stack.take<OptionalTensor>();
     const TensorView from = view_of(weight), keep = view_of(mask);
     check_pack_sparse(kPackSparse, from, keep);
+    Backend backend(weight);
     Tensor bits = empty_of({from.shape[0], (from.shape[1] + 7) / 8}, DType::kUInt8, weight);
     auto* const at = static_cast<std::uint8_t*>(bits.data_ptr());
-    Tensor kept = empty_of({write_bits(from, keep, at)}, from.dtype, weight);
+    Tensor kept = empty_of({backend.kept_bits(from, keep, at)}, from.dtype, weight);
     write_values(from, at, kept.data_ptr());
     values[0] = torch::stable::detail::from(std::move(bits));
     values[1] = torch::stable::detail::from(std::move(kept));

@@ -2,12 +2,12 @@
 
 Note [Cost table]
 The time of a way is taken to be ``call + a * nonzeros + b * weights + c * (rows of the weight)``
-seconds, for each class of rows of the input, for weights that (dense) fit the last-level cache and
-for those that do not.
+seconds, for each class of rows of the input, for weights that (dense) fit the second-level cache,
+those that fit the last level, and those that fit none.
 ``benchmarks/fit_sparse_costs.py`` measures and fits the figures; they are kept for each instruction
 set, and apart for processors whose vector units are half as wide as the set's (``avx2-narrow``; the
 figures of ``avx2`` come from measurements on a Zen 3). A set without an entry goes by that of avx2.
-The sparse way has to be predicted a tenth faster than dense to be chosen: a table is never quite the
+The sparse way has to be predicted a seventh faster than dense to be chosen: a table is never quite the
 machine at hand.
 """
 
@@ -27,7 +27,8 @@ CLASSES = (1, 4, 8, 16, 32, 128, None)
 TYPICAL_ROWS = (1, 3, 8, 16, 32, 128, 512)
 WAYS = ("mask", "quads", "pairs", "dense")
 """What a plan chooses among; its numbers begin at 1."""
-_LEAST_GAIN = 1.1
+PLACES = ("near", "cached", "streamed")
+_LEAST_GAIN = 1.15
 _FEW = 16  # rows up to which strips of four rows are made for
 
 
@@ -76,21 +77,20 @@ def table_key() -> str:
 
 
 @cache
-def cache_bytes() -> int:
-    """Size of the last-level cache; 32 MiB where the system does not say."""
-    for name in ("SC_LEVEL3_CACHE_SIZE", "SC_LEVEL2_CACHE_SIZE"):
-        try:
-            size = os.sysconf(name)
-        except (OSError, ValueError):
-            continue
-        if size > 0:
-            return size
-    return 32 << 20
+def cache_bytes(level: int) -> int:
+    """Size of a cache, level 2 or 3; what is usual where the system does not say."""
+    try:
+        size = os.sysconf(f"SC_LEVEL{level}_CACHE_SIZE")
+    except (OSError, ValueError):
+        size = 0
+    return size if size > 0 else {2: 1 << 20, 3: 32 << 20}[level]
 
 
 def place(weights: int) -> str:
-    """Whether so many weights, dense, stay in the last-level cache: ``cached`` or ``streamed``."""
-    return "cached" if 4 * weights <= cache_bytes() else "streamed"
+    """Which cache so many weights, dense, fit: ``near``, the second; ``cached``; or ``streamed``."""
+    if 4 * weights <= cache_bytes(2):
+        return "near"
+    return "cached" if 4 * weights <= cache_bytes(3) else "streamed"
 
 
 def predicted(way: str, number: int, shape: tuple[int, int], nonzeros: int) -> float:
