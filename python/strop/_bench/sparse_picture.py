@@ -42,6 +42,7 @@ _WAYS = {
     "dense": _Way("d", "torch's own", "#CC79A7", "D"),
 }
 _PLACES = {
+    "near": "fits the second-level cache",
     "cached": "fits the last-level cache",
     "streamed": "comes from memory",
 }
@@ -161,7 +162,7 @@ def draw_roofline(figures: Mapping[str, Any], figure: Figure) -> None:
 def _mark(axes: Axes, x: float, y: float, point: Mapping[str, Any]) -> None:
     """A layer: smaller the sparser, hollow where the dense weight comes from memory."""
     way = _WAYS[point["way"]]
-    face = way.colour if point["place"] == "cached" else "white"
+    face = way.colour if point["place"] != "streamed" else "white"
     size = 25 + 90 * (1 - point["sparsity"])
     look: dict[str, Any] = {"facecolors": face, "edgecolors": way.colour, "linewidths": 1.4}
     axes.scatter(x, y, s=size, marker=way.marker, zorder=3, **look)
@@ -194,8 +195,10 @@ def _roofline_legend(axes: Axes, taken: set[str]) -> None:
         if name in taken:
             text = f"{name}: {way.what}"
             handles += axes.plot([], [], color=way.colour, marker=way.marker, label=text, **look)
-    for filled, place, face in (("filled", "cached", _PALE), ("hollow", "streamed", "white")):
-        text = f"{filled}: the dense weight {_PLACES[place]}"
+    for text, face in (
+        ("filled: the dense weight fits a cache", _PALE),
+        ("hollow: it does not", "white"),
+    ):
         handles += axes.plot([], [], "o", color=_PALE, markerfacecolor=face, label=text, **look)
     handles += axes.plot([], [], " ", label="the smaller, the sparser")
     axes.legend(handles=handles, loc="lower right", frameon=False, fontsize=8)
