@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -385,20 +383,4 @@ def _measured(
             return lambda: torch.nn.functional.linear(x, prepared)
         return lambda: ops.by_layout(x, prepared, shape[0], None, "")
 
-    return _sparse_plan.completed(_sparse_plan.measured(call, classes, _medians))
-
-
-def _medians(
-    calls: Sequence[Callable[[], object]], seconds: float = 0.02, turns: int = 5
-) -> list[float]:
-    """Medians of calls that take turns, so many at least and for so long."""
-    taken: list[list[float]] = [[] for _ in calls]
-    for call in calls:
-        call()
-    start = time.perf_counter()
-    while len(taken[0]) < turns or time.perf_counter() - start < seconds:
-        for call, times in zip(calls, taken, strict=True):
-            before = time.perf_counter()
-            call()
-            times.append(time.perf_counter() - before)
-    return [statistics.median(times) for times in taken]
+    return _sparse_plan.completed(_sparse_plan.measured(call, classes))
