@@ -135,7 +135,7 @@ def _sparse_differs(_: str) -> str:
             expected = _C.reference.sparse_linear(x, oracle)
             bound = 2e-6 * (np.abs(x) @ np.abs(w.T)) + np.spacing(np.abs(expected))
             if not np.all(np.abs(found - expected) <= bound):
-                return f"differs from the oracle for {rows} rows, {sparsity:.0%} pruned"
+                return f"differs from the oracle: rows {rows}, {sparsity:.0%} pruned"
     return ""
 
 
