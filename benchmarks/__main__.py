@@ -1,4 +1,4 @@
-"""Measures everything, writes results/<machine>.json and from it the README's table and picture."""
+"""Measures everything, writes results/<machine>.json and from it the README's tables and pictures."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import re
 import sys
 from pathlib import Path
 
-from strop._bench import measure, present, registry
+from strop._bench import measure, present, registry, sparse, sparse_figures, sparse_picture
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
-PICTURE = HERE.parent / "docs" / "bench-quantize.png"
+DOCS = HERE.parent / "docs"
+PICTURE = DOCS / "bench-quantize.png"
+SPARSE_PICTURES = DOCS / "bench-sparse-heatmap.png", DOCS / "bench-sparse-roofline.png"
 
 
 def machine_name(facts: dict[str, object]) -> str:
@@ -20,27 +22,64 @@ def machine_name(facts: dict[str, object]) -> str:
     return "-".join(re.findall(r"[a-z0-9]+", f"{words} {facts['isa']}".lower()))
 
 
-def readme_table(measured: dict[str, object]) -> str:
-    """The table of the README, from what a results file holds."""
+def rows_of(results: list[dict[str, object]]) -> str:
+    """A table: a row a case and peer; where there is no peer, what was promised of the case."""
     lines = ["| case | strop | GB/s | against | ratio |", "|---|---:|---:|---|---:|"]
-    for result in measured["results"]:
+    for result in results:
         seconds = result["seconds"]
         ours = seconds["strop"]
         rate = f"{result['gb_per_s']:.1f}" if result["gb_per_s"] else ""
         name = result["name"]
-        for peer, theirs in seconds.items():
-            if peer != "strop" and "threads" not in peer:
-                lines.append(
-                    f"| {name} | {present.duration(ours)} | {rate} | "
-                    f"{peer} {present.duration(theirs)} | {theirs / ours:.2f}x |"
-                )
-                name = rate = ""
+        peers = [(p, t) for p, t in seconds.items() if p != "strop" and "threads" not in p]
+        for peer, theirs in peers:
+            lines.append(
+                f"| {name} | {present.duration(ours)} | {rate} | "
+                f"{peer} {present.duration(theirs)} | {theirs / ours:.2f}x |"
+            )
+            name = rate = ""
+        if not peers:
+            figures = ", ".join(f"{bar['figure']:.3g} {bar['label']}" for bar in result["bars"])
+            lines.append(f"| {name} | {present.duration(ours)} | {rate} |  | {figures} |")
+    return "\n".join(lines)
+
+
+def where_of(measured: dict[str, object]) -> str:
+    """The machine, in a line's beginning."""
     facts = measured["machine"]
+    return f"One thread of: {facts['processor']}, {facts['isa']}, torch {facts['torch']}"
+
+
+def readme_table(measured: dict[str, object]) -> str:
+    """The README's table of the quantize family, from what a results file holds."""
+    return "\n".join(
+        [
+            rows_of([r for r in measured["results"] if r["family"] == "quantize"]),
+            "",
+            f"{where_of(measured)}; 4096x4096 unless said. The ratio is the peer's time over strop's: "
+            "medians of calls that take turns in one process.",
+        ]
+    )
+
+
+def sparse_tables(measured: dict[str, object]) -> str:
+    """The README's tables of pruned layers, a line a shape, and of what else there is about pruning."""
+    rest = {r["name"]: r for r in measured["results"] if r["family"] in ("sparse", "prune")}
+    heads = [f"{sparsity:.0%} pruned" for sparsity in sparse.SPARSITIES]
+    lines = [f"| x by weight | {' | '.join(heads)} |", f"|---|{'---:|' * len(heads)}"]
+    for (rows, k, n), promises in sparse.SHAPES.items():
+        cells = []
+        for sparsity, promised in zip(sparse.SPARSITIES, promises, strict=True):
+            result = rest.pop(sparse.layer_name(rows, k, n, sparsity), None)
+            seconds = result["seconds"] if result else {}
+            ratio = seconds["torch dense"] / seconds["strop"] if seconds else float("nan")
+            cells.append(f"{ratio:.2g} <sub>({promised:g})</sub>" if seconds else "")
+        lines.append(f"| {rows} x {k} by [{n}, {k}] | {' | '.join(cells)} |")
     lines += [
         "",
-        f"One thread of: {facts['processor']}, {facts['isa']}, torch {facts['torch']}; 4096x4096 "
-        "unless said. The ratio is the peer's time over strop's: medians of calls that take turns "
-        "in one process.",
+        f"{where_of(measured)}. How many times as fast as torch's dense layer, and in brackets what "
+        "was promised: medians of calls that take turns in one process.",
+        "",
+        rows_of(list(rest.values())),
     ]
     return "\n".join(lines)
 
@@ -98,11 +137,16 @@ def main() -> int:
     path = HERE / "results" / f"{machine_name(measured['machine'])}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(measured, indent=2) + "\n")
+    figures = sparse_figures.measured()
+    of_sparse = path.with_stem(f"{path.stem}-sparse")
+    of_sparse.write_text(json.dumps(figures, indent=2) + "\n")
     present.show(results)
-    present.plot(results, PICTURE)
+    present.plot([r for r in results if r.case.family == "quantize"], PICTURE)
+    sparse_picture.save(figures, *SPARSE_PICTURES)
     write_readme("bench", readme_table(measured))
+    write_readme("sparse", sparse_tables(measured))
     write_readme("gpu", gpu_tables(gpu_results()))
-    print(f"wrote {path}, {PICTURE} and the table of {README}", file=sys.stderr)
+    print(f"wrote {path}, {of_sparse}, pictures to {DOCS}, tables to {README}", file=sys.stderr)
     return 0
 
 

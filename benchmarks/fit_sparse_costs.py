@@ -21,7 +21,6 @@ import strop
 from strop import _sparse_ops as ops
 from strop import _sparse_plan as plan
 from strop._bench.measure import pinned
-from strop._sparse_weight import _medians
 
 PATH = Path(__file__).parent.parent / "python" / "strop" / "_sparse_costs.json"
 SHAPES = [(64, 64), (128, 256), (256, 128), (256, 256), (256, 512), (384, 384), (512, 512)]
@@ -62,7 +61,7 @@ def measure() -> dict[str, dict[str, list[list[float]]]]:
     for shape, sparsity, number in tqdm(cases, disable=None):
         calls, nonzeros = calls_of(shape, sparsity, number)
         weights = shape[0] * shape[1]
-        for way, seconds in zip(calls, _medians(list(calls.values())), strict=True):
+        for way, seconds in zip(calls, plan.medians(list(calls.values())), strict=True):
             terms = (1.0, float(nonzeros if way != "dense" else 0), float(weights), float(shape[0]))
             found.setdefault((way, plan.place(weights), number), []).append((*terms, seconds))
     entry: dict[str, dict[str, list[list[float]]]] = {}

@@ -197,7 +197,9 @@ class TestHolders:
 class TestCommandLine:
     def test_doctor(self, capsys):
         assert cli.main(["doctor"]) == 0
-        assert "equal to the bit" in capsys.readouterr().out
+        told = capsys.readouterr().out
+        assert "equal to the bit" in told
+        assert "within its bound" in told  # sums have an order of their own
         assert cli.main(["doctor", "--json"]) == 0
         report = json.loads(capsys.readouterr().out)
         assert report["healthy"]
@@ -207,6 +209,15 @@ class TestCommandLine:
         monkeypatch.setattr(strop, "fake_quantize", lambda x, **_: x)
         assert cli.main(["doctor"]) == 1
         assert "differs from the oracle" in capsys.readouterr().out
+
+    def test_doctor_fails_where_sums_are_out_of_their_bound(self, capsys, monkeypatch):
+        monkeypatch.setattr(strop, "sparse_linear", lambda x, w: 1.0001 * x @ w.to_dense().t())
+        assert cli.main(["doctor", "--json"]) == 1
+        report = json.loads(capsys.readouterr().out)
+        failed = [check for check in report["checks"] if not check["passed"]]
+        assert {check["op"] for check in failed} == {"pack_sparse, sparse_linear"}
+        assert {check["isa"] for check in failed} == set(strop.supported_isas())
+        assert "differs from the oracle: rows 1" in failed[0]["detail"]
 
     def test_bench(self, capsys, tmp_path):
         arguments = [
@@ -301,6 +312,8 @@ def test_forked_worker():
         "_storage",
         "_report",
         "_quantization_report",
+        "_sparse",
+        "_sparse_weight",
     ],
 )
 def test_documented_examples(module):

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
@@ -116,15 +118,30 @@ def choose(
 def measured(
     calls: Callable[[str, int], Callable[[], object]],
     classes: Iterable[int],
-    time: Callable[[Sequence[Callable[[], object]]], Sequence[float]],
 ) -> dict[int, str]:
     """The way of each class of rows that took the least time here."""
     chosen = {}
     for number in classes:
         ways = (*candidates(number), "dense")
-        seconds = time([calls(way, TYPICAL_ROWS[number]) for way in ways])
+        seconds = medians([calls(way, TYPICAL_ROWS[number]) for way in ways])
         chosen[number] = min(zip(seconds, ways, strict=True))[1]
     return chosen
+
+
+def medians(
+    calls: Sequence[Callable[[], object]], seconds: float = 0.02, turns: int = 5
+) -> list[float]:
+    """Median times of calls that take turns, so many at least and for so long."""
+    taken: list[list[float]] = [[] for _ in calls]
+    for call in calls:
+        call()
+    start = time.perf_counter()
+    while len(taken[0]) < turns or time.perf_counter() - start < seconds:
+        for call, times in zip(calls, taken, strict=True):
+            before = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - before)
+    return [statistics.median(times) for times in taken]
 
 
 def completed(chosen: Mapping[int, str]) -> tuple[int, ...]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -385,18 +383,4 @@ def _measured(
             return lambda: torch.nn.functional.linear(x, prepared)
         return lambda: ops.by_layout(x, prepared, shape[0], None, "")
 
-    return _sparse_plan.completed(_sparse_plan.measured(call, classes, _medians))
-
-
-def _medians(calls: Sequence[Callable[[], object]]) -> list[float]:
-    """Medians of calls that take turns."""
-    turns: list[list[float]] = [[] for _ in calls]
-    for call in calls:
-        call()
-    start = time.perf_counter()
-    while len(turns[0]) < 5 or time.perf_counter() - start < 0.02:
-        for call, seconds in zip(calls, turns, strict=True):
-            before = time.perf_counter()
-            call()
-            seconds.append(time.perf_counter() - before)
-    return [statistics.median(t) for t in turns]
+    return _sparse_plan.completed(_sparse_plan.measured(call, classes))

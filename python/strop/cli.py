@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from strop import __version__, _doctor
-from strop._bench import gpu, measure, present, registry
+from strop._bench import gpu, measure, present, registry, sparse_figures, sparse_picture
 
 
 def _doctor_command(options: argparse.Namespace) -> int:
@@ -29,7 +29,7 @@ def _doctor_command(options: argparse.Namespace) -> int:
     console.print(facts)
     checks = Table("op", "on", "against the oracle")
     for check in diagnosis.checks:
-        verdict = "[green]equal to the bit[/]" if check.passed else f"[red]{check.detail}[/]"
+        verdict = f"[green]{check.agreement}[/]" if check.passed else f"[red]{check.detail}[/]"
         checks.add_row(check.op, check.isa, verdict)
     console.print(checks)
     return 0 if diagnosis.healthy else 1
@@ -77,13 +77,21 @@ def _bench_command(options: argparse.Namespace) -> int:
         print(json.dumps(present.to_dict(results), indent=2))
     else:
         present.show(results)
-    if options.plot is not None:
-        path = options.plot / f"bench-{options.family or 'all'}.png"
-        try:
-            present.plot(results, path)
-        except ImportError as error:
-            print(f"strop bench: --plot needs matplotlib: {error}", file=sys.stderr)
-            return 1
+    return 0 if options.plot is None else _draw(options, results)
+
+
+def _draw(options: argparse.Namespace, results: Sequence[measure.Result]) -> int:
+    """The bars of every case; of the whole sparse family two more pictures, measured for them."""
+    paths = [options.plot / f"bench-{options.family or 'all'}.png"]
+    try:
+        present.plot(results, paths[0])
+        if options.family == "sparse" and not options.only:
+            paths += [options.plot / f"bench-sparse-{name}.png" for name in ("heatmap", "roofline")]
+            sparse_picture.save(sparse_figures.measured(), *paths[1:])
+    except ImportError as error:
+        print(f"strop bench: --plot needs matplotlib: {error}", file=sys.stderr)
+        return 1
+    for path in paths:
         print(f"plot: {path}", file=sys.stderr)
     return 0
 
@@ -103,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--only", default="", metavar="TEXT", help="cases with this in their name")
     bench.add_argument("--json", action="store_true", help="print JSON instead of a table")
     bench.add_argument("--save", type=Path, metavar="FILE", help="write the results there as JSON")
-    bench.add_argument("--plot", type=Path, metavar="DIR", help="save a picture in this folder")
+    bench.add_argument("--plot", type=Path, metavar="DIR", help="save pictures in this folder")
     bench.set_defaults(run=_bench_command)
     return parser
 

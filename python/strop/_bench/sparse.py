@@ -73,6 +73,11 @@ def contenders(
     return make
 
 
+def layer_name(rows: int, k: int, n: int, sparsity: float) -> str:
+    """The name of a layer's case."""
+    return f"{rows} x {k} by [{n}, {k}], {sparsity:.0%} pruned"
+
+
 def _layer(rows: int, k: int, n: int, sparsity: float, promised: float) -> None:
     peers = (
         ("torch dense", "torch CSR", "scipy CSR") if sparsity in (0.8, 0.9) else ("torch dense",)
@@ -80,7 +85,7 @@ def _layer(rows: int, k: int, n: int, sparsity: float, promised: float) -> None:
     register(
         Case(
             "sparse",
-            f"{rows} x {k} by [{n}, {k}], {sparsity:.0%} pruned",
+            layer_name(rows, k, n, sparsity),
             lambda: contenders(rows, pruned(n, k, sparsity), peers)(),
             bars=(faster_than("torch dense", promised),),
         )

@@ -1,0 +1,164 @@
+"""What the pictures of the sparse family show: speed-ups by sparsity and rows, and ceilings.
+
+Measured apart from the drawing, into dictionaries that JSON holds, so that pictures can be drawn
+again from a results file, and tests draw from figures that nobody measured.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+import strop
+from strop import SparseWeight, _sparse_plan
+from strop._bench import sparse
+from strop._bench.measure import machine, pinned
+from strop._sparse_plan import medians
+
+WEIGHTS = ((3072, 768), (4096, 4096))
+SPARSITIES = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 512)
+_SECONDS_A_CELL = 0.3
+_LEAST_TURNS = 3  # of a call that takes a third of a second by itself
+_MEMORY_BYTES = 256 << 20
+_MATMUL_SIDE = 1024
+
+Figures = dict[str, Any]
+_Call = Callable[[], object]
+
+
+def measured(seconds: float = _SECONDS_A_CELL) -> Figures:
+    """Everything that the pictures show, and where it was measured; two minutes."""
+    return {
+        "machine": machine(),
+        "speedups": speedups(seconds=seconds),
+        "roofline": roofline(seconds=seconds),
+    }
+
+
+def way_of(weight: SparseWeight, rows: int) -> str:
+    """The way that a weight goes for so many rows."""
+    return _sparse_plan.WAYS[weight.chosen[_sparse_plan.row_class(rows)] - 1]
+
+
+def speedups(
+    weights: Sequence[tuple[int, int]] = WEIGHTS,
+    sparsities: Sequence[float] = SPARSITIES,
+    rows: Sequence[int] = ROWS,
+    seconds: float = _SECONDS_A_CELL,
+) -> Figures:
+    """Torch dense's time over strop's under the default plan, and which way that took."""
+    panels: list[Figures] = [
+        {
+            "shape": list(shape),
+            "place": _sparse_plan.place(shape[0] * shape[1]),
+            "ratios": [[0.0] * len(sparsities) for _ in rows],
+            "ways": [[""] * len(sparsities) for _ in rows],
+        }
+        for shape in weights
+    ]
+    with _one_thread(), _bar(len(weights) * len(sparsities) * len(rows), "speed-ups") as bar:
+        for panel, (j, sparsity) in product(panels, list(enumerate(sparsities))):
+            weight = sparse.pruned(*panel["shape"], sparsity)
+            packed = strop.pack_sparse(weight, rows=list(rows))
+            for i, count in enumerate(rows):
+                ours, dense = medians(_contenders(count, weight, packed), seconds, _LEAST_TURNS)
+                panel["ratios"][i][j] = dense / ours
+                panel["ways"][i][j] = way_of(packed, count)
+                bar.update()
+    return {"sparsities": list(sparsities), "rows": list(rows), "panels": panels}
+
+
+def roofline(
+    shapes: Sequence[tuple[int, int, int]] = tuple(sparse.SHAPES),
+    sparsities: Sequence[float] = sparse.SPARSITIES,
+    seconds: float = _SECONDS_A_CELL,
+    memory_bytes: int = _MEMORY_BYTES,
+) -> Figures:
+    """Useful operations, stored bytes and time of the benchmark's layers, and the ceilings here."""
+    points = []
+    found = ceilings(memory_bytes)
+    with _one_thread(), _bar(len(shapes) * len(sparsities), "roofline") as bar:
+        for (rows, k, n), sparsity in product(shapes, sparsities):
+            if sparsity == sparsities[0]:  # again and again: a neighbour may have slowed them
+                again = ceilings(memory_bytes)
+                found = {name: max(best, again[name]) for name, best in found.items()}
+            weight = sparse.pruned(n, k, sparsity)
+            packed = strop.pack_sparse(weight, rows=rows)
+            way = way_of(packed, rows)
+            ours, _ = _contenders(rows, weight, packed)
+            (median,) = medians([ours], seconds, _LEAST_TURNS)
+            points.append(
+                {
+                    "rows": rows,
+                    "shape": [n, k],
+                    "place": _sparse_plan.place(n * k),
+                    "sparsity": sparsity,
+                    "way": way,
+                    "flop": 2 * packed.nnz * rows,
+                    "bytes": getattr(packed, way).nbytes,
+                    "seconds": median,
+                }
+            )
+            bar.update()
+    return {"points": points, **found}
+
+
+def ceilings(memory_bytes: int = _MEMORY_BYTES) -> dict[str, float]:
+    """Bytes a second from memory, operations a second in a product of friendly size: one thread."""
+    x = torch.ones(memory_bytes // 4)
+    across = x[: len(x) // 1024 * 1024].view(-1, 1024)
+    half = len(x) // 2
+    a, b = (torch.randn(_MATMUL_SIDE, _MATMUL_SIDE) for _ in range(2))
+    out = torch.empty_like(a)
+    with _one_thread():
+        # The fastest of three, for no layer shall seem to read faster than memory.
+        memory = max(
+            x.nbytes / _fastest(x.sum),
+            x.nbytes / _fastest(lambda: x[:half].copy_(x[half : 2 * half])),
+            across.nbytes / _fastest(lambda: across @ across[0]),
+        )
+        peak = 2 * _MATMUL_SIDE**3 / _fastest(lambda: torch.mm(a, b, out=out))
+    return {"memory_bytes_per_s": memory, "peak_flop_per_s": peak}
+
+
+def _fastest(call: _Call) -> float:
+    """Seconds of a call's best turn: a ceiling is what can be reached, not what is usual."""
+    call()
+    taken = []
+    for _ in range(_LEAST_TURNS):
+        before = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - before)
+    return min(taken)
+
+
+def _contenders(rows: int, weight: Tensor, packed: SparseWeight) -> tuple[_Call, _Call]:
+    """Strop and torch dense on the same input."""
+    x = torch.randn(rows, weight.shape[1], generator=torch.Generator().manual_seed(1))
+    return (
+        lambda: strop.sparse_linear(x, packed),
+        lambda: torch.nn.functional.linear(x, weight),
+    )
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    try:
+        with pinned(1):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _bar(total: int, what: str) -> Any:
+    return tqdm(total=total, desc=what, disable=None, file=sys.stderr, leave=False)
