@@ -34,31 +34,33 @@ struct Pruned {
   }
 };
 
-std::string run_one(const SparseKernels& kernels, const Pruned& weight, LayoutChoice choice,
-                    std::int64_t rows) {
+std::string run_rows(const SparseKernels& kernels, const Pruned& weight, std::int64_t rows) {
   const std::vector<float> x = sample_values(rows * kColumns, true);
   const std::vector<float> bias = sample_values(kRows, true);
-  const auto layout = build_layout(weight.matrix(), choice);
-  const auto plain = build_layout(weight.matrix(), LayoutChoice::kMask);
   std::vector<float> actual(static_cast<std::size_t>(rows * kRows)), expected = actual;
-  SparseLinearArgs args = {.layout = layout.data(),
+  SparseLinearArgs args = {.layout = nullptr,
                            .dtype = DType::kFloat32,
                            .rows = rows,
                            .x = x.data(),
                            .x_stride = kColumns,
-                           .y = actual.data(),
+                           .y = expected.data(),
                            .y_stride = kRows,
                            .bias = bias.data(),
                            .activation = static_cast<Activation>(rows % 5)};
-  sparse_linear(args, Parallel{}, kernels);
+  const auto plain = build_layout(weight.matrix(), LayoutChoice::kMask);
   args.layout = plain.data();
-  args.y = expected.data();
   reference::sparse_linear(args);
-  for (std::size_t i = 0; i < actual.size(); ++i) {
-    if (std::abs(actual[i] - expected[i]) <= 1e-3f) continue;  // of sums of some hundreds
-    return "sparse_linear of " + std::to_string(rows) + " rows, layout " +
-           std::to_string(static_cast<int>(choice)) + ", element " + std::to_string(i) + ": " +
-           std::to_string(actual[i]) + ", not " + std::to_string(expected[i]);
+  args.y = actual.data();
+  for (const auto choice : {LayoutChoice::kMask, LayoutChoice::kQuads, LayoutChoice::kPairs}) {
+    const auto layout = build_layout(weight.matrix(), choice);
+    args.layout = layout.data();
+    sparse_linear(args, Parallel{}, kernels);
+    for (std::size_t i = 0; i < actual.size(); ++i) {
+      if (std::abs(actual[i] - expected[i]) <= 1e-3f) continue;  // of sums of some hundreds
+      return "sparse_linear of " + std::to_string(rows) + " rows, layout " +
+             std::to_string(static_cast<int>(choice)) + ", element " + std::to_string(i) + ": " +
+             std::to_string(actual[i]) + ", not " + std::to_string(expected[i]);
+    }
   }
   return {};
 }
@@ -69,10 +71,8 @@ std::string self_test_sparse(const Kernels& kernels) {
   std::string problem;
   for (const unsigned one_in : {2u, 9u}) {
     const Pruned weight(one_in, one_in == 2);
-    for (const std::int64_t rows : {1, 3, 14, 37, 70}) {
-      for (const auto choice : {LayoutChoice::kMask, LayoutChoice::kQuads, LayoutChoice::kPairs}) {
-        if (problem.empty()) problem = run_one(kernels.sparse, weight, choice, rows);
-      }
+    for (const std::int64_t rows : {1, 3, 14, 37, 40}) {  // (each another activation)
+      if (problem.empty()) problem = run_rows(kernels.sparse, weight, rows);
     }
   }
   return problem;
