@@ -27,7 +27,9 @@ _ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
     "gelu_tanh": lambda y: functional.gelu(y, approximate="tanh"),
     "silu": functional.silu,
 }
-_CLASS_OF = [_sparse_plan.row_class(n) for n in range(130)]  # looked up, not searched, in a call
+_MANY = 130
+_CLASS_OF = [_sparse_plan.row_class(n) for n in range(_MANY)]  # looked up, not searched, in a call
+_DENSE = _sparse_plan.WAYS.index("dense") + 1
 
 
 def sparse_linear(
@@ -103,11 +105,11 @@ def _eager(
     x: Tensor, weight: SparseWeight, bias: Tensor | None, activation: str | None, out: Tensor | None
 ) -> Tensor:
     columns = weight.shape[1]
-    rows = x.numel() // columns if columns else 130
-    number = _CLASS_OF[rows] if rows < 130 else len(_sparse_plan.CLASSES) - 1
-    way = _sparse_plan.WAYS[weight.chosen[number] - 1]
-    if way == "dense":
+    rows = x.numel() // columns if columns else _MANY
+    choice = weight.chosen[_CLASS_OF[rows] if rows < _MANY else -1]
+    if choice == _DENSE:
         return _dense(x, weight, bias, activation, out)
+    way = _sparse_plan.WAYS[choice - 1]
     layout, outputs = getattr(weight, way), weight.shape[0]
     if out is None:
         return cast(Tensor, ops.by_layout(x, layout, outputs, bias, activation or ""))
@@ -125,6 +127,26 @@ def _dense(
     x: Tensor, weight: SparseWeight, bias: Tensor | None, activation: str | None, out: Tensor | None
 ) -> Tensor:
     dense = cast(Tensor, weight.dense)
+    try:
+        y = functional.linear(x, dense, bias)
+    except Exception:
+        _check_dense(x, dense, bias)
+        raise
+    if bias is not None and bias.dim() != 1:  # torch would have it
+        _check_dense(x, dense, bias)
+    if activation is not None:
+        y = _ACTIVATIONS[activation](y)
+    if out is None:
+        return y
+    if out.shape != y.shape:
+        raise ValueError(f"{_OP}: out has shape {list(out.shape)}; {list(y.shape)} is needed")
+    if out.dtype != y.dtype:
+        raise TypeError(f"{_OP}: out has dtype {out.dtype}; input has {y.dtype}")
+    return out.copy_(y)
+
+
+def _check_dense(x: Tensor, dense: Tensor, bias: Tensor | None) -> None:
+    """Says what torch's linear does not like in the words of the sparse way."""
     if x.dtype != dense.dtype:
         raise TypeError(f"{_OP}: input has dtype {x.dtype}; the weight has {dense.dtype}")
     if x.dim() == 0 or x.shape[-1] != dense.shape[1]:
@@ -135,16 +157,6 @@ def _dense(
         raise ValueError(f"{_OP}: bias has shape {list(bias.shape)}; [{dense.shape[0]}] is needed")
     if bias is not None and bias.dtype != dense.dtype:
         raise TypeError(f"{_OP}: bias has dtype {bias.dtype}; the weight has {dense.dtype}")
-    y = functional.linear(x, dense, bias)
-    if activation is not None:
-        y = _ACTIVATIONS[activation](y)
-    if out is None:
-        return y
-    if out.shape != y.shape:
-        raise ValueError(f"{_OP}: out has shape {list(out.shape)}; {list(y.shape)} is needed")
-    if out.dtype != y.dtype:
-        raise TypeError(f"{_OP}: out has dtype {out.dtype}; input has {y.dtype}")
-    return out.copy_(y)
 
 
 def _public_op(
