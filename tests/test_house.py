@@ -314,6 +314,7 @@ def test_forked_worker():
         "_quantization_report",
         "_sparse",
         "_sparse_weight",
+        "_sparse_pack",
     ],
 )
 def test_documented_examples(module):

@@ -69,8 +69,15 @@ class TestPacking:
         w = strop.pack_sparse(pruned((4, 9), 0.5).double(), dtype=torch.float32, plan="sparse")
         assert w.dtype == torch.float32
         assert w.to(torch.float64).dtype == torch.float64
+        assert w.to(torch.float64).to(torch.float32).chosen[-1] == 3
         x = torch.randn(3, 9).double()
         assert_close(strop.sparse_linear(x, w.to(torch.float64)).float(), x, w.to_dense().double())
+
+    def test_dense_float64(self):
+        w = strop.pack_sparse(pruned((4, 9), 0.5).double(), plan="dense")
+        assert w.chosen == choices_of("dense")
+        x = torch.randn(3, 9).double()
+        assert torch.equal(strop.sparse_linear(x, w), x @ w.to_dense().t())
 
     def test_errors(self):
         weight = torch.randn(4, 8)

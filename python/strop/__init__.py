@@ -14,7 +14,8 @@ from strop._quantize_codes import choose_scale, dequantize, pack_bits, quantize,
 from strop._quantized_tensor import QuantizedTensor, Scales
 from strop._report import Report
 from strop._sparse import sparse_linear
-from strop._sparse_weight import SparseWeight, pack_sparse
+from strop._sparse_pack import pack_sparse
+from strop._sparse_weight import SparseWeight
 
 __version__: str = build_info()["version"]
 

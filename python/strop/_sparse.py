@@ -98,6 +98,10 @@ def sparse_linear(
             return y if out is None else out.copy_(y)
         return _eager(input, weight, bias, activation, out)
     except Exception as error:
+        if isinstance(error, NotImplementedError) and isinstance(input, Tensor) and input.is_cuda:
+            raise ValueError(
+                f"{_OP}: input is on {input.device}; there are kernels for cpu"
+            ) from None
         raise translated(_OP, error, {"input": input, "bias": bias, "out": out}) from None
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.compiler import is_compiling
 from typing_extensions import Self
 
 from strop import _C, _sparse_plan
@@ -16,7 +15,7 @@ from strop._errors import translated
 from strop._holders import Holder, holder
 
 _NAME = "strop.SparseWeight"
-_PLANS = ("table", "measure", "sparse", "dense")
+PLANS = ("table", "measure", "sparse", "dense")
 _FLOATING = (torch.float32, torch.float64)
 
 
@@ -117,7 +116,7 @@ class SparseWeight(Holder):
     def state_dict(self) -> dict[str, Tensor]:
         """``bits``, ``values``, ``shape`` and ``plan``."""
         backward = self.back_quads is not None
-        plan = [*self.chosen, int(backward), _PLANS.index(self.why)]
+        plan = [*self.chosen, int(backward), PLANS.index(self.why)]
         return {
             "bits": self.bits,
             "values": self.values,
@@ -139,7 +138,7 @@ class SparseWeight(Holder):
             raise ValueError(f"{_NAME}: state dict has keys {found}; {sorted(wanted)} are needed")
         shape = _integers("shape", state["shape"], 2)
         *chosen, backward, why = _integers("plan", state["plan"], len(_sparse_plan.CLASSES) + 2)
-        if min(shape) < 0 or not 0 <= why < len(_PLANS) or backward not in (0, 1):
+        if min(shape) < 0 or not 0 <= why < len(PLANS) or backward not in (0, 1):
             raise ValueError(f"{_NAME}: shape {shape} or plan {state['plan'].tolist()} is unknown")
         rows, columns = shape
         return cls.prepared(
@@ -147,7 +146,7 @@ class SparseWeight(Holder):
             state["values"],
             (rows, columns),
             chosen=tuple(chosen),
-            why=_PLANS[why],
+            why=PLANS[why],
             backward=bool(backward),
         )
 
@@ -212,8 +211,8 @@ class SparseWeight(Holder):
         """Raises ValueError or TypeError where the fields do not fit each other."""
         rows, columns = self.shape
         _check_chosen(self.chosen)
-        if self.why not in _PLANS:
-            raise ValueError(f"{_NAME}: why is {self.why!r}; {', '.join(_PLANS)} are known")
+        if self.why not in PLANS:
+            raise ValueError(f"{_NAME}: why is {self.why!r}; {', '.join(PLANS)} are known")
         for number in self.chosen:
             if getattr(self, _sparse_plan.WAYS[number - 1]) is None:
                 way = _sparse_plan.WAYS[number - 1]
@@ -247,13 +246,27 @@ class SparseWeight(Holder):
     def _remade(self, values: Tensor) -> Self:
         if values.dtype not in _FLOATING:
             raise TypeError(f"{_NAME}: dtype is {values.dtype}; float32 or float64 is needed")
+        narrow = values.dtype == torch.float32
+        if self.why == "dense":
+            chosen = self.chosen
+        elif narrow:
+            chosen = _sparse_plan.completed(
+                _sparse_plan.choose(
+                    self.shape,
+                    self.nnz,
+                    range(len(_sparse_plan.CLASSES)),
+                    sparse_only=self.why == "sparse",
+                )
+            )
+        else:
+            chosen = one_way("mask")
         return type(self).prepared(
             self.bits,
             values,
             self.shape,
-            chosen=self.chosen if values.dtype == torch.float32 else _all("mask"),
+            chosen=chosen,
             why=self.why,
-            backward=self.back_quads is not None and values.dtype == torch.float32,
+            backward=narrow and self.back_quads is not None,
         )
 
 
@@ -278,7 +291,8 @@ def _check_chosen(chosen: Sequence[int]) -> None:
         raise ValueError(f"{_NAME}: plan is {tuple(chosen)}; a way 1 to 4 is needed for each class")
 
 
-def _all(way: str) -> tuple[int, ...]:
+def one_way(way: str) -> tuple[int, ...]:
+    """A plan that goes one way for any number of rows."""
     return (_sparse_plan.WAYS.index(way) + 1,) * len(_sparse_plan.CLASSES)
 
 
@@ -287,100 +301,3 @@ def _kept(bits: Tensor, columns: int) -> Tensor:
     places = torch.arange(8, dtype=torch.uint8)
     spread = (bits[:, :, None] >> places) & 1
     return spread.flatten(1)[:, :columns].bool()
-
-
-def _checked_rows(rows: int | Sequence[int] | None) -> list[int]:
-    if rows is None:
-        return list(range(len(_sparse_plan.CLASSES)))
-    given = [rows] if isinstance(rows, int) else list(rows)
-    if not given or any(not isinstance(n, int) or isinstance(n, bool) for n in given):
-        raise TypeError(f"strop.pack_sparse: rows is {rows!r}; an int or several are needed")
-    if min(given) < 1:
-        raise ValueError(f"strop.pack_sparse: rows is {rows!r}; numbers from 1 on are needed")
-    return sorted({_sparse_plan.row_class(n) for n in given})
-
-
-def pack_sparse(
-    weight: Tensor,
-    mask: Tensor | None = None,
-    *,
-    dtype: torch.dtype | None = None,
-    rows: int | Sequence[int] | None = None,
-    plan: str = "table",
-    backward: bool = False,
-) -> SparseWeight:
-    """Packs a pruned weight for :func:`strop.sparse_linear`.
-
-    Done once, when the layer is made: what the kernels read is prepared here, for one row of input,
-    for 2 to 16, and for more.
-
-    Args:
-        weight: [N, K] as of ``torch.nn.Linear``, float32, or float64 for the reference loop; any
-            strides.
-        mask: bool of the same shape, True keeps; None keeps what is not zero.
-        dtype: of the values; None is the weight's.
-        rows: of the input, the product of its leading dimensions: the numbers that will be used, so
-            that nothing is prepared for others (they work, but not at full speed); None is any.
-        plan: how the way is chosen for each number of rows. ``table``: by a cost model of this
-            instruction set, deterministic; sparse where it is faster than dense. ``measure``: by
-            trying. ``sparse`` and ``dense``: always so.
-        backward: whether to prepare the input's gradient as well; otherwise it goes through the
-            dense weight.
-
-    Returns:
-        A :class:`SparseWeight`; no gradient passes to the weight.
-
-    Raises:
-        ValueError: for shapes that do not fit, and unknown plans.
-        TypeError: for dtypes that do not fit.
-
-    Example:
-        >>> import strop, torch
-        >>> weight = torch.randn(64, 128, generator=torch.Generator().manual_seed(0))
-        >>> w = strop.pack_sparse(weight, weight.abs() > 1.6, plan="sparse")
-        >>> print(f"{w.sparsity:.2f}", sum(t.nbytes for t in w.state_dict().values()) / weight.nbytes < 0.2)
-        0.89 True
-
-    """
-    op = "strop.pack_sparse"
-    if is_compiling():
-        raise RuntimeError(f"{op}: packing happens once, outside of compiled code")
-    if plan not in _PLANS:
-        raise ValueError(f"{op}: plan is {plan!r}; {', '.join(_PLANS)} are known")
-    classes = _checked_rows(rows)
-    try:
-        with torch.no_grad():
-            cast = weight if dtype is None else weight.to(dtype)
-            bits, values = ops.pack_sparse(cast.detach(), mask)
-    except Exception as error:
-        raise translated(op, error, {"weight": weight, "mask": mask}) from None
-    shape = (weight.shape[0], weight.shape[1])
-    if values.dtype == torch.float64:
-        chosen = _all("mask")
-        backward = False
-    elif plan == "dense":
-        chosen = _all("dense")
-    elif plan == "measure":
-        chosen = _measured(bits, values, shape, classes)
-    else:
-        table = _sparse_plan.choose(shape, values.shape[0], classes, sparse_only=plan == "sparse")
-        chosen = _sparse_plan.completed(table)
-    return SparseWeight.prepared(bits, values, shape, chosen=chosen, why=plan, backward=backward)
-
-
-def _measured(
-    bits: Tensor, values: Tensor, shape: tuple[int, int], classes: list[int]
-) -> tuple[int, ...]:
-    """The plan whose ways took the least time here."""
-    ways: dict[str, Tensor] = {"dense": ops.unpack_sparse(bits, values, shape[1])}
-
-    def call(way: str, rows: int) -> Callable[[], object]:
-        x = torch.randn(rows, shape[1])
-        if way not in ways:
-            ways[way] = ops.layout(bits, values, shape[1], way)
-        prepared = ways[way]
-        if way == "dense":
-            return lambda: torch.nn.functional.linear(x, prepared)
-        return lambda: ops.by_layout(x, prepared, shape[0], None, "")
-
-    return _sparse_plan.completed(_sparse_plan.measured(call, classes))

@@ -1,0 +1,117 @@
+"""Packs pruned weights, and plans how they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.compiler import is_compiling
+
+from strop import _sparse_ops as ops
+from strop import _sparse_plan
+from strop._errors import translated
+from strop._sparse_weight import PLANS, SparseWeight, one_way
+
+
+def _checked_rows(rows: int | Sequence[int] | None) -> list[int]:
+    if rows is None:
+        return list(range(len(_sparse_plan.CLASSES)))
+    given = [rows] if isinstance(rows, int) else list(rows)
+    if not given or any(not isinstance(n, int) or isinstance(n, bool) for n in given):
+        raise TypeError(f"strop.pack_sparse: rows is {rows!r}; an int or several are needed")
+    if min(given) < 1:
+        raise ValueError(f"strop.pack_sparse: rows is {rows!r}; numbers from 1 on are needed")
+    return sorted({_sparse_plan.row_class(n) for n in given})
+
+
+def pack_sparse(
+    weight: Tensor,
+    mask: Tensor | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    rows: int | Sequence[int] | None = None,
+    plan: str = "table",
+    backward: bool = False,
+) -> SparseWeight:
+    """Packs a pruned weight for :func:`strop.sparse_linear`.
+
+    Done once, when the layer is made: what the kernels read is prepared here, for one row of input,
+    for 2 to 16, and for more.
+
+    Args:
+        weight: [N, K] as of ``torch.nn.Linear``, float32, or float64 for the reference loop; any
+            strides.
+        mask: bool of the same shape, True keeps; None keeps what is not zero.
+        dtype: of the values; None is the weight's.
+        rows: of the input, the product of its leading dimensions: the numbers that will be used, so
+            that nothing is prepared for others (they work, but not at full speed); None is any.
+        plan: how the way is chosen for each number of rows. ``table``: by a cost model of this
+            instruction set, deterministic; sparse where it is faster than dense. ``measure``: by
+            trying. ``sparse`` and ``dense``: always so.
+        backward: whether to prepare the input's gradient as well; otherwise it goes through the
+            dense weight.
+
+    Returns:
+        A :class:`SparseWeight`; no gradient passes to the weight.
+
+    Raises:
+        ValueError: for shapes that do not fit, and unknown plans.
+        TypeError: for dtypes that do not fit.
+
+    Example:
+        >>> import strop, torch
+        >>> weight = torch.randn(64, 128, generator=torch.Generator().manual_seed(0))
+        >>> w = strop.pack_sparse(weight, weight.abs() > 1.6, plan="sparse")
+        >>> print(f"{w.sparsity:.2f}", sum(t.nbytes for t in w.state_dict().values()) / weight.nbytes < 0.2)
+        0.89 True
+
+    """
+    op = "strop.pack_sparse"
+    if is_compiling():
+        raise RuntimeError(f"{op}: packing happens once, outside of compiled code")
+    if plan not in PLANS:
+        raise ValueError(f"{op}: plan is {plan!r}; {', '.join(PLANS)} are known")
+    classes = _checked_rows(rows)
+    try:
+        with torch.no_grad():
+            cast = weight if dtype is None else weight.to(dtype)
+            bits, values = ops.pack_sparse(cast.detach(), mask)
+    except Exception as error:
+        raise translated(op, error, {"weight": weight, "mask": mask}) from None
+    shape = (weight.shape[0], weight.shape[1])
+    if plan == "dense":
+        chosen = one_way("dense")
+    elif values.dtype == torch.float64:
+        chosen = one_way("mask")
+    elif plan == "measure":
+        chosen = _measured(bits, values, shape, classes)
+    else:
+        table = _sparse_plan.choose(shape, values.shape[0], classes, sparse_only=plan == "sparse")
+        chosen = _sparse_plan.completed(table)
+    return SparseWeight.prepared(
+        bits,
+        values,
+        shape,
+        chosen=chosen,
+        why=plan,
+        backward=backward and values.dtype == torch.float32,
+    )
+
+
+def _measured(
+    bits: Tensor, values: Tensor, shape: tuple[int, int], classes: list[int]
+) -> tuple[int, ...]:
+    """The plan whose ways took the least time here."""
+    ways: dict[str, Tensor] = {"dense": ops.unpack_sparse(bits, values, shape[1])}
+
+    def call(way: str, rows: int) -> Callable[[], object]:
+        x = torch.randn(rows, shape[1])
+        if way not in ways:
+            ways[way] = ops.layout(bits, values, shape[1], way)
+        prepared = ways[way]
+        if way == "dense":
+            return lambda: torch.nn.functional.linear(x, prepared)
+        return lambda: ops.by_layout(x, prepared, shape[0], None, "")
+
+    return _sparse_plan.completed(_sparse_plan.measured(call, classes))
