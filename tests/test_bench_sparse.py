@@ -89,7 +89,7 @@ class TestPictures:
         figure = Figure(layout="constrained")
         sparse_picture.draw_heatmap(invented(), figure)
         told = [[text.get_text() for text in axes.texts] for axes in figure.axes[:2]]
-        assert told[0] == ["0.9", "d", "33", "m", "1.0", "d", "4.2", "p"]
+        assert told[0] == ["0.90", "d", "33", "m", "1.0", "d", "4.2", "p"]
         assert told[1][1::2] == ["q", "q", "p", "p"]
         ticks = [text.get_text() for text in figure.axes[2].get_yticklabels()]
         assert {"0.5x", "1x", "2x", "32x"} <= set(ticks)

@@ -212,11 +212,11 @@ def _ink_on(colour: Sequence[float]) -> str:
 
 def _number(ratio: float) -> str:
     """Two digits, as many as medians of a shared machine are good for."""
-    return f"{ratio:.0f}" if ratio >= 9.95 else f"{ratio:.2g}" if ratio < 0.995 else f"{ratio:.1f}"
+    return f"{ratio:.0f}" if ratio >= 9.95 else f"{ratio:.2f}" if ratio < 0.995 else f"{ratio:.1f}"
 
 
 def _title(figure: Figure, figures: Mapping[str, Any], text: str) -> None:
     where = figures["machine"]
-    facts = f"one thread of {where['processor']}, {where['isa']}; torch {where['torch']}"
+    facts = f"processor time of one thread, {where['processor']}, {where['isa']}; torch {where['torch']}"
     figure.suptitle(f"{text}\n", fontsize=12, x=0.02, ha="left", color=_INK)
     figure.text(0.02, 1 - 0.38 / figure.get_figheight(), facts, **_NOTE)
