@@ -130,6 +130,7 @@ class TestPlans:
         for rows in ("1 rows", "2 to 4", "9 to 16", "129 and more"):
             assert rows in text
         assert "x dense" in text
+        assert "prepared for other rows" in made(rows=512).plan()
 
     def test_every_instruction_set_has_an_entry(self):
         for entry in _sparse_plan._table().values():

@@ -6,7 +6,7 @@
 namespace strop::cpu {
 namespace {
 
-constexpr std::int64_t kShape[2] = {7, 1035};
+constexpr std::int64_t kShape[2] = {3, 1035};
 constexpr std::int64_t kStride[2] = {1035, 1};
 constexpr std::int64_t kCount = kShape[0] * kShape[1];
 

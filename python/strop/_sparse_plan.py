@@ -171,6 +171,9 @@ def describe(
             for w in candidates(number)
         }
         ways = ", ".join(f"{w} {r:.1f}x dense" for w, r in ratios.items())
-        lines.append((rows, way, f"{why}; predicted {ways}"))
+        reason = f"{why}; predicted {ways}"
+        if way not in (*candidates(number), "dense"):
+            reason = "prepared for other rows"
+        lines.append((rows, way, reason))
         first = (most or 0) + 1
     return lines
