@@ -54,34 +54,40 @@ def fitted(rows: list[tuple[float, ...]]) -> list[float]:
     return [float(f"{value:.4g}") for value in solution]
 
 
-def measure() -> dict[str, dict[str, list[list[float]]]]:
-    """The table's entry for the instruction set in force."""
+def measure(numbers: list[int]) -> dict[tuple[str, str, int], list[float]]:
+    """The figures of classes of rows, by way, place and class."""
     found: dict[tuple[str, str, int], list[tuple[float, ...]]] = {}
-    cases = [(s, p, n) for s in SHAPES for p in SPARSITIES for n in range(len(plan.CLASSES))]
+    cases = [(s, p, n) for s in SHAPES for p in SPARSITIES for n in numbers]
     for shape, sparsity, number in tqdm(cases, disable=None):
         calls, nonzeros = calls_of(shape, sparsity, number)
         weights = shape[0] * shape[1]
         for way, seconds in zip(calls, plan.medians(list(calls.values())), strict=True):
             terms = (1.0, float(nonzeros if way != "dense" else 0), float(weights), float(shape[0]))
             found.setdefault((way, plan.place(weights), number), []).append((*terms, seconds))
-    entry: dict[str, dict[str, list[list[float]]]] = {}
-    for way in plan.WAYS:
-        entry[way] = {}
-        for place in plan.PLACES:
-            rows = [found.get((way, place, n), []) for n in range(len(plan.CLASSES))]
-            entry[way][place] = [fitted(r) if r else [1.0, 0.0, 0.0, 0.0] for r in rows]
-    return entry
+    return {key: fitted(rows) for key, rows in found.items()}
+
+
+def empty() -> dict[str, dict[str, list[list[float]]]]:
+    """An entry in which every way takes a second."""
+    classes = range(len(plan.CLASSES))
+    return {w: {p: [[1.0, 0.0, 0.0, 0.0] for _ in classes] for p in plan.PLACES} for w in plan.WAYS}
 
 
 def main() -> None:
     """Measures one instruction set."""
+    classes = range(len(plan.CLASSES))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--isa", choices=strop.supported_isas(), default=strop.isa())
-    strop.set_isa(parser.parse_args().isa)
+    parser.add_argument("--only", type=int, choices=classes, help="one class of rows; others stay")
+    options = parser.parse_args()
+    strop.set_isa(options.isa)
     table = json.loads(PATH.read_text()) if PATH.exists() else {}
     key = "avx2-narrow" if strop.isa() == "avx2" and plan._narrow() else strop.isa()
+    entry = table.setdefault(key, empty())
     with pinned(1):
-        table[key] = measure()
+        figures = measure(list(classes) if options.only is None else [options.only])
+    for (way, place, number), terms in figures.items():
+        entry[way][place][number] = terms
     text = json.dumps(table, indent=1)
     text = re.sub(r"\[\s+([^\[\]]+?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text)
     PATH.write_text(text + "\n")

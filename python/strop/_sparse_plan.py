@@ -26,7 +26,8 @@ from strop import _C
 
 CLASSES = (1, 4, 8, 16, 32, 128, None)
 """The most rows of each class; the last has no end. (As in csrc/torch/sparse_ops.h.)"""
-TYPICAL_ROWS = (1, 3, 8, 16, 32, 128, 512)
+TYPICAL_ROWS = (1, 2, 8, 16, 32, 128, 512)
+"""What a class is measured at: of 2 to 4 the rows at which dense does best beside the sparse way."""
 WAYS = ("mask", "quads", "pairs", "dense")
 """What a plan chooses among; its numbers begin at 1."""
 PLACES = ("near", "cached", "streamed")

@@ -69,11 +69,17 @@ class Result:
 
 
 def _processor() -> str:
+    """The processor's name; with family and model where it is no more than a brand."""
+    found: dict[str, str] = {}
     with contextlib.suppress(OSError), open("/proc/cpuinfo") as lines:
         for line in lines:
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+            name, _, value = line.partition(":")
+            found.setdefault(name.strip(), value.strip())
+    if "model name" not in found:
+        return platform.processor() or platform.machine()
+    name = found["model name"]
+    known = any(letter.isdigit() for letter in name) or "cpu family" not in found
+    return name if known else f"{name} {found['cpu family']}-{found.get('model', '0')}"
 
 
 def machine() -> dict[str, object]:
