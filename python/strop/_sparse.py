@@ -77,7 +77,7 @@ def sparse_linear(
     """
     if not isinstance(weight, SparseWeight):
         raise TypeError(f"{_OP}: weight is a {type(weight).__name__}; a SparseWeight is needed")
-    if activation not in _ACTIVATIONS or activation == "":
+    if activation is not None and (activation not in _ACTIVATIONS or activation == ""):
         raise ValueError(
             f"{_OP}: activation is {activation!r}; None, relu, gelu, gelu_tanh and silu are known"
         )
@@ -85,18 +85,20 @@ def sparse_linear(
         y = _public_op(input, weight, bias, activation)
         return y if out is None else out.copy_(y)
     try:
-        if is_grad_enabled() and (
-            input.requires_grad
-            or (bias is not None and bias.requires_grad)
-            or (out is not None and out.requires_grad)
-        ):
-            if out is not None:
-                raise RuntimeError(f"{_OP}: out is given, but a gradient is needed; call without")
-            return _public_op(input, weight, bias, activation)
-        if transformed():
-            y = _public_op(input, weight, bias, activation)
-            return y if out is None else out.copy_(y)
-        return _eager(input, weight, bias, activation, out)
+        columns = weight.shape[1]
+        rows = input.numel() // columns if columns else _MANY
+        choice = weight.chosen[_CLASS_OF[rows] if rows < _MANY else -1]
+        if out is None:
+            if choice == _DENSE:  # torch's own, which knows gradients and transforms
+                return _dense(input, weight, bias, activation)
+            if _needs_gradient(input, bias) or transformed():
+                return _public_op(input, weight, bias, activation)
+            layout = getattr(weight, _sparse_plan.WAYS[choice - 1])
+            outputs = weight.shape[0]
+            return cast(Tensor, ops.by_layout(input, layout, outputs, bias, activation or ""))
+        if _needs_gradient(input, bias, out):
+            raise RuntimeError(f"{_OP}: out is given, but a gradient is needed; call without")
+        return _into(out, choice, input, weight, bias, activation or "")
     except Exception as error:
         if isinstance(error, NotImplementedError) and isinstance(input, Tensor) and input.is_cuda:
             raise ValueError(
@@ -105,31 +107,35 @@ def sparse_linear(
         raise translated(_OP, error, {"input": input, "bias": bias, "out": out}) from None
 
 
-def _eager(
-    x: Tensor, weight: SparseWeight, bias: Tensor | None, activation: str | None, out: Tensor | None
+def _needs_gradient(*tensors: Tensor | None) -> bool:
+    return is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def _into(
+    out: Tensor,
+    choice: int,
+    x: Tensor,
+    weight: SparseWeight,
+    bias: Tensor | None,
+    activation: str,
 ) -> Tensor:
-    columns = weight.shape[1]
-    rows = x.numel() // columns if columns else _MANY
-    choice = weight.chosen[_CLASS_OF[rows] if rows < _MANY else -1]
-    if choice == _DENSE:
-        return _dense(x, weight, bias, activation, out)
-    way = _sparse_plan.WAYS[choice - 1]
-    layout, outputs = getattr(weight, way), weight.shape[0]
-    if out is None:
-        return cast(Tensor, ops.by_layout(x, layout, outputs, bias, activation or ""))
-    into = (
-        out if out.is_contiguous() else torch.empty_like(out, memory_format=torch.contiguous_format)
-    )
-    ops.by_layout_out(x, layout, outputs, bias, activation or "", out=into)
+    if choice == _DENSE or transformed():
+        y = sparse_linear(x, weight, bias, activation=activation or None)
+        if out.shape != y.shape:
+            raise ValueError(f"{_OP}: out has shape {list(out.shape)}; {list(y.shape)} is needed")
+        if out.dtype != y.dtype:
+            raise TypeError(f"{_OP}: out has dtype {out.dtype}; input has {y.dtype}")
+        return out.copy_(y)
+    layout, outputs = getattr(weight, _sparse_plan.WAYS[choice - 1]), weight.shape[0]
+    into = out if out.is_contiguous() else out.new_empty(out.shape)
+    ops.by_layout_out(x, layout, outputs, bias, activation, out=into)
     if into is not out:
         return out.copy_(into)
     mark_written(out)
     return out
 
 
-def _dense(
-    x: Tensor, weight: SparseWeight, bias: Tensor | None, activation: str | None, out: Tensor | None
-) -> Tensor:
+def _dense(x: Tensor, weight: SparseWeight, bias: Tensor | None, activation: str | None) -> Tensor:
     dense = cast(Tensor, weight.dense)
     try:
         y = functional.linear(x, dense, bias)
@@ -138,15 +144,7 @@ def _dense(
         raise
     if bias is not None and bias.dim() != 1:  # torch would have it
         _check_dense(x, dense, bias)
-    if activation is not None:
-        y = _ACTIVATIONS[activation](y)
-    if out is None:
-        return y
-    if out.shape != y.shape:
-        raise ValueError(f"{_OP}: out has shape {list(out.shape)}; {list(y.shape)} is needed")
-    if out.dtype != y.dtype:
-        raise TypeError(f"{_OP}: out has dtype {out.dtype}; input has {y.dtype}")
-    return out.copy_(y)
+    return y if activation is None else _ACTIVATIONS[activation](y)
 
 
 def _check_dense(x: Tensor, dense: Tensor, bias: Tensor | None) -> None:
