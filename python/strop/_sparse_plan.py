@@ -7,8 +7,8 @@ those that fit the last level, and those that fit none.
 ``benchmarks/fit_sparse_costs.py`` measures and fits the figures; they are kept for each instruction
 set, and apart for processors whose vector units are half as wide as the set's (``avx2-narrow``; the
 figures of ``avx2`` come from measurements on a Zen 3). A set without an entry goes by that of avx2.
-The sparse way has to be predicted a seventh faster than dense to be chosen: a table is never quite the
-machine at hand.
+The sparse way has to be predicted a seventh faster than dense to be chosen, a quarter for one row: a
+table is never quite the machine at hand.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ WAYS = ("mask", "quads", "pairs", "dense")
 """What a plan chooses among; its numbers begin at 1."""
 PLACES = ("near", "cached", "streamed")
 _LEAST_GAIN = 1.15
+_LEAST_GAIN_ONE = 1.25  # of one row, whose times memory makes vary more
 _FEW = 16  # rows up to which strips of four rows are made for
 
 
@@ -112,7 +113,8 @@ def choose(
         costs = {w: predicted(w, number, shape, nonzeros) for w in candidates(number)}
         best = min(costs, key=costs.__getitem__)
         dense = predicted("dense", number, shape, nonzeros)
-        chosen[number] = best if sparse_only or costs[best] * _LEAST_GAIN < dense else "dense"
+        gain = _LEAST_GAIN_ONE if number == 0 else _LEAST_GAIN
+        chosen[number] = best if sparse_only or costs[best] * gain < dense else "dense"
     return chosen
 
 
