@@ -82,8 +82,7 @@ def main() -> None:
     options = parser.parse_args()
     strop.set_isa(options.isa)
     table = json.loads(PATH.read_text()) if PATH.exists() else {}
-    key = "avx2-narrow" if strop.isa() == "avx2" and plan._narrow() else strop.isa()
-    entry = table.setdefault(key, empty())
+    entry = table.setdefault(plan.own_key(), empty())
     with pinned(1):
         figures = measure(list(classes) if options.only is None else [options.only])
     for (way, place, number), terms in figures.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -10,7 +10,12 @@ from strop import _C, _library
 
 
 def translated(
-    op: str, error: Exception, tensors: Mapping[str, object], seed: object = None
+    op: str,
+    error: Exception,
+    tensors: Mapping[str, object],
+    seed: object = None,
+    *,
+    devices: Sequence[str] = _library.DEVICES,
 ) -> Exception:
     """The exception to raise instead of ``error``, which an op raised for these arguments.
 
@@ -33,17 +38,19 @@ def translated(
         return ValueError(f"{op}: seed {seed} does not fit 64 bits")
     if isinstance(error, NotImplementedError):
         for name, tensor in tensors.items():
-            if isinstance(tensor, torch.Tensor) and (found := _no_kernel_for(tensor)):
+            if isinstance(tensor, torch.Tensor) and (found := _no_kernel_for(tensor, devices)):
                 return found[0](f"{op}: {name} {found[1]}")
     return error
 
 
-def _no_kernel_for(tensor: torch.Tensor) -> tuple[type[Exception], str] | None:
+def _no_kernel_for(
+    tensor: torch.Tensor, devices: Sequence[str]
+) -> tuple[type[Exception], str] | None:
     if tensor.layout != torch.strided:
         return TypeError, f"has layout {tensor.layout}; torch.strided is needed"
     if tensor.is_quantized:
         return TypeError, f"has dtype {tensor.dtype}; a floating dtype is needed"
-    if tensor.device.type not in _library.DEVICES:
-        known = ", ".join(_library.DEVICES)
+    if tensor.device.type not in devices:
+        known = ", ".join(devices)
         return ValueError, f"is on {tensor.device}; there are kernels for {known}"
     return None

@@ -169,6 +169,11 @@ def _public_op(
     return cast(Tensor, ops.sparse_linear(x, *tensors, list(w.chosen), bias, activation or ""))
 
 
+def _whole(bits: Tensor, values: Tensor, dense: Tensor | None, columns: int) -> Tensor:
+    """The dense weight, unpacked where the plan keeps none."""
+    return cast(Tensor, ops.unpack_sparse(bits, values, columns)) if dense is None else dense
+
+
 class _Linear(Function):
     """Without activation, which torch's own differentiates."""
 
@@ -188,8 +193,7 @@ class _Linear(Function):
             if quads is not None and pairs is not None and not again:
                 of_x = ops.transposed(gradient, quads, pairs, ctx.columns)
             else:
-                full = ops.unpack_sparse(bits, values, ctx.columns) if dense is None else dense
-                of_x = gradient @ full
+                of_x = gradient @ _whole(bits, values, dense, ctx.columns)
         if ctx.needs_input_grad[1]:
             of_bias = gradient.flatten(0, -2).sum(0) if gradient.dim() > 1 else gradient
         return of_x, of_bias, None
@@ -202,7 +206,7 @@ def _public(input: Tensor, *rest: Any) -> Tensor:
         raise ValueError(f"{_OP}: activation {activation!r} is not known")
     if transformed():
         bits, values, dense = weight[0], weight[1], weight[5]
-        full = ops.unpack_sparse(bits, values, input.shape[-1]) if dense is None else dense
+        full = _whole(bits, values, dense, input.shape[-1])
         return activated(functional.linear(input, full, bias))
     if is_grad_enabled() and (input.requires_grad or (bias is not None and bias.requires_grad)):
         return activated(cast(Any, _Linear).apply(input, bias, tuple(weight)))

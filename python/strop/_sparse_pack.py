@@ -87,8 +87,9 @@ def pack_sparse(
     elif plan == "measure":
         chosen = _measured(bits, values, shape, classes)
     else:
-        table = _sparse_plan.choose(shape, values.shape[0], classes, sparse_only=plan == "sparse")
-        chosen = _sparse_plan.completed(table)
+        chosen = _sparse_plan.chosen_by_table(
+            shape, values.shape[0], classes, sparse_only=plan == "sparse"
+        )
     return SparseWeight.prepared(
         bits,
         values,

@@ -73,10 +73,15 @@ def _narrow() -> bool:
     return found.get("vendor_id") == "AuthenticAMD" and family == "23" and int(model) < 0x30
 
 
+def own_key() -> str:
+    """The entry that measurements here belong to, for the instruction set in force."""
+    isa: str = _C.isa()
+    return f"{isa}-narrow" if isa == "avx2" and _narrow() else isa
+
+
 def table_key() -> str:
-    """The entry of the table that holds here, for the instruction set in force."""
-    isa = _C.isa()
-    key = f"{isa}-narrow" if isa == "avx2" and _narrow() else isa
+    """The entry of the table that holds here."""
+    key = own_key()
     return key if key in _table() else "avx2"
 
 
@@ -104,10 +109,10 @@ def predicted(way: str, number: int, shape: tuple[int, int], nonzeros: int) -> f
     return float(call + a * nonzeros + b * weights + c * shape[0])
 
 
-def choose(
+def chosen_by_table(
     shape: tuple[int, int], nonzeros: int, classes: Iterable[int], *, sparse_only: bool
-) -> dict[int, str]:
-    """The way of each class of rows, by the table."""
+) -> tuple[int, ...]:
+    """A plan by the table."""
     chosen = {}
     for number in classes:
         costs = {w: predicted(w, number, shape, nonzeros) for w in candidates(number)}
@@ -115,7 +120,7 @@ def choose(
         dense = predicted("dense", number, shape, nonzeros)
         gain = _LEAST_GAIN_ONE if number == 0 else _LEAST_GAIN
         chosen[number] = best if sparse_only or costs[best] * gain < dense else "dense"
-    return chosen
+    return completed(chosen)
 
 
 def measured(

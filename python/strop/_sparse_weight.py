@@ -10,6 +10,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from strop import _C, _sparse_plan
+from strop import _prune_ops as prune_ops
 from strop import _sparse_ops as ops
 from strop._errors import translated
 from strop._holders import Holder, holder
@@ -181,7 +182,10 @@ class SparseWeight(Holder):
             }
             back: tuple[Tensor | None, Tensor | None] = (None, None)
             if backward and dense is not None:
-                turned = (*ops.pack_sparse(dense.t(), _kept(bits, columns).t()), shape[0])
+                turned = (
+                    *ops.pack_sparse(dense.t(), prune_ops.unpack_mask(bits, columns).t()),
+                    shape[0],
+                )
                 back = ops.layout(*turned, "quads"), ops.layout(*turned, "pairs")
         except Exception as error:
             raise translated(_NAME, error, {"bits": bits, "values": values}) from None
@@ -250,13 +254,11 @@ class SparseWeight(Holder):
         if self.why == "dense":
             chosen = self.chosen
         elif narrow:
-            chosen = _sparse_plan.completed(
-                _sparse_plan.choose(
-                    self.shape,
-                    self.nnz,
-                    range(len(_sparse_plan.CLASSES)),
-                    sparse_only=self.why == "sparse",
-                )
+            chosen = _sparse_plan.chosen_by_table(
+                self.shape,
+                self.nnz,
+                range(len(_sparse_plan.CLASSES)),
+                sparse_only=self.why == "sparse",
             )
         else:
             chosen = one_way("mask")
@@ -294,10 +296,3 @@ def _check_chosen(chosen: Sequence[int]) -> None:
 def one_way(way: str) -> tuple[int, ...]:
     """A plan that goes one way for any number of rows."""
     return (_sparse_plan.WAYS.index(way) + 1,) * len(_sparse_plan.CLASSES)
-
-
-def _kept(bits: Tensor, columns: int) -> Tensor:
-    """The mask as booleans."""
-    places = torch.arange(8, dtype=torch.uint8)
-    spread = (bits[:, :, None] >> places) & 1
-    return spread.flatten(1)[:, :columns].bool()
