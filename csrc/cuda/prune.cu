@@ -160,21 +160,6 @@ Weights<T> weights_of(const PruneTensor& tensor, std::int64_t count) {
           aligned && (rows || count == tensor.count())};
 }
 
-// Calls function.operator()<T>() with a tensor's element type.
-template <class Function>
-void by_dtype(DType dtype, Function function) {
-  switch (dtype) {
-    case DType::kBFloat16:
-      return function.template operator()<BFloat16>();
-    case DType::kFloat16:
-      return function.template operator()<Float16>();
-    case DType::kFloat64:
-      return function.template operator()<double>();
-    default:
-      return function.template operator()<float>();
-  }
-}
-
 // Weights of 64-bit keys are float64's.
 template <class Key, class Function>
 void by_element(DType dtype, Function function) {

@@ -1,6 +1,7 @@
 #include "kernels/sparse_arguments.h"
 
 #include "kernels/argument_error.h"
+#include "kernels/prune.h"
 #include "kernels/sparse_bits.h"
 
 namespace strop {
@@ -23,13 +24,6 @@ const T* row_of(const TensorView& view, std::int64_t row) {
   return static_cast<const T*>(view.data) + row * view.stride[0];
 }
 
-// The masks of 8 columns, a byte of 0 or 1 each, to a bit each: byte i is moved to bit 56 + i.
-STROP_INLINE unsigned join_bytes(const bool* eight) {
-  std::uint64_t word;
-  std::memcpy(&word, eight, sizeof word);
-  return static_cast<unsigned>(word * 0x0102040810204080u >> 56);
-}
-
 std::int64_t write_dense_mask(const TensorView& mask, std::uint8_t* bits) {
   const std::int64_t columns = mask.shape[1], row_bytes = (columns + 7) / 8;
   std::int64_t count = 0;
@@ -37,11 +31,10 @@ std::int64_t write_dense_mask(const TensorView& mask, std::uint8_t* bits) {
     const bool* const from = row_of<bool>(mask, row);
     for (std::int64_t byte = 0; byte < row_bytes; ++byte) {
       const std::int64_t left = columns - 8 * byte;
-      bool eight[8] = {};
-      std::memcpy(eight, from + 8 * byte, static_cast<std::size_t>(left < 8 ? left : 8));
-      const unsigned value = join_bytes(eight);
-      bits[byte] = static_cast<std::uint8_t>(value);
-      count += count_bits(value);
+      std::uint64_t eight = 0;
+      std::memcpy(&eight, from + 8 * byte, static_cast<std::size_t>(left < 8 ? left : 8));
+      bits[byte] = packed_byte(eight);
+      count += count_bits(bits[byte]);
     }
   }
   return count;

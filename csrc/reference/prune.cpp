@@ -7,20 +7,6 @@
 namespace strop::reference {
 namespace {
 
-template <class Function>
-void by_dtype(DType dtype, Function function) {
-  switch (dtype) {
-    case DType::kBFloat16:
-      return function.template operator()<BFloat16>();
-    case DType::kFloat16:
-      return function.template operator()<Float16>();
-    case DType::kFloat64:
-      return function.template operator()<double>();
-    default:
-      return function.template operator()<float>();
-  }
-}
-
 // Elements of a weight as float64's, all of which any dtype has.
 std::vector<double> values_of(const PruneTensor& tensor) {
   std::vector<double> values(static_cast<std::size_t>(tensor.count()));

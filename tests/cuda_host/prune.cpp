@@ -58,23 +58,11 @@ void run_on_host(const ShrinkGradientArgs& args, const Launch& on) {
   run_soft_threshold(args, cuda::soft_threshold_gradient, on);
 }
 
-void run_mask(MaskRows rows, std::int64_t from, std::int64_t to,
-              void (*kernel)(const MaskRows&, const Launch&), const Launch& on) {
-  DeviceArrays arrays;
-  arrays.add({"input", rows.from, 1, {{rows.rows * from, 1}}, Use::kInput});
-  arrays.add({"output", rows.to, 1, {{rows.rows * to, 1}}, Use::kOutput});
-  arrays.upload();
-  rows.from = arrays.at(rows.from);
-  rows.to = arrays.at(rows.to);
-  kernel(rows, on);
-  arrays.download();
-}
-
 void run_on_host(const PackMaskArgs& rows, const Launch& on) {
-  run_mask(rows, rows.count, rows.bytes(), cuda::pack_mask, on);
+  run_byte_rows<MaskRows>(rows, rows.count, rows.bytes(), cuda::pack_mask, on);
 }
 void run_on_host(const UnpackMaskArgs& rows, const Launch& on) {
-  run_mask(rows, rows.bytes(), rows.count, cuda::unpack_mask, on);
+  run_byte_rows<MaskRows>(rows, rows.bytes(), rows.count, cuda::unpack_mask, on);
 }
 
 struct CudaHost {

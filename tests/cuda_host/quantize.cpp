@@ -183,23 +183,11 @@ void run_on_host(DequantizeArgs args, const Launch& on) {
   arrays.download();
 }
 
-void run_bits(BitRows rows, std::int64_t from, std::int64_t to,
-              void (*kernel)(const BitRows&, const Launch&), const Launch& on) {
-  DeviceArrays arrays;
-  arrays.add({"input", rows.from, 1, {{rows.rows * from, 1}}, Use::kInput});
-  arrays.add({"output", rows.to, 1, {{rows.rows * to, 1}}, Use::kOutput});
-  arrays.upload();
-  rows.from = arrays.at(rows.from);
-  rows.to = arrays.at(rows.to);
-  kernel(rows, on);
-  arrays.download();
-}
-
 void run_on_host(const PackArgs& rows, const Launch& on) {
-  run_bits(rows, rows.count, rows.bytes(), cuda::pack_bits, on);
+  run_byte_rows<BitRows>(rows, rows.count, rows.bytes(), cuda::pack_bits, on);
 }
 void run_on_host(const UnpackArgs& rows, const Launch& on) {
-  run_bits(rows, rows.bytes(), rows.count, cuda::unpack_bits, on);
+  run_byte_rows<BitRows>(rows, rows.bytes(), rows.count, cuda::unpack_bits, on);
 }
 
 struct CudaHost {
