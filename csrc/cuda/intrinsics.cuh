@@ -56,4 +56,24 @@ __device__ __forceinline__ std::uint32_t narrowed_pair(float low, float high) {
   return result;
 }
 
+// Copies to shared memory that go on while the thread does, four bytes each, of which `bytes` are
+// read and the others become 0; both places are aligned. The copies of a thread since its last
+// commit are a group. Its own are there once it has waited for them, those of others after a
+// barrier as well.
+__device__ __forceinline__ void copy_async(void* shared, const void* global, int bytes) {
+  const auto to = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(global), "r"(bytes)
+               : "memory");
+}
+
+__device__ __forceinline__ void commit_copies() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+// Until all but the thread's last `kGroups` groups are there.
+template <int kGroups>
+__device__ __forceinline__ void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kGroups) : "memory");
+}
+
 }  // namespace strop::cuda

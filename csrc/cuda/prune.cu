@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(kPruneThreads)
     std::int64_t own = 0, all = 0;
     for_each_key<Key>(weights, begin, std::min(begin + kPrunePiece, weights.count),
                       [&](std::int64_t, Key key) { own += key == cut ? 1 : 0; });
-    sum_before(own, room, all);
+    sum_before(own, room.warps, all);
     if (threadIdx.x == 0) ties[piece] = all;
   }
 }
@@ -86,7 +86,7 @@ __global__ void __launch_bounds__(kPruneThreads)
   for (std::int64_t first = 0; first < pieces; first += kPruneThreads) {
     const std::int64_t piece = first + threadIdx.x;
     const std::int64_t own = piece < pieces ? ties[piece] : 0;
-    const std::int64_t left = rank - sum_before(own, room, all);
+    const std::int64_t left = rank - sum_before(own, room.warps, all);
     if (left >= 0 && left < own) {
       room.rank = left;
       room.place = piece;

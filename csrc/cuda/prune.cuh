@@ -3,7 +3,7 @@
 // The cut below which a number of weights lies, by a block of threads: see Note [Pruning order] in
 // kernels/prune.h.
 
-#include "cuda/vector.cuh"
+#include "cuda/scan.cuh"
 #include "kernels/prune.h"
 
 namespace strop::cuda {
@@ -64,27 +64,6 @@ struct SearchRoom {
   std::int64_t place;
 };
 
-// The sum of what the block's threads before this one have, and of what all have.
-__device__ __forceinline__ std::int64_t sum_before(std::int64_t own, SearchRoom& room,
-                                                   std::int64_t& all) {
-  const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  std::int64_t through = own;
-  for (int distance = 1; distance < kWarp; distance *= 2) {
-    const std::int64_t other = __shfl_up_sync(kAllLanes, through, distance);
-    if (lane_id() >= distance) through += other;
-  }
-  __syncthreads();  // what was there has been read
-  if (lane_id() == kWarp - 1) room.warps[warp] = through;
-  __syncthreads();
-  std::int64_t before = through - own;
-  all = 0;
-  for (int w = 0; w < kPruneWarps; ++w) {
-    if (w < warp) before += room.warps[w];
-    all += room.warps[w];
-  }
-  return before;
-}
-
 // The digit in which a rank falls, which becomes one among that digit's.
 template <class Count>
 __device__ __forceinline__ unsigned pick_digit(const Count* table, std::int64_t& rank,
@@ -93,7 +72,7 @@ __device__ __forceinline__ unsigned pick_digit(const Count* table, std::int64_t&
   const Count* const own = table + threadIdx.x * kEach;
   std::int64_t sum = 0, all = 0;
   for (int i = 0; i < kEach; ++i) sum += static_cast<std::int64_t>(own[i]);
-  std::int64_t left = rank - sum_before(sum, room, all);
+  std::int64_t left = rank - sum_before(sum, room.warps, all);
   if (left >= 0 && left < sum) {
     int i = 0;
     for (; left >= static_cast<std::int64_t>(own[i]); ++i)
@@ -115,7 +94,7 @@ __device__ __forceinline__ std::int64_t place_of(const Weights<T>& weights, std:
     const std::int64_t at = first + threadIdx.x;
     const bool tie = at < end && key_at<Key>(weights.from[at]) == key;
     std::int64_t all = 0;
-    const std::int64_t before = sum_before(tie ? 1 : 0, room, all);
+    const std::int64_t before = sum_before(tie ? 1 : 0, room.warps, all);
     if (tie && before == rank) room.place = at;
     if (rank < all) break;
     rank -= all;

@@ -27,7 +27,7 @@ struct SparseMatrix {
   const void* values = nullptr;
   std::int64_t count = 0;
 
-  std::int64_t row_bytes() const { return (columns + 7) / 8; }
+  constexpr std::int64_t row_bytes() const { return (columns + 7) / 8; }
 };
 
 // Note [Layouts of a pruned weight]

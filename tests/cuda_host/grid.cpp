@@ -90,6 +90,7 @@ void Grid::start_block(Size3 index) {
   block_index = index;
   alive_ = count_;
   at_barrier_ = 0;
+  copies_.assign(count_, {});
   backwards_ = (random_() & 1) != 0;
   std::shuffle(warp_order_.begin(), warp_order_.end(), random_);
   for (std::size_t i = 0; i < count_; ++i) {

@@ -48,6 +48,9 @@ class Grid {
   void access(const void* at, std::size_t bytes, Kind kind, CodeAddress code);
   void barrier(Place place);
   std::uint64_t together(const CollectiveCall& call, std::uint64_t value);
+  void hold_copy(const Copy& copy);
+  void commit_copies();
+  Copy take_copy(int groups);
   // Ends the launch, by a Fault; does not return while a thread is running.
   void fail(const std::string& what);
   // Undefined behaviour of a kernel or of its host code, which nothing can be thrown through: the
@@ -67,6 +70,11 @@ class Grid {
     CollectiveCall call;
     std::uint64_t given;
     std::uint64_t taken;
+  };
+  // What a thread has under way; those after the last commit are of no group yet.
+  struct Copies {
+    std::vector<std::vector<Copy>> groups;
+    std::vector<Copy> open;
   };
   struct Warp {
     std::uint32_t ready;  // lanes that can go on
@@ -107,6 +115,7 @@ class Grid {
   Memory memory_;
   std::mt19937_64 random_;
   std::vector<Thread> threads_;
+  std::vector<Copies> copies_;  // of the threads
   std::vector<Warp> warps_;
   std::vector<std::size_t> warp_order_;
   std::unique_ptr<std::byte[]> stacks_;

@@ -55,6 +55,18 @@ void barrier(Place place);
 std::uint64_t together(const CollectiveCall& call, std::uint64_t value);
 void atomic(const void* at, std::size_t bytes);
 void fill(void* to, int value, std::size_t bytes);
+
+// A copy of four bytes to shared memory, of which `bytes` are read. It is not made before the thread
+// waits for it: the instrumented code that does makes it then.
+struct Copy {
+  void* to;
+  const void* from;
+  int bytes;
+};
+void hold_copy(const Copy& copy);
+void commit_copies();
+// The next one to make where `groups` may be left; `to` is null if there is none.
+Copy take_copy(int groups);
 // The launch's dynamic shared memory.
 std::byte* dynamic_shared();
 // Lets a kernel have more than 48 KiB of it; false for more than a GPU has.

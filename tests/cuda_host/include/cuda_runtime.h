@@ -152,6 +152,7 @@ inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b)
   __extension__ using Wide = unsigned __int128;
   return static_cast<unsigned long long>(Wide{a} * b >> 64);
 }
+inline int __popc(unsigned v) { return __builtin_popcount(v); }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 
 // ---- the runtime ------------------------------------------------------------------------------
