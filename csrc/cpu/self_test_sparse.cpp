@@ -46,6 +46,7 @@ std::string run_rows(const SparseKernels& kernels, const Pruned& weight, std::in
                            .y = expected.data(),
                            .y_stride = kRows,
                            .bias = bias.data(),
+                           .bias_dtype = DType::kFloat32,
                            .activation = static_cast<Activation>(rows % 5)};
   const auto plain = build_layout(weight.matrix(), LayoutChoice::kMask);
   args.layout = plain.data();
