@@ -187,8 +187,7 @@ void multiply_strips(const StripTask& task, float* sums, std::int64_t begin, std
         const PanelTile& tile = task.tiles[first_tile + t];
         const float* const panel =
             task.panels + tile.panel + i * (header.block_columns + 1) * tile.registers * kLanes;
-        block_kernel(header, tile.registers)({layout, at, panel, i == 0},
-                                                        sums + t * apart);
+        block_kernel(header, tile.registers)({layout, at, panel, i == 0}, sums + t * apart);
       }
     }
     by_narrow_dtype(task.args.dtype, [&]<class T>() {

@@ -15,10 +15,9 @@ bool goes_with(DType dtype, DType values) {
 }
 
 [[noreturn]] void throw_mismatch(const char* op, const char* name, DType dtype, DType values) {
-  throw_type_error(op, ": ", name, " has dtype ", dtype_name(dtype), "; beside values of ",
-                   dtype_name(values),
-                   values == DType::kFloat64 ? " float64 is needed"
-                                             : " float32, bfloat16 or float16 is needed");
+  throw_type_error(
+      op, ": ", name, " has dtype ", dtype_name(dtype), "; beside values of ", dtype_name(values),
+      values == DType::kFloat64 ? " float64 is needed" : " float32, bfloat16 or float16 is needed");
 }
 
 void check_matrix_dims(const char* op, const char* name, const TensorView& view) {

@@ -108,8 +108,8 @@ struct Strip {
   bool operator==(const Strip& other) const { return shared == other.shared && own == other.own; }
 };
 
-// Cuts one block after another, a block of rows from its first columns to its last. Word has the size
-// of a value.
+// Cuts one block after another, a block of rows from its first columns to its last. Word has the
+// size of a value.
 template <int kInterleave, class Word>
 class StripBuilder {
  public:
