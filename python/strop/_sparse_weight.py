@@ -241,7 +241,11 @@ class SparseWeight(Holder):
                 raise ValueError(f"{_NAME}: the plan has {way}, which is not prepared")
         if self.device.type != "cpu":
             return  # checked before it went there
-        _C.check_sparse_matrix(self.bits.numpy(), self.values.numpy(), columns)
+        short = (
+            self.dtype == torch.bfloat16
+        )  # which numpy lacks, and whose numbers are not looked at
+        values = self.values.view(torch.float16) if short else self.values
+        _C.check_sparse_matrix(self.bits.numpy(), values.numpy(), columns)
         if self.bits.shape[0] != rows:
             raise ValueError(f"{_NAME}: bits has {self.bits.shape[0]} rows; shape is {self.shape}")
         _check_dtypes(self.dtype, self.input_dtype, self.chosen)
