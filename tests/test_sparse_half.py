@@ -24,7 +24,8 @@ from strop._sparse_weight import SparseWeight
 
 NARROW = (torch.float32, torch.bfloat16, torch.float16)
 SHORT = NARROW[1:]
-PAIRS = [(v, x) for v in NARROW for x in NARROW if (v, x) != (torch.float32, torch.float32)]
+PAIRS = [(v, v) for v in SHORT] + [(v, torch.float32) for v in SHORT]
+PAIRS += [(torch.float32, torch.bfloat16), (torch.float16, torch.bfloat16)]
 
 
 def name(dtype):
@@ -42,10 +43,10 @@ class TestAgainstFloat64:
     @pytest.mark.parametrize("layout", LAYOUTS)
     def test_shapes_and_rows(self, cpu, layout, values, inputs):
         for shape in [(1, 1), (3, 7), (17, 65), (37, 300), (130, 1029)]:
-            for sparsity in (0.0, 0.5, 0.9, 1.0):
+            for sparsity in (0.0, 0.6, 1.0):
                 weight = pruned(shape, sparsity).to(values)
                 bias = torch.randn(shape[0], generator=generator(3)).to(inputs)
-                for rows in (1, 3, 8, 17, 33, 130):
+                for rows in (1, 3, 17, 33):
                     x = torch.randn(rows, shape[1], generator=generator(rows)).to(inputs)
                     y = multiplied(x, weight, layout, bias)
                     assert y.dtype == inputs
