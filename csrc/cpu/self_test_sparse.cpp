@@ -7,14 +7,30 @@ namespace {
 
 constexpr std::int64_t kRows = 45, kColumns = 150;
 
+// Numbers in storage of a dtype.
+std::vector<std::uint8_t> stored(const std::vector<float>& numbers, DType dtype) {
+  std::vector<std::uint8_t> bytes;
+  by_narrow_dtype(dtype, [&]<class T>() {
+    for (const float number : numbers) {
+      const T value = FromFloat<T>::call(number);
+      const auto* const from = reinterpret_cast<const std::uint8_t*>(&value);
+      bytes.insert(bytes.end(), from, from + sizeof value);
+    }
+  });
+  return bytes;
+}
+
 struct Pruned {
+  DType dtype;
   std::vector<std::uint8_t> bits;
-  std::vector<float> values;
+  std::vector<std::uint8_t> stored_values;
+  std::int64_t count;
 
   // Keeps one weight in `one_in`, wherever chance has it; of each row of four the same where blocks
   // of four rows are pruned together, so that strips share columns.
-  Pruned(unsigned one_in, bool together)
-      : bits(static_cast<std::size_t>(kRows) * ((kColumns + 7) / 8)) {
+  Pruned(unsigned one_in, bool together, DType of)
+      : dtype(of), bits(static_cast<std::size_t>(kRows) * ((kColumns + 7) / 8)) {
+    std::vector<float> values;
     for (std::int64_t n = 0; n < kRows; ++n) {
       std::uint32_t state = static_cast<std::uint32_t>(together ? n / 4 : n) * 7919u + one_in;
       for (std::int64_t k = 0; k < kColumns; ++k) {
@@ -26,26 +42,50 @@ struct Pruned {
                          0x1p-31f);
       }
     }
+    stored_values = stored(values, dtype);
+    count = static_cast<std::int64_t>(values.size());
   }
 
   SparseMatrix matrix() const {
-    return {DType::kFloat32, kRows,         kColumns,
-            bits.data(),     values.data(), static_cast<std::int64_t>(values.size())};
+    return {dtype, kRows, kColumns, bits.data(), stored_values.data(), count};
   }
 };
 
+// Of sums of some hundreds, or of what such a sum is rounded to.
+std::string first_difference(const std::vector<std::uint8_t>& actual,
+                             const std::vector<std::uint8_t>& expected, DType dtype) {
+  std::string difference;
+  by_narrow_dtype(dtype, [&]<class T>() {
+    const float step = dtype == DType::kBFloat16  ? 0x1p-7f
+                       : dtype == DType::kFloat16 ? 0x1p-10f
+                                                  : 0;
+    const auto* const a = reinterpret_cast<const T*>(actual.data());
+    const auto* const e = reinterpret_cast<const T*>(expected.data());
+    for (std::size_t i = 0; i < actual.size() / sizeof(T) && difference.empty(); ++i) {
+      const float got = to_float(a[i]), wanted = to_float(e[i]);
+      if (std::abs(got - wanted) <= 1e-3f + step * std::abs(wanted)) continue;
+      difference = "element " + std::to_string(i) + ": " + std::to_string(got) + ", not " +
+                   std::to_string(wanted);
+    }
+  });
+  return difference;
+}
+
 std::string run_rows(const SparseKernels& kernels, const Pruned& weight, std::int64_t rows) {
-  const std::vector<float> x = sample_values(rows * kColumns, true);
-  const std::vector<float> bias = sample_values(kRows, true);
-  std::vector<float> actual(static_cast<std::size_t>(rows * kRows)), expected = actual;
+  const std::vector<std::uint8_t> x = stored(sample_values(rows * kColumns, true), weight.dtype);
+  const std::vector<std::uint8_t> bias = stored(sample_values(kRows, true), weight.dtype);
+  const auto item = static_cast<std::size_t>(dtype_size(weight.dtype));
+  std::vector<std::uint8_t> actual(static_cast<std::size_t>(rows * kRows) * item);
+  std::vector<std::uint8_t> expected = actual;
   SparseLinearArgs args = {.layout = nullptr,
-                           .dtype = DType::kFloat32,
+                           .dtype = weight.dtype,
                            .rows = rows,
                            .x = x.data(),
                            .x_stride = kColumns,
                            .y = expected.data(),
                            .y_stride = kRows,
                            .bias = bias.data(),
+                           .bias_dtype = weight.dtype,
                            .activation = static_cast<Activation>(rows % 5)};
   const auto plain = build_layout(weight.matrix(), LayoutChoice::kMask);
   args.layout = plain.data();
@@ -55,12 +95,10 @@ std::string run_rows(const SparseKernels& kernels, const Pruned& weight, std::in
     const auto layout = build_layout(weight.matrix(), choice);
     args.layout = layout.data();
     sparse_linear(args, Parallel{}, kernels);
-    for (std::size_t i = 0; i < actual.size(); ++i) {
-      if (std::abs(actual[i] - expected[i]) <= 1e-3f) continue;  // of sums of some hundreds
-      return "sparse_linear of " + std::to_string(rows) + " rows, layout " +
-             std::to_string(static_cast<int>(choice)) + ", element " + std::to_string(i) + ": " +
-             std::to_string(actual[i]) + ", not " + std::to_string(expected[i]);
-    }
+    const std::string difference = first_difference(actual, expected, weight.dtype);
+    if (difference.empty()) continue;
+    return "sparse_linear of " + std::to_string(rows) + " rows, " + dtype_name(weight.dtype) +
+           ", layout " + std::to_string(static_cast<int>(choice)) + ", " + difference;
   }
   return {};
 }
@@ -69,10 +107,12 @@ std::string run_rows(const SparseKernels& kernels, const Pruned& weight, std::in
 
 std::string self_test_sparse(const Kernels& kernels) {
   std::string problem;
-  for (const unsigned one_in : {2u, 9u}) {
-    const Pruned weight(one_in, one_in == 2);
-    for (const std::int64_t rows : {1, 3, 14, 37, 40}) {  // (each another activation)
-      if (problem.empty()) problem = run_rows(kernels.sparse, weight, rows);
+  for (const DType dtype : {DType::kFloat32, DType::kBFloat16, DType::kFloat16}) {
+    for (const unsigned one_in : {2u, 9u}) {
+      const Pruned weight(one_in, one_in == 2, dtype);
+      for (const std::int64_t rows : {1, 3, 14, 37, 40}) {  // (each another activation)
+        if (problem.empty()) problem = run_rows(kernels.sparse, weight, rows);
+      }
     }
   }
   return problem;

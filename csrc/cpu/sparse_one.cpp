@@ -31,9 +31,16 @@ STROP_INLINE F32x4 at_offsets(const float* panel, std::uint64_t offsets) {
                at_offset(panel, offsets, 2), at_offset(panel, offsets, 3)};
 }
 
+// Four weights of a record, and after them.
+template <class V>
+STROP_INLINE F32x4 weights(const std::uint8_t* record, int fours) {
+  return four(reinterpret_cast<const V*>(record + 8) + 4 * fours);
+}
+
+template <class V>
 void multiply_block(const std::uint8_t* layout, const StripBlock& block, const float* panel,
                     float* sums, bool first) {
-  constexpr std::int64_t kOwn = 8 + 16, kShared = 8 + 64;
+  constexpr std::int64_t kOwn = own_bytes(sizeof(V)), kShared = shared_bytes(sizeof(V), 4);
   const auto* record = layout + block.records;
   const auto* rows = reinterpret_cast<const std::uint16_t*>(layout + block.rows);
   const auto* const runs = reinterpret_cast<const StripRun*>(layout + block.runs);
@@ -44,18 +51,18 @@ void multiply_block(const std::uint8_t* layout, const StripBlock& block, const f
       for (std::uint32_t i = 0; i < counts.shared; ++i, record += kShared) {
         const auto offsets = read<std::uint64_t>(record);
         unrolled<4>([&](auto j) STROP_UNROLLED {
-          sum[j % 2] += read<F32x4>(record + 8 + 16 * j) * at_offset(panel, offsets, j);
+          sum[j % 2] += weights<V>(record, j) * at_offset(panel, offsets, j);
         });
       }
       std::uint32_t i = 0;
       for (; i + 2 <= counts.own; i += 2, record += 2 * kOwn) {
         prefetch(record + kAhead);
-        sum[0] += read<F32x4>(record + 8) * at_offsets(panel, read<std::uint64_t>(record));
-        sum[1] +=
-            read<F32x4>(record + kOwn + 8) * at_offsets(panel, read<std::uint64_t>(record + kOwn));
+        const std::uint8_t* const next = record + kOwn;
+        sum[0] += weights<V>(record, 0) * at_offsets(panel, read<std::uint64_t>(record));
+        sum[1] += weights<V>(next, 0) * at_offsets(panel, read<std::uint64_t>(next));
       }
       if (i < counts.own) {
-        sum[0] += read<F32x4>(record + 8) * at_offsets(panel, read<std::uint64_t>(record));
+        sum[0] += weights<V>(record, 0) * at_offsets(panel, read<std::uint64_t>(record));
         record += kOwn;
       }
       const F32x4 all = sum[0] + sum[1];
@@ -65,8 +72,9 @@ void multiply_block(const std::uint8_t* layout, const StripBlock& block, const f
 }
 
 // y's columns [column, column + count) of one row.
+template <class T>
 void put_row(const SparseLinearArgs& args, const float* sums, std::int64_t column,
-             std::int64_t count, float* y) {
+             std::int64_t count, T* y) {
   const auto* const bias = static_cast<const float*>(args.bias);
   for (std::int64_t n = 0; n < count; n += kLanes) {
     const std::int64_t left = count - n;
@@ -81,46 +89,39 @@ void put_row(const SparseLinearArgs& args, const float* sums, std::int64_t colum
 }
 
 // The nonzeros of a row one by one.
-STROP_INLINE float plain_product(const std::uint64_t* words, std::int64_t count,
-                                 const float* values, const float* x) {
+template <class V>
+STROP_INLINE float plain_product(const std::uint64_t* words, std::int64_t count, const V* values,
+                                 const float* x) {
   float sum = 0;
   for (std::int64_t i = 0; i < count; ++i) {
     for (std::uint64_t word = words[i]; word != 0; word &= word - 1) {
-      sum += *values++ * x[64 * i + __builtin_ctzll(word)];
+      sum += to_float(*values++) * x[64 * i + __builtin_ctzll(word)];
     }
   }
   return sum;
 }
 
-#if defined(__AVX512F__)
-// The values spread out to the lanes of their columns, 16 at a time.
-STROP_INLINE float product(const std::uint64_t* words, std::int64_t count, const float* values,
-                           const float* x) {
-  __m512 sum[4] = {};
-  for (std::int64_t i = 0; i < count; ++i) {
-    const std::uint64_t word = words[i];
-    prefetch(values + kAhead / 4);
-    unrolled<4>([&](auto part) STROP_UNROLLED {
-      const auto lanes = static_cast<__mmask16>(word >> 16 * part);
-      const __m512 weights = _mm512_maskz_expandloadu_ps(lanes, values);
-      const __m512 at = _mm512_maskz_loadu_ps(lanes, x + 64 * i + 16 * part);
-      sum[part] = _mm512_fmadd_ps(weights, at, sum[part]);
-      values += __builtin_popcount(lanes);
-    });
-  }
-  return _mm512_reduce_add_ps((sum[0] + sum[1]) + (sum[2] + sum[3]));
-}
-#elif defined(__AVX2__)
+#if defined(__AVX2__)
 // For a byte of the mask and each of its columns: the place of its value among those of the byte,
 // with the sign bit where there is one, so that the same vector moves the values and chooses of x
-// (by a blend: a masked load takes a Zen 1 ten cycles).
+// (by a blend: a masked load takes a Zen 1 ten cycles). And where the bytes of 16-bit values go: to
+// the upper half of their column's float, or to their column; to others 0. (AVX-512's VEXPANDPS and
+// masks take a Zen 5 six cycles for 16 columns, this takes it three.)
 struct SpreadTable {
   alignas(64) std::int32_t place[256][8];
-  constexpr SpreadTable() : place() {
+  alignas(64) std::int8_t upper[256][32];
+  alignas(64) std::int8_t word[256][16];
+  constexpr SpreadTable() : place(), upper(), word() {
     for (int byte = 0; byte < 256; ++byte) {
       int before = 0;
       for (int bit = 0; bit < 8; ++bit) {
         const bool kept = (byte >> bit & 1) != 0;
+        for (int i = 0; i < 2; ++i) {
+          const auto from = static_cast<std::int8_t>(kept ? 2 * before + i : -128);
+          upper[byte][4 * bit + i] = -128;
+          upper[byte][4 * bit + 2 + i] = from;
+          word[byte][2 * bit + i] = from;
+        }
         place[byte][bit] = kept ? static_cast<std::int32_t>(0x80000000u + before++) : 0;
       }
     }
@@ -128,22 +129,45 @@ struct SpreadTable {
 };
 constexpr SpreadTable kSpread;
 
-STROP_INLINE float product(const std::uint64_t* words, std::int64_t count, const float* values,
+// Whether nothing can come of lanes without a weight: 32 bits hold another weight there and 0 of x,
+// 16 bits hold 0 and what x is.
+template <class V>
+STROP_INLINE bool can_spread(const LayoutHeader& header, bool x_is_finite) {
+  return sizeof(V) == 4 ? header.finite != 0 : x_is_finite;
+}
+
+// sum + the products of the columns of a byte, whose values begin at `values`.
+STROP_INLINE __m256 add_byte(unsigned byte, const float* values, const float* x, __m256 sum) {
+  const __m256i place = _mm256_load_si256(reinterpret_cast<const __m256i*>(kSpread.place[byte]));
+  const __m256 at =
+      _mm256_blendv_ps(_mm256_setzero_ps(), _mm256_loadu_ps(x), _mm256_castsi256_ps(place));
+  return _mm256_fmadd_ps(_mm256_permutevar8x32_ps(_mm256_loadu_ps(values), place), at, sum);
+}
+STROP_INLINE __m256 add_byte(unsigned byte, const BFloat16* values, const float* x, __m256 sum) {
+  const __m256i from = _mm256_load_si256(reinterpret_cast<const __m256i*>(kSpread.upper[byte]));
+  const __m128i next = _mm_loadu_si128(reinterpret_cast<const __m128i*>(values));
+  const __m256i spread = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(next), from);
+  return _mm256_fmadd_ps(_mm256_castsi256_ps(spread), _mm256_loadu_ps(x), sum);
+}
+STROP_INLINE __m256 add_byte(unsigned byte, const Float16* values, const float* x, __m256 sum) {
+  const __m128i from = _mm_load_si128(reinterpret_cast<const __m128i*>(kSpread.word[byte]));
+  const __m128i next = _mm_loadu_si128(reinterpret_cast<const __m128i*>(values));
+  const __m256 spread = _mm256_cvtph_ps(_mm_shuffle_epi8(next, from));
+  return _mm256_fmadd_ps(spread, _mm256_loadu_ps(x), sum);
+}
+
+template <class V>
+STROP_INLINE float product(const std::uint64_t* words, std::int64_t count, const V* values,
                            const float* x) {
   __m256 sum[4] = {};
   for (std::int64_t i = 0; i < count; ++i) {
     const std::uint64_t word = words[i];
-    prefetch(values + kAhead / 4);
+    prefetch(reinterpret_cast<const std::uint8_t*>(values) + kAhead);
     unrolled<8>([&](auto byte) STROP_UNROLLED {
-      const auto* const places =
-          reinterpret_cast<const __m256i*>(kSpread.place[word >> 8 * byte & 0xff]);
-      const __m256i place = _mm256_load_si256(places);
       // (counted from the word's first value: one byte does not wait for another)
       const std::uint64_t before = word & ((std::uint64_t{1} << 8 * byte) - 1);
-      const __m256 of_byte = _mm256_loadu_ps(values + __builtin_popcountll(before));
-      const __m256 at = _mm256_blendv_ps(
-          _mm256_setzero_ps(), _mm256_loadu_ps(x + 64 * i + 8 * byte), _mm256_castsi256_ps(place));
-      sum[byte % 4] = _mm256_fmadd_ps(_mm256_permutevar8x32_ps(of_byte, place), at, sum[byte % 4]);
+      sum[byte % 4] = add_byte(word >> 8 * byte & 0xff, values + __builtin_popcountll(before),
+                               x + 64 * i + 8 * byte, sum[byte % 4]);
     });
     values += __builtin_popcountll(word);
   }
@@ -154,15 +178,19 @@ STROP_INLINE float product(const std::uint64_t* words, std::int64_t count, const
          ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
 }
 #else
-STROP_INLINE float product(const std::uint64_t* words, std::int64_t count, const float* values,
+template <class V>
+STROP_INLINE bool can_spread(const LayoutHeader&, bool) {
+  return false;
+}
+template <class V>
+STROP_INLINE float product(const std::uint64_t* words, std::int64_t count, const V* values,
                            const float* x) {
   return plain_product(words, count, values, x);
 }
 #endif
 
-}  // namespace
-
-void multiply_one(const StripTask& task, float* sums, std::int64_t begin, std::int64_t end) {
+template <class V>
+void multiply_one_of(const StripTask& task, float* sums, std::int64_t begin, std::int64_t end) {
   const LayoutHeader& header = task.args.header();
   const auto* const layout = static_cast<const std::uint8_t*>(task.args.layout);
   const std::int64_t column_blocks = header.column_blocks();
@@ -170,41 +198,74 @@ void multiply_one(const StripTask& task, float* sums, std::int64_t begin, std::i
     const StripBlock* const blocks = task.blocks() + row_block * column_blocks;
     for (std::int64_t i = 0; i < column_blocks; ++i) {
       const float* const panel = task.panels + i * (header.block_columns + 1) * kOneLanes;
-      multiply_block(layout, blocks[i], panel, sums, i == 0);
+      multiply_block<V>(layout, blocks[i], panel, sums, i == 0);
     }
     const std::int64_t column = row_block * kBlockRows, left = header.rows - column;
-    put_row(task.args, sums, column, left < kBlockRows ? left : kBlockRows,
-            static_cast<float*>(task.args.y));
+    by_narrow_dtype(task.args.dtype, [&]<class T>() {
+      put_row(task.args, sums, column, left < kBlockRows ? left : kBlockRows,
+              static_cast<T*>(task.args.y));
+    });
   }
+}
+
+// A row of x as floats, with zeros to the end of its last word. Returns whether all are finite.
+template <class T>
+bool widen_row(const T* row, std::int64_t count, std::int64_t whole, float* x) {
+  Vec none(0.0f);  // what v - v is, unless v is Inf or NaN
+  for (std::int64_t k = 0; k < whole; k += kLanes) {
+    const std::int64_t left = count - k;
+    Vec v(0.0f);
+    if (left > 0) v = left >= kLanes ? load(row + k) : load_first(row + k, left);
+    none = none + (v - v);
+    store<false>(x + k, v);
+  }
+  return lane_bits(same(none, Vec(0.0f))) == (1u << kLanes) - 1;
+}
+
+// Rows [begin, end) of the weight times one row of x.
+template <class V, class T>
+void multiply_row(const SparseLinearArgs& args, const float* x, bool x_is_finite, T* y,
+                  std::int64_t begin, std::int64_t end) {
+  const LayoutHeader& header = args.header();
+  const auto* const layout = static_cast<const std::uint8_t*>(args.layout);
+  const auto* const starts = reinterpret_cast<const std::int64_t*>(layout + header.first);
+  const auto* const bits = reinterpret_cast<const std::uint64_t*>(layout + header.second);
+  const auto* const values = reinterpret_cast<const V*>(layout + header.third);
+  const std::int64_t row_words = header.row_words();
+  const bool spread = can_spread<V>(header, x_is_finite);
+  constexpr std::int64_t kRows = 64;
+  float sums[kRows];
+  for (std::int64_t row = begin; row < end; row += kRows) {
+    const std::int64_t count = end - row < kRows ? end - row : kRows;
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::uint64_t* const of_row = bits + (row + i) * row_words;
+      const V* const from = values + starts[row + i];
+      sums[i] =
+          spread ? product(of_row, row_words, from, x) : plain_product(of_row, row_words, from, x);
+    }
+    put_row(args, sums, row, count, y);
+  }
+}
+
+}  // namespace
+
+void multiply_one(const StripTask& task, float* sums, std::int64_t begin, std::int64_t end) {
+  by_narrow_dtype(task.args.header().values(),
+                  [&]<class V>() { multiply_one_of<V>(task, sums, begin, end); });
 }
 
 void multiply_mask(const SparseLinearArgs& args, float* words, std::int64_t begin,
                    std::int64_t end) {
   const LayoutHeader& header = args.header();
-  const auto* const layout = static_cast<const std::uint8_t*>(args.layout);
-  const auto* const starts = reinterpret_cast<const std::int64_t*>(layout + header.first);
-  const auto* const bits = reinterpret_cast<const std::uint64_t*>(layout + header.second);
-  const auto* const values = reinterpret_cast<const float*>(layout + header.third);
-  const std::int64_t row_words = header.row_words();
-  constexpr std::int64_t kRows = 64;
-  float sums[kRows];
-  for (std::int64_t m = 0; m < args.rows; ++m) {
-    float* const x = words;
-    std::memcpy(x, static_cast<const float*>(args.x) + m * args.x_stride,
-                static_cast<std::size_t>(header.columns) * sizeof(float));
-    float* const y = static_cast<float*>(args.y) + m * args.y_stride;
-    for (std::int64_t row = begin; row < end; row += kRows) {
-      const std::int64_t count = end - row < kRows ? end - row : kRows;
-      for (std::int64_t i = 0; i < count; ++i) {
-        const std::uint64_t* const of_row = bits + (row + i) * row_words;
-        const float* const from = values + starts[row + i];
-        // Lanes without a weight hold another's there, and x as 0: 0 times Inf would not be 0.
-        sums[i] = header.finite != 0 ? product(of_row, row_words, from, x)
-                                     : plain_product(of_row, row_words, from, x);
-      }
-      put_row(args, sums, row, count, y);
+  by_narrow_dtype(args.dtype, [&]<class T>() {
+    for (std::int64_t m = 0; m < args.rows; ++m) {
+      const T* const row = static_cast<const T*>(args.x) + m * args.x_stride;
+      const bool finite = widen_row(row, header.columns, header.row_words() * 64, words);
+      T* const y = static_cast<T*>(args.y) + m * args.y_stride;
+      by_narrow_dtype(header.values(),
+                      [&]<class V>() { multiply_row<V>(args, words, finite, y, begin, end); });
     }
-  }
+  });
 }
 
 }  // namespace strop::cpu::STROP_ISA

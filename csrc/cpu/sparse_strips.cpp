@@ -24,8 +24,9 @@ STROP_INLINE T read(const std::uint8_t* from) {
   return value;
 }
 
-// A strip's sums over one block of columns. `record` moves on; `offsets` are the record's.
-template <int kInterleave, int kRegisters>
+// A strip's sums over one block of columns, of weights V. `record` moves on; `offsets` are the
+// record's.
+template <int kInterleave, int kRegisters, class V>
 struct StripSums {
   F32 sum[kInterleave][kRegisters];
 
@@ -45,9 +46,9 @@ struct StripSums {
 
   __attribute__((always_inline)) void add_shared(const std::uint8_t*& record,
                                                  std::uint64_t& offsets, const float* panel) {
-    constexpr int kBytes = 8 + 16 * kInterleave;
+    constexpr int kBytes = shared_bytes(sizeof(V), kInterleave);
     const auto next = read<std::uint64_t>(record + kBytes);
-    const auto* const weights = reinterpret_cast<const float*>(record + 8);
+    const auto* const weights = reinterpret_cast<const V*>(record + 8);
     unrolled<4>([&](auto i) STROP_UNROLLED {
       const std::uint8_t* const x = column(panel, offsets, i);
       F32 held[kRegisters];
@@ -69,9 +70,9 @@ struct StripSums {
 
   __attribute__((always_inline)) void add_own(const std::uint8_t*& record, std::uint64_t& offsets,
                                               const float* panel) {
-    constexpr int kBytes = 8 + 16;
+    constexpr int kBytes = own_bytes(sizeof(V));
     const auto next = read<std::uint64_t>(record + kBytes);
-    const F32 weights = four_repeated(reinterpret_cast<const float*>(record + 8));
+    const F32 weights = four_repeated(reinterpret_cast<const V*>(record + 8));
     if constexpr (kInterleave == 4) prefetch(record + kAhead);
     unrolled<4>([&](auto i) STROP_UNROLLED {
       const F32 weight = splat<i>(weights);
@@ -105,7 +106,7 @@ struct Block {
   bool first;
 };
 
-template <int kInterleave, int kRegisters>
+template <class V, int kInterleave, int kRegisters>
 void multiply_block(const Block& block, float* sums) {
   const auto* record = block.layout + block.at.records;
   const auto* rows = reinterpret_cast<const std::uint16_t*>(block.layout + block.at.rows);
@@ -114,7 +115,7 @@ void multiply_block(const Block& block, float* sums) {
   for (std::int64_t run = 0; run < block.at.run_count; ++run) {
     const std::uint32_t shared = runs[run].shared, own = runs[run].own;
     for (std::uint32_t strip = 0; strip < runs[run].strips; ++strip, rows += kInterleave) {
-      StripSums<kInterleave, kRegisters> sum;
+      StripSums<kInterleave, kRegisters, V> sum;
       sum.clear();
       for (std::uint32_t i = 0; i < shared; ++i) sum.add_shared(record, offsets, block.panel);
       for (std::uint32_t i = 0; i < own; ++i) sum.add_own(record, offsets, block.panel);
@@ -125,26 +126,29 @@ void multiply_block(const Block& block, float* sums) {
 
 using MultiplyBlock = void (*)(const Block&, float*);
 
-template <int kInterleave, int... kRegisters>
+template <class V, int kInterleave, int... kRegisters>
 MultiplyBlock block_kernel(int registers, std::integer_sequence<int, kRegisters...>) {
-  static constexpr MultiplyBlock kernels[] = {multiply_block<kInterleave, kRegisters + 1>...};
+  static constexpr MultiplyBlock kernels[] = {multiply_block<V, kInterleave, kRegisters + 1>...};
   return kernels[registers - 1];
 }
 
-MultiplyBlock block_kernel(std::int64_t interleave, int registers) {
-  if (interleave == 4) {
-    return block_kernel<4>(registers, std::make_integer_sequence<int, kMostRegisters[0]>{});
-  }
-  return block_kernel<2>(registers, std::make_integer_sequence<int, kMostRegisters[1]>{});
+MultiplyBlock block_kernel(const LayoutHeader& header, int registers) {
+  return by_narrow_dtype(header.values(), [&]<class V>() {
+    if (header.interleave == 4) {
+      return block_kernel<V, 4>(registers, std::make_integer_sequence<int, kMostRegisters[0]>{});
+    }
+    return block_kernel<V, 2>(registers, std::make_integer_sequence<int, kMostRegisters[1]>{});
+  });
 }
 
 // The sums of rows [0, rows) of a block of the weight, to y's columns from `column` on.
+template <class T>
 void put_tile(const SparseLinearArgs& args, const PanelTile& tile, std::int64_t column,
               const float* sums) {
   const std::int64_t rows = args.header().rows - column;
   const std::int64_t count = rows < kBlockRows ? rows : kBlockRows;
   const int width = tile.registers * kLanes;
-  auto* const y = static_cast<float*>(args.y) + tile.first * args.y_stride + column;
+  auto* const y = static_cast<T*>(args.y) + tile.first * args.y_stride + column;
   const auto* const bias = static_cast<const float*>(args.bias);
   for (std::int64_t n = 0; n < count; n += kLanes) {
     const std::int64_t left = count - n < kLanes ? count - n : kLanes;
@@ -160,7 +164,7 @@ void put_tile(const SparseLinearArgs& args, const PanelTile& tile, std::int64_t 
       const int lanes = tile.rows - j < kLanes ? tile.rows - j : kLanes;
       for (int lane = 0; lane < lanes; ++lane) {
         const Vec result = activated(Vec::wrap(v[lane]) + add, args.activation);
-        float* const to = y + (j + lane) * args.y_stride + n;
+        T* const to = y + (j + lane) * args.y_stride + n;
         left == kLanes ? store<false>(to, result) : store_first(to, result, left);
       }
     }
@@ -183,30 +187,33 @@ void multiply_strips(const StripTask& task, float* sums, std::int64_t begin, std
         const PanelTile& tile = task.tiles[first_tile + t];
         const float* const panel =
             task.panels + tile.panel + i * (header.block_columns + 1) * tile.registers * kLanes;
-        block_kernel(header.interleave, tile.registers)({layout, at, panel, i == 0},
-                                                        sums + t * apart);
+        block_kernel(header, tile.registers)({layout, at, panel, i == 0}, sums + t * apart);
       }
     }
-    for (int t = 0; t < count; ++t) {
-      put_tile(task.args, task.tiles[first_tile + t], row_block * kBlockRows, sums + t * apart);
-    }
+    by_narrow_dtype(task.args.dtype, [&]<class T>() {
+      for (int t = 0; t < count; ++t) {
+        put_tile<T>(task.args, task.tiles[first_tile + t], row_block * kBlockRows,
+                    sums + t * apart);
+      }
+    });
   }
 }
 
 // Columns [0, count) of x's rows, with the lane of each row, and a column of zeros.
-void fill_panel(const SparseLinearArgs& args, const PanelTile& tile, const float* x,
-                std::int64_t count, float* panel) {
+template <class T>
+void fill_panel(const SparseLinearArgs& args, const PanelTile& tile, const T* x, std::int64_t count,
+                float* panel) {
   const int width = tile.registers * kLanes;
   for (std::int64_t k = 0; k < count; k += kLanes) {
     const std::int64_t left = count - k < kLanes ? count - k : kLanes;
     for (int j = 0; j < width; j += kLanes) {
       F32 v[kLanes];
       for (int i = 0; i < kLanes; ++i) {
-        const float* const from = x + (j + i) * args.x_stride + k;
+        const T* const from = x + (j + i) * args.x_stride + k;
         if (j + i >= tile.rows) {
           v[i] = F32{};
         } else {
-          v[i] = left == kLanes ? load_unaligned<F32>(from) : load_first(from, left).v;
+          v[i] = (left == kLanes ? load(from) : load_first(from, left)).v;
         }
       }
       transpose(v);
@@ -216,23 +223,28 @@ void fill_panel(const SparseLinearArgs& args, const PanelTile& tile, const float
   for (int j = 0; j < width; j += kLanes) store_unaligned(panel + count * width + j, F32{});
 }
 
-void fill_panels(const StripTask& task, std::int64_t begin, std::int64_t end) {
+template <class T>
+void fill_panels_of(const StripTask& task, std::int64_t begin, std::int64_t end) {
   const LayoutHeader& header = task.args.header();
   for (std::int64_t piece = begin; piece < end; ++piece) {
     const PanelTile& tile = task.tiles[piece / header.column_blocks()];
     const std::int64_t block = piece % header.column_blocks();
     const std::int64_t first = block * header.block_columns, left = header.columns - first;
     const std::int64_t count = left < header.block_columns ? left : header.block_columns;
-    const float* const x = static_cast<const float*>(task.args.x) + tile.first * task.args.x_stride;
+    const T* const x = static_cast<const T*>(task.args.x) + tile.first * task.args.x_stride;
     const int width = task.one() ? kOneLanes : tile.registers * kLanes;
     float* const panel = task.panels + tile.panel + block * (header.block_columns + 1) * width;
     if (!task.one()) {
       fill_panel(task.args, tile, x + first, count, panel);
       continue;
     }
-    for (std::int64_t k = 0; k < count; ++k) panel[k * kOneLanes] = x[first + k];
+    for (std::int64_t k = 0; k < count; ++k) panel[k * kOneLanes] = to_float(x[first + k]);
     panel[count * kOneLanes] = 0;
   }
+}
+
+void fill_panels(const StripTask& task, std::int64_t begin, std::int64_t end) {
+  by_narrow_dtype(task.args.dtype, [&]<class T>() { fill_panels_of<T>(task, begin, end); });
 }
 
 }  // namespace

@@ -78,6 +78,16 @@ void run_strips(const SparseLinearArgs& args, const Parallel& parallel,
                      });
 }
 
+// The bias as float32, which is what kernels add.
+std::vector<float> widened_bias(const SparseLinearArgs& args) {
+  std::vector<float> bias(static_cast<std::size_t>(args.header().rows));
+  by_narrow_dtype(args.bias_dtype, [&]<class T>() {
+    const T* const from = static_cast<const T*>(args.bias);
+    for (std::size_t i = 0; i < bias.size(); ++i) bias[i] = to_float(from[i]);
+  });
+  return bias;
+}
+
 }  // namespace
 
 std::int64_t kept_bits(const TensorView& weight, const TensorView& mask, std::uint8_t* bits) {
@@ -103,6 +113,13 @@ void sparse_linear(const SparseLinearArgs& args, const Parallel& parallel,
   const LayoutHeader& header = args.header();
   if (args.rows == 0 || header.rows == 0) return;
   if (args.dtype == DType::kFloat64) return reference::sparse_linear(args);
+  if (args.bias != nullptr && args.bias_dtype != DType::kFloat32) {
+    const std::vector<float> bias = widened_bias(args);
+    SparseLinearArgs with_bias = args;
+    with_bias.bias = bias.data();
+    with_bias.bias_dtype = DType::kFloat32;
+    return sparse_linear(with_bias, parallel, kernels);
+  }
   if (header.kind == LayoutKind::kMask) {
     parallel.for_range(header.rows, items_a_grain(args, header.rows, args.rows),
                        [&](std::int64_t begin, std::int64_t end) {
@@ -115,8 +132,9 @@ void sparse_linear(const SparseLinearArgs& args, const Parallel& parallel,
   for (std::int64_t row = 0; row < args.rows; row += kRowsAtATime) {
     SparseLinearArgs part = args;
     part.rows = std::min<std::int64_t>(kRowsAtATime, args.rows - row);
-    part.x = static_cast<const float*>(args.x) + row * args.x_stride;
-    part.y = static_cast<float*>(args.y) + row * args.y_stride;
+    const std::int64_t item = dtype_size(args.dtype);
+    part.x = static_cast<const std::uint8_t*>(args.x) + row * args.x_stride * item;
+    part.y = static_cast<std::uint8_t*>(args.y) + row * args.y_stride * item;
     run_strips(part, parallel, kernels);
   }
 }

@@ -103,7 +103,7 @@ STROP_INLINE void transpose_fours(F32x4 (&v)[4]) {
 //   void store_bytes(void*, I16 words)                 words below 256
 //   I16 words_from_bytes(const void*); I32 from_bytes(const void*)
 //   F32 multiply_add(F32 a, F32 b, F32 c)             a * b + c, rounded once where there is an FMA
-//   F32 four_repeated(const float*)                    four floats, again and again
+//   F32x4 four(const T*); F32 four_repeated(const T*)  four numbers; the same again and again
 //   F32 splat<i>(F32)                                  element i of each four
 //   void transpose(F32 (&)[kLanes])
 //   F32 permuted(F32 table, I32 index)    lane i is table[index[i] % kLanes]; AVX2, AVX-512

@@ -51,7 +51,6 @@ STROP_INLINE F32 at_most(F32 bound, F32 v) { return select(I32(bound < v), bound
 STROP_INLINE F32 multiply_plus_zero(F32 a, F32 b) { return a * b + broadcast(0.0f); }
 STROP_INLINE F32 multiply_add(F32 a, F32 b, F32 c) { return a * b + c; }
 
-STROP_INLINE F32 four_repeated(const float* from) { return load_unaligned<F32>(from); }
 template <int kElement>
 STROP_INLINE F32 splat(F32 v) {
   return __builtin_shufflevector(v, v, kElement, kElement, kElement, kElement);
@@ -169,6 +168,19 @@ STROP_INLINE U16 to_float16(F32 v) {
   half = select(I32(ordered >= broadcast(0x477ff000)), broadcast(0x7c00u), half);
   half = select(I32(ordered > broadcast(0x7f800000)), nan, half);
   return __builtin_convertvector(sign | half, U16);
+}
+
+STROP_INLINE F32 four_repeated(const float* from) { return load_unaligned<F32>(from); }
+STROP_INLINE F32 four_repeated(const BFloat16* from) {
+  return from_bfloat16(load_unaligned<U16>(from));
+}
+STROP_INLINE F32 four_repeated(const Float16* from) {
+  return from_float16(load_unaligned<U16>(from));
+}
+
+template <class T>
+STROP_INLINE F32x4 four(const T* from) {
+  return four_repeated(from);
 }
 
 STROP_INLINE U64 multiply_low_words(U64 a, std::uint32_t b) {

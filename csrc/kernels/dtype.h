@@ -54,6 +54,26 @@ inline constexpr DType dtype_of<Float16> = DType::kFloat16;
 template <>
 inline constexpr DType dtype_of<double> = DType::kFloat64;
 
+// Calls function.operator()<T>() with the type of a floating dtype's elements, float64 apart.
+template <class Function>
+auto by_narrow_dtype(DType dtype, Function function) {
+  switch (dtype) {
+    case DType::kBFloat16:
+      return function.template operator()<BFloat16>();
+    case DType::kFloat16:
+      return function.template operator()<Float16>();
+    default:
+      return function.template operator()<float>();
+  }
+}
+
+// The same, float64 among them.
+template <class Function>
+auto by_dtype(DType dtype, Function function) {
+  if (dtype == DType::kFloat64) return function.template operator()<double>();
+  return by_narrow_dtype(dtype, function);
+}
+
 STROP_INLINE std::uint32_t float_bits(float value) {
   std::uint32_t bits;
   std::memcpy(&bits, &value, sizeof bits);

@@ -144,21 +144,6 @@ struct PruneArgs {
   }
 };
 
-// Calls function.operator()<T>() with a tensor's element type.
-template <class Function>
-void by_dtype(DType dtype, Function function) {
-  switch (dtype) {
-    case DType::kBFloat16:
-      return function.template operator()<BFloat16>();
-    case DType::kFloat16:
-      return function.template operator()<Float16>();
-    case DType::kFloat64:
-      return function.template operator()<double>();
-    default:
-      return function.template operator()<float>();
-  }
-}
-
 // The blocks of a weight, [matrices, rows, columns] of them. Their scores are float32: a block's
 // elements are summed in double, each column from top to bottom, then the columns from left to
 // right.

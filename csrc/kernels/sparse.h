@@ -20,7 +20,7 @@ Activation activation_named(const char* op, const std::string& name);
 // A pruned weight as it is kept: a bit for each weight, low bits first, each row from a byte of its
 // own on, with the bits beyond a row 0; and the values whose bit is set, row by row.
 struct SparseMatrix {
-  DType dtype = DType::kFloat32;  // of values: float32, or float64 for the reference loop
+  DType dtype = DType::kFloat32;  // of values: float32 or 16 bits; float64 for the reference loop
   std::int64_t rows = 0;
   std::int64_t columns = 0;
   const std::uint8_t* bits = nullptr;
@@ -42,8 +42,10 @@ struct SparseMatrix {
 // their nonzeros, and `interleave` neighbours make a strip; strips with equal counts make a run, so
 // that loops take the same number of trips again and again. A strip's nonzeros are records of four:
 //
-//   shared   u16 offset[4], f32 weight[4][interleave]    columns that all rows of the strip have
-//   own      u16 offset[4], f32 weight[4]                of row i % interleave, i in 0..3
+//   shared   u16 offset[4], weight[4][interleave]    columns that all rows of the strip have
+//   own      u16 offset[4], weight[4]                of row i % interleave, i in 0..3
+//
+// Weights are stored as the values are, in 32 or 16 bits.
 //
 // An offset is the column within the block times kOffsetUnit: bytes, where a column of x is eight
 // lanes wide. What is padded has weight 0 and the column after the last, which is 0 in x.
@@ -56,6 +58,12 @@ inline constexpr int kOffsetUnit = 32;
 inline constexpr std::int64_t kMostBlockColumns = 1024;
 inline constexpr std::int64_t kBlockRows = 512;
 inline constexpr std::int64_t kLayoutSlack = 64;  // bytes that a kernel may read past the last one
+
+// Bytes of a record whose weights take `item` bytes each.
+constexpr std::int64_t own_bytes(std::int64_t item) { return 8 + 4 * item; }
+constexpr std::int64_t shared_bytes(std::int64_t item, std::int64_t interleave) {
+  return 8 + 4 * item * interleave;
+}
 
 struct LayoutHeader {
   std::int64_t magic;
@@ -72,6 +80,7 @@ struct LayoutHeader {
   std::int64_t second;         // kMask: where the bits are
   std::int64_t third;          // kMask: where the values are
 
+  DType values() const { return static_cast<DType>(dtype); }
   std::int64_t row_blocks() const { return rows == 0 ? 0 : (rows + kBlockRows - 1) / kBlockRows; }
   std::int64_t column_blocks() const {
     return columns == 0 ? 1 : (columns + block_columns - 1) / block_columns;
@@ -105,16 +114,18 @@ std::vector<std::uint8_t> build_layout(const SparseMatrix& matrix, LayoutChoice 
 // if there is none.
 std::string layout_problem(const void* layout, std::int64_t bytes);
 
-// One call. x and y have unit stride along their rows; row strides are in elements.
+// One call. x and y have unit stride along their rows; row strides are in elements. The dtypes of
+// values, of x and of bias may differ, unless one is float64: then all are.
 struct SparseLinearArgs {
   const void* layout;
-  DType dtype;
+  DType dtype;        // of x and y
   std::int64_t rows;  // of x
   const void* x;
   std::int64_t x_stride;
   void* y;
   std::int64_t y_stride;
-  const void* bias;  // of x's dtype; null: none
+  const void* bias;  // null: none
+  DType bias_dtype;
   Activation activation;
 
   const LayoutHeader& header() const { return *static_cast<const LayoutHeader*>(layout); }

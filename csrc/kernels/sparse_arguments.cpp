@@ -7,7 +7,7 @@
 namespace strop {
 namespace {
 
-bool is_stored(DType dtype) { return dtype == DType::kFloat32 || dtype == DType::kFloat64; }
+constexpr const char* kStored = "float32, bfloat16, float16 or float64 is needed";
 
 void check_matrix_dims(const char* op, const char* name, const TensorView& view) {
   if (view.dims == 2) return;
@@ -79,7 +79,7 @@ void write_dense_of(const SparseMatrix& matrix, T* dense) {
   const std::int64_t row_bytes = matrix.row_bytes();
   const std::uint8_t* bits = matrix.bits;
   for (std::int64_t row = 0; row < matrix.rows; ++row, bits += row_bytes, dense += matrix.columns) {
-    for (std::int64_t i = 0; i < matrix.columns; ++i) dense[i] = 0;
+    for (std::int64_t i = 0; i < matrix.columns; ++i) dense[i] = T{};
     for (std::int64_t at = 0; at < row_bytes; at += 8) {
       for_each_bit(bits_at(bits, at, row_bytes), [&](int bit) { dense[8 * at + bit] = *value++; });
     }
@@ -105,10 +105,17 @@ LayoutChoice layout_named(const char* op, const std::string& name) {
   throw_value_error(op, ": layout is '", name, "'; mask, quads and pairs are known");
 }
 
+void check_beside_values(const char* op, const char* name, DType dtype, DType values) {
+  const bool wide = values == DType::kFloat64;
+  if (is_floating(dtype) && (dtype == DType::kFloat64) == wide) return;
+  throw_type_error(op, ": ", name, " has dtype ", dtype_name(dtype), "; beside values of ",
+                   dtype_name(values), wide ? " float64" : " float32, bfloat16 or float16",
+                   " is needed");
+}
+
 void check_pack_sparse(const char* op, const TensorView& weight, const TensorView& mask) {
-  if (!is_stored(weight.dtype)) {
-    throw_type_error(op, ": weight has dtype ", dtype_name(weight.dtype),
-                     "; float32 or float64 is needed");
+  if (!is_floating(weight.dtype)) {
+    throw_type_error(op, ": weight has dtype ", dtype_name(weight.dtype), "; ", kStored);
   }
   check_matrix_dims(op, "weight", weight);
   if (!mask.present) return;
@@ -129,9 +136,8 @@ SparseMatrix checked_matrix(const char* op, const TensorView& bits, const Tensor
   if (bits.dtype != DType::kUInt8) {
     throw_type_error(op, ": bits has dtype ", dtype_name(bits.dtype), "; uint8 is needed");
   }
-  if (!is_stored(values.dtype)) {
-    throw_type_error(op, ": values has dtype ", dtype_name(values.dtype),
-                     "; float32 or float64 is needed");
+  if (!is_floating(values.dtype)) {
+    throw_type_error(op, ": values has dtype ", dtype_name(values.dtype), "; ", kStored);
   }
   check_matrix_dims(op, "bits", bits);
   if (values.dims != 1) {
@@ -194,11 +200,7 @@ void check_sparse_layout(const char* op, const TensorView& layout, std::int64_t 
 void check_sparse_linear(const char* op, const SparseLinearTensors& tensors) {
   const TensorView& x = tensors.x;
   const auto& header = *static_cast<const LayoutHeader*>(tensors.layout.data);
-  const auto dtype = static_cast<DType>(header.dtype);
-  if (x.dtype != dtype) {
-    throw_type_error(op, ": input has dtype ", dtype_name(x.dtype), "; the weight has ",
-                     dtype_name(dtype));
-  }
+  check_beside_values(op, "input", x.dtype, header.values());
   if (x.dims == 0 || x.shape[x.dims - 1] != header.columns) {
     throw_value_error(op, ": input has shape ", shape_text(x.shape, x.dims), "; the weight takes ",
                       header.columns, " columns");
@@ -207,10 +209,7 @@ void check_sparse_linear(const char* op, const SparseLinearTensors& tensors) {
     throw_value_error(op, ": input is on another device than the weight");
   }
   if (!tensors.bias.present) return;
-  if (tensors.bias.dtype != dtype) {
-    throw_type_error(op, ": bias has dtype ", dtype_name(tensors.bias.dtype), "; the weight has ",
-                     dtype_name(dtype));
-  }
+  check_beside_values(op, "bias", tensors.bias.dtype, header.values());
   if (tensors.bias.dims != 1 || tensors.bias.shape[0] != header.rows) {
     throw_value_error(op, ": bias has shape ", shape_text(tensors.bias.shape, tensors.bias.dims),
                       "; [", header.rows, "] is needed");
@@ -233,30 +232,27 @@ SparseLinearArgs sparse_linear_args(const SparseLinearTensors& tensors, Activati
           .y = tensors.y.data,
           .y_stride = header.rows,
           .bias = tensors.bias.data,
+          .bias_dtype = tensors.bias.dtype,
           .activation = activation};
 }
 
 std::int64_t write_bits(const TensorView& weight, const TensorView& mask, std::uint8_t* bits) {
   if (mask.present && mask.stride[1] == 1) return write_dense_mask(mask, bits);
   if (mask.present) return write_bits_where<bool>(mask, bits, [](bool keep) { return keep; });
-  if (weight.dtype == DType::kFloat64) {
-    return write_bits_where<double>(weight, bits, [](double w) { return w != 0; });
-  }
-  return write_bits_where<float>(weight, bits, [](float w) { return w != 0; });
+  std::int64_t count = 0;
+  by_dtype(weight.dtype, [&]<class T>() {
+    count = write_bits_where<T>(weight, bits, [](T w) { return to_float(w) != 0; });
+  });
+  return count;
 }
 
 void write_values(const TensorView& weight, const std::uint8_t* bits, void* values) {
-  if (weight.dtype == DType::kFloat64) {
-    return write_values_of(weight, bits, static_cast<double*>(values));
-  }
-  write_values_of(weight, bits, static_cast<float*>(values));
+  by_dtype(weight.dtype,
+           [&]<class T>() { write_values_of(weight, bits, static_cast<T*>(values)); });
 }
 
 void write_dense(const SparseMatrix& matrix, void* dense) {
-  if (matrix.dtype == DType::kFloat64) {
-    return write_dense_of(matrix, static_cast<double*>(dense));
-  }
-  write_dense_of(matrix, static_cast<float*>(dense));
+  by_dtype(matrix.dtype, [&]<class T>() { write_dense_of(matrix, static_cast<T*>(dense)); });
 }
 
 }  // namespace strop

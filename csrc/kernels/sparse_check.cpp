@@ -18,14 +18,14 @@ class Inspector {
 
   std::string problem() const {
     const auto dtype = static_cast<DType>(header_.dtype);
-    const bool known = dtype == DType::kFloat32 || dtype == DType::kFloat64;
+    const bool known = header_.dtype >= 0 && header_.dtype < 256 && is_floating(dtype);
     constexpr std::int64_t kMost = std::int64_t{1} << 40;  // products of two stay in 64 bits
     if (!known || header_.rows < 0 || header_.columns < 0 || header_.count < 0 ||
         header_.rows > kMost || header_.columns > kMost || header_.count > kMost) {
       return "its header makes no sense";
     }
     if (header_.kind == LayoutKind::kMask) return mask_problem(dtype_size(dtype));
-    const bool strips = header_.kind == LayoutKind::kStrips && dtype == DType::kFloat32;
+    const bool strips = header_.kind == LayoutKind::kStrips && dtype != DType::kFloat64;
     const bool interleaved = header_.interleave == 2 || header_.interleave == 4;
     const std::int64_t columns = header_.block_columns;
     if (!strips || !interleaved || columns < 8 || columns > kMostBlockColumns || columns % 8 != 0) {
@@ -99,11 +99,12 @@ class Inspector {
     const std::int64_t columns =
         columns_left < header_.block_columns ? columns_left : header_.block_columns;
     std::vector<bool> seen(static_cast<std::size_t>(rows));
+    const std::int64_t item = dtype_size(static_cast<DType>(header_.dtype));
+    const std::int64_t of_shared = shared_bytes(item, header_.interleave), of_own = own_bytes(item);
     std::int64_t record = block.records, place = block.rows, found = 0;
     for (std::int64_t i = 0; i < block.run_count; ++i) {
       const auto run = at<StripRun>(block.runs + i * static_cast<std::int64_t>(sizeof(StripRun)));
-      const std::int64_t shared_bytes = 8 + 16 * header_.interleave;
-      const std::int64_t strip_bytes = run.shared * shared_bytes + run.own * std::int64_t{24};
+      const std::int64_t strip_bytes = run.shared * of_shared + run.own * of_own;
       if (strip_bytes > 0 && !holds(record, run.strips, strip_bytes)) return "a run is too long";
       if (!holds(place / 8 * 8, run.strips * header_.interleave + 4, 2)) return "rows are missing";
       for (std::uint32_t strip = 0; strip < run.strips; ++strip, record += strip_bytes) {
@@ -115,21 +116,21 @@ class Inspector {
           seen[row] = true;
           ++found;
         }
-        if (!offsets_fit(record, run, shared_bytes, columns)) return "a column is out of range";
+        if (!offsets_fit(record, run, columns)) return "a column is out of range";
       }
     }
     if (column_block == 0 && found != rows) return "a row is missing";
     return {};
   }
 
-  bool offsets_fit(std::int64_t record, const StripRun& run, std::int64_t shared_bytes,
-                   std::int64_t columns) const {
+  bool offsets_fit(std::int64_t record, const StripRun& run, std::int64_t columns) const {
+    const std::int64_t item = dtype_size(static_cast<DType>(header_.dtype));
     for (std::uint32_t i = 0; i < run.shared + run.own; ++i) {
       for (int j = 0; j < 4; ++j) {
         const auto offset = at<std::uint16_t>(record + 2 * j);
         if (offset % kOffsetUnit != 0 || offset / kOffsetUnit > columns) return false;
       }
-      record += i < run.shared ? shared_bytes : 24;
+      record += i < run.shared ? shared_bytes(item, header_.interleave) : own_bytes(item);
     }
     return true;
   }

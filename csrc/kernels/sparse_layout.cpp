@@ -55,7 +55,7 @@ LayoutHeader header_of(const SparseMatrix& matrix, LayoutKind kind) {
 }
 
 bool all_finite(const SparseMatrix& matrix) {
-  if (matrix.dtype == DType::kFloat64) return true;  // (the loop that reads those needs no promise)
+  if (matrix.dtype != DType::kFloat32) return true;  // (the loops that read those need no promise)
   const auto* const values = static_cast<const float*>(matrix.values);
   return std::all_of(values, values + matrix.count,
                      [](float value) { return std::isfinite(value); });
@@ -108,8 +108,9 @@ struct Strip {
   bool operator==(const Strip& other) const { return shared == other.shared && own == other.own; }
 };
 
-// Cuts one block after another, a block of rows from its first columns to its last.
-template <int kInterleave>
+// Cuts one block after another, a block of rows from its first columns to its last. Word has the
+// size of a value.
+template <int kInterleave, class Word>
 class StripBuilder {
  public:
   StripBuilder(const SparseMatrix& matrix, std::int64_t block_columns, Bytes& out)
@@ -155,8 +156,8 @@ class StripBuilder {
   }
 
  private:
-  static constexpr std::size_t kOwnBytes = 8 + 16;
-  static constexpr std::size_t kSharedBytes = 8 + 16 * kInterleave;
+  static constexpr std::size_t kOwnBytes = own_bytes(sizeof(Word));
+  static constexpr std::size_t kSharedBytes = shared_bytes(sizeof(Word), kInterleave);
 
   const std::uint8_t* bits(int row) const {
     return matrix_.bits + (first_row_ + row) * matrix_.row_bytes();
@@ -235,7 +236,7 @@ class StripBuilder {
 
   void write_row(const Strip& strip, int i, std::uint8_t* shared, std::uint8_t* own) const {
     const int row = order_[strip.first + i];
-    const auto* value = static_cast<const float*>(matrix_.values) + next_value_[row];
+    const auto* value = static_cast<const Word*>(matrix_.values) + next_value_[row];
     const std::size_t most_shared = 4 * strip.shared;
     const auto row_of_strip = static_cast<std::size_t>(i);
     std::size_t of_shared = 0, of_own = row_of_strip;
@@ -246,12 +247,13 @@ class StripBuilder {
         if ((together >> bit & 1) != 0 && of_shared < most_shared) {
           std::uint8_t* const record = shared + of_shared / 4 * kSharedBytes;
           std::memcpy(record + of_shared % 4 * 2, &offset, 2);
-          std::memcpy(record + 8 + (of_shared % 4 * kInterleave + row_of_strip) * 4, value, 4);
+          const std::size_t place = of_shared % 4 * kInterleave + row_of_strip;
+          std::memcpy(record + 8 + place * sizeof(Word), value, sizeof(Word));
           ++of_shared;
         } else {
           std::uint8_t* const record = own + of_own / 4 * kOwnBytes;
           std::memcpy(record + of_own % 4 * 2, &offset, 2);
-          std::memcpy(record + 8 + of_own % 4 * 4, value, 4);
+          std::memcpy(record + 8 + of_own % 4 * sizeof(Word), value, sizeof(Word));
           of_own += kInterleave;
         }
         ++value;
@@ -270,7 +272,7 @@ class StripBuilder {
   std::vector<Strip> strips_;
 };
 
-template <int kInterleave>
+template <int kInterleave, class Word>
 std::vector<std::uint8_t> build_strips(const SparseMatrix& matrix) {
   LayoutHeader header = header_of(matrix, LayoutKind::kStrips);
   header.interleave = kInterleave;
@@ -280,10 +282,11 @@ std::vector<std::uint8_t> build_strips(const SparseMatrix& matrix) {
   header.block_columns =
       std::max<std::int64_t>((matrix.columns + 8 * per_row - 1) / (8 * per_row) * 8, 8);
   const auto blocks = static_cast<std::size_t>(header.row_blocks() * header.column_blocks());
-  Bytes bytes(sizeof header + static_cast<std::size_t>(matrix.count) * 7 + blocks * 4096);
+  Bytes bytes(sizeof header + static_cast<std::size_t>(matrix.count) * (sizeof(Word) + 3) +
+              blocks * 4096);
   bytes.add(sizeof header);
   header.first = bytes.add(blocks * sizeof(StripBlock));
-  StripBuilder<kInterleave> builder(matrix, header.block_columns, bytes);
+  StripBuilder<kInterleave, Word> builder(matrix, header.block_columns, bytes);
   std::int64_t place = header.first, value = 0;
   for (std::int64_t row = 0; row < matrix.rows; row += kBlockRows) {
     builder.begin_rows(row, value);
@@ -295,6 +298,12 @@ std::vector<std::uint8_t> build_strips(const SparseMatrix& matrix) {
     value = builder.end_value();
   }
   return bytes.finish(header);
+}
+
+template <int kInterleave>
+std::vector<std::uint8_t> build_strips(const SparseMatrix& matrix) {
+  return dtype_size(matrix.dtype) == 2 ? build_strips<kInterleave, std::uint16_t>(matrix)
+                                       : build_strips<kInterleave, std::uint32_t>(matrix);
 }
 
 }  // namespace

@@ -77,7 +77,7 @@ FakeQuantizeArgs prepared(const FakeQuantizeArgs& original, double& room) {
   if (!args.dynamic() || args.rule.scales != ScaleKind::kTwoLevels) return args;
   for (int d = 0; d < args.dims; ++d)
     args.dim[d].block = std::max<std::int64_t>(args.dim[d].size, 1);
-  by_dtype(args.dtype, [&]<class T, class Storage>() {
+  by_arithmetic(args.dtype, [&]<class T, class Storage>() {
     Range<T> range;
     if (block_count(args) > 0) range = range_of<T, Storage>(args, block_at(args, 0));
     const T most = static_cast<T>(448 * args.rule.quant_max);
@@ -92,7 +92,7 @@ FakeQuantizeArgs prepared(const FakeQuantizeArgs& original, double& room) {
 
 void fake_quantize(const FakeQuantizeArgs& args, std::int64_t first_block,
                    std::int64_t last_block) {
-  by_dtype(args.dtype, [&]<class T, class Storage>() {
+  by_arithmetic(args.dtype, [&]<class T, class Storage>() {
     quantize_blocks<T, Storage>(args, first_block, last_block);
   });
 }

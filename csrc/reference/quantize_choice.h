@@ -84,7 +84,7 @@ T random_number(const FakeQuantizeArgs& args, std::int64_t index) {
 
 // Calls function.operator()<type of the arithmetic, element type>().
 template <class Function>
-auto by_dtype(DType dtype, Function function) {
+auto by_arithmetic(DType dtype, Function function) {
   switch (dtype) {
     case DType::kFloat64:
       return function.template operator()<double, double>();

@@ -123,7 +123,7 @@ void quantize(const QuantizeArgs& original) {
   QuantizeArgs args = original;
   double room = 0;
   args.problem = prepared(original.problem, room);
-  by_dtype(args.problem.dtype, [&]<class T, class Storage>() {
+  by_arithmetic(args.problem.dtype, [&]<class T, class Storage>() {
     if (args.chosen.tensor_scale != nullptr) {
       std::memcpy(args.chosen.tensor_scale, &room, sizeof(T));
     }
@@ -138,7 +138,7 @@ void quantize(const QuantizeArgs& original) {
 }
 
 void dequantize(const DequantizeArgs& args) {
-  by_dtype(args.problem.dtype, [&]<class, class Storage>() {
+  by_arithmetic(args.problem.dtype, [&]<class, class Storage>() {
     if (args.wide) {
       dequantize_as<double, Storage>(args);
     } else {

@@ -1,7 +1,7 @@
 #include "reference/sparse.h"
 
 #include <cmath>
-#include <cstring>
+#include <type_traits>
 
 #include "kernels/argument_error.h"
 
@@ -23,14 +23,22 @@ double activated(double v, Activation activation) {
   }
 }
 
-template <class T>
+double bias_at(const SparseLinearArgs& args, std::int64_t n) {
+  if (args.bias == nullptr) return 0;
+  double value = 0;
+  by_dtype(args.bias_dtype,
+           [&]<class B>() { value = to_float(static_cast<const B*>(args.bias)[n]); });
+  return value;
+}
+
+template <class T, class V>
 void multiply(const SparseLinearArgs& args) {
   const LayoutHeader& header = args.header();
   const auto* const base = static_cast<const std::uint8_t*>(args.layout);
   const auto* const starts = reinterpret_cast<const std::int64_t*>(base + header.first);
   const auto* const words = reinterpret_cast<const std::uint64_t*>(base + header.second);
-  const auto* const values = reinterpret_cast<const T*>(base + header.third);
-  const auto* const bias = static_cast<const T*>(args.bias);
+  const auto* const values = reinterpret_cast<const V*>(base + header.third);
+  using Rounded = std::conditional_t<std::is_same_v<T, double>, double, float>;
   for (std::int64_t m = 0; m < args.rows; ++m) {
     const T* const x = static_cast<const T*>(args.x) + m * args.x_stride;
     T* const y = static_cast<T*>(args.y) + m * args.y_stride;
@@ -39,10 +47,10 @@ void multiply(const SparseLinearArgs& args) {
       std::int64_t next = starts[n];
       for (std::int64_t k = 0; k < header.columns; ++k) {
         const std::uint64_t word = words[n * header.row_words() + k / 64];
-        if ((word >> (k % 64) & 1) != 0) sum += double(x[k]) * double(values[next++]);
+        if ((word >> (k % 64) & 1) != 0) sum += double(to_float(x[k])) * to_float(values[next++]);
       }
-      if (bias != nullptr) sum += double(bias[n]);
-      y[n] = static_cast<T>(activated(sum, args.activation));
+      sum += bias_at(args, n);
+      y[n] = FromFloat<T>::call(static_cast<Rounded>(activated(sum, args.activation)));
     }
   }
 }
@@ -53,7 +61,10 @@ void sparse_linear(const SparseLinearArgs& args) {
   if (args.header().kind != LayoutKind::kMask) {
     throw_value_error("strop.sparse_linear: the reference loop takes a layout of bits");
   }
-  args.dtype == DType::kFloat64 ? multiply<double>(args) : multiply<float>(args);
+  if (args.dtype == DType::kFloat64) return multiply<double, double>(args);
+  by_narrow_dtype(args.dtype, [&]<class T>() {
+    by_narrow_dtype(args.header().values(), [&]<class V>() { multiply<T, V>(args); });
+  });
 }
 
 }  // namespace strop::reference
