@@ -20,6 +20,7 @@ KINDS = {
     "missing_syncwarp": "race|uninitialised",
     "shuffle_for_barrier": "race",
     "syncwarp_of_half": "race|uninitialised",
+    "missing_wait": "uninitialised",
     "plain_count": "race",
     "plain_count_of_blocks": "race|uninitialised",
     "same_value_twice": "race",

@@ -147,15 +147,10 @@ inline std::int64_t row_blocks(std::int64_t rows) {
 // Calls function.operator()<Values, To>() for the types of which the first widens to the second.
 template <class Function>
 void by_widening(DType values, DType to, Function function) {
-  if (values == DType::kBFloat16) {
-    if (to == values) return function.template operator()<BFloat16, BFloat16>();
-    return function.template operator()<BFloat16, float>();
-  }
-  if (values == DType::kFloat16) {
-    if (to == values) return function.template operator()<Float16, Float16>();
-    return function.template operator()<Float16, float>();
-  }
-  function.template operator()<float, float>();
+  by_narrow_dtype(values, [&]<class Values>() {
+    if (to == values) return function.template operator()<Values, Values>();
+    function.template operator()<Values, float>();
+  });
 }
 
 // Whether rows may be read and written 16 bytes at a time.

@@ -1,5 +1,7 @@
 // Pruned weights to bits, starts and values on a GPU, and back.
 
+#include <type_traits>
+
 #include "cuda/divider.cuh"
 #include "cuda/sparse.cuh"
 #include "cuda/sparse.h"
@@ -155,12 +157,6 @@ __global__ void __launch_bounds__(kSparseThreads)
   });
 }
 
-// Calls function.operator()<T>() with the element type.
-template <class Function>
-void by_stored(DType dtype, Function function) {
-  by_widening(dtype, dtype, [&]<class T, class>() { function.template operator()<T>(); });
-}
-
 }  // namespace
 
 void sparse_starts(const BitmapStartsArgs& args, const Launch& on) {
@@ -173,7 +169,7 @@ void sparse_bits(const BitmapPackArgs& args, const Launch& on) {
   const std::int64_t blocks = (args.rows * args.row_bytes() + kSparseThreads - 1) / kSparseThreads;
   const bool vectors =
       args.columns % 8 == 0 && rows_are_vectors(args.weight, args.columns, args.dtype);
-  by_stored(args.dtype, [&]<class T>() {
+  by_narrow_dtype(args.dtype, [&]<class T>() {
     launch(on, nonzeros_kernel<T>, blocks, kSparseThreads, args, Divider(args.row_bytes()),
            vectors);
   });
@@ -181,7 +177,7 @@ void sparse_bits(const BitmapPackArgs& args, const Launch& on) {
 
 void sparse_values(const BitmapPackArgs& args, const Launch& on) {
   if (args.rows * args.columns == 0) return;
-  by_stored(args.dtype, [&]<class T>() {
+  by_narrow_dtype(args.dtype, [&]<class T>() {
     launch(on, values_kernel<T>, row_blocks(args.rows), kSparseThreads, args);
   });
 }

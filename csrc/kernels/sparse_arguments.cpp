@@ -131,8 +131,8 @@ void check_pack_sparse(const char* op, const TensorView& weight, const TensorVie
   }
 }
 
-SparseMatrix checked_matrix(const char* op, const TensorView& bits, const TensorView& values,
-                            std::int64_t columns) {
+SparseMatrix shaped_matrix(const char* op, const TensorView& bits, const TensorView& values,
+                           std::int64_t columns) {
   if (bits.dtype != DType::kUInt8) {
     throw_type_error(op, ": bits has dtype ", dtype_name(bits.dtype), "; uint8 is needed");
   }
@@ -156,6 +156,12 @@ SparseMatrix checked_matrix(const char* op, const TensorView& bits, const Tensor
     throw_value_error(op, ": bits has shape ", shape_text(bits.shape, bits.dims), "; ", columns,
                       " columns need ", (columns + 7) / 8, " bytes a row");
   }
+  return matrix;
+}
+
+SparseMatrix checked_matrix(const char* op, const TensorView& bits, const TensorView& values,
+                            std::int64_t columns) {
+  const SparseMatrix matrix = shaped_matrix(op, bits, values, columns);
   std::int64_t count = 0;
   for (std::int64_t row = 0; row < matrix.rows; ++row) {
     const std::uint8_t* const from = matrix.bits + row * matrix.row_bytes();

@@ -10,7 +10,10 @@ namespace strop {
 // A dense weight to pack, and the mask of what to keep, if there is one.
 void check_pack_sparse(const char* op, const TensorView& weight, const TensorView& mask);
 
-// A packed weight: shapes, dtypes, and that the bits count the values.
+// A packed weight: shapes and dtypes.
+SparseMatrix shaped_matrix(const char* op, const TensorView& bits, const TensorView& values,
+                           std::int64_t columns);
+// The same, and that the bits count the values; on the CPU.
 SparseMatrix checked_matrix(const char* op, const TensorView& bits, const TensorView& values,
                             std::int64_t columns);
 

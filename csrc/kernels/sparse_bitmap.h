@@ -18,15 +18,15 @@ namespace strop {
 
 inline constexpr std::int64_t kMostBitmapRows = 8;  // of x, for which the bits are multiplied with
 
-struct BitmapMatrix : SparseMatrix {
+inline constexpr std::int64_t kMostBitmapColumns = std::int64_t{1} << 32;
+
+struct BitmapMatrix : SparseMatrix {     // values are aligned to four bytes
   const std::int64_t* starts = nullptr;  // [rows + 1]
 };
 
 // Whether values of one dtype may be read as another.
 constexpr bool widens(DType values, DType to) {
-  const bool known =
-      values == DType::kFloat32 || values == DType::kBFloat16 || values == DType::kFloat16;
-  return known && (to == values || to == DType::kFloat32);
+  return values != DType::kFloat64 && (to == values || to == DType::kFloat32);
 }
 
 struct BitmapStartsArgs {

@@ -1,5 +1,5 @@
-// Copies that go on while a thread does: each is kept until the thread waits for it, so that whoever
-// does not wait finds what was there before.
+// Copies that go on while a thread does: each is kept until the thread waits for it, so that
+// whoever does not wait finds what was there before.
 
 #include <algorithm>
 

@@ -6,6 +6,7 @@
 #include <map>
 #include <string>
 
+#include "cuda/intrinsics.cuh"
 #include "cuda/launch.h"
 #include "cuda_host/device_arrays.h"
 #include "cuda_host/faults.h"
@@ -63,6 +64,13 @@ __global__ void syncwarp_of_half(Data d) {
   held[threadIdx.x] = d.in[self()];
   __syncwarp(lane() < 16 ? 0x0000ffffu : 0xffff0000u);
   d.out[self()] = held[first() + (lane() ^ 16)];  // syncwarp_of_half
+}
+
+__global__ void missing_wait(Data d) {
+  __shared__ float held[kThreads];
+  cuda::copy_async(held + threadIdx.x, d.in + self(), 4);
+  cuda::commit_copies();
+  d.out[self()] = held[threadIdx.x];  // missing_wait
 }
 
 __global__ void plain_count(Data d) {
@@ -312,6 +320,7 @@ const std::map<std::string, Case> kCases = {
     STROP_CASE(missing_syncwarp),
     STROP_CASE(shuffle_for_barrier),
     STROP_CASE(syncwarp_of_half),
+    STROP_CASE(missing_wait),
     STROP_CASE(plain_count),
     STROP_CASE(plain_count_of_blocks),
     STROP_CASE(same_value_twice),

@@ -56,8 +56,8 @@ std::uint64_t together(const CollectiveCall& call, std::uint64_t value);
 void atomic(const void* at, std::size_t bytes);
 void fill(void* to, int value, std::size_t bytes);
 
-// A copy of four bytes to shared memory, of which `bytes` are read. It is not made before the thread
-// waits for it: the instrumented code that does makes it then.
+// A copy of four bytes to shared memory, of which `bytes` are read. It is not made before the
+// thread waits for it: the instrumented code that does makes it then.
 struct Copy {
   void* to;
   const void* from;

@@ -54,6 +54,7 @@ PYBIND11_MODULE(_cuda_host, module) {
              "seed"_a, "multiprocessors"_a = py::none(), "blocks_each"_a = 8);
   bind_prune(module);
   bind_quantize(module);
+  bind_sparse(module);
   module.def(
       "run_case",
       [](const std::string& name) {

@@ -24,5 +24,6 @@ class Turn {
 
 void bind_prune(pybind11::module_& module);
 void bind_quantize(pybind11::module_& module);
+void bind_sparse(pybind11::module_& module);
 
 }  // namespace strop::cuda_host

@@ -1,0 +1,77 @@
+#include "kernels/sparse_bitmap_arguments.h"
+
+#include "kernels/argument_error.h"
+#include "kernels/sparse_arguments.h"
+
+namespace strop {
+
+void check_bitmap_dtype(const char* op, const char* name, DType dtype) {
+  if (is_floating(dtype) && dtype != DType::kFloat64) return;
+  throw_type_error(op, ": ", name, " has dtype ", dtype_name(dtype),
+                   "; on a GPU float32, bfloat16 or float16 is needed");
+}
+
+BitmapMatrix bitmap_matrix(const char* op, const BitmapTensors& tensors, std::int64_t columns) {
+  const TensorView& starts = tensors.starts;
+  check_bitmap_dtype(op, "values", tensors.values.dtype);
+  const SparseMatrix matrix = shaped_matrix(op, tensors.bits, tensors.values, columns);
+  if (columns > kMostBitmapColumns) {
+    throw_value_error(op, ": the weight has ", columns, " columns; on a GPU at most ",
+                      kMostBitmapColumns, " are possible");
+  }
+  if (starts.dtype != DType::kInt64) {
+    throw_type_error(op, ": starts has dtype ", dtype_name(starts.dtype), "; int64 is needed");
+  }
+  if (starts.dims != 1 || starts.shape[0] != matrix.rows + 1) {
+    throw_value_error(op, ": starts has shape ", shape_text(starts.shape, starts.dims), "; [",
+                      matrix.rows + 1, "] is needed");
+  }
+  if (!is_contiguous(starts)) throw_value_error(op, ": starts is not contiguous");
+  if (starts.device != tensors.bits.device) {
+    throw_value_error(op, ": starts is on another device than bits");
+  }
+  return {matrix, static_cast<const std::int64_t*>(starts.data)};
+}
+
+BitmapMatrix checked_bitmap_linear(const char* op, const BitmapLinearTensors& tensors) {
+  const TensorView& x = tensors.x;
+  const TensorView& bits = tensors.weight.bits;
+  check_bitmap_dtype(op, "input", x.dtype);
+  const bool fits = x.dims > 0 && bits.dims == 2 && (x.shape[x.dims - 1] + 7) / 8 == bits.shape[1];
+  if (!fits) {
+    throw_value_error(op, ": input has shape ", shape_text(x.shape, x.dims), "; bits have shape ",
+                      shape_text(bits.shape, bits.dims), ", of which a byte is eight columns");
+  }
+  const BitmapMatrix matrix = bitmap_matrix(op, tensors.weight, x.shape[x.dims - 1]);
+  if (x.device != bits.device) {
+    throw_value_error(op, ": input is on another device than the weight");
+  }
+  const TensorView& bias = tensors.bias;
+  if (!bias.present) return matrix;
+  check_bitmap_dtype(op, "bias", bias.dtype);
+  if (bias.dims != 1 || bias.shape[0] != matrix.rows) {
+    throw_value_error(op, ": bias has shape ", shape_text(bias.shape, bias.dims), "; [",
+                      matrix.rows, "] is needed");
+  }
+  if (bias.device != x.device) throw_value_error(op, ": bias is on another device than input");
+  return matrix;
+}
+
+BitmapLinearArgs bitmap_linear_args(const BitmapMatrix& matrix, const BitmapLinearTensors& tensors,
+                                    Activation activation) {
+  const TensorView& x = tensors.x;
+  std::int64_t rows = 1;
+  for (int d = 0; d + 1 < x.dims; ++d) rows *= x.shape[d];
+  return {.weight = matrix,
+          .dtype = x.dtype,
+          .rows = rows,
+          .x = x.data,
+          .x_stride = x.dims == 2 ? x.stride[0] : matrix.columns,
+          .y = tensors.y.data,
+          .y_stride = matrix.rows,
+          .bias = tensors.bias.data,
+          .bias_dtype = tensors.bias.dtype,
+          .activation = activation};
+}
+
+}  // namespace strop
