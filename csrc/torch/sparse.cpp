@@ -24,6 +24,11 @@ STABLE_TORCH_LIBRARY_FRAGMENT(strop, m) {
       "(Tensor input, Tensor layout, SymInt outputs, Tensor? bias, str activation";
   m.def(("_sparse_linear" + by_layout + ") -> Tensor").c_str());
   m.def(("_sparse_linear.out" + by_layout + ", *, Tensor(a!) out) -> ()").c_str());
+  const std::string by_bits =
+      "(Tensor input, Tensor bits, Tensor values, Tensor starts, Tensor? bias, str activation";
+  m.def(("_sparse_linear_bits" + by_bits + ") -> Tensor").c_str());
+  m.def(("_sparse_linear_bits.out" + by_bits + ", *, Tensor(a!) out) -> ()").c_str());
+  m.def("_sparse_unpack(Tensor bits, Tensor values, Tensor starts, SymInt columns) -> Tensor");
   m.def(
       "_sparse_transposed(Tensor gradient, Tensor quads, Tensor pairs, SymInt columns) -> Tensor");
   m.def("pack_sparse(Tensor weight, Tensor? mask) -> (Tensor, Tensor)");

@@ -1,37 +1,14 @@
 #pragma once
 
-#include <torch/csrc/stable/ops.h>
-
-#include <array>
-
-#include "kernels/sparse_arguments.h"
-#include "torch/quantize_ops.h"
+#include "torch/sparse_calls.h"
 
 namespace strop {
-
-inline constexpr const char* kSparseLinear = "strop.sparse_linear";
-inline constexpr const char* kPackSparse = "strop.pack_sparse";
-inline constexpr const char* kSparseWeight = "strop.SparseWeight";
-
-// What the public op takes of a SparseWeight. `plan` has a choice for each class of rows.
-inline constexpr const char* kSparseLinearArguments =
-    "Tensor input, Tensor bits, Tensor values, Tensor? mask, Tensor? quads, Tensor? pairs, Tensor? "
-    "dense, Tensor? back_quads, Tensor? back_pairs, int[] plan, Tensor? bias, str activation";
-
-// Numbers of rows with a choice of their own end here; the last class has no end.
-inline constexpr std::array<std::int64_t, 7> kRowClasses = {1, 4, 8, 16, 32, 128, 1 << 20};
 
 // The ops for one kind of device; a Backend has
 //   void sparse_linear(const SparseLinearArgs&)
 //   std::int64_t kept_bits(const TensorView& weight, const TensorView& mask, std::uint8_t* bits)
 template <class Backend>
-struct SparseOps {
-  static Tensor rows_of_unit_stride(const Tensor& tensor) {
-    const TensorView view = view_of(tensor);
-    const bool plain = view.dims == 2 && view.shape[1] > 1 && view.stride[1] == 1;
-    return plain || is_contiguous(view) ? tensor : torch::stable::contiguous(tensor);
-  }
-
+struct SparseOps : SparseCalls {
   struct Call {
     Tensor x;
     Tensor layout;
@@ -39,12 +16,6 @@ struct SparseOps {
     Activation activation;
     std::int64_t outputs = -1;  // rows of the weight, where the caller says so
   };
-
-  static std::vector<std::int64_t> result_shape(const Tensor& x, std::int64_t columns) {
-    std::vector<std::int64_t> shape(x.sizes().data(), x.sizes().data() + x.dim());
-    shape.back() = columns;
-    return shape;
-  }
 
   static void run(const Call& call, const Tensor& y) {
     SparseLinearTensors tensors = {view_of(call.x), view_of(call.layout), view_of(call.bias),
@@ -82,12 +53,6 @@ struct SparseOps {
     return {std::move(x), std::move(layout), std::move(bias), activation, outputs};
   }
 
-  static std::int64_t rows_of(const Tensor& x) {
-    std::int64_t rows = 1;
-    for (std::int64_t d = 0; d + 1 < x.dim(); ++d) rows *= x.size(d);
-    return rows;
-  }
-
   // Boxed kernels: (stack, arguments, results).
 
   static void by_layout(StableIValue* values, std::uint64_t, std::uint64_t) {
@@ -121,66 +86,12 @@ struct SparseOps {
     run(call, out);
   }
 
-  static Tensor call_aten(const char* name, std::initializer_list<StableIValue> arguments) {
-    std::vector<StableIValue> stack(arguments);
-    TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(name, "", stack.data(), TORCH_ABI_VERSION));
-    return torch::stable::detail::to<Tensor>(stack[0]);
-  }
-
-  // Torch's own linear, in the dense weight's dtype.
-  static Tensor dense(const Tensor& x, const Tensor& weight, OptionalTensor bias,
-                      Activation activation) {
-    using torch::stable::to, torch::stable::detail::from;
-    const auto dtype = weight.scalar_type();
-    if (x.scalar_type() != dtype) {
-      check_beside_values(kSparseLinear, "input", view_of(x).dtype, view_of(weight).dtype);
-      const Tensor y = dense(to(x, dtype), weight, std::move(bias), activation);
-      return to(y, x.scalar_type());
-    }
-    if (bias && bias->scalar_type() != dtype) {
-      check_beside_values(kSparseLinear, "bias", view_of(bias).dtype, view_of(weight).dtype);
-      bias = to(*bias, dtype);
-    }
-    const Tensor y = call_aten("aten::linear", {from(x), from(weight), from(bias)});
-    switch (activation) {
-      case Activation::kRelu:
-        return call_aten("aten::relu", {from(y)});
-      case Activation::kGelu:
-        return call_aten("aten::gelu", {from(y), from(std::string("none"))});
-      case Activation::kGeluTanh:
-        return call_aten("aten::gelu", {from(y), from(std::string("tanh"))});
-      case Activation::kSilu:
-        return call_aten("aten::silu", {from(y)});
-      default:
-        return y;
-    }
-  }
-
   static void sparse_linear(StableIValue* values, std::uint64_t, std::uint64_t) {
-    Stack stack(values);
-    const Tensor x = stack.take<Tensor>();
-    stack.take<Tensor>();  // bits and values: what a gradient may need
-    stack.take<Tensor>();
-    OptionalTensor ways[4];  // in the order of the plan's numbers, from 1 on
-    for (OptionalTensor& way : ways) way = stack.take<OptionalTensor>();
-    stack.take<OptionalTensor>();
-    stack.take<OptionalTensor>();
-    const auto plan = stack.take<std::vector<std::int64_t>>();
-    const auto bias = stack.take<OptionalTensor>();
-    const Activation activation = activation_named(kSparseLinear, stack.take<std::string>());
-    if (plan.size() != kRowClasses.size() || x.dim() == 0) {
-      throw_value_error(kSparseLinear, ": the plan has ", plan.size(), " entries, input ", x.dim(),
-                        " dimensions; the plan of a SparseWeight and one or more are needed");
-    }
-    const std::int64_t rows = rows_of(x);
-    std::size_t number = 0;
-    while (number + 1 < kRowClasses.size() && rows > kRowClasses[number]) ++number;
-    const std::int64_t choice = plan[number] - 1;
-    if (choice < 0 || choice > 3 || !ways[choice]) {
-      throw_value_error(kSparseLinear, ": the plan wants what the weight has not prepared");
-    }
-    Tensor y = choice == 3 ? dense(x, *ways[3], bias, activation)
-                           : made({x, *ways[choice], bias, activation});
+    const PlannedCall call = take_planned(values);
+    const std::int64_t choice = call.choice;
+    if (choice < 0 || choice > kDense || !call.ways[choice]) throw_not_prepared();
+    Tensor y = choice == kDense ? dense(call.x, *call.ways[kDense], call.bias, call.activation)
+                                : made({call.x, *call.ways[choice], call.bias, call.activation});
     values[0] = torch::stable::detail::from(std::move(y));
   }
 

@@ -22,6 +22,8 @@ std::int32_t torch_dtype(DType dtype) {
       return aoti_torch_dtype_int16();
     case DType::kInt32:
       return aoti_torch_dtype_int32();
+    case DType::kInt64:
+      return aoti_torch_dtype_int64();
     case DType::kBool:
       return aoti_torch_dtype_bool();
     default:

@@ -7,7 +7,7 @@
 
 namespace strop::cuda_host {
 
-void Grid::hold_copy(const Copy& copy) {
+bool Grid::hold_copy(const Copy& copy) {
   const Inside inside(*this);
   const auto misaligned = [](const void* at) {
     return reinterpret_cast<std::uintptr_t>(at) % 4 != 0;
@@ -15,7 +15,9 @@ void Grid::hold_copy(const Copy& copy) {
   if (misaligned(copy.to) || misaligned(copy.from)) {
     fail("copies four bytes from or to where they are not aligned (misaligned)");
   }
+  if ((random_() & 1) != 0) return false;
   copies_[number_of(current_)].open.push_back(copy);
+  return true;
 }
 
 void Grid::commit_copies() {
@@ -42,7 +44,7 @@ Copy Grid::take_copy(int groups) {
   return {nullptr, nullptr, 0};
 }
 
-void hold_copy(const Copy& copy) { Grid::instance().hold_copy(copy); }
+bool hold_copy(const Copy& copy) { return Grid::instance().hold_copy(copy); }
 void commit_copies() { Grid::instance().commit_copies(); }
 Copy take_copy(int groups) { return Grid::instance().take_copy(groups); }
 

@@ -48,7 +48,7 @@ class Grid {
   void access(const void* at, std::size_t bytes, Kind kind, CodeAddress code);
   void barrier(Place place);
   std::uint64_t together(const CollectiveCall& call, std::uint64_t value);
-  void hold_copy(const Copy& copy);
+  bool hold_copy(const Copy& copy);
   void commit_copies();
   Copy take_copy(int groups);
   // Ends the launch, by a Fault; does not return while a thread is running.

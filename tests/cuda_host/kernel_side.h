@@ -56,14 +56,15 @@ std::uint64_t together(const CollectiveCall& call, std::uint64_t value);
 void atomic(const void* at, std::size_t bytes);
 void fill(void* to, int value, std::size_t bytes);
 
-// A copy of four bytes to shared memory, of which `bytes` are read. It is not made before the
-// thread waits for it: the instrumented code that does makes it then.
+// A copy of four bytes to shared memory, of which `bytes` are read. It happens at any time between
+// where it is asked for and where the thread waits for it: at one of both, by a draw. The
+// instrumented code that asks or waits makes it.
 struct Copy {
   void* to;
   const void* from;
   int bytes;
 };
-void hold_copy(const Copy& copy);
+bool hold_copy(const Copy& copy);  // false: it is to be made now
 void commit_copies();
 // The next one to make where `groups` may be left; `to` is null if there is none.
 Copy take_copy(int groups);

@@ -43,8 +43,22 @@ std::uint32_t smaller_pair(std::uint32_t a, std::uint32_t b) {
   return strop_pair<T>(a, b, smaller);
 }
 
+inline void strop_copy(const cuda_host::Copy& copy) {
+  auto* const to = static_cast<std::uint32_t*>(copy.to);
+  if (copy.bytes == 4) {
+    *to = *static_cast<const std::uint32_t*>(copy.from);
+    return;
+  }
+  std::uint32_t word = 0;
+  for (int i = 0; i < copy.bytes; ++i) {
+    word |= std::uint32_t{static_cast<const std::uint8_t*>(copy.from)[i]} << (8 * i);
+  }
+  *to = word;
+}
+
 inline void copy_async(void* shared, const void* global, int bytes) {
-  cuda_host::hold_copy({shared, global, bytes});
+  const cuda_host::Copy copy{shared, global, bytes};
+  if (!cuda_host::hold_copy(copy)) strop_copy(copy);
 }
 inline void commit_copies() { cuda_host::commit_copies(); }
 
@@ -53,16 +67,7 @@ void wait_for_copies() {
   for (;;) {
     const cuda_host::Copy copy = cuda_host::take_copy(kGroups);
     if (copy.to == nullptr) return;
-    auto* const to = static_cast<std::uint32_t*>(copy.to);
-    if (copy.bytes == 4) {
-      *to = *static_cast<const std::uint32_t*>(copy.from);
-      continue;
-    }
-    std::uint32_t word = 0;
-    for (int i = 0; i < copy.bytes; ++i) {
-      word |= std::uint32_t{static_cast<const std::uint8_t*>(copy.from)[i]} << (8 * i);
-    }
-    *to = word;
+    strop_copy(copy);
   }
 }
 

@@ -1,0 +1,123 @@
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+
+#include <array>
+
+#include "kernels/sparse_arguments.h"
+#include "torch/quantize_ops.h"
+
+namespace strop {
+
+inline constexpr const char* kSparseLinear = "strop.sparse_linear";
+inline constexpr const char* kPackSparse = "strop.pack_sparse";
+inline constexpr const char* kSparseWeight = "strop.SparseWeight";
+
+// What the public op takes of a SparseWeight. `plan` has a choice for each class of rows.
+inline constexpr const char* kSparseLinearArguments =
+    "Tensor input, Tensor bits, Tensor values, Tensor? mask, Tensor? quads, Tensor? pairs, Tensor? "
+    "dense, Tensor? back_quads, Tensor? back_pairs, Tensor? starts, int[] plan, Tensor? bias, str "
+    "activation";
+
+// Numbers of rows with a choice of their own end here; the last class has no end.
+inline constexpr std::array<std::int64_t, 7> kRowClasses = {1, 4, 8, 16, 32, 128, 1 << 20};
+
+// What the public op is given, and the plan's choice for so many rows, counted from 0.
+struct PlannedCall {
+  Tensor x;
+  Tensor bits;
+  Tensor values;
+  OptionalTensor ways[4];  // the layouts, and dense, in the order of the choices
+  OptionalTensor starts;   // for the choices after these
+  OptionalTensor bias;
+  Activation activation = Activation::kNone;
+  std::int64_t choice = 0;
+};
+
+inline constexpr std::int64_t kDense = 3, kBitmap = 4, kUnpack = 5;
+
+// What the ops of every kind of device share.
+struct SparseCalls {
+  static Tensor rows_of_unit_stride(const Tensor& tensor) {
+    const TensorView view = view_of(tensor);
+    const bool plain = view.dims == 2 && view.shape[1] > 1 && view.stride[1] == 1;
+    return plain || is_contiguous(view) ? tensor : torch::stable::contiguous(tensor);
+  }
+
+  static std::vector<std::int64_t> result_shape(const Tensor& x, std::int64_t columns) {
+    std::vector<std::int64_t> shape(x.sizes().data(), x.sizes().data() + x.dim());
+    shape.back() = columns;
+    return shape;
+  }
+
+  static std::int64_t rows_of(const Tensor& x) {
+    std::int64_t rows = 1;
+    for (std::int64_t d = 0; d + 1 < x.dim(); ++d) rows *= x.size(d);
+    return rows;
+  }
+
+  static Tensor call_aten(const char* name, std::initializer_list<StableIValue> arguments) {
+    std::vector<StableIValue> stack(arguments);
+    TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(name, "", stack.data(), TORCH_ABI_VERSION));
+    return torch::stable::detail::to<Tensor>(stack[0]);
+  }
+
+  // Torch's own linear, in the dense weight's dtype.
+  static Tensor dense(const Tensor& x, const Tensor& weight, OptionalTensor bias,
+                      Activation activation) {
+    using torch::stable::to, torch::stable::detail::from;
+    const auto dtype = weight.scalar_type();
+    if (x.scalar_type() != dtype) {
+      check_beside_values(kSparseLinear, "input", view_of(x).dtype, view_of(weight).dtype);
+      const Tensor y = dense(to(x, dtype), weight, std::move(bias), activation);
+      return to(y, x.scalar_type());
+    }
+    if (bias && bias->scalar_type() != dtype) {
+      check_beside_values(kSparseLinear, "bias", view_of(bias).dtype, view_of(weight).dtype);
+      bias = to(*bias, dtype);
+    }
+    const Tensor y = call_aten("aten::linear", {from(x), from(weight), from(bias)});
+    switch (activation) {
+      case Activation::kRelu:
+        return call_aten("aten::relu", {from(y)});
+      case Activation::kGelu:
+        return call_aten("aten::gelu", {from(y), from(std::string("none"))});
+      case Activation::kGeluTanh:
+        return call_aten("aten::gelu", {from(y), from(std::string("tanh"))});
+      case Activation::kSilu:
+        return call_aten("aten::silu", {from(y)});
+      default:
+        return y;
+    }
+  }
+
+  [[noreturn]] static void throw_not_prepared() {
+    throw_value_error(kSparseLinear, ": the plan wants what the weight has not prepared");
+  }
+
+  static PlannedCall take_planned(StableIValue* values) {
+    Stack stack(values);
+    PlannedCall call;
+    call.x = stack.take<Tensor>();
+    call.bits = stack.take<Tensor>();
+    call.values = stack.take<Tensor>();
+    for (OptionalTensor& way : call.ways) way = stack.take<OptionalTensor>();
+    stack.take<OptionalTensor>();  // what a gradient may need
+    stack.take<OptionalTensor>();
+    call.starts = stack.take<OptionalTensor>();
+    const auto plan = stack.take<std::vector<std::int64_t>>();
+    call.bias = stack.take<OptionalTensor>();
+    call.activation = activation_named(kSparseLinear, stack.take<std::string>());
+    if (plan.size() != kRowClasses.size() || call.x.dim() == 0) {
+      throw_value_error(kSparseLinear, ": the plan has ", plan.size(), " entries, input ",
+                        call.x.dim(),
+                        " dimensions; the plan of a SparseWeight and one or more are needed");
+    }
+    std::size_t number = 0;
+    while (number + 1 < kRowClasses.size() && rows_of(call.x) > kRowClasses[number]) ++number;
+    call.choice = plan[number] - 1;
+    return call;
+  }
+};
+
+}  // namespace strop
