@@ -7,6 +7,7 @@ from strop import nn
 from strop._C import isa, set_isa, supported_isas
 from strop._formats import NumberFormat, formats
 from strop._library import build_info
+from strop._load_sparsified import load_sparsified
 from strop._prune import pack_mask, prune_mask, soft_threshold, soft_threshold_, unpack_mask
 from strop._prune_masks import prune_masks
 from strop._quantization_report import quantization_report
@@ -34,6 +35,7 @@ __all__ = [
     "fake_quantize_",
     "formats",
     "isa",
+    "load_sparsified",
     "nn",
     "pack_bits",
     "pack_mask",
