@@ -71,7 +71,10 @@ def load_sparsified(model: _Model, state_dict: Mapping[str, Any]) -> _Model:
     fused = _fused(fusions(model, layers), made)
     rest = _rest(model, state_dict, [layer for layer, _ in made])
     on_meta = any(t.is_meta for name, t in model.state_dict().items() if name in rest)
-    model.load_state_dict(rest, strict=False, assign=on_meta)
+    try:
+        model.load_state_dict(rest, strict=False, assign=on_meta)
+    except RuntimeError as error:
+        raise ValueError(f"{_OP}: {error}") from None
     replace(model, made, fused)
     return model
 

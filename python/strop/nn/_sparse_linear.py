@@ -209,22 +209,21 @@ class SparseLinear(nn.Module):
             name: state_dict[prefix + name] for name in STATE_KEYS if prefix + name in state_dict
         }
         rest = {k: v for k, v in state_dict.items() if k.removeprefix(prefix) not in own}
+        weight = self.weight
+        missing = [name for name in WEIGHT_KEYS if name not in own]
+        try:
+            if prefix + "weight" in state_dict:
+                raise ValueError(f"weight is dense; {_NAME} needs {', '.join(WEIGHT_KEYS)}")
+            if not missing:
+                assign = local_metadata.get("assign_to_params_buffers", False)
+                weight = self._weight_of(own, assign)
+        except (TypeError, ValueError) as error:
+            error_msgs.append(f"{prefix.removesuffix('.') or 'the layer'}: {error}")
+            return
+        missing_keys.extend(prefix + name for name in missing)
         arguments = (local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
         super()._load_from_state_dict(rest, prefix, *arguments)
-        missing = [name for name in WEIGHT_KEYS if name not in own]
-        if prefix + "weight" in state_dict:
-            error_msgs.append(
-                f"{prefix}weight is dense; the layer is a {_NAME}, whose state has {WEIGHT_KEYS}: load "
-                "it before the model is converted"
-            )
-        elif missing:
-            missing_keys.extend(prefix + name for name in missing)
-        else:
-            try:
-                assign = local_metadata.get("assign_to_params_buffers", False)
-                self.weight = self._weight_of(own, assign)
-            except (TypeError, ValueError) as error:
-                error_msgs.append(f"{prefix.removesuffix('.') or 'the layer'}: {error}")
+        self.weight = weight
 
     def _weight_of(self, state: dict[str, Any], assign: bool) -> SparseWeight:
         """The weight of a state dict, checked against this layer."""
