@@ -16,7 +16,7 @@ from strop._report import counted, size_text
 if TYPE_CHECKING:
     from strop._sparsity_report import Converted, Entry, LeftAlone, SparsityReport
 
-_LEAST_NAME = 24
+_LEAST_NAME, _MOST_NAME = 24, 64  # characters that are not folded
 
 
 def table(report: SparsityReport) -> RenderableType:
@@ -34,9 +34,11 @@ def table(report: SparsityReport) -> RenderableType:
     return Group(*parts) if parts else Text("no linear layers")
 
 
-def _grid() -> Table:
+def _grid(entries: Sequence[Entry]) -> Table:
     grid = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
-    grid.add_column("layer", overflow="fold", min_width=_LEAST_NAME, vertical="bottom")
+    longest = max(len(name) for entry in entries for name in (entry.name, *entry.tied))
+    width = min(max(longest, _LEAST_NAME), _MOST_NAME)
+    grid.add_column("layer", overflow="fold", min_width=width)
     for heading in ("shape", "pruned", "dense"):
         grid.add_column(heading, justify="right", no_wrap=True)
     return grid
@@ -49,7 +51,7 @@ def _facts(entry: Entry) -> list[str]:
 
 
 def _sparse(report: SparsityReport) -> Table:
-    grid, totals = _grid(), report.totals()
+    grid, totals = _grid(report.layers), report.totals()
     timed = totals["dense_ms"] is not None
     for heading in ("saved", "in memory"):
         grid.add_column(heading, justify="right", no_wrap=True)
@@ -80,7 +82,7 @@ def _plan(layer: Converted) -> str:
 
 
 def _left_alone(layers: Sequence[LeftAlone]) -> Table:
-    grid = _grid()
+    grid = _grid(layers)
     grid.add_column("reason", overflow="fold", min_width=_LEAST_NAME)
     for layer in layers:
         grid.add_row(*_facts(layer), f" {escape(layer.reason)}")

@@ -168,7 +168,9 @@ class SparseLinear(nn.Module):
         return nn.Sequential(linear, ACTIVATIONS[self.activation]()).train(self.training)
 
     def forward(self, input: Tensor) -> Tensor:
-        """See :func:`strop.sparse_linear`."""
+        """See :func:`strop.sparse_linear`; nested tensors are taken as ``nn.Linear`` takes them."""
+        if input.is_nested:
+            return _nested(self, input)
         return sparse_linear(input, self.weight, self.bias, activation=self.activation)
 
     def extra_repr(self) -> str:
@@ -245,6 +247,15 @@ class SparseLinear(nn.Module):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.weight = _applied(self.weight, fn)
         return self
+
+
+def _nested(layer: SparseLinear, input: Tensor) -> Tensor:
+    if input.layout == torch.jagged:
+        jagged = cast(Any, input)
+        return torch.nested.nested_tensor_from_jagged(
+            layer(jagged.values()), jagged.offsets(), jagged.lengths()
+        )
+    return torch.nested.as_nested_tensor([layer(x) for x in input.unbind()])
 
 
 def ways(weight: SparseWeight) -> list[str]:
