@@ -1,7 +1,9 @@
 """Measures and fits the cost table that plans of pruned weights go by: python -m benchmarks.fit_sparse_costs
 
 Writes the entry of one instruction set to python/strop/_sparse_costs.json; the others stay. See Note
-[Cost table] in python/strop/_sparse_plan.py. Takes some minutes a set; wants a quiet machine.
+[Cost table] in python/strop/_sparse_plan.py. Takes some minutes a set; wants a quiet machine. For a
+lesser set than the machine's best, hold torch to it as well: its ATEN_CPU_CAPABILITY,
+ONEDNN_MAX_CPU_ISA and MKL_ENABLE_INSTRUCTIONS, in the environment.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +30,8 @@ SHAPES = [(64, 64), (128, 256), (256, 128), (256, 256), (256, 512), (384, 384), 
 SHAPES += [(768, 768), (1024, 512), (1024, 1024), (3072, 512), (3072, 768), (768, 3072)]
 SHAPES += [(2048, 2048), (4096, 4096)]
 SPARSITIES = [0.0, 0.4, 0.6, 0.75, 0.9, 0.97]
+WAYS = ["mask", "quads", "pairs", "mask-16", "quads-16", "pairs-16"]
+WAYS += ["dense", "dense-bfloat16", "dense-float16"]
 
 
 def calls_of(
@@ -36,14 +41,20 @@ def calls_of(
     generator = torch.Generator().manual_seed(number)
     weight = torch.randn(shape, generator=generator)
     weight = torch.where(torch.rand(shape, generator=generator) < sparsity, 0, weight)
-    bits, values = ops.pack_sparse(weight, None)
     x = torch.randn(plan.TYPICAL_ROWS[number], shape[1], generator=generator)
     calls: dict[str, Callable[[], object]] = {}
-    for way in plan.candidates(number):
-        layout = ops.layout(bits, values, shape[1], way)
-        calls[way] = lambda layout=layout: ops.by_layout(x, layout, shape[0], None, "")
+    for dtype, suffix in ((torch.float32, ""), (torch.bfloat16, "-16")):
+        bits, values = ops.pack_sparse(weight.to(dtype), None)
+        for way in plan.candidates(number):
+            layout = ops.layout(bits, values, shape[1], way)
+            calls[way + suffix] = lambda layout=layout: ops.by_layout(x, layout, shape[0], None, "")
     calls["dense"] = lambda: torch.nn.functional.linear(x, weight)
-    return calls, values.shape[0]
+    if sparsity == SPARSITIES[0]:  # (dense in 16 bits can be slow, and does not know of zeros)
+        for dtype in (torch.bfloat16, torch.float16):
+            short = x.to(dtype), weight.to(dtype)
+            name = f"dense-{str(dtype).removeprefix('torch.')}"
+            calls[name] = lambda short=short: torch.nn.functional.linear(*short)
+    return calls, int(values.shape[0])
 
 
 def fitted(rows: list[tuple[float, ...]]) -> list[float]:
@@ -61,8 +72,10 @@ def measure(numbers: list[int]) -> dict[tuple[str, str, int], list[float]]:
     for shape, sparsity, number in tqdm(cases, disable=None):
         calls, nonzeros = calls_of(shape, sparsity, number)
         weights = shape[0] * shape[1]
-        for way, seconds in zip(calls, plan.medians(list(calls.values())), strict=True):
-            terms = (1.0, float(nonzeros if way != "dense" else 0), float(weights), float(shape[0]))
+        times = plan.medians(list(calls.values()), clock=time.thread_time)
+        for way, seconds in zip(calls, times, strict=True):
+            sparse = not way.startswith("dense")
+            terms = (1.0, float(nonzeros if sparse else 0), float(weights), float(shape[0]))
             found.setdefault((way, plan.place(weights), number), []).append((*terms, seconds))
     return {key: fitted(rows) for key, rows in found.items()}
 
@@ -70,7 +83,7 @@ def measure(numbers: list[int]) -> dict[tuple[str, str, int], list[float]]:
 def empty() -> dict[str, dict[str, list[list[float]]]]:
     """An entry in which every way takes a second."""
     classes = range(len(plan.CLASSES))
-    return {w: {p: [[1.0, 0.0, 0.0, 0.0] for _ in classes] for p in plan.PLACES} for w in plan.WAYS}
+    return {w: {p: [[1.0, 0.0, 0.0, 0.0] for _ in classes] for p in plan.PLACES} for w in WAYS}
 
 
 def main() -> None:
@@ -82,7 +95,8 @@ def main() -> None:
     options = parser.parse_args()
     strop.set_isa(options.isa)
     table = json.loads(PATH.read_text()) if PATH.exists() else {}
-    entry = table.setdefault(plan.own_key(), empty())
+    entry = empty() | table.get(plan.own_key(), {})
+    table[plan.own_key()] = entry
     with pinned(1):
         figures = measure(list(classes) if options.only is None else [options.only])
     for (way, place, number), terms in figures.items():

@@ -70,7 +70,8 @@ def assert_close(y, x, weight, bias=None, activation="", note=""):
     if activation:  # slopes of up to 1.13; and what the activation itself may be off
         bound = 1.13 * bound + 3e-7 * exact.abs()
         exact = ACTIVATIONS[activation](exact)
-    bound = bound + torch.finfo(torch.float32).eps * exact.abs() + 1e-37
+    finfo = torch.finfo(y.dtype if y.dtype != torch.float64 else torch.float32)
+    bound = bound + finfo.eps * exact.abs() + max(1e-37, finfo.smallest_normal * finfo.eps)
     bad = ~((y.double() - exact).abs() <= bound)
     if bad.any():
         at = tuple(bad.nonzero()[0].tolist())

@@ -84,8 +84,8 @@ class TestPacking:
         pack = strop.pack_sparse
         cases = [
             (ValueError, r"weight has shape \[4\]; two dim", lambda: pack(torch.randn(4))),
-            (TypeError, "weight has dtype int64; float32 or", lambda: pack(weight.long())),
-            (TypeError, "weight has dtype bfloat16", lambda: pack(weight.bfloat16())),
+            (TypeError, "weight has dtype int64; float32, bfloat16", lambda: pack(weight.long())),
+            (TypeError, "weight has dtype int32", lambda: pack(weight, dtype=torch.int32)),
             (TypeError, "weight is a list; a tensor", lambda: pack([[1.0]])),
             (TypeError, "mask has dtype uint8; bool", lambda: pack(weight, weight.byte())),
             (ValueError, r"mask has shape \[4, 7\]; weight has \[4, 8\]",
@@ -185,7 +185,7 @@ class TestForged:
             "values has dtype int64": state | {"values": state["values"].long()},
             "bits has dtype": state | {"bits": state["bits"].int()},
             "plan is": state | {"plan": torch.cat([state["plan"][:7] + 4, state["plan"][7:]])},
-            "plan is not 9 integers": state | {"plan": state["plan"][:-1]},
+            "plan is not 10 integers": state | {"plan": state["plan"][:-1]},
             "shape is not 2 integers": state | {"shape": state["shape"].float()},
             "is unknown": state | {"shape": -state["shape"]},
             "state dict has keys": state | {"more": state["bits"]},

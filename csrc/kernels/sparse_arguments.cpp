@@ -9,17 +9,6 @@ namespace {
 
 constexpr const char* kStored = "float32, bfloat16, float16 or float64 is needed";
 
-// What an input or a bias may be beside values of a dtype.
-bool goes_with(DType dtype, DType values) {
-  return is_floating(dtype) && (dtype == DType::kFloat64) == (values == DType::kFloat64);
-}
-
-[[noreturn]] void throw_mismatch(const char* op, const char* name, DType dtype, DType values) {
-  throw_type_error(
-      op, ": ", name, " has dtype ", dtype_name(dtype), "; beside values of ", dtype_name(values),
-      values == DType::kFloat64 ? " float64 is needed" : " float32, bfloat16 or float16 is needed");
-}
-
 void check_matrix_dims(const char* op, const char* name, const TensorView& view) {
   if (view.dims == 2) return;
   throw_value_error(op, ": ", name, " has shape ", shape_text(view.shape, view.dims),
@@ -116,6 +105,14 @@ LayoutChoice layout_named(const char* op, const std::string& name) {
   throw_value_error(op, ": layout is '", name, "'; mask, quads and pairs are known");
 }
 
+void check_beside_values(const char* op, const char* name, DType dtype, DType values) {
+  const bool wide = values == DType::kFloat64;
+  if (is_floating(dtype) && (dtype == DType::kFloat64) == wide) return;
+  throw_type_error(op, ": ", name, " has dtype ", dtype_name(dtype), "; beside values of ",
+                   dtype_name(values), wide ? " float64" : " float32, bfloat16 or float16",
+                   " is needed");
+}
+
 void check_pack_sparse(const char* op, const TensorView& weight, const TensorView& mask) {
   if (!is_floating(weight.dtype)) {
     throw_type_error(op, ": weight has dtype ", dtype_name(weight.dtype), "; ", kStored);
@@ -203,7 +200,7 @@ void check_sparse_layout(const char* op, const TensorView& layout, std::int64_t 
 void check_sparse_linear(const char* op, const SparseLinearTensors& tensors) {
   const TensorView& x = tensors.x;
   const auto& header = *static_cast<const LayoutHeader*>(tensors.layout.data);
-  if (!goes_with(x.dtype, header.values())) throw_mismatch(op, "input", x.dtype, header.values());
+  check_beside_values(op, "input", x.dtype, header.values());
   if (x.dims == 0 || x.shape[x.dims - 1] != header.columns) {
     throw_value_error(op, ": input has shape ", shape_text(x.shape, x.dims), "; the weight takes ",
                       header.columns, " columns");
@@ -212,9 +209,7 @@ void check_sparse_linear(const char* op, const SparseLinearTensors& tensors) {
     throw_value_error(op, ": input is on another device than the weight");
   }
   if (!tensors.bias.present) return;
-  if (!goes_with(tensors.bias.dtype, header.values())) {
-    throw_mismatch(op, "bias", tensors.bias.dtype, header.values());
-  }
+  check_beside_values(op, "bias", tensors.bias.dtype, header.values());
   if (tensors.bias.dims != 1 || tensors.bias.shape[0] != header.rows) {
     throw_value_error(op, ": bias has shape ", shape_text(tensors.bias.shape, tensors.bias.dims),
                       "; [", header.rows, "] is needed");

@@ -29,6 +29,10 @@ struct SparseLinearTensors {
   TensorView y;  // [..., N]
 };
 
+// What an input or a bias may be beside values of a dtype: float64 beside float64, any other beside
+// any other.
+void check_beside_values(const char* op, const char* name, DType dtype, DType values);
+
 void check_sparse_linear(const char* op, const SparseLinearTensors& tensors);
 SparseLinearArgs sparse_linear_args(const SparseLinearTensors& tensors, Activation activation);
 

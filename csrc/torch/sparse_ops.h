@@ -127,9 +127,20 @@ struct SparseOps {
     return torch::stable::detail::to<Tensor>(stack[0]);
   }
 
-  static Tensor dense(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
+  // Torch's own linear, in the dense weight's dtype.
+  static Tensor dense(const Tensor& x, const Tensor& weight, OptionalTensor bias,
                       Activation activation) {
-    using torch::stable::detail::from;
+    using torch::stable::to, torch::stable::detail::from;
+    const auto dtype = weight.scalar_type();
+    if (x.scalar_type() != dtype) {
+      check_beside_values(kSparseLinear, "input", view_of(x).dtype, view_of(weight).dtype);
+      const Tensor y = dense(to(x, dtype), weight, std::move(bias), activation);
+      return to(y, x.scalar_type());
+    }
+    if (bias && bias->scalar_type() != dtype) {
+      check_beside_values(kSparseLinear, "bias", view_of(bias).dtype, view_of(weight).dtype);
+      bias = to(*bias, dtype);
+    }
     const Tensor y = call_aten("aten::linear", {from(x), from(weight), from(bias)});
     switch (activation) {
       case Activation::kRelu:

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, is_grad_enabled
+from torch._C import _is_any_autocast_enabled as any_autocast
 from torch.autograd import Function
 from torch.compiler import is_compiling
 from torch.nn import functional
@@ -16,7 +17,7 @@ from strop import _sparse_plan
 from strop._errors import translated
 from strop._quantize_gradient import transformed
 from strop._quantize_ops import mark_written
-from strop._sparse_weight import SparseWeight
+from strop._sparse_weight import FLOATING, SparseWeight
 
 _OP = "strop.sparse_linear"
 _ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
@@ -52,14 +53,16 @@ def sparse_linear(
     weight if ``pack_sparse(..., backward=True)`` prepared it, else the dense one.
 
     Args:
-        input: [..., K], of the weight's dtype (float32, or float64 for the reference loop).
+        input: [..., K], float32, bfloat16 or float16, whatever the weight's values are; float64 with
+            values of float64 (the reference loop).
         weight: a :class:`SparseWeight` of shape (N, K).
-        bias: [N].
+        bias: [N], of a dtype that the input may have.
         activation: None, ``relu``, ``gelu`` (by erf), ``gelu_tanh`` or ``silu``.
         out: [..., N], which must not overlap the arguments; any strides.
 
     Returns:
-        [..., N]; ``out`` if given.
+        [..., N], of the input's dtype; ``out`` if given. Under autocast the input is cast as
+        ``torch.nn.functional.linear`` casts it; the weight stays.
 
     Raises:
         ValueError: a value or shape that does not fit, before anything is written.
@@ -91,7 +94,7 @@ def sparse_linear(
         if out is None:
             if choice == _DENSE:  # torch's own, which knows gradients and transforms
                 return _dense(input, weight, bias, activation)
-            if _needs_gradient(input, bias) or transformed():
+            if _needs_gradient(input, bias) or transformed() or any_autocast():
                 return _public_op(input, weight, bias, activation)
             layout = getattr(weight, _sparse_plan.WAYS[choice - 1])
             outputs = weight.shape[0]
@@ -137,6 +140,11 @@ def _into(
 
 def _dense(x: Tensor, weight: SparseWeight, bias: Tensor | None, activation: str | None) -> Tensor:
     dense = cast(Tensor, weight.dense)
+    if x.dtype != dense.dtype and not any_autocast() and _goes_with(x.dtype, dense.dtype):
+        y = _dense(x.to(dense.dtype), weight, bias, activation)
+        return y.to(x.dtype)
+    if bias is not None and bias.dtype != dense.dtype and _goes_with(bias.dtype, dense.dtype):
+        bias = bias.to(dense.dtype)
     try:
         y = functional.linear(x, dense, bias)
     except Exception:
@@ -149,16 +157,27 @@ def _dense(x: Tensor, weight: SparseWeight, bias: Tensor | None, activation: str
 
 def _check_dense(x: Tensor, dense: Tensor, bias: Tensor | None) -> None:
     """Says what torch's linear does not like in the words of the sparse way."""
-    if x.dtype != dense.dtype:
-        raise TypeError(f"{_OP}: input has dtype {x.dtype}; the weight has {dense.dtype}")
+    for name, tensor in (("input", x), ("bias", bias)):
+        if tensor is not None and not _goes_with(tensor.dtype, dense.dtype):
+            wide = dense.dtype == torch.float64
+            raise TypeError(
+                f"{_OP}: {name} has dtype {_dtype_name(tensor)}; beside values of "
+                f"{_dtype_name(dense)} {'float64' if wide else 'float32, bfloat16 or float16'} is needed"
+            )
     if x.dim() == 0 or x.shape[-1] != dense.shape[1]:
         raise ValueError(
             f"{_OP}: input has shape {list(x.shape)}; the weight takes {dense.shape[1]} columns"
         )
     if bias is not None and bias.shape != dense.shape[:1]:
         raise ValueError(f"{_OP}: bias has shape {list(bias.shape)}; [{dense.shape[0]}] is needed")
-    if bias is not None and bias.dtype != dense.dtype:
-        raise TypeError(f"{_OP}: bias has dtype {bias.dtype}; the weight has {dense.dtype}")
+
+
+def _goes_with(dtype: torch.dtype, values: torch.dtype) -> bool:
+    return dtype in FLOATING and (dtype == torch.float64) == (values == torch.float64)
+
+
+def _dtype_name(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _public_op(
@@ -181,6 +200,7 @@ class _Linear(Function):
     def forward(ctx: Any, x: Tensor, bias: Tensor | None, weight: tuple[Any, ...]) -> Tensor:
         ctx.weight = weight
         ctx.columns = x.shape[-1]
+        ctx.bias_dtype = None if bias is None else bias.dtype
         with torch._C._AutoDispatchBelowAutograd():
             return cast(Tensor, ops.sparse_linear(x, *weight, bias, ""))
 
@@ -193,9 +213,10 @@ class _Linear(Function):
             if quads is not None and pairs is not None and not again:
                 of_x = ops.transposed(gradient, quads, pairs, ctx.columns)
             else:
-                of_x = gradient @ _whole(bits, values, dense, ctx.columns)
+                of_x = gradient @ _whole(bits, values, dense, ctx.columns).to(gradient.dtype)
         if ctx.needs_input_grad[1]:
             of_bias = gradient.flatten(0, -2).sum(0) if gradient.dim() > 1 else gradient
+            of_bias = of_bias.to(ctx.bias_dtype)
         return of_x, of_bias, None
 
 
@@ -206,7 +227,8 @@ def _public(input: Tensor, *rest: Any) -> Tensor:
         raise ValueError(f"{_OP}: activation {activation!r} is not known")
     if transformed():
         bits, values, dense = weight[0], weight[1], weight[5]
-        full = _whole(bits, values, dense, input.shape[-1])
+        full = _whole(bits, values, dense, input.shape[-1]).to(input.dtype)
+        bias = None if bias is None else bias.to(input.dtype)
         return activated(functional.linear(input, full, bias))
     if is_grad_enabled() and (input.requires_grad or (bias is not None and bias.requires_grad)):
         return activated(cast(Any, _Linear).apply(input, bias, tuple(weight)))
@@ -214,8 +236,22 @@ def _public(input: Tensor, *rest: Any) -> Tensor:
         return cast(Tensor, ops.sparse_linear(input, *weight, bias, activation))
 
 
+def _autocast(device: str) -> Callable[..., Tensor]:
+    keys = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, f"Autocast{device.upper()}"))
+
+    def kernel(input: Tensor, *rest: Any) -> Tensor:
+        with torch._C._ExcludeDispatchKeyGuard(keys):
+            if input.dtype != torch.float64:
+                input = input.to(torch.get_autocast_dtype(device))
+            return cast(Tensor, ops.sparse_linear(input, *rest))
+
+    return kernel
+
+
 _kernels = torch.library.Library("strop", "IMPL")
 _kernels.impl("sparse_linear", _public, "Autograd")
+_kernels.impl("sparse_linear", _autocast("cpu"), "AutocastCPU")
+_kernels.impl("sparse_linear", _autocast("cuda"), "AutocastCUDA")
 for _name in (
     "_sparse_linear",
     "_sparse_linear.out",

@@ -40,10 +40,12 @@ def pack_sparse(
     for 2 to 16, and for more.
 
     Args:
-        weight: [N, K] as of ``torch.nn.Linear``, float32, or float64 for the reference loop; any
-            strides.
+        weight: [N, K] as of ``torch.nn.Linear``, float32, bfloat16 or float16, or float64 for the
+            reference loop; any strides.
         mask: bool of the same shape, True keeps; None keeps what is not zero.
-        dtype: of the values; None is the weight's.
+        dtype: of the values; None is the weight's. The plan is for input of the weight's dtype, so that
+            values of bfloat16 make a float32 model smaller, and faster where memory is what it waits
+            for; input of other dtypes works.
         rows: of the input, the product of its leading dimensions: the numbers that will be used, so
             that nothing is prepared for others (they work, but not at full speed); None is any.
         plan: how the way is chosen for each number of rows. ``table``: by a cost model of this
@@ -80,34 +82,40 @@ def pack_sparse(
     except Exception as error:
         raise translated(op, error, {"weight": weight, "mask": mask}) from None
     shape = (weight.shape[0], weight.shape[1])
+    wide = torch.float64 in (values.dtype, weight.dtype)
+    input_dtype = values.dtype if wide else weight.dtype
     if plan == "dense":
         chosen = one_way("dense")
     elif values.dtype == torch.float64:
         chosen = one_way("mask")
     elif plan == "measure":
-        chosen = _measured(bits, values, shape, classes)
+        chosen = _measured(bits, values, shape, classes, input_dtype)
     else:
-        chosen = _sparse_plan.chosen_by_table(
-            shape, values.shape[0], classes, sparse_only=plan == "sparse"
-        )
+        costs = _sparse_plan.Costs(shape, values.shape[0], values.dtype, input_dtype)
+        chosen = _sparse_plan.chosen_by_table(costs, classes, sparse_only=plan == "sparse")
     return SparseWeight.prepared(
         bits,
         values,
         shape,
         chosen=chosen,
         why=plan,
-        backward=backward and values.dtype == torch.float32,
+        backward=backward and values.dtype != torch.float64,
+        input_dtype=input_dtype,
     )
 
 
 def _measured(
-    bits: Tensor, values: Tensor, shape: tuple[int, int], classes: list[int]
+    bits: Tensor,
+    values: Tensor,
+    shape: tuple[int, int],
+    classes: list[int],
+    input_dtype: torch.dtype,
 ) -> tuple[int, ...]:
     """The plan whose ways took the least time here."""
-    ways: dict[str, Tensor] = {"dense": ops.unpack_sparse(bits, values, shape[1])}
+    ways: dict[str, Tensor] = {"dense": ops.unpack_sparse(bits, values, shape[1]).to(input_dtype)}
 
     def call(way: str, rows: int) -> Callable[[], object]:
-        x = torch.randn(rows, shape[1])
+        x = torch.randn(rows, shape[1]).to(input_dtype)
         if way not in ways:
             ways[way] = ops.layout(bits, values, shape[1], way)
         prepared = ways[way]

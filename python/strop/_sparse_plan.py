@@ -7,6 +7,10 @@ those that fit the last level, and those that fit none.
 ``benchmarks/fit_sparse_costs.py`` measures and fits the figures; they are kept for each instruction
 set, and apart for processors whose vector units are half as wide as the set's (``avx2-narrow``; the
 figures of ``avx2`` come from measurements on a Zen 3). A set without an entry goes by that of avx2.
+Values of 16 bits have ways of their own (``quads-16``), and so has dense in bfloat16 and float16
+(``dense-bfloat16``). Where an entry lacks the first, the float32 figures hold; where it lacks the
+second, or was measured on a processor with bfloat16 arithmetic and this one has none, dense is taken
+to be four times slower than float32, and for one row a little faster: it then waits for memory.
 The sparse way has to be predicted a seventh faster than dense to be chosen, a quarter for one row: a
 table is never quite the machine at hand.
 """
@@ -18,9 +22,12 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
+
+import torch
 
 from strop import _C
 
@@ -33,6 +40,8 @@ WAYS = ("mask", "quads", "pairs", "dense")
 PLACES = ("near", "cached", "streamed")
 _LEAST_GAIN = 1.15
 _LEAST_GAIN_ONE = 1.25  # of one row, whose times memory makes vary more
+_SHORT = (torch.bfloat16, torch.float16)
+_SHORT_DENSE, _SHORT_DENSE_ONE = 4.0, 0.6  # times float32's, where the processor has no arithmetic
 _FEW = 16  # rows up to which strips of four rows are made for
 
 
@@ -86,6 +95,13 @@ def table_key() -> str:
 
 
 @cache
+def native_short() -> bool:
+    """Whether this processor multiplies bfloat16 (AVX-512 BF16, AMX), as torch's dense layers use it."""
+    found = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return bool(found)
+
+
+@cache
 def cache_bytes(level: int) -> int:
     """Size of a cache, level 2 or 3; what is usual where the system does not say."""
     try:
@@ -102,24 +118,51 @@ def place(weights: int) -> str:
     return "cached" if 4 * weights <= cache_bytes(3) else "streamed"
 
 
-def predicted(way: str, number: int, shape: tuple[int, int], nonzeros: int) -> float:
-    """Seconds that a way takes for the typical rows of a class."""
-    weights = shape[0] * shape[1]
-    call, a, b, c = _table()[table_key()][way][place(weights)][number]
-    return float(call + a * nonzeros + b * weights + c * shape[0])
+@dataclass(frozen=True)
+class Costs:
+    """What the ways of a pruned weight take, by the table."""
+
+    shape: tuple[int, int]
+    nonzeros: int
+    dtype: torch.dtype
+    """Of the values."""
+    input_dtype: torch.dtype
+
+    def terms(self, way: str, number: int) -> Sequence[float]:
+        """The figures of a way for a class of rows."""
+        entry, at = _table()[table_key()], place(self.shape[0] * self.shape[1])
+        if way != "dense":
+            key = f"{way}-16" if self.dtype in _SHORT else way
+            return entry.get(key, entry[way])[at][number]  # type: ignore[no-any-return]
+        terms: Sequence[float] = entry[way][at][number]
+        if self.input_dtype not in _SHORT:
+            return terms
+        key = f"dense-{str(self.input_dtype).removeprefix('torch.')}"
+        if key in entry and (native_short() or not table_key().startswith("avx512")):
+            return entry[key][at][number]  # type: ignore[no-any-return]
+        times = _SHORT_DENSE_ONE if number == 0 else _SHORT_DENSE
+        return [times * term for term in terms]
+
+    def predicted(self, way: str, number: int) -> float:
+        """Seconds that a way takes for the typical rows of a class."""
+        call, a, b, c = self.terms(way, number)
+        rows, weights = self.shape[0], self.shape[0] * self.shape[1]
+        return max(call + a * self.nonzeros + b * weights + c * rows, 1e-9)  # (of nothing, too)
+
+    def ratios(self, number: int) -> dict[str, float]:
+        """How many times faster than dense the sparse ways of a class are."""
+        dense = self.predicted("dense", number)
+        return {way: dense / self.predicted(way, number) for way in candidates(number)}
 
 
-def chosen_by_table(
-    shape: tuple[int, int], nonzeros: int, classes: Iterable[int], *, sparse_only: bool
-) -> tuple[int, ...]:
+def chosen_by_table(costs: Costs, classes: Iterable[int], *, sparse_only: bool) -> tuple[int, ...]:
     """A plan by the table."""
     chosen = {}
     for number in classes:
-        costs = {w: predicted(w, number, shape, nonzeros) for w in candidates(number)}
-        best = min(costs, key=costs.__getitem__)
-        dense = predicted("dense", number, shape, nonzeros)
+        ratios = costs.ratios(number)
+        best = max(ratios, key=ratios.__getitem__)
         gain = _LEAST_GAIN_ONE if number == 0 else _LEAST_GAIN
-        chosen[number] = best if sparse_only or costs[best] * gain < dense else "dense"
+        chosen[number] = best if sparse_only or ratios[best] > gain else "dense"
     return completed(chosen)
 
 
@@ -162,9 +205,7 @@ def completed(chosen: Mapping[int, str]) -> tuple[int, ...]:
     return tuple(WAYS.index(chosen[n]) + 1 for n in nearest)
 
 
-def describe(
-    plan: Sequence[int], shape: tuple[int, int], nonzeros: int, why: str
-) -> list[tuple[str, str, str]]:
+def describe(plan: Sequence[int], costs: Costs, why: str) -> list[tuple[str, str, str]]:
     """(rows, way, why) of every class."""
     lines = []
     first = 1
@@ -174,11 +215,7 @@ def describe(
             f"{first}" if most == first else f"{first} to {most}" if most else f"{first} and more"
         )
         way = WAYS[choice - 1]
-        ratios = {
-            w: predicted("dense", number, shape, nonzeros) / predicted(w, number, shape, nonzeros)
-            for w in candidates(number)
-        }
-        ways = ", ".join(f"{w} {r:.1f}x dense" for w, r in ratios.items())
+        ways = ", ".join(f"{w} {r:.1f}x dense" for w, r in costs.ratios(number).items())
         reason = f"{why}; predicted {ways}"
         if way not in (*candidates(number), "dense"):
             reason = "prepared for other rows"

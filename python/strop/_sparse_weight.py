@@ -17,7 +17,7 @@ from strop._holders import Holder, holder
 
 _NAME = "strop.SparseWeight"
 PLANS = ("table", "measure", "sparse", "dense")
-_FLOATING = (torch.float32, torch.float64)
+FLOATING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 @holder
@@ -40,6 +40,7 @@ class SparseWeight(Holder):
         shape: (N, K).
         chosen: for each class of rows the number of its way.
         why: how these were chosen: ``table``, ``measure``, ``sparse`` or ``dense``.
+        input_dtype: of the input that the plan is for, and of ``dense``; others work.
 
     Raises:
         ValueError: for shapes, counts, bits or layouts that do not fit each other.
@@ -67,6 +68,7 @@ class SparseWeight(Holder):
     shape: tuple[int, int]
     chosen: tuple[int, ...]
     why: str
+    input_dtype: torch.dtype
 
     @property
     def nnz(self) -> int:
@@ -96,33 +98,42 @@ class SparseWeight(Holder):
 
     def plan(self) -> str:
         """What runs for which rows of input, and why, as text to print."""
-        lines = _sparse_plan.describe(self.chosen, self.shape, self.nnz, self.why)
+        lines = _sparse_plan.describe(self.chosen, self._costs(), self.why)
+        dtypes = " beside ".join(
+            str(t).removeprefix("torch.") for t in (self.dtype, self.input_dtype)
+        )
         head = (
-            f"[{self.shape[0]}, {self.shape[1]}], {self.sparsity:.1%} pruned, table of "
+            f"[{self.shape[0]}, {self.shape[1]}], {self.sparsity:.1%} pruned, {dtypes} input, table of "
             f"{_sparse_plan.table_key()}"
         )
         return "\n".join([head, *(f"{rows:>11} rows: {way:5}  ({w})" for rows, way, w in lines)])
+
+    def _costs(self) -> _sparse_plan.Costs:
+        return _sparse_plan.Costs(self.shape, self.nnz, self.dtype, self.input_dtype)
 
     def to_dense(self) -> Tensor:
         """The weight with its zeros."""
         return ops.unpack_sparse(self.bits, self.values, self.shape[1])  # type: ignore[no-any-return]
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        """On another device or of another dtype: arguments as of ``torch.Tensor.to``."""
+        """On another device or of another dtype, planned for input of that dtype.
+
+        Arguments as of ``torch.Tensor.to``.
+        """
         device, dtype, non_blocking, _ = torch._C._nn._parse_to(*args, **kwargs)
-        if dtype not in (None, self.dtype):
-            return self._remade(self.values.to(dtype)).to(device, non_blocking=non_blocking)
+        if dtype is not None and (dtype, dtype) != (self.dtype, self.input_dtype):
+            return self._remade(dtype).to(device, non_blocking=non_blocking)
         return super().to(device=device, non_blocking=non_blocking)
 
     def state_dict(self) -> dict[str, Tensor]:
         """``bits``, ``values``, ``shape`` and ``plan``."""
         backward = self.back_quads is not None
-        plan = [*self.chosen, int(backward), PLANS.index(self.why)]
+        facts = [int(backward), PLANS.index(self.why), FLOATING.index(self.input_dtype)]
         return {
             "bits": self.bits,
             "values": self.values,
             "shape": torch.tensor(self.shape),
-            "plan": torch.tensor(plan),
+            "plan": torch.tensor([*self.chosen, *facts]),
         }
 
     @classmethod
@@ -138,9 +149,11 @@ class SparseWeight(Holder):
             found = sorted(set(state) | set(facts))
             raise ValueError(f"{_NAME}: state dict has keys {found}; {sorted(wanted)} are needed")
         shape = _integers("shape", state["shape"], 2)
-        *chosen, backward, why = _integers("plan", state["plan"], len(_sparse_plan.CLASSES) + 2)
-        if min(shape) < 0 or not 0 <= why < len(PLANS) or backward not in (0, 1):
-            raise ValueError(f"{_NAME}: shape {shape} or plan {state['plan'].tolist()} is unknown")
+        plan = _integers("plan", state["plan"], len(_sparse_plan.CLASSES) + 3)
+        *chosen, backward, why, dtype = plan
+        known = 0 <= why < len(PLANS) and backward in (0, 1) and 0 <= dtype < len(FLOATING)
+        if min(shape) < 0 or not known:
+            raise ValueError(f"{_NAME}: shape {shape} or plan {list(plan)} is unknown")
         rows, columns = shape
         return cls.prepared(
             state["bits"],
@@ -149,6 +162,7 @@ class SparseWeight(Holder):
             chosen=tuple(chosen),
             why=PLANS[why],
             backward=bool(backward),
+            input_dtype=FLOATING[dtype],
         )
 
     @classmethod
@@ -161,9 +175,12 @@ class SparseWeight(Holder):
         chosen: tuple[int, ...],
         why: str,
         backward: bool,
+        input_dtype: torch.dtype | None = None,
     ) -> Self:
         """With the layouts that a plan needs, and those of the transposed weight."""
         _check_chosen(chosen)
+        input_dtype = values.dtype if input_dtype is None else input_dtype
+        _check_dtypes(values.dtype, input_dtype, chosen)
         columns = shape[1]
         if tuple(bits.shape) != (shape[0], (columns + 7) // 8):
             raise ValueError(
@@ -195,12 +212,13 @@ class SparseWeight(Holder):
             mask=made.get("mask"),
             quads=made.get("quads"),
             pairs=made.get("pairs"),
-            dense=dense if "dense" in ways else None,
+            dense=dense.to(input_dtype) if dense is not None and "dense" in ways else None,
             back_quads=back[0],
             back_pairs=back[1],
             shape=shape,
             chosen=chosen,
             why=why,
+            input_dtype=input_dtype,
         )
 
     @classmethod
@@ -223,9 +241,16 @@ class SparseWeight(Holder):
                 raise ValueError(f"{_NAME}: the plan has {way}, which is not prepared")
         if self.device.type != "cpu":
             return  # checked before it went there
-        _C.check_sparse_matrix(self.bits.numpy(), self.values.numpy(), columns)
+        short = (
+            self.dtype == torch.bfloat16
+        )  # which numpy lacks, and whose numbers are not looked at
+        values = self.values.view(torch.float16) if short else self.values
+        _C.check_sparse_matrix(self.bits.numpy(), values.numpy(), columns)
         if self.bits.shape[0] != rows:
             raise ValueError(f"{_NAME}: bits has {self.bits.shape[0]} rows; shape is {self.shape}")
+        _check_dtypes(self.dtype, self.input_dtype, self.chosen)
+        if self.dense is not None and self.dense.dtype != self.input_dtype:
+            raise TypeError(f"{_NAME}: dense is {self.dense.dtype}, not {self.input_dtype}")
         if self.dense is not None and tuple(self.dense.shape) != self.shape:
             raise ValueError(
                 f"{_NAME}: dense has shape {tuple(self.dense.shape)}, not {self.shape}"
@@ -247,28 +272,31 @@ class SparseWeight(Holder):
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuilt, (self.state_dict(),)
 
-    def _remade(self, values: Tensor) -> Self:
-        if values.dtype not in _FLOATING:
-            raise TypeError(f"{_NAME}: dtype is {values.dtype}; float32 or float64 is needed")
-        narrow = values.dtype == torch.float32
+    def _remade(self, dtype: torch.dtype) -> Self:
+        """Of another dtype, for input of that dtype."""
+        if dtype not in FLOATING:
+            raise TypeError(
+                f"{_NAME}: dtype is {dtype}; float32, bfloat16, float16 or float64 is needed"
+            )
+        values, wide = self.values.to(dtype), dtype == torch.float64
         if self.why == "dense":
             chosen = self.chosen
-        elif narrow:
+        elif wide:
+            chosen = one_way("mask")
+        else:
             chosen = _sparse_plan.chosen_by_table(
-                self.shape,
-                self.nnz,
+                _sparse_plan.Costs(self.shape, self.nnz, dtype, dtype),
                 range(len(_sparse_plan.CLASSES)),
                 sparse_only=self.why == "sparse",
             )
-        else:
-            chosen = one_way("mask")
         return type(self).prepared(
             self.bits,
             values,
             self.shape,
             chosen=chosen,
             why=self.why,
-            backward=narrow and self.back_quads is not None,
+            backward=self.back_quads is not None and not wide,
+            input_dtype=dtype,
         )
 
 
@@ -291,6 +319,15 @@ def _integers(name: str, tensor: Tensor, count: int) -> tuple[int, ...]:
 def _check_chosen(chosen: Sequence[int]) -> None:
     if len(chosen) != len(_sparse_plan.CLASSES) or not all(1 <= n <= 4 for n in chosen):
         raise ValueError(f"{_NAME}: plan is {tuple(chosen)}; a way 1 to 4 is needed for each class")
+
+
+def _check_dtypes(values: torch.dtype, input: torch.dtype, chosen: Sequence[int]) -> None:
+    wide = torch.float64
+    if input not in FLOATING or (values == wide) != (input == wide):
+        raise TypeError(f"{_NAME}: input_dtype is {input}, beside values of {values}")
+    ways = {_sparse_plan.WAYS[number - 1] for number in chosen}
+    if values == wide and not ways <= {"mask", "dense"}:
+        raise TypeError(f"{_NAME}: values of float64 have the layout mask alone")
 
 
 def one_way(way: str) -> tuple[int, ...]:

@@ -120,6 +120,59 @@ _other("nothing pruned", 128, (3072, 768), 0.0, "uniform")
 _other("hardly pruned", 16, (3072, 768), 0.01, "uniform")
 
 
+def _bfloat16(rows: int, k: int, n: int, sparsity: float, promised: float) -> None:
+    """Values of bfloat16 beside a float32 input, against values of float32."""
+
+    def make() -> Mapping[str, Callable[[], Call]]:
+        weight = pruned(n, k, sparsity)
+        x = torch.randn(rows, k, generator=torch.Generator().manual_seed(1))
+
+        def of(dtype: torch.dtype) -> Callable[[], Call]:
+            def call() -> Call:
+                packed = strop.pack_sparse(weight, dtype=dtype, rows=rows, plan="sparse")
+                return lambda: strop.sparse_linear(x, packed)
+
+            return call
+
+        return {"strop": of(torch.bfloat16), "strop, float32 values": of(torch.float32)}
+
+    over = Bar("x float32 values", lambda t: t["strop, float32 values"] / t["strop"], promised)
+    name = f"bfloat16 values: {layer_name(rows, k, n, sparsity)}"
+    register(Case("sparse", name, make, bars=(over,)))
+
+
+_bfloat16(1, 4096, 4096, 0.5, 1.4)
+_bfloat16(1, 4096, 4096, 0.7, 1.25)
+for _rows, _k, _n in ((32, 768, 3072), (128, 768, 3072), (128, 4096, 4096)):
+    for _sparsity in (0.5, 0.7, 0.9):
+        _bfloat16(_rows, _k, _n, _sparsity, 1.0)
+
+
+def _in_bfloat16(rows: int, sparsity: float) -> None:
+    """All of it in bfloat16, against torch's dense layer, under the default plan."""
+
+    def make() -> Mapping[str, Callable[[], Call]]:
+        weight = pruned(3072, 768, sparsity).bfloat16()
+        x = torch.randn(rows, 768, generator=torch.Generator().manual_seed(1)).bfloat16()
+
+        def ours() -> Call:
+            packed = strop.pack_sparse(weight, rows=rows)
+            return lambda: strop.sparse_linear(x, packed)
+
+        return {
+            "strop": ours,
+            "torch dense": lambda: lambda: torch.nn.functional.linear(x, weight),
+        }
+
+    name = f"bfloat16 throughout: {layer_name(rows, 768, 3072, sparsity)}"
+    register(Case("sparse", name, make, bars=(faster_than("torch dense", 0.97),)))
+
+
+for _rows in (1, 16, 128):
+    for _sparsity in (0.5, 0.9):
+        _in_bfloat16(_rows, _sparsity)
+
+
 def _packing() -> Mapping[str, Callable[[], Call]]:
     weight = pruned(4096, 4096, 0.9)
     return {"strop": lambda: lambda: strop.pack_sparse(weight, plan="sparse")}
