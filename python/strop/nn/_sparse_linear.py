@@ -146,7 +146,9 @@ class SparseLinear(nn.Module):
         return made.train(linear.training)
 
     def to_dense(self) -> nn.Module:
-        """An ``nn.Linear`` of the same weight with its zeros, in the weight's dtype, and a copy of the bias.
+        """An ``nn.Linear`` of the same weight with its zeros, and a copy of the bias.
+
+        Its dtype is that of the input which the weight is planned for.
 
         With an activation it is an ``nn.Sequential`` of the layer and the activation's module.
 
@@ -158,7 +160,7 @@ class SparseLinear(nn.Module):
             True
 
         """
-        weight = self.weight.to_dense()
+        weight = self.weight.to_dense().to(self.weight.input_dtype)
         linear = nn.Linear(self.in_features, self.out_features, self.bias is not None, "meta")
         linear.weight = nn.Parameter(weight)
         if self.bias is not None:
@@ -235,13 +237,13 @@ class SparseLinear(nn.Module):
                 f"{_NAME}: activation is {activation} in the state dict; the layer has "
                 f"{self.activation}"
             )
-        weight = weight_of(state, copy=not assign)
+        weight = weight_of(state, copy=not assign, dtype=None if assign else self.weight.dtype)
         if weight.shape != self.weight.shape:
             raise ValueError(
                 f"{_NAME}: shape is {weight.shape} in the state dict; the layer has "
                 f"{self.weight.shape}"
             )
-        return weight if assign else weight.to(self.weight.dtype).to(self.weight.device)
+        return weight if assign else weight.to(self.weight.device)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -299,23 +301,31 @@ def activation_of(state: Mapping[str, Any]) -> str | None:
     return _NUMBERED[int(number)]
 
 
-def weight_of(state: Mapping[str, Any], *, copy: bool) -> SparseWeight:
-    """The weight of a layer's state dict; the state's own tensors unless copied."""
+def weight_of(
+    state: Mapping[str, Any], *, copy: bool, dtype: torch.dtype | None = None
+) -> SparseWeight:
+    """The weight of a layer's state dict, of another dtype if asked; its own tensors unless copied."""
     own = {name: state[name] for name in WEIGHT_KEYS if name in state}
     for name in own.keys() & {"bits", "values"}:
         if not isinstance(own[name], Tensor):
             kind = type(own[name]).__name__
             raise TypeError(f"{_NAME}: {name} is a {kind} in the state dict; a tensor is needed")
         own[name] = own[name].detach().clone() if copy else own[name].detach()
-    return SparseWeight.from_state_dict(own)
+    values = own.get("values")
+    if dtype is None or not isinstance(values, Tensor) or values.dtype == dtype:
+        return SparseWeight.from_state_dict(own)
+    if torch.float64 in (dtype, values.dtype):  # which has plans of its own
+        return SparseWeight.from_state_dict(own).to(dtype)
+    return SparseWeight.from_state_dict({**own, "values": values.to(dtype)})
 
 
 def _applied(weight: SparseWeight, fn: Callable[[Tensor], Tensor]) -> SparseWeight:
     """What ``.to()``, ``.half()``, ``share_memory()`` and the like make of a weight."""
     was_meta = weight.device.type == "meta"
     dtype = fn(weight.values[:0]).dtype
-    if dtype != weight.dtype and not was_meta:
-        weight = weight.to(dtype)  # whose layouts depend on it
+    beside = fn(weight.values.new_empty(0, dtype=weight.input_dtype)).dtype
+    if (dtype, beside) != (weight.dtype, weight.input_dtype) and not was_meta:
+        weight = weight.to(dtype)  # whose plan and layouts depend on it
     before = {f.name: getattr(weight, f.name) for f in dataclasses.fields(weight)}
     before = {name: t for name, t in before.items() if isinstance(t, Tensor)}
     after = {name: fn(tensor) for name, tensor in before.items()}
