@@ -99,6 +99,9 @@ def sparsify(
     """
     _check(model, filter, plan)
     found = groups(model, filter)
+    for group in found:
+        if not group.alone and group.linear.weight.is_meta:
+            raise ValueError(f"{_OP}: '{group.name}' is on meta, where there are no weights")
     masked = masks_of(found, sparsity, masks, pattern)
     layers = [layer for group in found if not group.alone for layer in group.layers]
     fusions = found_fusions(model, layers) if fuse else {}
