@@ -330,7 +330,7 @@ class TestErrors:
             strop.sparsify(nn.Linear(4, 4))
         with pytest.raises(TypeError, match="model is a dict; a torch.nn.Module"):
             strop.sparsify({})
-        with pytest.raises(ValueError, match="'0': .*meta"):
+        with pytest.raises(ValueError, match="'0' is on meta"):
             strop.sparsify(nn.Sequential(nn.Linear(4, 4, device="meta")))
 
     def test_torch_prune_and_more(self):

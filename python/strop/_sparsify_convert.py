@@ -15,7 +15,7 @@ from strop._sparsify_fusion import Fusion
 from strop._sparsify_layers import Group, Layer
 from strop._sparsify_masks import apply_mask, weight_to_pack
 from strop._sparsify_run import Seen, Timing, timings
-from strop.nn._sparse_linear import SparseLinear, bias_for, ways
+from strop.nn._sparse_linear import SparseLinear, bias_for, masked, ways
 
 _OP = "strop.sparsify"
 
@@ -139,7 +139,7 @@ def _modules(one: Outcome, fusions: Mapping[int, Fusion]) -> Iterable[tuple[Laye
 def _settle(linear: nn.Linear) -> None:
     """Makes masks of ``torch.nn.utils.prune`` zeros, for good."""
     for name in ("weight", "bias"):
-        if hasattr(linear, f"{name}_orig"):
+        if masked(linear, name):
             prune.remove(linear, name)
 
 

@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize, prune
 
 from strop.nn import SparseLinear
+from strop.nn._sparse_linear import masked
 
 _OP = "strop.sparsify"
 _FLOATING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -53,7 +54,7 @@ class Layer:
     @property
     def carries_mask(self) -> bool:
         """Whether ``torch.nn.utils.prune`` masks the weight."""
-        return hasattr(self.linear, "weight_orig") and hasattr(self.linear, "weight_mask")
+        return masked(self.linear, "weight")
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +84,8 @@ class Group:
 
 def original(linear: nn.Module, name: str) -> Tensor:
     """A parameter, below a mask of ``torch.nn.utils.prune``."""
-    found: Tensor = getattr(linear, f"{name}_orig", None)  # type: ignore[assignment]
-    return getattr(linear, name) if found is None else found
+    found: Tensor = getattr(linear, f"{name}_orig" if masked(linear, name) else name)
+    return found
 
 
 def groups(model: nn.Module, filter: Filter | None) -> list[Group]:

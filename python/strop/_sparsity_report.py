@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
+from torch.nn.parameter import is_lazy
 
 from strop import _sparse_plan, _sparsity_picture, _sparsity_table
 from strop._report import Report, counted
@@ -140,13 +141,14 @@ def _facts(one: Outcome) -> dict[str, Any]:
     """What an entry begins with."""
     first, *tied = [name for layer in one.group.layers for name in layer.names]
     weight = one.group.layers[0].parameter
+    size = 0 if is_lazy(weight) else weight.element_size()
     shape = (one.group.linear.out_features, one.group.linear.in_features)
     return {
         "name": first,
         "tied": tuple(tied),
         "shape": shape,
         "sparsity": _sparsity(one),
-        "dense_bytes": shape[0] * shape[1] * weight.element_size(),
+        "dense_bytes": shape[0] * shape[1] * size,
     }
 
 

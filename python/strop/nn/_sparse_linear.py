@@ -265,26 +265,29 @@ def ways(weight: SparseWeight) -> list[str]:
     return [_sparse_plan.WAYS[number - 1] for number in weight.chosen]
 
 
+def masked(linear: nn.Module, name: str) -> bool:
+    """Whether ``torch.nn.utils.prune`` masks a parameter."""
+    return hasattr(linear, f"{name}_orig") and hasattr(linear, f"{name}_mask")
+
+
 def effective(linear: nn.Linear, name: str) -> Tensor:
     """A weight or bias as the layer would use it, with its mask of ``torch.nn.utils.prune``.
 
     (The attribute itself is what the last forward made of both.)
     """
-    original = getattr(linear, f"{name}_orig", None)
-    found = cast(Tensor, getattr(linear, name))
+    found: Tensor = getattr(linear, name)
     if is_lazy(found):
         raise ValueError(f"{_NAME}: the layer's {name} is not initialised; run the model once")
-    if original is None:
-        return found.detach()
-    masked: Tensor = original.detach() * getattr(linear, f"{name}_mask")
-    return masked
+    if masked(linear, name):
+        found = getattr(linear, f"{name}_orig").detach() * getattr(linear, f"{name}_mask")
+    return found.detach()
 
 
 def bias_for(linear: nn.Linear, dtype: torch.dtype) -> Tensor | None:
     """The layer's bias beside values of a dtype."""
     if linear.bias is None:
         return None
-    bias = effective(linear, "bias") if hasattr(linear, "bias_orig") else linear.bias
+    bias = effective(linear, "bias") if masked(linear, "bias") else linear.bias
     if bias.dtype != dtype and torch.float64 in (bias.dtype, dtype):
         return nn.Parameter(bias.detach().to(dtype), requires_grad=linear.bias.requires_grad)
     return bias
