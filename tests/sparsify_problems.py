@@ -1,4 +1,4 @@
-"""Models that the tests of strop.sparsify convert."""
+"""Layers and models that the tests of SparseLinear and sparsify convert."""
 
 import copy
 
@@ -6,7 +6,25 @@ import torch
 from torch import nn
 
 import strop
-from sparse_problems import generator
+from sparse_problems import generator, pruned
+
+SHAPE = (24, 40)
+
+
+def dense(shape=SHAPE, sparsity=0.8, bias=True, dtype=torch.float32):
+    """An nn.Linear with zeros."""
+    linear = nn.Linear(shape[1], shape[0], bias=bias)
+    with torch.no_grad():
+        linear.weight.copy_(pruned(shape, sparsity))
+    return linear.to(dtype)
+
+
+def layer(plan="sparse", activation=None, **options):
+    return strop.nn.SparseLinear.from_dense(dense(**options), plan=plan, activation=activation)
+
+
+def inputs(rows=5, columns=SHAPE[1], **options):
+    return torch.randn(2, rows, columns, generator=generator(rows), **options)
 
 
 def prune_in_place(model, sparsity=0.8):

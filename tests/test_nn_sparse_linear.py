@@ -4,8 +4,6 @@ import copy
 import io
 import multiprocessing
 import pickle
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -13,25 +11,8 @@ from torch import nn
 
 import strop
 from conftest import assert_same_bits
-from sparse_problems import ACTIVATIONS, assert_close, generator, kept, pruned
-
-SHAPE = (24, 40)
-
-
-def dense(shape=SHAPE, sparsity=0.8, bias=True, dtype=torch.float32):
-    """An nn.Linear with zeros."""
-    linear = nn.Linear(shape[1], shape[0], bias=bias)
-    with torch.no_grad():
-        linear.weight.copy_(pruned(shape, sparsity))
-    return linear.to(dtype)
-
-
-def layer(plan="sparse", activation=None, **options):
-    return strop.nn.SparseLinear.from_dense(dense(**options), plan=plan, activation=activation)
-
-
-def inputs(rows=5, columns=SHAPE[1], **options):
-    return torch.randn(2, rows, columns, generator=generator(rows), **options)
+from sparse_problems import ACTIVATIONS, assert_close, kept
+from sparsify_problems import SHAPE, dense, inputs, layer
 
 
 class TestFromDense:
@@ -244,6 +225,45 @@ class TestMoves:
         assert torch.allclose(made.float()(x), expected, atol=1e-5)
         assert made.weight.dtype == torch.float32
 
+    @pytest.mark.parametrize("plan", ["sparse", "dense", "table"])
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_half(self, dtype, plan):
+        made, x = layer(plan, activation="relu"), inputs()
+        expected = made.to_dense().to(dtype)(x.to(dtype))
+        made = made.half() if dtype == torch.float16 else made.bfloat16()
+        assert made.weight.dtype == made.weight.input_dtype == made.bias.dtype == dtype
+        y = made(x.to(dtype))
+        assert y.dtype == dtype
+        assert torch.allclose(y, expected, rtol=0.02, atol=0.05)
+        again = strop.nn.SparseLinear.from_dense(dense(dtype=dtype), plan=plan, activation="relu")
+        again.load_state_dict(made.state_dict())
+        assert_same_bits(again(x.to(dtype)), y)
+        assert made.float().weight.input_dtype == torch.float32
+        assert made(x).dtype == torch.float32
+
+    def test_values_of_bfloat16_beside_float32(self):
+        linear, x = dense(), inputs()
+        made = strop.nn.SparseLinear.from_dense(linear, plan="sparse", dtype=torch.bfloat16)
+        assert made.bias is linear.bias
+        assert made(x).dtype == torch.float32
+        assert_close(made(x), x, linear.weight.bfloat16(), linear.bias)
+        assert made.to_dense().weight.dtype == torch.float32
+        wide = layer()
+        wide.load_state_dict(made.state_dict())  # keeps its dtype
+        assert wide.weight.dtype == torch.float32
+        made.load_state_dict(layer(sparsity=0.5).state_dict())
+        assert (made.weight.dtype, made.weight.input_dtype) == (torch.bfloat16, torch.float32)
+        assert made.bfloat16().weight.input_dtype == torch.bfloat16
+
+    @pytest.mark.parametrize("plan", ["sparse", "dense"])
+    def test_autocast(self, plan):
+        made, x = layer(plan), inputs()
+        linear = made.to_dense()
+        with torch.autocast("cpu", torch.bfloat16):
+            y = made(x)
+            assert y.dtype == linear(x).dtype == torch.bfloat16
+        assert torch.allclose(y.float(), linear(x), rtol=0.02, atol=0.1)
+
     def test_what_changes_nothing_keeps_the_weight(self):
         made = layer()
         weight = made.weight
@@ -312,44 +332,3 @@ def _in_worker(module):
     torch.set_num_threads(1)
     with torch.no_grad():
         return module(inputs()).tolist()
-
-
-class TestCompiled:
-    def test_fullgraph_any_rows_and_gradients(self):
-        model = nn.Sequential(
-            layer(activation="gelu"), layer(shape=(16, 24)), layer("dense", shape=(8, 16))
-        )
-        compiled = torch.compile(model, fullgraph=True, dynamic=True)
-        for rows in (3, 20, 150):
-            x = inputs(rows, requires_grad=True)
-            y, expected = compiled(x), model(x)
-            assert torch.allclose(y, expected, atol=1e-5)
-            wanted = (x, model[0].bias, model[2].bias)
-            found = torch.autograd.grad(y.square().sum(), wanted)
-            for a, b in zip(
-                found, torch.autograd.grad(expected.square().sum(), wanted), strict=True
-            ):
-                assert torch.allclose(a, b, rtol=1e-4, atol=1e-4)
-
-    def test_exported_and_loaded_in_a_fresh_process(self, tmp_path):
-        model = nn.Sequential(layer(activation="relu"), layer("table", shape=(16, 24))).eval()
-        batch = torch.export.Dim("batch", min=2, max=4096)
-        exported = torch.export.export(model, (inputs(),), dynamic_shapes={"input": {0: batch}})
-        torch.export.save(exported, tmp_path / "model.pt2")
-        xs = [torch.randn(rows, 5, 40, generator=generator(rows)) for rows in (2, 9, 300)]
-        with torch.no_grad():
-            torch.save([(x, model(x)) for x in xs], tmp_path / "expected.pt")
-        code = f"""
-import torch, strop
-model = torch.export.load({str(tmp_path / "model.pt2")!r}).module()
-for x, y in torch.load({str(tmp_path / "expected.pt")!r}):
-    assert torch.equal(model(x), y), x.shape
-"""
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-
-    def test_vmap(self):
-        made = layer()
-        assert torch.allclose(torch.vmap(made)(inputs()), made(inputs()), atol=1e-5)

@@ -111,6 +111,8 @@ class TestLeftAlone:
         hooked, replaced = nn.Linear(16, 16), nn.Linear(16, 16)
         hooked.register_forward_hook(lambda *_: None)
         replaced.forward = lambda x: nn.functional.linear(x, replaced.weight) * 2
+        scaled = nn.Linear(16, 16)
+        scaled.register_buffer("scale", torch.ones(1))
         model = nn.Sequential(
             Own(16, 16),
             hooked,
@@ -119,6 +121,7 @@ class TestLeftAlone:
             torch.nn.utils.spectral_norm(nn.Linear(16, 16)),
             nn.Linear(16, 16),
             nn.Linear(16, 0),
+            scaled,
         )
         report = strop.sparsify(model, sparsity=0.5, only_if_faster=False).to_dict()
         assert sparse_names(model) == ["5"]
@@ -129,6 +132,7 @@ class TestLeftAlone:
             "3": "its parameters are computed (torch.nn.utils.parametrize)",
             "4": "it has hooks",
             "6": "its weight is empty",
+            "7": "it has more than a weight and a bias",
         }
         assert report["totals"]["sparsity"] == pytest.approx(0.5)
         assert model[1].weight.count_nonzero() == 256

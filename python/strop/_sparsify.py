@@ -44,11 +44,12 @@ def sparsify(
 
     A layer that runs no faster stays an ``nn.Linear``, with its zeros (a mask of ``torch.nn.utils.prune``
     becomes zeros for good). With ``example_inputs`` the model is run once, in eval mode, without
-    gradients and with the state of torch's random numbers restored, to see the rows of input of each layer,
-    and both ways are timed on as many; else the table of costs tells.
+    gradients and with the state of torch's random numbers restored, to see the rows of input of each layer;
+    both ways are timed on as many, and only what they need is prepared and kept in memory. Without, the
+    table of costs tells, for any number of rows.
 
     Left alone, and listed with the reason, are: subclasses of ``nn.Linear``; layers with hooks, with
-    parametrizations, or of which ``forward`` was replaced; ``nn.MultiheadAttention``'s out_proj; what
+    parametrizations, with more than a weight and a bias, or of which ``forward`` was replaced; ``nn.MultiheadAttention``'s out_proj; what
     ``example_inputs`` do not reach; and a weight that something else has too, such as an embedding. Linear layers
     that share a weight share the sparse one, and a layer that is used at several places is
     replaced at each. Code of the model that reads the ``weight`` of a converted layer finds a
@@ -122,9 +123,9 @@ def sparsify(
         file=sys.stderr,
     ) as bar:
         outcomes = [outcome(group, masked.get(id(group)), fusions, options) for group in bar]
-    before = report_of(outcomes, fusions)
+    report = report_of(outcomes, fusions)
     convert(model, outcomes, fusions)
-    return before
+    return report
 
 
 def _check(model: object, filter: object, plan: str | None) -> None:

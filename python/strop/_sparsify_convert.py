@@ -99,10 +99,8 @@ def _best(measured: Sequence[Timing]) -> str:
     return f"measured: {best.dense_ms:.3g} ms for {best.rows} rows"
 
 
-def convert(
-    model: nn.Module, outcomes: Iterable[Outcome], fusions: Mapping[int, Fusion]
-) -> list[str]:
-    """Changes the model; returns the names of the layers whose activation became theirs."""
+def convert(model: nn.Module, outcomes: Iterable[Outcome], fusions: Mapping[int, Fusion]) -> None:
+    """Changes the model; what could fail comes first."""
     made = [(layer, module) for o in outcomes for layer, module in _modules(o, fusions)]
     for one in outcomes:
         if not one.converted and one.mask is not None:
@@ -111,7 +109,6 @@ def convert(
             for layer in one.group.layers:
                 _settle(layer.linear)
     replace(model, made, fusions)
-    return [layer.name for layer, module in made if module.activation]
 
 
 def replace(

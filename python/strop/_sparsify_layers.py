@@ -153,6 +153,9 @@ def _reason(linear: nn.Linear, parents: list[nn.Module]) -> str:
         return "its forward was replaced"
     if hooked(linear):
         return "it has hooks"
+    more = {*linear._parameters, *linear._buffers, *linear._modules}
+    if more - {f"{name}{part}" for name in ("weight", "bias") for part in ("", "_orig", "_mask")}:
+        return "it has more than a weight and a bias"
     weight = original(linear, "weight")
     if is_lazy(weight):
         return "its weight is not initialised"
