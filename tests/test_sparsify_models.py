@@ -341,7 +341,7 @@ def test_trains_what_is_left():
         loss = (model(x) - wanted).square().mean()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses[-1] < 0.9 * losses[0]
     assert torch.equal(model[0].weight.values, weight)
 
