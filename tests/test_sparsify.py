@@ -231,18 +231,31 @@ class TestInputs:
             assert torch.backends.mha.get_fastpath_enabled()
 
     def test_layers_that_were_not_called(self):
-        model = prune_in_place(net())
-        model.register_module("spare", nn.Linear(4, 4))
-        model.forward = lambda x: nn.Sequential(*list(model)[:5])(x)
-        report = strop.sparsify(model, batch(2, 48), only_if_faster=True)
-        assert reasons(report)["spare"] == "not called with example_inputs"
-        again = strop.sparsify(model, batch(2, 48), only_if_faster=False)
-        assert "spare" in [entry["name"] for entry in again.to_dict()["layers"]]
+        class Reads(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.read, self.called = nn.Linear(48, 48), nn.Linear(48, 16)
+
+            def forward(self, x):
+                return self.called(nn.functional.linear(x, self.read.weight, self.read.bias))
+
+        for only_if_faster in (True, False):
+            model = prune_in_place(Reads())
+            reference = twin(model)
+            report = strop.sparsify(model, batch(2, 48), only_if_faster=only_if_faster)
+            assert reasons(report)["read"] == "example_inputs gave it no rows"
+            assert_same_function(model, reference, batch(2, 48))
 
     def test_empty_batch(self):
         model = prune_in_place(net())
         report = strop.sparsify(model, batch(0, 48))
-        assert set(reasons(report).values()) == {"not called with example_inputs"}
+        assert set(reasons(report).values()) == {"example_inputs gave it no rows"}
+
+    def test_nested(self):
+        model = prune_in_place(net(activation=nn.ReLU)[:3])
+        x = torch.nested.nested_tensor([batch(3, 48), batch(5, 48)], layout=torch.jagged)
+        report = strop.sparsify(model, x, only_if_faster=False).to_dict()
+        assert [entry["rows"] for entry in report["layers"]] == [[8], [8]]
 
 
 class TestReport:

@@ -50,7 +50,7 @@ def sparsify(
 
     Left alone, and listed with the reason, are: subclasses of ``nn.Linear``; layers with hooks, with
     parametrizations, with more than a weight and a bias, or of which ``forward`` was replaced; ``nn.MultiheadAttention``'s out_proj; what
-    ``example_inputs`` do not reach; and a weight that something else has too, such as an embedding. Linear layers
+    ``example_inputs`` do not call, for the model may read its weight instead; and a weight that something else has too, such as an embedding. Linear layers
     that share a weight share the sparse one, and a layer that is used at several places is
     replaced at each. Code of the model that reads the ``weight`` of a converted layer finds a
     :class:`strop.SparseWeight`. ``nn.TransformerEncoderLayer`` has a path in eval mode that does so: it is

@@ -50,6 +50,8 @@ def seen_rows(
     def note(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
         x = given[0] if given else named.get("input")
         columns = getattr(module, "in_features", 0)
+        if isinstance(x, Tensor) and x.is_nested:
+            x = x.values()
         if isinstance(x, Tensor) and columns and (rows := x.numel() // columns):
             seen.setdefault(id(module), Seen(Counter(), x.dtype)).rows[rows] += 1
 
