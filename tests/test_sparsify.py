@@ -288,7 +288,7 @@ class TestReport:
         report.plot(tmp_path / "report.png")
         assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
 
-    def test_measured(self, tmp_path):
+    def test_measured(self, tmp_path, one_thread):
         torch.manual_seed(0)
         model = prune_in_place(nn.Sequential(nn.Linear(512, 1024), nn.Linear(1024, 512)), 0.95)
         report = strop.sparsify(model, batch(40, 512))
