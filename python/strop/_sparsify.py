@@ -39,23 +39,25 @@ def sparsify(
     """Replaces, in place, each ``nn.Linear`` whose weight is pruned by :class:`strop.nn.SparseLinear`.
 
     What is pruned is what is zero, or masked by ``torch.nn.utils.prune``; or what ``masks`` says; or
-    the smallest weights, where ``sparsity`` or a pattern is given: nothing is retrained, and accuracy is
-    lost. Weights are frozen from then on; biases stay the parameters that they were.
+    the smallest weights, where ``sparsity`` or a pattern is given: nothing is retrained, and accuracy
+    is lost. Weights are frozen from then on; biases stay the parameters that they were.
 
-    A layer that runs no faster stays an ``nn.Linear``, with its zeros (a mask of ``torch.nn.utils.prune``
-    becomes zeros for good). With ``example_inputs`` the model is run once, in eval mode, without
-    gradients and with the state of torch's random numbers restored, to see the rows of input of each layer;
-    both ways are timed on as many, and only what they need is prepared and kept in memory. Without, the
-    table of costs tells, for any number of rows.
+    A layer that runs no faster stays an ``nn.Linear``, with its zeros (a mask of
+    ``torch.nn.utils.prune`` becomes zeros for good). With ``example_inputs`` the model is run once, in
+    eval mode, without gradients and with the state of torch's random numbers restored, to see the rows
+    of input of each layer; both ways are timed on as many, and only what they need is prepared and kept
+    in memory. Without, the table of costs tells, for any number of rows.
 
     Left alone, and listed with the reason, are: subclasses of ``nn.Linear``; layers with hooks, with
-    parametrizations, with more than a weight and a bias, or of which ``forward`` was replaced; ``nn.MultiheadAttention``'s out_proj; what
-    ``example_inputs`` do not call, for the model may read its weight instead; and a weight that something else has too, such as an embedding. Linear layers
-    that share a weight share the sparse one, and a layer that is used at several places is
-    replaced at each. Code of the model that reads the ``weight`` of a converted layer finds a
-    :class:`strop.SparseWeight`. ``nn.TransformerEncoderLayer`` has a path in eval mode that does so: it is
-    turned off there, and so are nested tensors in its ``nn.TransformerEncoder`` (padding is computed, and
-    not zeros, then).
+    parametrizations, with more than a weight and a bias, or of which ``forward`` was replaced;
+    ``nn.MultiheadAttention``'s out_proj; what ``example_inputs`` do not call, for the model may read its
+    weight instead; and a weight that something else has too, such as an embedding. Linear layers that
+    share a weight share the sparse one, and a layer that is used at several places is replaced at each.
+
+    Code of the model that reads the ``weight`` of a converted layer finds a
+    :class:`strop.SparseWeight`. ``nn.TransformerEncoderLayer`` has a path in eval mode that does so: it
+    is turned off there, and so are nested tensors in its ``nn.TransformerEncoder`` (padding is computed,
+    and not zeros, then).
 
     An activation that is applied to the result of a layer and to nothing else becomes a part of it, and
     ``nn.Identity`` takes its place: ``nn.ReLU``, ``nn.GELU``, ``nn.SiLU`` next to a layer in an
