@@ -79,10 +79,10 @@ def sparsify(
         fuse: whether activations become a part of the layer before them.
 
     Returns:
-        A :class:`strop.Report`: ``print`` it, ``.plot(path)``. Its ``.to_dict()`` has ``layers`` (each with
-        ``name``, ``tied`` names, ``shape``, ``dtype``, ``sparsity``, ``dense_bytes``, ``saved_bytes`` in a state
-        dict, ``memory_bytes``, ``rows`` that were seen, ``plan``, ``ways`` by rows, ``timings`` in
-        milliseconds, ``activation``), ``left_alone`` (with the ``reason``) and ``totals``.
+        A :class:`strop.Report`: ``print`` it, ``.plot(path)``. Its ``.to_dict()`` has ``layers`` (each
+        with ``name``, ``tied`` names, ``shape``, ``dtype``, ``sparsity``, ``dense_bytes``, ``saved_bytes``
+        in a state dict, ``memory_bytes``, ``rows`` that were seen, ``plan``, ``ways`` by rows,
+        ``timings`` in milliseconds, ``activation``), ``left_alone`` (with the ``reason``) and ``totals``.
 
     Raises:
         ValueError: a value or shape that does not fit, or options that exclude each other. Whatever is
