@@ -315,6 +315,9 @@ def test_forked_worker():
         "_sparse",
         "_sparse_weight",
         "_sparse_pack",
+        "nn._sparse_linear",
+        "_sparsify",
+        "_load_sparsified",
     ],
 )
 def test_documented_examples(module):

@@ -3,9 +3,11 @@
 Every public name is here (or in :mod:`strop.nn`); the modules behind it are private.
 """
 
+from strop import nn
 from strop._C import isa, set_isa, supported_isas
 from strop._formats import NumberFormat, formats
 from strop._library import build_info
+from strop._load_sparsified import load_sparsified
 from strop._prune import pack_mask, prune_mask, soft_threshold, soft_threshold_, unpack_mask
 from strop._prune_masks import prune_masks
 from strop._quantization_report import quantization_report
@@ -16,6 +18,7 @@ from strop._report import Report
 from strop._sparse import sparse_linear
 from strop._sparse_pack import pack_sparse
 from strop._sparse_weight import SparseWeight
+from strop._sparsify import sparsify
 
 __version__: str = build_info()["version"]
 
@@ -32,6 +35,8 @@ __all__ = [
     "fake_quantize_",
     "formats",
     "isa",
+    "load_sparsified",
+    "nn",
     "pack_bits",
     "pack_mask",
     "pack_sparse",
@@ -43,6 +48,7 @@ __all__ = [
     "soft_threshold",
     "soft_threshold_",
     "sparse_linear",
+    "sparsify",
     "supported_isas",
     "unpack_bits",
     "unpack_mask",

@@ -1,0 +1,144 @@
+"""Makes the linear layers of a pruned model skip what was pruned."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from strop._prune import Pattern
+from strop._report import Report
+from strop._sparse_weight import PLANS
+from strop._sparsify_convert import Options, convert, outcome
+from strop._sparsify_fusion import fusions as found_fusions
+from strop._sparsify_layers import Filter, groups
+from strop._sparsify_masks import masks_of
+from strop._sparsify_run import seen_rows
+from strop._sparsity_report import report_of
+
+_OP = "strop.sparsify"
+
+
+def sparsify(
+    model: nn.Module,
+    example_inputs: Tensor | tuple[Any, ...] | Mapping[str, Any] | None = None,
+    *,
+    sparsity: float | None = None,
+    masks: Mapping[str, Tensor] | None = None,
+    pattern: Pattern = "unstructured",
+    dtype: torch.dtype | None = None,
+    filter: Filter | None = None,
+    only_if_faster: bool = True,
+    plan: str | None = None,
+    fuse: bool = True,
+) -> Report:
+    """Replaces, in place, each ``nn.Linear`` whose weight is pruned by :class:`strop.nn.SparseLinear`.
+
+    What is pruned is what is zero, or masked by ``torch.nn.utils.prune``; or what ``masks`` says; or
+    the smallest weights, where ``sparsity`` or a pattern is given: nothing is retrained, and accuracy
+    is lost. Weights are frozen from then on; biases stay the parameters that they were.
+
+    A layer that runs no faster stays an ``nn.Linear``, with its zeros (a mask of
+    ``torch.nn.utils.prune`` becomes zeros for good). With ``example_inputs`` the model is run once, in
+    eval mode, without gradients and with the state of torch's random numbers restored, to see the rows
+    of input of each layer; both ways are timed on as many, and only what they need is prepared and kept
+    in memory. Without, the table of costs tells, for any number of rows.
+
+    Left alone, and listed with the reason, are: subclasses of ``nn.Linear``; layers with hooks, with
+    parametrizations, with more than a weight and a bias, or of which ``forward`` was replaced;
+    ``nn.MultiheadAttention``'s out_proj; what ``example_inputs`` do not call, for the model may read its
+    weight instead; and a weight that something else has too, such as an embedding. Linear layers that
+    share a weight share the sparse one, and a layer that is used at several places is replaced at each.
+
+    Code of the model that reads the ``weight`` of a converted layer finds a
+    :class:`strop.SparseWeight`. ``nn.TransformerEncoderLayer`` has a path in eval mode that does so: it
+    is turned off there, and so are nested tensors in its ``nn.TransformerEncoder`` (padding is computed,
+    and not zeros, then).
+
+    An activation that is applied to the result of a layer and to nothing else becomes a part of it, and
+    ``nn.Identity`` takes its place: ``nn.ReLU``, ``nn.GELU``, ``nn.SiLU`` next to a layer in an
+    ``nn.Sequential``, and ``intermediate_act_fn`` of a module that has it and ``dense`` and no more, as
+    transformers' BERT layers.
+
+    Args:
+        model: changed in place; it cannot be an ``nn.Linear`` itself.
+        example_inputs: a tensor, a tuple of arguments, or a dict of keyword arguments.
+        sparsity: the share of weights to prune, by one ranking of all layers that are not left alone.
+        masks: by the names of parameters, True keeps, as :func:`strop.prune_masks` returns them; a layer
+            that is left alone gets the zeros as well, and one without a mask is taken as it is.
+        pattern: ``unstructured``, or as of :func:`strop.prune_mask`; ``n:m`` needs no sparsity.
+        dtype: of the values that stay; None is each weight's.
+        filter: called with a layer's name and the layer, for those to convert; None is all.
+        only_if_faster: False converts every layer, to the sparse way.
+        plan: how ways are chosen, as of :func:`strop.pack_sparse`; None is ``sparse`` if not
+            only_if_faster, else ``measure`` with example_inputs and ``table`` without.
+        fuse: whether activations become a part of the layer before them.
+
+    Returns:
+        A :class:`strop.Report`: ``print`` it, ``.plot(path)``. Its ``.to_dict()`` has ``layers`` (each
+        with ``name``, ``tied`` names, ``shape``, ``dtype``, ``sparsity``, ``dense_bytes``, ``saved_bytes``
+        in a state dict, ``memory_bytes``, ``rows`` that were seen, ``plan``, ``ways`` by rows,
+        ``timings`` in milliseconds, ``activation``), ``left_alone`` (with the ``reason``) and ``totals``.
+
+    Raises:
+        ValueError: a value or shape that does not fit, or options that exclude each other. Whatever is
+            raised, the model is as it was.
+        TypeError: a dtype or type that does not fit.
+
+    Example:
+        >>> import strop, torch
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Linear(256, 512), nn.GELU(), nn.Linear(512, 256)).eval()
+        >>> report = strop.sparsify(model, sparsity=0.9, only_if_faster=False)
+        >>> report
+        <strop.Report: 2 layers sparse, 0 left alone>
+        >>> model(torch.randn(3, 256)).shape, report.to_dict()["layers"][0]["activation"]
+        (torch.Size([3, 256]), 'gelu')
+
+    """
+    _check(model, filter, plan)
+    found = groups(model, filter)
+    for group in found:
+        if not group.alone and group.linear.weight.is_meta:
+            raise ValueError(f"{_OP}: '{group.name}' is on meta, where there are no weights")
+    masked = masks_of(found, sparsity, masks, pattern)
+    layers = [layer for group in found if not group.alone for layer in group.layers]
+    fusions = found_fusions(model, layers) if fuse else {}
+    seen = None
+    if example_inputs is not None:
+        seen = seen_rows(model, example_inputs, [layer.linear for layer in layers])
+    if plan is None:
+        plan = "table" if seen is None else "measure"
+        plan = plan if only_if_faster else "sparse"
+    options = Options(plan, dtype, only_if_faster, seen)
+    with tqdm(
+        found,
+        desc="sparsify",
+        unit="layer",
+        delay=0.5,
+        leave=False,
+        disable=None,
+        file=sys.stderr,
+    ) as bar:
+        outcomes = [outcome(group, masked.get(id(group)), fusions, options) for group in bar]
+    report = report_of(outcomes, fusions)
+    convert(model, outcomes, fusions)
+    return report
+
+
+def _check(model: object, filter: object, plan: str | None) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"{_OP}: model is a {type(model).__name__}; a torch.nn.Module is needed")
+    if isinstance(model, nn.Linear):
+        raise ValueError(
+            f"{_OP}: model is an nn.Linear, which cannot be replaced in place; use "
+            "strop.nn.SparseLinear.from_dense"
+        )
+    if filter is not None and not callable(filter):
+        raise TypeError(f"{_OP}: filter is a {type(filter).__name__}; a function is needed")
+    if plan is not None and plan not in PLANS:
+        raise ValueError(f"{_OP}: plan is {plan!r}; None, {', '.join(PLANS)} are known")

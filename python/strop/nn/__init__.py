@@ -1,0 +1,5 @@
+"""Layers: what strop does to a model, as modules of torch."""
+
+from strop.nn._sparse_linear import SparseLinear
+
+__all__ = ["SparseLinear"]
