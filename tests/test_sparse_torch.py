@@ -10,6 +10,7 @@ import strop
 from conftest import assert_same_bits
 from sparse_problems import ACTIVATIONS, assert_close, generator, pruned
 from strop import _sparse_ops as ops
+from strop._sparse_weight import TENSORS
 
 
 def made(plan="sparse", shape=(24, 40), sparsity=0.8, **options):
@@ -17,8 +18,7 @@ def made(plan="sparse", shape=(24, 40), sparsity=0.8, **options):
 
 
 def arguments(w, x, bias=None, activation=""):
-    tensors = (w.bits, w.values, w.mask, w.quads, w.pairs, w.dense, w.back_quads, w.back_pairs)
-    return (x, *tensors, list(w.chosen), bias, activation)
+    return (x, *(getattr(w, name) for name in TENSORS), list(w.chosen), bias, activation)
 
 
 class TestGradients:
@@ -217,8 +217,8 @@ class TestErrors:
         with pytest.raises(RuntimeError, match="the layout has 24 rows; 25 are expected"):
             ops.by_layout(x, w.quads, 25, None, "")
         with pytest.raises(RuntimeError, match="the plan has 2 entries"):
-            ops.sparse_linear(*arguments(w, x)[:9], [1, 2], None, "")
+            ops.sparse_linear(*arguments(w, x)[:10], [1, 2], None, "")
         with pytest.raises(RuntimeError, match="what the weight has not prepared"):
-            ops.sparse_linear(*arguments(w, x)[:9], [4] * 7, None, "")
+            ops.sparse_linear(*arguments(w, x)[:10], [4] * 7, None, "")
         with pytest.raises(RuntimeError, match="layout is 'rows'; mask, quads and pairs"):
             ops.layout(w.bits, w.values, 40, "rows")

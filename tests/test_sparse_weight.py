@@ -134,7 +134,7 @@ class TestPlans:
 
     def test_every_instruction_set_has_an_entry(self):
         for entry in _sparse_plan._table().values():
-            for way in _sparse_plan.WAYS:
+            for way in (*_sparse_plan.LAYOUTS, "dense"):
                 for place in _sparse_plan.PLACES:
                     assert len(entry[way][place]) == len(_sparse_plan.CLASSES)
 

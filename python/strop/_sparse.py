@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -17,7 +17,7 @@ from strop import _sparse_plan
 from strop._errors import translated
 from strop._quantize_gradient import transformed
 from strop._quantize_ops import mark_written
-from strop._sparse_weight import FLOATING, SparseWeight
+from strop._sparse_weight import FLOATING, TENSORS, SparseWeight
 
 _OP = "strop.sparse_linear"
 _ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
@@ -30,7 +30,8 @@ _ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
 }
 _MANY = 130
 _CLASS_OF = [_sparse_plan.row_class(n) for n in range(_MANY)]  # looked up, not searched, in a call
-_DENSE = _sparse_plan.WAYS.index("dense") + 1
+_DENSE = _sparse_plan.WAYS.index("dense") + 1  # those after it are a GPU's
+_FORMS = ("bits", "values", "dense", "starts")
 
 
 def sparse_linear(
@@ -96,6 +97,9 @@ def sparse_linear(
                 return _dense(input, weight, bias, activation)
             if _needs_gradient(input, bias) or transformed() or any_autocast():
                 return _public_op(input, weight, bias, activation)
+            if choice > _DENSE:
+                _check_columns(input, weight)
+                return cast(Tensor, ops.by_bits(input, *_bitmap(weight), bias, activation or ""))
             layout = getattr(weight, _sparse_plan.WAYS[choice - 1])
             outputs = weight.shape[0]
             return cast(Tensor, ops.by_layout(input, layout, outputs, bias, activation or ""))
@@ -103,9 +107,9 @@ def sparse_linear(
             raise RuntimeError(f"{_OP}: out is given, but a gradient is needed; call without")
         return _into(out, choice, input, weight, bias, activation or "")
     except Exception as error:
-        if isinstance(error, NotImplementedError) and isinstance(input, Tensor) and input.is_cuda:
+        if isinstance(input, Tensor) and input.device != weight.device:
             raise ValueError(
-                f"{_OP}: input is on {input.device}; there are kernels for cpu"
+                f"{_OP}: input is on {input.device}; the weight is on {weight.device}"
             ) from None
         raise translated(_OP, error, {"input": input, "bias": bias, "out": out}) from None
 
@@ -129,13 +133,29 @@ def _into(
         if out.dtype != y.dtype:
             raise TypeError(f"{_OP}: out has dtype {out.dtype}; input has {y.dtype}")
         return out.copy_(y)
-    layout, outputs = getattr(weight, _sparse_plan.WAYS[choice - 1]), weight.shape[0]
     into = out if out.is_contiguous() else out.new_empty(out.shape)
-    ops.by_layout_out(x, layout, outputs, bias, activation, out=into)
+    if choice > _DENSE:
+        _check_columns(x, weight)
+        ops.by_bits_out(x, *_bitmap(weight), bias, activation, out=into)
+    else:
+        layout = getattr(weight, _sparse_plan.WAYS[choice - 1])
+        ops.by_layout_out(x, layout, weight.shape[0], bias, activation, out=into)
     if into is not out:
         return out.copy_(into)
     mark_written(out)
     return out
+
+
+def _bitmap(weight: SparseWeight) -> tuple[Tensor, Tensor, Tensor]:
+    return weight.bits, weight.values, cast(Tensor, weight.starts)
+
+
+def _check_columns(x: Tensor, weight: SparseWeight) -> None:
+    """Of which the op knows the bytes alone."""
+    if x.dim() == 0 or x.shape[-1] != weight.shape[1]:
+        raise ValueError(
+            f"{_OP}: input has shape {list(x.shape)}; the weight takes {weight.shape[1]} columns"
+        )
 
 
 def _dense(x: Tensor, weight: SparseWeight, bias: Tensor | None, activation: str | None) -> Tensor:
@@ -183,14 +203,20 @@ def _dtype_name(tensor: Tensor) -> str:
 def _public_op(
     x: Tensor, weight: SparseWeight, bias: Tensor | None, activation: str | None
 ) -> Tensor:
-    w = weight
-    tensors = (w.bits, w.values, w.mask, w.quads, w.pairs, w.dense, w.back_quads, w.back_pairs)
-    return cast(Tensor, ops.sparse_linear(x, *tensors, list(w.chosen), bias, activation or ""))
+    if weight.starts is not None:
+        _check_columns(x, weight)
+    tensors = [getattr(weight, name) for name in TENSORS]
+    return cast(Tensor, ops.sparse_linear(x, *tensors, list(weight.chosen), bias, activation or ""))
 
 
-def _whole(bits: Tensor, values: Tensor, dense: Tensor | None, columns: int) -> Tensor:
+def _whole(weight: Sequence[Any], columns: int) -> Tensor:
     """The dense weight, unpacked where the plan keeps none."""
-    return cast(Tensor, ops.unpack_sparse(bits, values, columns)) if dense is None else dense
+    bits, values, dense, starts = (weight[TENSORS.index(n)] for n in _FORMS)
+    if dense is not None:
+        return cast(Tensor, dense)
+    if starts is not None:
+        return cast(Tensor, ops.unpack_by_starts(bits, values, starts, columns))
+    return cast(Tensor, ops.unpack_sparse(bits, values, columns))
 
 
 class _Linear(Function):
@@ -208,12 +234,12 @@ class _Linear(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         of_x = of_bias = None
         if ctx.needs_input_grad[0]:
-            bits, values, _, _, _, dense, quads, pairs, _ = ctx.weight
+            quads, pairs = (ctx.weight[TENSORS.index(n)] for n in ("back_quads", "back_pairs"))
             again = is_grad_enabled() and gradient.requires_grad
             if quads is not None and pairs is not None and not again:
                 of_x = ops.transposed(gradient, quads, pairs, ctx.columns)
             else:
-                of_x = gradient @ _whole(bits, values, dense, ctx.columns).to(gradient.dtype)
+                of_x = gradient @ _whole(ctx.weight, ctx.columns).to(gradient.dtype)
         if ctx.needs_input_grad[1]:
             of_bias = gradient.flatten(0, -2).sum(0) if gradient.dim() > 1 else gradient
             of_bias = of_bias.to(ctx.bias_dtype)
@@ -226,8 +252,7 @@ def _public(input: Tensor, *rest: Any) -> Tensor:
     if activated is None:
         raise ValueError(f"{_OP}: activation {activation!r} is not known")
     if transformed():
-        bits, values, dense = weight[0], weight[1], weight[5]
-        full = _whole(bits, values, dense, input.shape[-1]).to(input.dtype)
+        full = _whole(weight, input.shape[-1]).to(input.dtype)
         bias = None if bias is None else bias.to(input.dtype)
         return activated(functional.linear(input, full, bias))
     if is_grad_enabled() and (input.requires_grad or (bias is not None and bias.requires_grad)):
@@ -255,6 +280,9 @@ _kernels.impl("sparse_linear", _autocast("cuda"), "AutocastCUDA")
 for _name in (
     "_sparse_linear",
     "_sparse_linear.out",
+    "_sparse_linear_bits",
+    "_sparse_linear_bits.out",
+    "_sparse_unpack",
     "_sparse_transposed",
     "pack_sparse",
     "unpack_sparse",

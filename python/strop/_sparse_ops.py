@@ -16,6 +16,9 @@ sparse_linear = _ops.sparse_linear.default
 by_layout = _ops._sparse_linear.default
 by_layout_out = _ops._sparse_linear.out
 transposed = _ops._sparse_transposed.default
+by_bits = _ops._sparse_linear_bits.default
+by_bits_out = _ops._sparse_linear_bits.out
+unpack_by_starts = _ops._sparse_unpack.default
 pack_sparse = _ops.pack_sparse.default
 unpack_sparse = _ops.unpack_sparse.default
 layout = _ops._sparse_layout.default
@@ -29,8 +32,12 @@ def _fake_by_layout(input: Tensor, layout: Tensor, outputs: int, *rest: Any) -> 
     return input.new_empty((*input.shape[:-1], outputs))
 
 
-def _fake_by_layout_out(input: Tensor, *rest: Any, out: Tensor) -> None:
+def _fake_out(input: Tensor, *rest: Any, out: Tensor) -> None:
     return None
+
+
+def _fake_unpack_by_starts(bits: Tensor, values: Tensor, starts: Tensor, columns: int) -> Tensor:
+    return values.new_empty((bits.shape[0], columns))
 
 
 def _fake_transposed(gradient: Tensor, quads: Tensor, pairs: Tensor, columns: int) -> Tensor:
@@ -48,13 +55,18 @@ def _fake_unpack_sparse(bits: Tensor, values: Tensor, columns: int) -> Tensor:
 
 
 def _fake_layout(bits: Tensor, values: Tensor, columns: int, layout: str) -> Tensor:
+    if layout == "starts":
+        return bits.new_empty((bits.shape[0] + 1,), dtype=torch.int64)
     return bits.new_empty((torch.library.get_ctx().new_dynamic_size(),))
 
 
 _FAKES: dict[str, Callable[..., Any]] = {
     "sparse_linear": _fake_sparse_linear,
     "_sparse_linear": _fake_by_layout,
-    "_sparse_linear.out": _fake_by_layout_out,
+    "_sparse_linear.out": _fake_out,
+    "_sparse_linear_bits": _fake_sparse_linear,
+    "_sparse_linear_bits.out": _fake_out,
+    "_sparse_unpack": _fake_unpack_by_starts,
     "_sparse_transposed": _fake_transposed,
     "pack_sparse": _fake_pack_sparse,
     "unpack_sparse": _fake_unpack_sparse,
@@ -70,7 +82,7 @@ def vmapped(
     """The batch as one more leading dimension of the input."""
     *weight, bias, activation = rest
     input_dim, *dims = in_dims
-    if any(d is not None for d in dims[:8]):  # the weight's tensors
+    if any(d is not None for d in dims[:9]):  # the weight's tensors
         raise NotImplementedError("strop.sparse_linear: vmap over a SparseWeight is not supported")
     size = info.batch_size
     x = input.expand(size, *input.shape) if input_dim is None else input.movedim(input_dim, 0)

@@ -91,7 +91,8 @@ def pack_sparse(
     elif plan == "measure":
         chosen = _measured(bits, values, shape, classes, input_dtype)
     else:
-        costs = _sparse_plan.Costs(shape, values.shape[0], values.dtype, input_dtype)
+        gpu = values.is_cuda
+        costs = _sparse_plan.Costs(shape, values.shape[0], values.dtype, input_dtype, gpu)
         chosen = _sparse_plan.chosen_by_table(costs, classes, sparse_only=plan == "sparse")
     return SparseWeight.prepared(
         bits,
@@ -115,7 +116,10 @@ def _measured(
     ways: dict[str, Tensor] = {"dense": ops.unpack_sparse(bits, values, shape[1]).to(input_dtype)}
 
     def call(way: str, rows: int) -> Callable[[], object]:
-        x = torch.randn(rows, shape[1]).to(input_dtype)
+        x = torch.randn(rows, shape[1], device=bits.device).to(input_dtype)
+        if way in _sparse_plan.BY_STARTS:
+            starts = ways.setdefault("starts", ops.layout(bits, values, shape[1], "starts"))
+            return lambda: ops.by_bits(x, bits, values, starts, None, "")
         if way not in ways:
             ways[way] = ops.layout(bits, values, shape[1], way)
         prepared = ways[way]
@@ -123,4 +127,4 @@ def _measured(
             return lambda: torch.nn.functional.linear(x, prepared)
         return lambda: ops.by_layout(x, prepared, shape[0], None, "")
 
-    return _sparse_plan.completed(_sparse_plan.measured(call, classes))
+    return _sparse_plan.completed(_sparse_plan.measured(call, classes, gpu=bits.is_cuda))

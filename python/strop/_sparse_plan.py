@@ -13,6 +13,11 @@ second, or was measured on a processor with bfloat16 arithmetic and this one has
 to be four times slower than float32, and for one row a little faster: it then waits for memory.
 The sparse way has to be predicted a seventh faster than dense to be chosen, a quarter for one row: a
 table is never quite the machine at hand.
+
+A GPU needs no table. Few rows of input wait for memory alone, so that a way's time goes by the bytes
+that it moves: ``bitmap`` reads bits and values, and is chosen where dense is 1.4 times as many bytes.
+More rows are ``dense``, or ``unpack``: the dense weight made anew in each call, for what it saves in
+memory.
 """
 
 from __future__ import annotations
@@ -32,14 +37,22 @@ import torch
 from strop import _C
 
 CLASSES = (1, 4, 8, 16, 32, 128, None)
-"""The most rows of each class; the last has no end. (As in csrc/torch/sparse_ops.h.)"""
+"""The most rows of each class; the last has no end. (As in csrc/torch/sparse_calls.h.)"""
 TYPICAL_ROWS = (1, 2, 8, 16, 32, 128, 512)
 """What a class is measured at: of 2 to 4 the rows at which dense does best beside the sparse way."""
-WAYS = ("mask", "quads", "pairs", "dense")
-"""What a plan chooses among; its numbers begin at 1."""
+WAYS = ("mask", "quads", "pairs", "dense", "bitmap", "unpack")
+"""What a plan chooses among; its numbers begin at 1. (As in csrc/torch/sparse_calls.h.)"""
+LAYOUTS = WAYS[:3]
+"""Those of a CPU, each by a layout of its own."""
+BY_STARTS = WAYS[4:]
+"""Those of a GPU, by the rows' starts."""
 PLACES = ("near", "cached", "streamed")
 _LEAST_GAIN = 1.15
 _LEAST_GAIN_ONE = 1.25  # of one row, whose times memory makes vary more
+_LEAST_GAIN_GPU = 1.4  # in bytes: the decoding takes its share
+_MOST_BITMAP = (
+    8  # rows of input that bits are multiplied with. (As in csrc/kernels/sparse_bitmap.h.)
+)
 _SHORT = (torch.bfloat16, torch.float16)
 _SHORT_DENSE, _SHORT_DENSE_ONE = 4.0, 0.6  # times float32's, where the processor has no arithmetic
 _FEW = 16  # rows up to which strips of four rows are made for
@@ -53,8 +66,11 @@ def row_class(rows: int) -> int:
     raise AssertionError
 
 
-def candidates(number: int) -> tuple[str, ...]:
+def candidates(number: int, gpu: bool = False) -> tuple[str, ...]:
     """The sparse ways that suit a class of rows."""
+    if gpu:
+        few = CLASSES[number] is not None and (CLASSES[number] or 0) <= _MOST_BITMAP
+        return ("bitmap",) if few else ("unpack",)
     if number == 0:
         return ("mask", "quads")
     most = CLASSES[number]
@@ -127,6 +143,7 @@ class Costs:
     dtype: torch.dtype
     """Of the values."""
     input_dtype: torch.dtype
+    gpu: bool = False
 
     def terms(self, way: str, number: int) -> Sequence[float]:
         """The figures of a way for a class of rows."""
@@ -151,8 +168,20 @@ class Costs:
 
     def ratios(self, number: int) -> dict[str, float]:
         """How many times faster than dense the sparse ways of a class are."""
+        if self.gpu:
+            return {way: self._ratio_of_bytes(way) for way in candidates(number, gpu=True)}
         dense = self.predicted("dense", number)
         return {way: dense / self.predicted(way, number) for way in candidates(number)}
+
+    def _ratio_of_bytes(self, way: str) -> float:
+        """How many times as many bytes dense moves, where each byte is moved once."""
+        rows, columns = self.shape
+        dense = rows * columns * self.input_dtype.itemsize
+        kept = rows * ((columns + 7) // 8) + self.nonzeros * self.dtype.itemsize
+        rounds = self.dtype != self.input_dtype and self.input_dtype != torch.float32
+        if way == "unpack" or rounds:  # where a value would be rounded, bitmap unpacks to float32
+            kept += 2 * rows * columns * (4 if rounds else self.input_dtype.itemsize)
+        return dense / max(kept, 1)
 
 
 def chosen_by_table(costs: Costs, classes: Iterable[int], *, sparse_only: bool) -> tuple[int, ...]:
@@ -162,6 +191,7 @@ def chosen_by_table(costs: Costs, classes: Iterable[int], *, sparse_only: bool) 
         ratios = costs.ratios(number)
         best = max(ratios, key=ratios.__getitem__)
         gain = _LEAST_GAIN_ONE if number == 0 else _LEAST_GAIN
+        gain = _LEAST_GAIN_GPU if costs.gpu else gain
         chosen[number] = best if sparse_only or ratios[best] > gain else "dense"
     return completed(chosen)
 
@@ -169,14 +199,34 @@ def chosen_by_table(costs: Costs, classes: Iterable[int], *, sparse_only: bool) 
 def measured(
     calls: Callable[[str, int], Callable[[], object]],
     classes: Iterable[int],
+    *,
+    gpu: bool = False,
 ) -> dict[int, str]:
     """The way of each class of rows that took the least time here."""
+    timer = by_events if gpu else None
     chosen = {}
     for number in classes:
-        ways = (*candidates(number), "dense")
-        seconds = medians([calls(way, TYPICAL_ROWS[number]) for way in ways])
+        ways = (*candidates(number, gpu), "dense")
+        seconds = medians([calls(way, TYPICAL_ROWS[number]) for way in ways], timer=timer)
         chosen[number] = min(zip(seconds, ways, strict=True))[1]
     return chosen
+
+
+def by_clock(call: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    """Seconds that the calling thread takes."""
+    before = clock()
+    call()
+    return clock() - before
+
+
+def by_events(call: Callable[[], object]) -> float:
+    """Seconds that the current GPU takes."""
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    call()
+    end.record()
+    end.synchronize()
+    return float(begin.elapsed_time(end)) / 1e3
 
 
 def medians(
@@ -184,6 +234,7 @@ def medians(
     seconds: float = 0.02,
     turns: int = 5,
     clock: Callable[[], float] = time.perf_counter,
+    timer: Callable[[Callable[[], object]], float] | None = None,
 ) -> list[float]:
     """Median times of calls that take turns, so many at least and for so long."""
     taken: list[list[float]] = [[] for _ in calls]
@@ -192,9 +243,7 @@ def medians(
     start = time.perf_counter()
     while len(taken[0]) < turns or time.perf_counter() - start < seconds:
         for call, times in zip(calls, taken, strict=True):
-            before = clock()
-            call()
-            times.append(clock() - before)
+            times.append(by_clock(call, clock) if timer is None else timer(call))
     return [statistics.median(times) for times in taken]
 
 
@@ -217,7 +266,7 @@ def describe(plan: Sequence[int], costs: Costs, why: str) -> list[tuple[str, str
         way = WAYS[choice - 1]
         ways = ", ".join(f"{w} {r:.1f}x dense" for w, r in costs.ratios(number).items())
         reason = f"{why}; predicted {ways}"
-        if way not in (*candidates(number), "dense"):
+        if way not in (*candidates(number, costs.gpu), "dense"):
             reason = "prepared for other rows"
         lines.append((rows, way, reason))
         first = (most or 0) + 1

@@ -37,6 +37,7 @@ class SparseWeight(Holder):
         dense: the weight itself, where the plan has dense in it.
         back_quads: the layouts of the transposed weight, for the input's gradient.
         back_pairs: likewise.
+        starts: int64 of shape [N + 1], on a GPU, which has no layouts: where each row's values begin.
         shape: (N, K).
         chosen: for each class of rows the number of its way.
         why: how these were chosen: ``table``, ``measure``, ``sparse`` or ``dense``.
@@ -65,6 +66,7 @@ class SparseWeight(Holder):
     dense: Tensor | None
     back_quads: Tensor | None
     back_pairs: Tensor | None
+    starts: Tensor | None
     shape: tuple[int, int]
     chosen: tuple[int, ...]
     why: str
@@ -93,7 +95,7 @@ class SparseWeight(Holder):
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors, layouts included; a state dict has fewer."""
-        tensors = (getattr(self, name) for name in _TENSORS)
+        tensors = (getattr(self, name) for name in TENSORS)
         return sum(t.nbytes for t in tensors if t is not None)
 
     def plan(self) -> str:
@@ -102,27 +104,33 @@ class SparseWeight(Holder):
         dtypes = " beside ".join(
             str(t).removeprefix("torch.") for t in (self.dtype, self.input_dtype)
         )
-        head = (
-            f"[{self.shape[0]}, {self.shape[1]}], {self.sparsity:.1%} pruned, {dtypes} input, table of "
-            f"{_sparse_plan.table_key()}"
-        )
-        return "\n".join([head, *(f"{rows:>11} rows: {way:5}  ({w})" for rows, way, w in lines)])
+        table = "bytes moved" if self.bits.is_cuda else f"table of {_sparse_plan.table_key()}"
+        head = f"[{self.shape[0]}, {self.shape[1]}], {self.sparsity:.1%} pruned, {dtypes} input, {table}"
+        return "\n".join([head, *(f"{rows:>11} rows: {way:6} ({w})" for rows, way, w in lines)])
 
     def _costs(self) -> _sparse_plan.Costs:
-        return _sparse_plan.Costs(self.shape, self.nnz, self.dtype, self.input_dtype)
+        return _sparse_plan.Costs(
+            self.shape, self.nnz, self.dtype, self.input_dtype, self.bits.is_cuda
+        )
 
     def to_dense(self) -> Tensor:
         """The weight with its zeros."""
+        if self.starts is not None:
+            return ops.unpack_by_starts(self.bits, self.values, self.starts, self.shape[1])  # type: ignore[no-any-return]
         return ops.unpack_sparse(self.bits, self.values, self.shape[1])  # type: ignore[no-any-return]
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        """On another device or of another dtype, planned for input of that dtype.
+        """On another device or of another dtype, planned for that kind of device and input of that dtype.
 
-        Arguments as of ``torch.Tensor.to``.
+        A plan that was measured is one by the table then. Arguments as of ``torch.Tensor.to``.
         """
         device, dtype, non_blocking, _ = torch._C._nn._parse_to(*args, **kwargs)
-        if dtype is not None and (dtype, dtype) != (self.dtype, self.input_dtype):
-            return self._remade(dtype).to(device, non_blocking=non_blocking)
+        there = self.device if device is None else torch.device(device)
+        other_kind = {there.type, self.device.type} == {"cpu", "cuda"}
+        cast = dtype is not None and (dtype, dtype) != (self.dtype, self.input_dtype)
+        if cast or other_kind:
+            made = self._remade(dtype if cast else None, there if other_kind else self.device)
+            return made.to(device, non_blocking=non_blocking)
         return super().to(device=device, non_blocking=non_blocking)
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -177,9 +185,17 @@ class SparseWeight(Holder):
         backward: bool,
         input_dtype: torch.dtype | None = None,
     ) -> Self:
-        """With the layouts that a plan needs, and those of the transposed weight."""
+        """With the layouts that a plan needs, and those of the transposed weight.
+
+        A plan of another kind of device is made anew.
+        """
         _check_chosen(chosen)
         input_dtype = values.dtype if input_dtype is None else input_dtype
+        if not fits(chosen, bits.device):
+            costs = _sparse_plan.Costs(
+                shape, values.shape[0], values.dtype, input_dtype, bits.is_cuda
+            )
+            chosen, why = _planned(costs, why)
         _check_dtypes(values.dtype, input_dtype, chosen)
         columns = shape[1]
         if tuple(bits.shape) != (shape[0], (columns + 7) // 8):
@@ -190,13 +206,19 @@ class SparseWeight(Holder):
         ways = {_sparse_plan.WAYS[number - 1] for number in chosen}
         dense = None
         try:
-            if backward or "dense" in ways:
-                dense = ops.unpack_sparse(bits, values, columns)
+            if bits.is_cuda:
+                _check_padding(bits, columns)
             made = {
                 name: ops.layout(bits, values, columns, name)
-                for name in _sparse_plan.WAYS[:3]
-                if name in ways
+                for name in (["starts"] if bits.is_cuda else _sparse_plan.LAYOUTS)
+                if name in ways or bits.is_cuda
             }
+            if bits.is_cuda:
+                backward = False  # goes by the dense weight there
+                if "dense" in ways:
+                    dense = ops.unpack_by_starts(bits, values, made["starts"], columns)
+            elif backward or "dense" in ways:
+                dense = ops.unpack_sparse(bits, values, columns)
             back: tuple[Tensor | None, Tensor | None] = (None, None)
             if backward and dense is not None:
                 turned = (
@@ -215,6 +237,7 @@ class SparseWeight(Holder):
             dense=dense.to(input_dtype) if dense is not None and "dense" in ways else None,
             back_quads=back[0],
             back_pairs=back[1],
+            starts=made.get("starts"),
             shape=shape,
             chosen=chosen,
             why=why,
@@ -235,9 +258,12 @@ class SparseWeight(Holder):
         _check_chosen(self.chosen)
         if self.why not in PLANS:
             raise ValueError(f"{_NAME}: why is {self.why!r}; {', '.join(PLANS)} are known")
-        for number in self.chosen:
-            if getattr(self, _sparse_plan.WAYS[number - 1]) is None:
-                way = _sparse_plan.WAYS[number - 1]
+        if not fits(self.chosen, self.device):
+            raise ValueError(
+                f"{_NAME}: the plan is of another kind of device than {self.device}; .to() makes it anew"
+            )
+        for way in {_sparse_plan.WAYS[number - 1] for number in self.chosen}:
+            if getattr(self, "starts" if way in _sparse_plan.BY_STARTS else way) is None:
                 raise ValueError(f"{_NAME}: the plan has {way}, which is not prepared")
         if self.device.type != "cpu":
             return  # checked before it went there
@@ -264,7 +290,7 @@ class SparseWeight(Holder):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         copied = self.to(self.device)
-        for name in _TENSORS:
+        for name in TENSORS:
             if (tensor := getattr(self, name)) is not None:
                 object.__setattr__(copied, name, tensor.clone())
         return copied
@@ -272,35 +298,32 @@ class SparseWeight(Holder):
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuilt, (self.state_dict(),)
 
-    def _remade(self, dtype: torch.dtype) -> Self:
-        """Of another dtype, for input of that dtype."""
-        if dtype not in FLOATING:
+    def _remade(self, dtype: torch.dtype | None, device: torch.device) -> Self:
+        """There, of another dtype, for input of that dtype."""
+        if dtype is not None and dtype not in FLOATING:
             raise TypeError(
                 f"{_NAME}: dtype is {dtype}; float32, bfloat16, float16 or float64 is needed"
             )
-        values, wide = self.values.to(dtype), dtype == torch.float64
-        if self.why == "dense":
-            chosen = self.chosen
-        elif wide:
-            chosen = one_way("mask")
-        else:
-            chosen = _sparse_plan.chosen_by_table(
-                _sparse_plan.Costs(self.shape, self.nnz, dtype, dtype),
-                range(len(_sparse_plan.CLASSES)),
-                sparse_only=self.why == "sparse",
-            )
+        values, input_dtype = self.values.to(device, dtype), dtype or self.input_dtype
+        gpu = device.type == "cuda"
+        costs = _sparse_plan.Costs(self.shape, self.nnz, values.dtype, input_dtype, gpu)
+        chosen, why = _planned(costs, self.why)
         return type(self).prepared(
-            self.bits,
+            self.bits.to(device),
             values,
             self.shape,
             chosen=chosen,
-            why=self.why,
-            backward=self.back_quads is not None and not wide,
-            input_dtype=dtype,
+            why=why,
+            backward=self.back_quads is not None and values.dtype != torch.float64,
+            input_dtype=input_dtype,
         )
 
 
-_TENSORS = ("bits", "values", "mask", "quads", "pairs", "dense", "back_quads", "back_pairs")
+TENSORS = (
+    *("bits", "values", "mask", "quads", "pairs", "dense"),
+    *("back_quads", "back_pairs", "starts"),
+)
+"""In the order of the op's arguments."""
 
 
 def _rebuilt(state: dict[str, Tensor]) -> SparseWeight:
@@ -317,8 +340,11 @@ def _integers(name: str, tensor: Tensor, count: int) -> tuple[int, ...]:
 
 
 def _check_chosen(chosen: Sequence[int]) -> None:
-    if len(chosen) != len(_sparse_plan.CLASSES) or not all(1 <= n <= 4 for n in chosen):
-        raise ValueError(f"{_NAME}: plan is {tuple(chosen)}; a way 1 to 4 is needed for each class")
+    most = len(_sparse_plan.WAYS)
+    if len(chosen) != len(_sparse_plan.CLASSES) or not all(1 <= n <= most for n in chosen):
+        raise ValueError(
+            f"{_NAME}: plan is {tuple(chosen)}; a way 1 to {most} is needed for each class"
+        )
 
 
 def _check_dtypes(values: torch.dtype, input: torch.dtype, chosen: Sequence[int]) -> None:
@@ -328,6 +354,31 @@ def _check_dtypes(values: torch.dtype, input: torch.dtype, chosen: Sequence[int]
     ways = {_sparse_plan.WAYS[number - 1] for number in chosen}
     if values == wide and not ways <= {"mask", "dense"}:
         raise TypeError(f"{_NAME}: values of float64 have the layout mask alone")
+
+
+def _check_padding(bits: Tensor, columns: int) -> None:
+    """As the CPU's check does it where the bits are a CPU's."""
+    if columns % 8 and bits.shape[0] and bool((bits[:, -1] >> columns % 8).any()):
+        raise ValueError(f"{_NAME}: bits of a row are set beyond its {columns} columns")
+
+
+def fits(chosen: Sequence[int], device: torch.device) -> bool:
+    """Whether a plan is of this kind of device."""
+    other = _sparse_plan.LAYOUTS if device.type == "cuda" else _sparse_plan.BY_STARTS
+    if device.type not in ("cpu", "cuda"):
+        return True
+    return not {_sparse_plan.WAYS[number - 1] for number in chosen} & set(other)
+
+
+def _planned(costs: _sparse_plan.Costs, why: str) -> tuple[tuple[int, ...], str]:
+    """A plan for every number of rows, and its reason: no longer that it was measured."""
+    if why == "dense":
+        return one_way("dense"), why
+    why = "table" if why == "measure" else why
+    if costs.dtype == torch.float64:
+        return one_way("mask"), why
+    classes = range(len(_sparse_plan.CLASSES))
+    return _sparse_plan.chosen_by_table(costs, classes, sparse_only=why == "sparse"), why
 
 
 def one_way(way: str) -> tuple[int, ...]:

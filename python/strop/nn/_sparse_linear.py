@@ -329,6 +329,9 @@ def _applied(weight: SparseWeight, fn: Callable[[Tensor], Tensor]) -> SparseWeig
     beside = fn(weight.values.new_empty(0, dtype=weight.input_dtype)).dtype
     if (dtype, beside) != (weight.dtype, weight.input_dtype) and not was_meta:
         weight = weight.to(dtype)  # whose plan and layouts depend on it
+    there = fn(weight.bits[:0]).device
+    if {there.type, weight.device.type} == {"cpu", "cuda"}:
+        return weight.to(there)  # where it is planned for that kind of device
     before = {f.name: getattr(weight, f.name) for f in dataclasses.fields(weight)}
     before = {name: t for name, t in before.items() if isinstance(t, Tensor)}
     after = {name: fn(tensor) for name, tensor in before.items()}
