@@ -293,7 +293,7 @@ class TestTorch:
 
     def test_opcheck(self, plan, values, inputs):
         w = self.packed(plan, values, inputs)
-        tensors = (w.bits, w.values, w.mask, w.quads, w.pairs, w.dense, None, None)
+        tensors = (w.bits, w.values, w.mask, w.quads, w.pairs, w.dense, None, None, None)
         x = torch.randn(5, 40, generator=generator()).to(inputs).requires_grad_()
         call = (x, *tensors, list(w.chosen), torch.randn(24), "")
         torch.library.opcheck(torch.ops.strop.sparse_linear.default, call)

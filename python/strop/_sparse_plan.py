@@ -185,14 +185,23 @@ class Costs:
 
 
 def chosen_by_table(costs: Costs, classes: Iterable[int], *, sparse_only: bool) -> tuple[int, ...]:
-    """A plan by the table."""
+    """A plan by the table; on a GPU by the bytes that are moved."""
+    if costs.gpu:
+        return _chosen_by_bytes(costs, classes, sparse_only)
     chosen = {}
     for number in classes:
         ratios = costs.ratios(number)
         best = max(ratios, key=ratios.__getitem__)
         gain = _LEAST_GAIN_ONE if number == 0 else _LEAST_GAIN
-        gain = _LEAST_GAIN_GPU if costs.gpu else gain
         chosen[number] = best if sparse_only or ratios[best] > gain else "dense"
+    return completed(chosen)
+
+
+def _chosen_by_bytes(costs: Costs, classes: Iterable[int], sparse_only: bool) -> tuple[int, ...]:
+    chosen = {}
+    for number in classes:
+        ((way, ratio),) = costs.ratios(number).items()
+        chosen[number] = way if sparse_only or ratio > _LEAST_GAIN_GPU else "dense"
     return completed(chosen)
 
 

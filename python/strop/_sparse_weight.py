@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import torch
@@ -204,40 +204,17 @@ class SparseWeight(Holder):
                 f"{(shape[0], (columns + 7) // 8)}"
             )
         ways = {_sparse_plan.WAYS[number - 1] for number in chosen}
-        dense = None
+        layouts = _on_gpu if bits.is_cuda else _on_cpu
         try:
-            if bits.is_cuda:
-                _check_padding(bits, columns)
-            made = {
-                name: ops.layout(bits, values, columns, name)
-                for name in (["starts"] if bits.is_cuda else _sparse_plan.LAYOUTS)
-                if name in ways or bits.is_cuda
-            }
-            if bits.is_cuda:
-                backward = False  # goes by the dense weight there
-                if "dense" in ways:
-                    dense = ops.unpack_by_starts(bits, values, made["starts"], columns)
-            elif backward or "dense" in ways:
-                dense = ops.unpack_sparse(bits, values, columns)
-            back: tuple[Tensor | None, Tensor | None] = (None, None)
-            if backward and dense is not None:
-                turned = (
-                    *ops.pack_sparse(dense.t(), prune_ops.unpack_mask(bits, columns).t()),
-                    shape[0],
-                )
-                back = ops.layout(*turned, "quads"), ops.layout(*turned, "pairs")
+            made = layouts(bits, values, shape, ways | {"back"} if backward else ways)
         except Exception as error:
             raise translated(_NAME, error, {"bits": bits, "values": values}) from None
+        if (dense := made.get("dense")) is not None:
+            made["dense"] = dense.to(input_dtype)
         return cls._trusted(
             bits=bits,
             values=values,
-            mask=made.get("mask"),
-            quads=made.get("quads"),
-            pairs=made.get("pairs"),
-            dense=dense.to(input_dtype) if dense is not None and "dense" in ways else None,
-            back_quads=back[0],
-            back_pairs=back[1],
-            starts=made.get("starts"),
+            **{name: made.get(name) for name in TENSORS[2:]},
             shape=shape,
             chosen=chosen,
             why=why,
@@ -319,6 +296,41 @@ class SparseWeight(Holder):
         )
 
 
+def _on_cpu(
+    bits: Tensor, values: Tensor, shape: tuple[int, int], ways: Set[str]
+) -> dict[str, Tensor]:
+    """What these ways need on a CPU."""
+    rows, columns = shape
+    made = {
+        name: ops.layout(bits, values, columns, name)
+        for name in _sparse_plan.LAYOUTS
+        if name in ways
+    }
+    if not ways & {"back", "dense"}:
+        return made
+    dense = ops.unpack_sparse(bits, values, columns)
+    if "dense" in ways:
+        made["dense"] = dense
+    if "back" in ways:
+        turned = ops.pack_sparse(dense.t(), prune_ops.unpack_mask(bits, columns).t())
+        made["back_quads"] = ops.layout(*turned, rows, "quads")
+        made["back_pairs"] = ops.layout(*turned, rows, "pairs")
+    return made
+
+
+def _on_gpu(
+    bits: Tensor, values: Tensor, shape: tuple[int, int], ways: Set[str]
+) -> dict[str, Tensor]:
+    """What these ways need on a GPU, where gradients go by the dense weight."""
+    columns = shape[1]
+    if columns % 8 and shape[0] and bool((bits[:, -1] >> columns % 8).any()):
+        raise ValueError(f"{_NAME}: bits of a row are set beyond its {columns} columns")
+    made = {"starts": ops.layout(bits, values, columns, "starts")}
+    if "dense" in ways:
+        made["dense"] = ops.unpack_by_starts(bits, values, made["starts"], columns)
+    return made
+
+
 TENSORS = (
     *("bits", "values", "mask", "quads", "pairs", "dense"),
     *("back_quads", "back_pairs", "starts"),
@@ -354,12 +366,6 @@ def _check_dtypes(values: torch.dtype, input: torch.dtype, chosen: Sequence[int]
     ways = {_sparse_plan.WAYS[number - 1] for number in chosen}
     if values == wide and not ways <= {"mask", "dense"}:
         raise TypeError(f"{_NAME}: values of float64 have the layout mask alone")
-
-
-def _check_padding(bits: Tensor, columns: int) -> None:
-    """As the CPU's check does it where the bits are a CPU's."""
-    if columns % 8 and bits.shape[0] and bool((bits[:, -1] >> columns % 8).any()):
-        raise ValueError(f"{_NAME}: bits of a row are set beyond its {columns} columns")
 
 
 def fits(chosen: Sequence[int], device: torch.device) -> bool:
