@@ -41,7 +41,8 @@ def pack_sparse(
 
     Args:
         weight: [N, K] as of ``torch.nn.Linear``, float32, bfloat16 or float16, or float64 for the
-            reference loop; any strides.
+            reference loop on a CPU; any strides. What is packed stays on its device; on a GPU this waits
+            for it.
         mask: bool of the same shape, True keeps; None keeps what is not zero.
         dtype: of the values; None is the weight's. The plan is for input of the weight's dtype, so that
             values of bfloat16 make a float32 model smaller, and faster where memory is what it waits
@@ -49,8 +50,8 @@ def pack_sparse(
         rows: of the input, the product of its leading dimensions: the numbers that will be used, so
             that nothing is prepared for others (they work, but not at full speed); None is any.
         plan: how the way is chosen for each number of rows. ``table``: by a cost model of this
-            instruction set, deterministic; sparse where it is faster than dense. ``measure``: by
-            trying. ``sparse`` and ``dense``: always so.
+            instruction set, on a GPU by the bytes that are moved, deterministic; sparse where it is
+            faster than dense. ``measure``: by trying. ``sparse`` and ``dense``: always so.
         backward: whether to prepare the input's gradient as well; otherwise it goes through the
             dense weight.
 

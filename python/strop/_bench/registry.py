@@ -94,9 +94,9 @@ def _load() -> None:
 
 def gpu_cases(family: str | None = None) -> list[GpuCase]:
     """The cases that are measured on a GPU."""
-    from strop._bench import prune_gpu, quantize_gpu
+    from strop._bench import prune_gpu, quantize_gpu, sparse_gpu
 
-    every = [*quantize_gpu.cases(), *prune_gpu.cases()]
+    every = [*quantize_gpu.cases(), *prune_gpu.cases(), *sparse_gpu.cases()]
     return [case for case in every if family in (None, case.family)]
 
 

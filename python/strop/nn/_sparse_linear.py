@@ -43,8 +43,8 @@ class SparseLinear(nn.Module):
     parameter would, the weight keeps its dtype and device unless ``assign=True``.
 
     ``.to()`` and its kind move and cast the weight as they do a parameter, and a plan by the table is
-    made anew for another dtype. After ``to_empty()`` everything is pruned, until a state is loaded. On
-    the meta device shapes alone are computed; there are kernels for a CPU.
+    made anew for another dtype or kind of device. After ``to_empty()`` everything is pruned, until a state is loaded. On
+    the meta device shapes alone are computed; there are kernels for CPU and CUDA.
 
     Args:
         weight: of shape (N, K).
