@@ -229,6 +229,21 @@ class TestOnAGpu:
             graph.replay()
             assert_close(y.cpu(), x.cpu(), weight, activation="silu")
 
+    def test_transforms(self):
+        w = strop.pack_sparse(pruned((24, 40), 0.8).cuda(), plan="sparse")
+        call = lambda x: strop.sparse_linear(x, w, activation="relu") * 2  # noqa: E731
+        compiled = torch.compile(call, fullgraph=True, dynamic=True, backend="aot_eager")
+        for rows in (2, 7, 40):
+            x = torch.randn(rows, 40, device="cuda")
+            assert_same_bits(compiled(x).cpu(), call(x).cpu())
+        x = torch.randn(3, 2, 40, device="cuda")
+        assert torch.allclose(torch.vmap(call)(x), call(x), atol=1e-5)
+
+    def test_autocast(self):
+        w = strop.pack_sparse(pruned((24, 40), 0.8).cuda(), plan="sparse")
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            assert strop.sparse_linear(torch.randn(3, 40, device="cuda"), w).dtype == torch.bfloat16
+
     def test_measured(self):
         w = strop.pack_sparse(pruned((512, 512), 0.9).cuda(), plan="measure")
         assert w.why == "measure"
