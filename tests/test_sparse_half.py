@@ -222,6 +222,7 @@ class TestPlans:
         entry = {k: v for k, v in _sparse_plan._table()["avx2"].items() if "-" not in k}
         monkeypatch.setattr(_sparse_plan, "_table", lambda: {"avx2": entry})
         monkeypatch.setattr(_sparse_plan, "table_key", lambda: "avx2")
+        monkeypatch.setattr(_sparse_plan, "arithmetic", lambda dtype: "none")
         for number in range(1, len(_sparse_plan.CLASSES)):
             ratios = [max(c.ratios(number).values()) for c in costs]
             assert ratios[1] == pytest.approx(4 * ratios[0])

@@ -56,10 +56,11 @@ class TestPacking:
         assert one.pairs is None
         assert one.mask is None or one.quads is None
         assert made(rows=[2, 8]).pairs is None
-        assert made(rows=512).quads is None
+        many = made(rows=512)
+        assert (many.quads is None) != (many.pairs is None)
         both = made(rows=(8, 512))
         assert both.quads is not None
-        assert both.pairs is not None
+        assert both.chosen[-1] in (2, 3)
         x = torch.randn(200, 70)
         for w in (one, both):  # and work for any
             for rows in (1, 9, 200):
@@ -69,7 +70,7 @@ class TestPacking:
         w = strop.pack_sparse(pruned((4, 9), 0.5).double(), dtype=torch.float32, plan="sparse")
         assert w.dtype == torch.float32
         assert w.to(torch.float64).dtype == torch.float64
-        assert w.to(torch.float64).to(torch.float32).chosen[-1] == 3
+        assert w.to(torch.float64).to(torch.float32).chosen == w.chosen
         x = torch.randn(3, 9).double()
         assert_close(strop.sparse_linear(x, w.to(torch.float64)).float(), x, w.to_dense().double())
 
@@ -106,7 +107,8 @@ class TestPlans:
         assert strop.pack_sparse(weight, plan="dense").chosen == choices_of("dense")
         sparse = strop.pack_sparse(weight, plan="sparse")
         assert sparse.dense is None
-        assert sparse.chosen[1:] == (2, 2, 2, 3, 3, 3)
+        assert sparse.chosen[1:4] == (2, 2, 2)
+        assert set(sparse.chosen[4:]) <= {2, 3}
         assert strop.pack_sparse(weight, plan="dense").quads is None
 
     def test_the_table_is_deterministic_and_never_sparse_where_nothing_is_pruned(self):
@@ -121,7 +123,7 @@ class TestPlans:
         w = strop.pack_sparse(pruned((1024, 1024), 0.99), plan="measure", rows=[8, 64])
         assert w.why == "measure"
         assert w.chosen[2] == 2  # a hundredth of the work
-        assert w.chosen[5] == 3
+        assert w.chosen[5] in (2, 3)
 
     def test_printed(self):
         text = made().plan()

@@ -87,13 +87,14 @@ std::vector<std::uint8_t> build_mask_layout(const SparseMatrix& matrix) {
   return bytes.finish(header);
 }
 
-// Columns of a block. The part of x that belongs to it should stay in a first cache of 32 KiB
-// beside what streams through: the more nonzeros, the more of that there is.
+// Columns of a block. The part of x that belongs to it, up to two vectors wide under strips of four
+// rows and four under strips of two, should stay in a first cache of 32 KiB beside what streams
+// through: the more nonzeros, the more of that there is. Fewer columns pad more.
 std::int64_t most_block_columns(const SparseMatrix& matrix, std::int64_t interleave) {
-  if (interleave == 4) return 512;
   const double density =
       static_cast<double>(matrix.count) /
       static_cast<double>(std::max<std::int64_t>(matrix.rows * matrix.columns, 1));
+  if (interleave == 4) return density > 0.15 ? 256 : 512;
   return density > 0.4 ? 128 : density > 0.15 ? 192 : 256;
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 import torch
@@ -128,4 +129,5 @@ def _measured(
             return lambda: torch.nn.functional.linear(x, prepared)
         return lambda: ops.by_layout(x, prepared, shape[0], None, "")
 
-    return _sparse_plan.completed(_sparse_plan.measured(call, classes, gpu=bits.is_cuda))
+    with torch.cuda.device(bits.device) if bits.is_cuda else contextlib.nullcontext():
+        return _sparse_plan.completed(_sparse_plan.measured(call, classes, gpu=bits.is_cuda))

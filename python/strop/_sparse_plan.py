@@ -5,12 +5,14 @@ The time of a way is taken to be ``call + a * nonzeros + b * weights + c * (rows
 seconds, for each class of rows of the input, for weights that (dense) fit the second-level cache,
 those that fit the last level, and those that fit none.
 ``benchmarks/fit_sparse_costs.py`` measures and fits the figures; they are kept for each instruction
-set, and apart for processors whose vector units are half as wide as the set's (``avx2-narrow``; the
-figures of ``avx2`` come from measurements on a Zen 3). A set without an entry goes by that of avx2.
+set; apart for processors whose vector units are half as wide as the set's (``avx2-narrow``), and for
+AMD's with AVX-512, where torch's dense layers use AVX2 all the same (``avx512-amd``). A set without an
+entry, such as AVX-512 elsewhere, goes by that of avx2: both ways gain alike from wider vectors. (avx2
+was measured on a Zen 5 held to it.)
 Values of 16 bits have ways of their own (``quads-16``), and so has dense in bfloat16 and float16
 (``dense-bfloat16``). Where an entry lacks the first, the float32 figures hold; where it lacks the
-second, or was measured on a processor with bfloat16 arithmetic and this one has none, dense is taken
-to be four times slower than float32, and for one row a little faster: it then waits for memory.
+second, or was measured on a processor that has other arithmetic for the dtype, dense is taken to be so
+many times slower or faster than float32.
 The sparse way has to be predicted a seventh faster than dense to be chosen, a quarter for one row: a
 table is never quite the machine at hand.
 
@@ -22,6 +24,7 @@ memory.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import statistics
@@ -50,11 +53,11 @@ PLACES = ("near", "cached", "streamed")
 _LEAST_GAIN = 1.15
 _LEAST_GAIN_ONE = 1.25  # of one row, whose times memory makes vary more
 _LEAST_GAIN_GPU = 1.4  # in bytes: the decoding takes its share
-_MOST_BITMAP = (
-    8  # rows of input that bits are multiplied with. (As in csrc/kernels/sparse_bitmap.h.)
-)
+_MOST_BITMAP = 8  # rows that bits are multiplied with, as in csrc/kernels/sparse_bitmap.h
 _SHORT = (torch.bfloat16, torch.float16)
-_SHORT_DENSE, _SHORT_DENSE_ONE = 4.0, 0.6  # times float32's, where the processor has no arithmetic
+# Times float32's for one row, which waits for memory, and for more.
+_SHORT_DENSE = {"none": (0.6, 4.0), "vectors": (0.5, 0.4), "amx": (0.5, 0.15)}
+_MEASURED_WITH_VECTORS = {("avx512-amd", "dense-bfloat16")}
 _FEW = 16  # rows up to which strips of four rows are made for
 
 
@@ -74,7 +77,7 @@ def candidates(number: int, gpu: bool = False) -> tuple[str, ...]:
     if number == 0:
         return ("mask", "quads")
     most = CLASSES[number]
-    return ("quads",) if most is not None and most <= _FEW else ("pairs",)
+    return ("quads",) if most is not None and most <= _FEW else ("quads", "pairs")
 
 
 @cache
@@ -86,22 +89,30 @@ def _table() -> Mapping[str, Any]:
 @cache
 def _narrow() -> bool:
     """Whether this processor has AVX2 but works 128 bits at a time: AMD's family 23, Zen and Zen+."""
+    family, model = _processor().get("cpu family"), _processor().get("model", "255")
+    return _amd() and family == "23" and int(model) < 0x30
+
+
+def _amd() -> bool:
+    return _processor().get("vendor_id") == "AuthenticAMD"
+
+
+@cache
+def _processor() -> Mapping[str, str]:
     found: dict[str, str] = {}
-    try:
-        with open("/proc/cpuinfo") as lines:
-            for line in lines:
-                name, _, value = line.partition(":")
-                found.setdefault(name.strip(), value.strip())
-    except OSError:
-        return False
-    family, model = found.get("cpu family"), found.get("model", "255")
-    return found.get("vendor_id") == "AuthenticAMD" and family == "23" and int(model) < 0x30
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as lines:
+        for line in lines:
+            name, _, value = line.partition(":")
+            found.setdefault(name.strip(), value.strip())
+    return found
 
 
 def own_key() -> str:
     """The entry that measurements here belong to, for the instruction set in force."""
     isa: str = _C.isa()
-    return f"{isa}-narrow" if isa == "avx2" and _narrow() else isa
+    if isa == "avx2" and _narrow():
+        return "avx2-narrow"
+    return "avx512-amd" if isa == "avx512" and _amd() else isa
 
 
 def table_key() -> str:
@@ -111,10 +122,13 @@ def table_key() -> str:
 
 
 @cache
-def native_short() -> bool:
-    """Whether this processor multiplies bfloat16 (AVX-512 BF16, AMX), as torch's dense layers use it."""
-    found = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return bool(found)
+def arithmetic(dtype: torch.dtype) -> str:
+    """What this processor has for a dtype of 16 bits: ``amx``, ``vectors`` or ``none``."""
+    short = dtype == torch.bfloat16
+    if torch.cpu._is_amx_tile_supported() if short else torch.cpu._is_amx_fp16_supported():
+        return "amx"
+    flag = "avx512_bf16" if short else "avx512_fp16"
+    return "vectors" if flag in _processor().get("flags", "").split() else "none"
 
 
 @cache
@@ -155,10 +169,11 @@ class Costs:
         if self.input_dtype not in _SHORT:
             return terms
         key = f"dense-{str(self.input_dtype).removeprefix('torch.')}"
-        if key in entry and (native_short() or not table_key().startswith("avx512")):
+        has = arithmetic(self.input_dtype)
+        measured = "vectors" if (table_key(), key) in _MEASURED_WITH_VECTORS else "none"
+        if key in entry and has == measured:
             return entry[key][at][number]  # type: ignore[no-any-return]
-        times = _SHORT_DENSE_ONE if number == 0 else _SHORT_DENSE
-        return [times * term for term in terms]
+        return [_SHORT_DENSE[has][min(number, 1)] * term for term in terms]
 
     def predicted(self, way: str, number: int) -> float:
         """Seconds that a way takes for the typical rows of a class."""
@@ -193,7 +208,8 @@ def chosen_by_table(costs: Costs, classes: Iterable[int], *, sparse_only: bool) 
         ratios = costs.ratios(number)
         best = max(ratios, key=ratios.__getitem__)
         gain = _LEAST_GAIN_ONE if number == 0 else _LEAST_GAIN
-        chosen[number] = best if sparse_only or ratios[best] > gain else "dense"
+        worth = ratios[best] > gain and costs.nonzeros < costs.shape[0] * costs.shape[1]
+        chosen[number] = best if sparse_only or worth else "dense"
     return completed(chosen)
 
 
@@ -212,20 +228,14 @@ def measured(
     gpu: bool = False,
 ) -> dict[int, str]:
     """The way of each class of rows that took the least time here."""
-    timer = by_events if gpu else None
     chosen = {}
     for number in classes:
         ways = (*candidates(number, gpu), "dense")
-        seconds = medians([calls(way, TYPICAL_ROWS[number]) for way in ways], timer=timer)
+        # (the least: what is decided for good should not hang on who else was at work)
+        runs = [calls(way, TYPICAL_ROWS[number]) for way in ways]
+        seconds = medians(runs, of=min, timer=by_events if gpu else None)
         chosen[number] = min(zip(seconds, ways, strict=True))[1]
     return chosen
-
-
-def by_clock(call: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
-    """Seconds that the calling thread takes."""
-    before = clock()
-    call()
-    return clock() - before
 
 
 def by_events(call: Callable[[], object]) -> float:
@@ -243,17 +253,23 @@ def medians(
     seconds: float = 0.02,
     turns: int = 5,
     clock: Callable[[], float] = time.perf_counter,
+    of: Callable[[list[float]], float] = statistics.median,
     timer: Callable[[Callable[[], object]], float] | None = None,
 ) -> list[float]:
-    """Median times of calls that take turns, so many at least and for so long."""
+    """Median times of calls that take turns, so many at least and for so long; or others than these."""
     taken: list[list[float]] = [[] for _ in calls]
     for call in calls:
         call()
     start = time.perf_counter()
     while len(taken[0]) < turns or time.perf_counter() - start < seconds:
         for call, times in zip(calls, taken, strict=True):
-            times.append(by_clock(call, clock) if timer is None else timer(call))
-    return [statistics.median(times) for times in taken]
+            if timer is not None:
+                times.append(timer(call))
+                continue
+            before = clock()
+            call()
+            times.append(clock() - before)
+    return [of(times) for times in taken]
 
 
 def completed(chosen: Mapping[int, str]) -> tuple[int, ...]:

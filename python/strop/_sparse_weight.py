@@ -32,8 +32,8 @@ class SparseWeight(Holder):
         bits: uint8 of shape [N, ceil(K / 8)]: a bit for each weight, low bits first.
         values: the weights whose bit is set, row by row.
         mask: the layout for one row of input where many weights are kept; None if not prepared.
-        quads: the layout for up to 16 rows; likewise.
-        pairs: the layout for more rows; likewise.
+        quads: strips of four rows of the weight, for few rows of input or few nonzeros; likewise.
+        pairs: strips of two, for more of both; likewise.
         dense: the weight itself, where the plan has dense in it.
         back_quads: the layouts of the transposed weight, for the input's gradient.
         back_pairs: likewise.

@@ -107,11 +107,11 @@ def timings(
         typical.setdefault(_sparse_plan.row_class(rows), rows)
     found = []
     for rows in sorted(typical.values()):
-        calls = _calls(
-            linear, weight, torch.randn(rows, linear.in_features).to(seen.dtype), activation
-        )
+        x = torch.randn(rows, linear.in_features, device=linear.weight.device).to(seen.dtype)
+        calls = _calls(linear, weight, x, activation)
+        timer = _sparse_plan.by_events if x.is_cuda else None
         with torch.no_grad():
-            planned, dense = _sparse_plan.medians(calls)
+            planned, dense = _sparse_plan.medians(calls, timer=timer)
         found.append(Timing(rows, dense * 1e3, planned * 1e3))
     return found
 
