@@ -1,6 +1,6 @@
 #pragma once
 
-// Activations of vectors, to about 2e-7 of the larger of input and output. Compiled once per
+// Activations of vectors, to about 3e-7 of the larger of input and output. Compiled once per
 // instruction set.
 
 #include "cpu/vector.h"
@@ -36,15 +36,25 @@ STROP_INLINE Vec over_one_plus_exponential(Vec v, Vec x) {
   return v / (Vec(1.0f) + exponential(x));
 }
 
-// erf by Abramowitz and Stegun 7.1.26: to 1.5e-7.
-STROP_INLINE Vec error_function(Vec x) {
-  const Vec size = magnitude(x);
-  const Vec t = Vec(1.0f) / multiply_add(size, Vec(0.3275911f), Vec(1.0f));
-  Vec series(1.061405429f);
-  for (const float term : {-1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f}) {
-    series = multiply_add(series, t, Vec(term));
+// (1 + erf(v / sqrt(2))) / 2, the normal distribution, to 3e-7: 1/2 and v times a polynomial in u,
+// v^2 on [-1, 1], by even and odd powers. From 5.3 on it is 1 and 0, the latter so that GELU of
+// -Inf is NaN, as in torch. (The coefficients are those of the least error that reaches 1 there.
+// Without a division and e^x it takes a fifth of the time of erf by its formulas.)
+STROP_INLINE Vec normal_distribution(Vec v) {
+  constexpr float kEnd = 5.303300857543945f;
+  constexpr float kEven[] = {0.13330978f,   0.049236763f,  0.032121476f, 0.018689526f,
+                             0.0096589504f, 0.0019000502f, 0.0016948010f};
+  constexpr float kOdd[] = {-0.066478372f,  -0.039586157f,  -0.025233150f,  -0.013515150f,
+                            -0.0053334972f, -0.0015638714f, -0.00062022073f};
+  v = at_least(Vec(-kEnd), at_most(Vec(kEnd), v));
+  const Vec u = multiply_add(v * v, Vec(2 / (kEnd * kEnd)), Vec(-1.0f)), square = u * u;
+  Vec even(kEven[6]), odd(kOdd[6]);
+  for (int i = 5; i >= 0; --i) {
+    even = multiply_add(even, square, Vec(kEven[i]));
+    odd = multiply_add(odd, square, Vec(kOdd[i]));
   }
-  return with_sign_of(Vec(1.0f) - series * t * exponential(Vec(0.0f) - size * size), x);
+  const Vec share = multiply_add(v, multiply_add(odd, u, even), Vec(0.5f));
+  return at_least(Vec(0.0f), at_most(Vec(1.0f), share));
 }
 
 STROP_INLINE Vec activated(Vec v, Activation activation) {
@@ -52,7 +62,7 @@ STROP_INLINE Vec activated(Vec v, Activation activation) {
     case Activation::kRelu:
       return at_least(Vec(0.0f), v);
     case Activation::kGelu:
-      return Vec(0.5f) * v * (Vec(1.0f) + error_function(v * Vec(0.707106781f)));
+      return v * normal_distribution(v);
     case Activation::kGeluTanh: {  // (1 + tanh(u)) / 2 = 1 / (1 + e^-2u)
       const Vec cubic = multiply_add(v * v * v, Vec(0.044715f), v);
       return over_one_plus_exponential(v, cubic * Vec(-1.59576912f));
