@@ -172,7 +172,8 @@ def sanitize(runner: Runner) -> None:
     sanitizer = shutil.which("compute-sanitizer") or shutil.which(
         "compute-sanitizer", path="/usr/local/cuda/bin"
     )
-    short = [*PYTEST, "tests/test_fake_quantize_cuda.py", "-k", "every_kernel"]
+    files = ("tests/test_fake_quantize_cuda.py", "tests/test_sparse_linear_cuda.py")
+    short = [*PYTEST, *files, "-k", "every_kernel"]
     for tool in SANITIZERS:
         if sanitizer is None:
             runner.skip(tool, "compute-sanitizer is not on the PATH, nor in /usr/local/cuda/bin")
