@@ -1,8 +1,8 @@
 """Measures pruned layers and a pruned model against DeepSparse: python -m benchmarks.against_deepsparse
 
 ``make bench-deepsparse`` makes DeepSparse's environment first; ``--isa avx2`` holds every contender to
-AVX2. Merges what it measured into results/<machine>-deepsparse.json, and writes the README's table from
-all such files. DeepSparse ended in June 2025; its licence allows evaluation alone.
+AVX2. Merges what it measured into results/<machine>-deepsparse.json, and writes the tables of
+README.md and docs/pruned-models-on-cpu.md from all such files. DeepSparse ended in June 2025; its licence allows evaluation alone.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmarks import deepsparse_table
-from benchmarks.__main__ import HERE, machine_name, write_readme
+from benchmarks.__main__ import DOCS, HERE, machine_name, write_readme
 from benchmarks.deepsparse_turns import Peer, medians, repeated
 from strop._bench import measure, minilm, present, sparse, sparse_model
 from strop._bench.registry import Bar, Call, Case, faster_than
 
 RESULTS = HERE / "results"
+PAGE = DOCS / "pruned-models-on-cpu.md"
 PYTHON = HERE.parent / ".venv-deepsparse" / "bin" / "python"
 
 # Rows, K, N: what is promised over DeepSparse at 50, 70, 80, 90 and 95 %; 0 where nothing is.
@@ -186,12 +187,13 @@ def merged(old: Mapping[str, object], new: Mapping[str, object]) -> dict[str, ob
 
 
 def save(found: Mapping[str, object]) -> Path:
-    """Merges into the machine's file, and writes the README's table from every machine's."""
+    """Merges into the machine's file, and writes the tables of README and page from every machine's."""
     path = RESULTS / f"{machine_name(found['machine'])}-deepsparse.json"
     old = json.loads(path.read_text()) if path.exists() else {}
     path.write_text(json.dumps(merged(old, found), indent=2) + "\n")
     every = [json.loads(each.read_text()) for each in sorted(RESULTS.glob("*-deepsparse.json"))]
     write_readme("deepsparse", deepsparse_table.tables(every, LAYERS, MODELS))
+    write_readme("models", deepsparse_table.models_tables(every, MODELS), PAGE)
     return path
 
 
@@ -216,7 +218,7 @@ def main() -> int:
         print(f"no case has {options.only!r} in its name", file=sys.stderr)
         return 2
     path = save(measure_all(makers, options.python, options.seconds))
-    print(f"wrote {path} and the table in README.md", file=sys.stderr)
+    print(f"wrote {path}, and tables to README.md and {PAGE.name}", file=sys.stderr)
     return 0
 
 

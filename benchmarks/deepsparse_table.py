@@ -50,17 +50,33 @@ def models_table(results: Results, models: Models) -> str:
     return "\n".join(lines)
 
 
+def where(measured: Mapping[str, object]) -> str:
+    """The machine, and what the figures are."""
+    machine = measured["machine"]
+    return (
+        f"{where_of(measured)}, against DeepSparse {machine['deepsparse']} "
+        f"({machine['deepsparse isa']}). The ratio is DeepSparse's time over strop's, in brackets what was "
+        "promised: medians of processor time, two processes that take turns on one core."
+    )
+
+
+def results_of(measured: Mapping[str, object]) -> Results:
+    """Its results by their names."""
+    return {result["name"]: result for result in measured["results"]}
+
+
 def tables(every: Sequence[Mapping[str, object]], layers: Layers, models: Models) -> str:
-    """Both tables of each machine that was measured."""
+    """The README's: both tables of each machine that was measured."""
     parts = []
     for measured in every:
-        machine = measured["machine"]
-        results = {result["name"]: result for result in measured["results"]}
-        parts += [
-            layers_table(results, layers),
-            models_table(results, models),
-            f"{where_of(measured)}, against DeepSparse {machine['deepsparse']} "
-            f"({machine['deepsparse isa']}). The ratio is DeepSparse's time over strop's, in brackets "
-            "what was promised: medians of processor time, two processes that take turns on one core.",
-        ]
+        results = results_of(measured)
+        parts += [layers_table(results, layers), models_table(results, models), where(measured)]
+    return "\n\n".join([*parts, f"{ENDED}."])
+
+
+def models_tables(every: Sequence[Mapping[str, object]], models: Models) -> str:
+    """Those of whole models alone."""
+    parts = []
+    for measured in every:
+        parts += [models_table(results_of(measured), models), where(measured)]
     return "\n\n".join([*parts, f"{ENDED}."])
