@@ -5,7 +5,7 @@
 #   make bench  the benchmark suite; rewrites benchmarks/results/ and the README's table
 #   make gpu    checks and measures the CUDA kernels on this machine's GPU; results under OUT (out/)
 #   make wheel  a wheel for other machines, under dist/
-#   make bench-deepsparse  pruned layers and a pruned model against DeepSparse (Python 3.11); ISA=avx2: in AVX2
+#   make bench-deepsparse  pruned layers and a pruned model against DeepSparse (Python 3.11); ISA=avx2: strop in AVX2
 # Others: examples lint format asan cuda-coverage test-torch-matrix clang aarch64 clean.
 #
 # TORCH chooses the torch, as arguments of pip:

@@ -1,8 +1,10 @@
 """Measures pruned layers and a pruned model against DeepSparse: python -m benchmarks.against_deepsparse
 
-``make bench-deepsparse`` makes DeepSparse's environment first; ``--isa avx2`` holds every contender to
-AVX2. Merges what it measured into results/<machine>-deepsparse.json, and writes the tables of
-README.md and docs/pruned-models-on-cpu.md from all such files. DeepSparse ended in June 2025; its licence allows evaluation alone.
+``make bench-deepsparse`` makes DeepSparse's environment first. ``--isa avx2`` holds strop and torch to AVX2,
+and DeepSparse as far as it lets itself (deepsparse_peer.instruction_set); the tables say which it was. Merges
+what it measured into results/<machine>-deepsparse.json, and writes the tables of README.md and of
+docs/pruned-models-on-cpu.md from all such files. DeepSparse ended in June 2025; its licence allows evaluation
+alone.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ LAYERS = {
 }
 MODELS = {(1, 0.0): 0, (1, 0.8): 0, (1, 0.9): 0.85, (16, 0.0): 0, (16, 0.8): 0, (16, 0.9): 0.95}
 
-# What holds each contender to AVX2; all of it is read when a process starts.
+# What holds strop, torch's libraries and DeepSparse's to AVX2; all of it is read when a process starts.
 AVX2 = {
     "STROP_ISA": "avx2",
     "ATEN_CPU_CAPABILITY": "avx2",
@@ -200,7 +202,7 @@ def save(found: Mapping[str, object]) -> Path:
 def main() -> int:
     """Measures, writes, prints; 1 where DeepSparse is not installed."""
     parser = argparse.ArgumentParser(prog="benchmarks.against_deepsparse", description=__doc__)
-    parser.add_argument("--isa", choices=["avx2"], help="hold every contender to it")
+    parser.add_argument("--isa", choices=["avx2"], help="hold strop and torch to it")
     parser.add_argument("--only", default="", metavar="REGEX", help="cases with this in their name")
     parser.add_argument("--seconds", type=float, default=3.0, help="a case takes (default 3)")
     parser.add_argument("--python", type=Path, default=PYTHON, help="that of DeepSparse")

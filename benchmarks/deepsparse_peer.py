@@ -38,6 +38,19 @@ def write_layer(weight: str, rows: int, model: str) -> None:
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), model)
 
 
+def instruction_set() -> str:
+    """That of the library that is loaded, and of the code that it generates where that is another.
+
+    ``NM_ARCH`` chooses the library alone: what DeepSparse 1.8 had generated under ``NM_ARCH=avx2``, on a
+    processor with AVX-512, was vectors of 512 bits throughout.
+    """
+    library = deepsparse.cpu.cpu_architecture().isa
+    with open("/proc/cpuinfo") as lines:
+        flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    generated = "avx512" if "avx512f" in flags else "avx2"
+    return library if generated == library else f"{library} library, {generated} code"
+
+
 class Runner:
     """The one model that is loaded."""
 
@@ -66,7 +79,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what DeepSparse prints is no answer
     runner = Runner()
-    facts = {"version": deepsparse.__version__, "isa": deepsparse.cpu.cpu_architecture().isa}
+    facts = {"version": deepsparse.__version__, "isa": instruction_set()}
     print(json.dumps(facts), file=answers)
     for line in sys.stdin:
         request = json.loads(line)

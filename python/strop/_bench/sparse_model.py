@@ -68,7 +68,8 @@ def alone(batch: int) -> Mapping[str, Callable[[], Call]]:
 
 def model_name(batch: int, sparsity: float = SPARSITY) -> str:
     """The name of a whole model's case."""
-    return f"MiniLM, {sparsity:.0%} pruned, {batch} x 128 tokens"
+    pruned = f"{sparsity:.0%} pruned" if sparsity else "not pruned"
+    return f"MiniLM, {pruned}, {batch} x 128 tokens"
 
 
 def _register(batch: int, promised: float) -> None:
