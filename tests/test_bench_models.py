@@ -20,8 +20,9 @@ def padded():
 
 @pytest.fixture
 def small(monkeypatch):
-    """Encoders are small ones."""
-    monkeypatch.setattr(minilm, "Encoder", functools.partial(minilm.Encoder, **SMALL))
+    """Encoders are small ones, but of layers that gain."""
+    options = SMALL | {"width": 128, "wide": 512}
+    monkeypatch.setattr(minilm, "Encoder", functools.partial(minilm.Encoder, **options))
 
 
 class TestEncoder:

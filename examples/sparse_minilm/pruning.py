@@ -110,6 +110,10 @@ def tried(
     )
 
 
+def _ms(milliseconds: float) -> str:
+    return f"{milliseconds:.0f}" if milliseconds >= 100 else f"{milliseconds:.3g}"
+
+
 def table(outcomes: list[Outcome]) -> Table:
     """A row a sparsity."""
     grid = Table(title="all-MiniLM-L6-v2, pruned by magnitude, 128 tokens", title_justify="left")
@@ -123,7 +127,7 @@ def table(outcomes: list[Outcome]) -> Table:
         grid.add_row(
             f"{o.sparsity:.0%}",
             *(f"{dense:.1f} -> {sparse:.1f}" for dense, sparse in sizes),
-            *(f"{a:.3g} -> {b:.3g} ({a / b:.1f}x)" for a, b in (o.ms[n] for n in BATCHES)),
+            *(f"{_ms(a)} -> {_ms(b)} ({a / b:.1f}x)" for a, b in (o.ms[n] for n in BATCHES)),
             f"{o.off:.0e}",
             f"{o.cosines.mean():.3f}",
             f"{o.cosines.min():.3f}",
