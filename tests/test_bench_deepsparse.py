@@ -1,6 +1,7 @@
 """The benchmark against DeepSparse, without DeepSparse: its environment, turns, results and tables."""
 
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -70,14 +71,25 @@ class TestEnvironment:
         )
         assert list(tmp_path.iterdir()) == []
 
-    def test_what_pip_refuses_leaves_what_was(self, tmp_path, monkeypatch):
-        wanted = tmp_path / "requirements.txt"
-        wanted.write_text("./no-such-file-1.0-py3-none-any.whl\n")
-        monkeypatch.setattr(environment, "REQUIREMENTS", wanted)
+    @pytest.mark.parametrize("status", [0, 1])
+    def test_the_folder_is_there_when_all_of_it_is(self, tmp_path, monkeypatch, status):
+        def pip(command, **_):
+            assert str(command[0]).endswith("unfinished/bin/python")
+            assert command[-1] == environment.REQUIREMENTS
+            return subprocess.CompletedProcess(command, status, "", "WARNING: a\nERROR: no wheel")
+
+        def create(folder, *, with_pip):
+            folder.mkdir()
+            (folder / "new").touch()
+
+        monkeypatch.setattr(environment.subprocess, "run", pip)
+        monkeypatch.setattr(environment.venv, "create", create)
         folder = tmp_path / "venv"
         folder.mkdir()
-        assert "pip could not install DeepSparse: ERROR" in environment.make(folder)
-        assert sorted(tmp_path.iterdir()) == [wanted, folder]
+        told = environment.make(folder)
+        assert told == ("pip could not install DeepSparse: ERROR: no wheel" if status else None)
+        assert list(tmp_path.iterdir()) == [folder]
+        assert [path.name for path in folder.iterdir()] == ([] if status else ["new"])
 
     def test_without_it_the_driver_says_what_makes_it(self, tmp_path, monkeypatch, capsys):
         missing = str(tmp_path / "python")
