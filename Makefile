@@ -5,6 +5,7 @@
 #   make bench  the benchmark suite; rewrites benchmarks/results/ and the README's table
 #   make gpu    checks and measures the CUDA kernels on this machine's GPU; results under OUT (out/)
 #   make wheel  a wheel for other machines, under dist/
+#   make bench-deepsparse  pruned layers and a pruned model against DeepSparse (Python 3.11); ISA=avx2: strop in AVX2
 # Others: examples lint format asan cuda-coverage test-torch-matrix clang aarch64 clean.
 #
 # TORCH chooses the torch, as arguments of pip:
@@ -32,8 +33,8 @@ CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all demo examples test sweep lint format bench gpu asan cuda-coverage wheel test-torch-matrix clang \
-  aarch64 clean
+.PHONY: all demo examples test sweep lint format bench bench-deepsparse gpu asan cuda-coverage wheel \
+  test-torch-matrix clang aarch64 clean
 all: test
 
 $(STAMPS)/venv:
@@ -85,6 +86,17 @@ format: $(STAMPS)/group-lint
 
 bench: $(STAMPS)/built $(STAMPS)/group-test
 	$(BIN)/python -m benchmarks
+
+# DeepSparse ended in June 2025: evaluation only, in an environment of its own that takes Python 3.11. First
+# of all that is made, so that nothing is where it cannot be.
+DEEPSPARSE_PYTHON ?= $(PYTHON)
+.venv-deepsparse/made: benchmarks/deepsparse_requirements.txt
+	$(DEEPSPARSE_PYTHON) benchmarks/deepsparse_environment.py .venv-deepsparse
+	@touch $@
+
+ISA ?=
+bench-deepsparse: .venv-deepsparse/made $(STAMPS)/built $(STAMPS)/group-test $(STAMPS)/group-export
+	$(BIN)/python -m benchmarks.against_deepsparse $(if $(ISA),--isa $(ISA))
 
 # With what is installed where PYTHON is, and without the network.
 OUT ?= out

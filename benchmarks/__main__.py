@@ -115,13 +115,14 @@ def gpu_tables(measured: list[dict[str, object]]) -> str:
     return "\n\n".join(parts)
 
 
-def write_readme(mark: str, table: str) -> None:
-    """Puts a table between two of the README's marks."""
-    text = README.read_text()
+def write_readme(mark: str, table: str, path: Path | None = None) -> None:
+    """Puts a table between two marks, of the README unless another page is named."""
+    path = path or README
+    text = path.read_text()
     pattern = re.compile(rf"(<!-- {mark}:begin -->\n).*?(<!-- {mark}:end -->)", re.S)
     if not pattern.search(text):
-        raise SystemExit(f"README.md has no <!-- {mark}:begin --> and <!-- {mark}:end --> marks")
-    README.write_text(pattern.sub(lambda m: f"{m[1]}{table}\n{m[2]}", text))
+        raise SystemExit(f"{path.name} has no <!-- {mark}:begin --> and <!-- {mark}:end --> marks")
+    path.write_text(pattern.sub(lambda m: f"{m[1]}{table}\n{m[2]}", text))
 
 
 def gpu_results() -> list[dict[str, object]]:

@@ -15,6 +15,9 @@ constexpr int kMostRegisters[2] = {4, 8};
 #else
 constexpr int kMostRegisters[2] = {2, 4};
 #endif
+// Elements. Rows of x and y are walked side by side, more of them than a processor's prefetcher
+// follows: a sixth of the time, where they are far larger than the caches.
+constexpr std::int64_t kAheadInRow = 4 * kLanes;
 constexpr std::int64_t kAhead = 2048;  // bytes; what few rows of x leave waiting for memory
 
 template <class T>
@@ -165,6 +168,7 @@ void put_tile(const SparseLinearArgs& args, const PanelTile& tile, std::int64_t 
       for (int lane = 0; lane < lanes; ++lane) {
         const Vec result = activated(Vec::wrap(v[lane]) + add, args.activation);
         T* const to = y + (j + lane) * args.y_stride + n;
+        prefetch_to_write(to + kAheadInRow);
         left == kLanes ? store<false>(to, result) : store_first(to, result, left);
       }
     }
@@ -210,6 +214,7 @@ void fill_panel(const SparseLinearArgs& args, const PanelTile& tile, const T* x,
       F32 v[kLanes];
       for (int i = 0; i < kLanes; ++i) {
         const T* const from = x + (j + i) * args.x_stride + k;
+        prefetch(from + kAheadInRow);
         if (j + i >= tile.rows) {
           v[i] = F32{};
         } else {

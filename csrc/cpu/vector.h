@@ -184,6 +184,7 @@ STROP_INLINE Vec signed_as(Vec value, Vec sign) {
 }
 
 STROP_INLINE void prefetch(const void* at) { __builtin_prefetch(at, 0, 3); }
+STROP_INLINE void prefetch_to_write(const void* at) { __builtin_prefetch(at, 1, 3); }
 
 // Elements of a storage type, kLanes at a time.
 STROP_INLINE Vec load(const float* from) { return Vec::wrap(load_unaligned<F32>(from)); }

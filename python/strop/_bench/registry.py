@@ -88,7 +88,14 @@ def cases(family: str | None = None) -> Iterator[Case]:
 
 def _load() -> None:
     # (importing registers them)
-    for module in ("quantize", "quantize_codes", "quantize_gradient", "prune", "sparse"):
+    for module in (
+        "quantize",
+        "quantize_codes",
+        "quantize_gradient",
+        "prune",
+        "sparse",
+        "sparse_model",
+    ):
         importlib.import_module(f"strop._bench.{module}")
 
 

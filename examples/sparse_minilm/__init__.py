@@ -1,0 +1,1 @@
+"""A pruned sentence-embedding model whose layers skip what was pruned."""
