@@ -50,8 +50,8 @@ struct SparseMatrix {
 // An offset is the column within the block times kOffsetUnit: bytes, where a column of x is eight
 // lanes wide. What is padded has weight 0 and the column after the last, which is 0 in x.
 // interleave is 4, where accumulators take one or two registers each: up to 16 rows of x, or few
-// nonzeros. It is 2 where they take four: more rows, and more nonzeros, whose x is then loaded once for
-// both rows. Eight independent sums either way.
+// nonzeros. It is 2 where they take four: more rows, and more nonzeros, whose x is then loaded once
+// for both rows. Eight independent sums either way.
 enum class LayoutKind : std::int64_t { kMask = 1, kStrips = 2 };
 
 inline constexpr std::int64_t kLayoutMagic = 0x6c5f706f72747301;  // "\1strop_l"
