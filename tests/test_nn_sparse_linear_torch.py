@@ -24,7 +24,7 @@ def test_fullgraph_any_rows_and_gradients():
 
 
 def test_exported_and_loaded_in_a_fresh_process(tmp_path):
-    model = nn.Sequential(layer(activation="relu"), layer("table", shape=(16, 24))).eval()
+    model = nn.Sequential(layer(activation="relu"), layer(shape=(16, 24))).eval()
     batch = torch.export.Dim("batch", min=2, max=4096)
     exported = torch.export.export(model, (inputs(),), dynamic_shapes={"input": {0: batch}})
     torch.export.save(exported, tmp_path / "model.pt2")
