@@ -68,7 +68,7 @@ examples: $(STAMPS)/built $(STAMPS)/group-test
 	$(BIN)/python -m examples.learned_quantization
 
 test: $(STAMPS)/built $(STAMPS)/group-test lint
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist worksteal $(PYTEST_ARGS)
 
 sweep: $(STAMPS)/built $(STAMPS)/group-test
 	$(BIN)/python -m pytest -m slow tests/test_quantize_peers.py $(PYTEST_ARGS)
