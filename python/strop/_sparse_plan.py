@@ -52,6 +52,7 @@ BY_STARTS = WAYS[4:]
 PLACES = ("near", "cached", "streamed")
 _LEAST_GAIN = 1.15
 _LEAST_GAIN_ONE = 1.25  # of one row, whose times memory makes vary more
+_LEAST_GAIN_MEASURED = 1.05
 _LEAST_GAIN_GPU = 1.4  # in bytes: the decoding takes its share
 _MOST_BITMAP = 8  # rows that bits are multiplied with, as in csrc/kernels/sparse_bitmap.h
 _SHORT = (torch.bfloat16, torch.float16)
@@ -227,14 +228,16 @@ def measured(
     *,
     gpu: bool = False,
 ) -> dict[int, str]:
-    """The way of each class of rows that took the least time here."""
+    """The way of each class of rows that took the least time here; dense unless another gains."""
     chosen = {}
     for number in classes:
-        ways = (*candidates(number, gpu), "dense")
+        ways = ("dense", *candidates(number, gpu))
         # (the least: what is decided for good should not hang on who else was at work)
         runs = [calls(way, TYPICAL_ROWS[number]) for way in ways]
-        seconds = medians(runs, of=min, timer=by_events if gpu else None)
-        chosen[number] = min(zip(seconds, ways, strict=True))[1]
+        dense, *sparse = medians(runs, of=min, timer=by_events if gpu else None)
+        best = min(sparse)
+        gains = best * _LEAST_GAIN_MEASURED < dense
+        chosen[number] = ways[1 + sparse.index(best)] if gains else "dense"
     return chosen
 
 
