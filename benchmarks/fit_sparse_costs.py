@@ -29,7 +29,7 @@ PATH = Path(__file__).parent.parent / "python" / "strop" / "_sparse_costs.json"
 SHAPES = [(64, 64), (128, 256), (256, 128), (256, 256), (256, 512), (384, 384), (512, 512)]
 SHAPES += [(768, 768), (1024, 512), (1024, 1024), (3072, 512), (3072, 768), (768, 3072)]
 SHAPES += [(2048, 2048), (4096, 4096)]
-SPARSITIES = [0.0, 0.4, 0.6, 0.75, 0.9, 0.97]
+SPARSITIES = [0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.97]
 WAYS = ["mask", "quads", "pairs", "mask-16", "quads-16", "pairs-16"]
 WAYS += ["dense", "dense-bfloat16", "dense-float16"]
 

@@ -58,6 +58,7 @@ _MOST_BITMAP = 8  # rows that bits are multiplied with, as in csrc/kernels/spars
 _SHORT = (torch.bfloat16, torch.float16)
 # Times float32's for one row, which waits for memory, and for more.
 _SHORT_DENSE = {"none": (0.6, 4.0), "vectors": (0.5, 0.4), "amx": (0.5, 0.15)}
+_WITHOUT_SHORT = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"}
 _MEASURED_WITH_VECTORS = {("avx512-amd", "dense-bfloat16")}
 _FEW = 16  # rows up to which strips of four rows are made for
 
@@ -124,7 +125,9 @@ def table_key() -> str:
 
 @cache
 def arithmetic(dtype: torch.dtype) -> str:
-    """What this processor has for a dtype of 16 bits: ``amx``, ``vectors`` or ``none``."""
+    """What torch's dense layers find here for a dtype of 16 bits: ``amx``, ``vectors`` or ``none``."""
+    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in _WITHOUT_SHORT:
+        return "none"
     short = dtype == torch.bfloat16
     if torch.cpu._is_amx_tile_supported() if short else torch.cpu._is_amx_fp16_supported():
         return "amx"
