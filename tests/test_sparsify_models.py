@@ -266,6 +266,19 @@ class TestTransformerEncoder:
         assert len(calls) == 4
         assert torch.allclose(y[~padding], expected[~padding], atol=1e-5)
 
+    def test_layer_by_layer_in_a_frozen_model(self):
+        # The encoder itself was not told; with gradients on it asks its weights whether they need one.
+        model = prune_in_place(encoder()).requires_grad_(False)
+        reference = twin(model)
+        for layer in model.layers:
+            strop.sparsify(layer, only_if_faster=False)
+        calls = count_calls(model)
+        x, padding = batch(2, 6, 32), torch.zeros(2, 6, dtype=torch.bool)
+        padding[0, 4:] = True
+        y, expected = (m(x, src_key_padding_mask=padding) for m in (model, reference))
+        assert len(calls) == 4
+        assert torch.allclose(y[~padding], expected[~padding], atol=1e-5)
+
     def test_attention_keeps_its_projection(self):
         model = encoder()
         report = strop.sparsify(model, sparsity=0.5, only_if_faster=False).to_dict()

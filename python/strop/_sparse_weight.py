@@ -93,6 +93,11 @@ class SparseWeight(Holder):
         return self.bits.device
 
     @property
+    def requires_grad(self) -> bool:
+        """False: the weight is frozen. (Modules of torch ask what they take for their parameters.)"""
+        return False
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all tensors, layouts included; a state dict has fewer."""
         tensors = (getattr(self, name) for name in TENSORS)
