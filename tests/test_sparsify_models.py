@@ -276,7 +276,7 @@ class TestTransformerEncoder:
         x, padding = batch(2, 6, 32), torch.zeros(2, 6, dtype=torch.bool)
         padding[0, 4:] = True
         y, expected = (m(x, src_key_padding_mask=padding) for m in (model, reference))
-        assert len(calls) == 4
+        assert len(set(calls)) == 4  # (of nested tensors, one part after another)
         assert torch.allclose(y[~padding], expected[~padding], atol=1e-5)
 
     def test_attention_keeps_its_projection(self):

@@ -94,7 +94,7 @@ class SparseWeight(Holder):
 
     @property
     def requires_grad(self) -> bool:
-        """False: the weight is frozen. (Modules of torch ask what they take for their parameters.)"""
+        """False: the weight is frozen, which modules of torch ask of their parameters."""
         return False
 
     @property
