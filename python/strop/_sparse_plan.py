@@ -234,13 +234,13 @@ def measured(
     """The way of each class of rows that took the least time here; dense unless another gains."""
     chosen = {}
     for number in classes:
-        ways = ("dense", *candidates(number, gpu))
+        ways = (*candidates(number, gpu), "dense")
         # (the least: what is decided for good should not hang on who else was at work)
         runs = [calls(way, TYPICAL_ROWS[number]) for way in ways]
-        dense, *sparse = medians(runs, of=min, timer=by_events if gpu else None)
+        *sparse, dense = medians(runs, of=min, timer=by_events if gpu else None)
         best = min(sparse)
         gains = best * _LEAST_GAIN_MEASURED < dense
-        chosen[number] = ways[1 + sparse.index(best)] if gains else "dense"
+        chosen[number] = ways[sparse.index(best)] if gains else "dense"
     return chosen
 
 
