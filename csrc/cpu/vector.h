@@ -103,7 +103,7 @@ STROP_INLINE void transpose_fours(F32x4 (&v)[4]) {
 //   void store_bytes(void*, I16 words)                 words below 256
 //   I16 words_from_bytes(const void*); I32 from_bytes(const void*)
 //   F32 multiply_add(F32 a, F32 b, F32 c)             a * b + c, rounded once where there is an FMA
-//   F32x4 four(const T*); F32 four_repeated(const T*)  four numbers; the same again and again
+//   F32 four_repeated(const T*)    four numbers, again and again; where they fill a vector, below
 //   F32 splat<i>(F32)                                  element i of each four
 //   void transpose(F32 (&)[kLanes])
 //   F32 permuted(F32 table, I32 index)    lane i is table[index[i] % kLanes]; AVX2, AVX-512
@@ -120,6 +120,31 @@ STROP_INLINE void transpose_fours(F32x4 (&v)[4]) {
 #endif
 
 namespace strop::cpu::STROP_ISA {
+
+#if defined(__AVX2__)
+STROP_INLINE F32x4 four(const float* from) { return _mm_loadu_ps(from); }
+// (a word below which there is 0 is a float)
+STROP_INLINE F32x4 four(const BFloat16* from) {
+  const __m128i words = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
+  return bit_cast<F32x4>(_mm_unpacklo_epi16(_mm_setzero_si128(), words));
+}
+STROP_INLINE F32x4 four(const Float16* from) {
+  return _mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+}
+#else
+STROP_INLINE F32 four_repeated(const float* from) { return load_unaligned<F32>(from); }
+STROP_INLINE F32 four_repeated(const BFloat16* from) {
+  return from_bfloat16(load_unaligned<U16>(from));
+}
+STROP_INLINE F32 four_repeated(const Float16* from) {
+  return from_float16(load_unaligned<U16>(from));
+}
+
+template <class T>
+STROP_INLINE F32x4 four(const T* from) {
+  return four_repeated(from);
+}
+#endif
 
 // kLanes floats, with the operations that the shared arithmetic of kernels/ asks of a number.
 struct Vec {

@@ -28,15 +28,6 @@ STROP_INLINE F32 multiply_plus_zero(F32 a, F32 b) {
 
 STROP_INLINE F32 multiply_add(F32 a, F32 b, F32 c) { return _mm256_fmadd_ps(a, b, c); }
 
-STROP_INLINE F32x4 four(const float* from) { return _mm_loadu_ps(from); }
-// (a word below which there is 0 is a float)
-STROP_INLINE F32x4 four(const BFloat16* from) {
-  const __m128i words = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
-  return bit_cast<F32x4>(_mm_unpacklo_epi16(_mm_setzero_si128(), words));
-}
-STROP_INLINE F32x4 four(const Float16* from) {
-  return _mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
-}
 STROP_INLINE F32 four_repeated(const float* from) {
   return _mm256_broadcast_ps(reinterpret_cast<const __m128*>(from));
 }

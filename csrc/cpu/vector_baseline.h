@@ -170,19 +170,6 @@ STROP_INLINE U16 to_float16(F32 v) {
   return __builtin_convertvector(sign | half, U16);
 }
 
-STROP_INLINE F32 four_repeated(const float* from) { return load_unaligned<F32>(from); }
-STROP_INLINE F32 four_repeated(const BFloat16* from) {
-  return from_bfloat16(load_unaligned<U16>(from));
-}
-STROP_INLINE F32 four_repeated(const Float16* from) {
-  return from_float16(load_unaligned<U16>(from));
-}
-
-template <class T>
-STROP_INLINE F32x4 four(const T* from) {
-  return four_repeated(from);
-}
-
 STROP_INLINE U64 multiply_low_words(U64 a, std::uint32_t b) {
 #if defined(__SSE2__)
   return bit_cast<U64>(_mm_mul_epu32(bit_cast<__m128i>(a), _mm_set1_epi32(static_cast<int>(b))));

@@ -96,19 +96,6 @@ STROP_INLINE F32 from_float16(U16 half) {
 }
 STROP_INLINE U16 to_float16(F32 v) { return bit_cast<U16>(vcvt_f16_f32(bit_cast<float32x4_t>(v))); }
 
-STROP_INLINE F32 four_repeated(const float* from) { return load_unaligned<F32>(from); }
-STROP_INLINE F32 four_repeated(const BFloat16* from) {
-  return from_bfloat16(load_unaligned<U16>(from));
-}
-STROP_INLINE F32 four_repeated(const Float16* from) {
-  return from_float16(load_unaligned<U16>(from));
-}
-
-template <class T>
-STROP_INLINE F32x4 four(const T* from) {
-  return four_repeated(from);
-}
-
 STROP_INLINE U64 multiply_low_words(U64 a, std::uint32_t b) {
   return bit_cast<U64>(vmull_n_u32(vmovn_u64(bit_cast<uint64x2_t>(a)), b));
 }

@@ -203,6 +203,21 @@ void check_sparse_layout(const char* op, const TensorView& layout, std::int64_t 
   }
 }
 
+void check_linear_bias(const char* op, const TensorView& bias, std::int64_t rows,
+                       const TensorView& x) {
+  if (bias.dims != 1 || bias.shape[0] != rows) {
+    throw_value_error(op, ": bias has shape ", shape_text(bias.shape, bias.dims), "; [", rows,
+                      "] is needed");
+  }
+  if (bias.device != x.device) throw_value_error(op, ": bias is on another device than input");
+}
+
+std::int64_t rows_of(const TensorView& x) {
+  std::int64_t rows = 1;
+  for (int d = 0; d + 1 < x.dims; ++d) rows *= x.shape[d];
+  return rows;
+}
+
 void check_sparse_linear(const char* op, const SparseLinearTensors& tensors) {
   const TensorView& x = tensors.x;
   const auto& header = *static_cast<const LayoutHeader*>(tensors.layout.data);
@@ -216,23 +231,15 @@ void check_sparse_linear(const char* op, const SparseLinearTensors& tensors) {
   }
   if (!tensors.bias.present) return;
   check_beside_values(op, "bias", tensors.bias.dtype, header.values());
-  if (tensors.bias.dims != 1 || tensors.bias.shape[0] != header.rows) {
-    throw_value_error(op, ": bias has shape ", shape_text(tensors.bias.shape, tensors.bias.dims),
-                      "; [", header.rows, "] is needed");
-  }
-  if (tensors.bias.device != x.device) {
-    throw_value_error(op, ": bias is on another device than input");
-  }
+  check_linear_bias(op, tensors.bias, header.rows, x);
 }
 
 SparseLinearArgs sparse_linear_args(const SparseLinearTensors& tensors, Activation activation) {
   const TensorView& x = tensors.x;
   const auto& header = *static_cast<const LayoutHeader*>(tensors.layout.data);
-  std::int64_t rows = 1;
-  for (int d = 0; d + 1 < x.dims; ++d) rows *= x.shape[d];
   return {.layout = tensors.layout.data,
           .dtype = x.dtype,
-          .rows = rows,
+          .rows = rows_of(x),
           .x = x.data,
           .x_stride = x.dims == 2 ? x.stride[0] : header.columns,
           .y = tensors.y.data,

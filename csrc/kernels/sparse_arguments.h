@@ -36,6 +36,13 @@ struct SparseLinearTensors {
 // any other.
 void check_beside_values(const char* op, const char* name, DType dtype, DType values);
 
+// A bias of so many elements, beside x; its dtype is checked elsewhere.
+void check_linear_bias(const char* op, const TensorView& bias, std::int64_t rows,
+                       const TensorView& x);
+
+// All but the last dimension.
+std::int64_t rows_of(const TensorView& x);
+
 void check_sparse_linear(const char* op, const SparseLinearTensors& tensors);
 SparseLinearArgs sparse_linear_args(const SparseLinearTensors& tensors, Activation activation);
 

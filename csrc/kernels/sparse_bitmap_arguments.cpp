@@ -49,22 +49,16 @@ BitmapMatrix checked_bitmap_linear(const char* op, const BitmapLinearTensors& te
   const TensorView& bias = tensors.bias;
   if (!bias.present) return matrix;
   check_bitmap_dtype(op, "bias", bias.dtype);
-  if (bias.dims != 1 || bias.shape[0] != matrix.rows) {
-    throw_value_error(op, ": bias has shape ", shape_text(bias.shape, bias.dims), "; [",
-                      matrix.rows, "] is needed");
-  }
-  if (bias.device != x.device) throw_value_error(op, ": bias is on another device than input");
+  check_linear_bias(op, bias, matrix.rows, x);
   return matrix;
 }
 
 BitmapLinearArgs bitmap_linear_args(const BitmapMatrix& matrix, const BitmapLinearTensors& tensors,
                                     Activation activation) {
   const TensorView& x = tensors.x;
-  std::int64_t rows = 1;
-  for (int d = 0; d + 1 < x.dims; ++d) rows *= x.shape[d];
   return {.weight = matrix,
           .dtype = x.dtype,
-          .rows = rows,
+          .rows = rows_of(x),
           .x = x.data,
           .x_stride = x.dims == 2 ? x.stride[0] : matrix.columns,
           .y = tensors.y.data,

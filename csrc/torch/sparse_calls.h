@@ -50,10 +50,30 @@ struct SparseCalls {
     return shape;
   }
 
-  static std::int64_t rows_of(const Tensor& x) {
-    std::int64_t rows = 1;
-    for (std::int64_t d = 0; d + 1 < x.dim(); ++d) rows *= x.size(d);
-    return rows;
+  static std::int64_t rows_of(const Tensor& x) { return strop::rows_of(view_of(x)); }
+
+  // What a result of so many columns may be written to; it overlaps none of the others.
+  static void check_out(const Tensor& out, const Tensor& x, std::int64_t columns,
+                        std::initializer_list<TensorView> others) {
+    const TensorView view = view_of(out), input = view_of(x);
+    const auto wanted = result_shape(x, columns);
+    if (std::vector<std::int64_t>(view.shape, view.shape + view.dims) != wanted) {
+      throw_value_error(kSparseLinear, ": out has shape ", shape_text(view.shape, view.dims), "; ",
+                        shape_text(wanted.data(), input.dims), " is needed");
+    }
+    if (view.dtype != input.dtype) {
+      throw_type_error(kSparseLinear, ": out has dtype ", dtype_name(view.dtype), "; input has ",
+                       dtype_name(input.dtype));
+    }
+    if (view.device != input.device) {
+      throw_value_error(kSparseLinear, ": out is on another device than input");
+    }
+    if (!is_contiguous(view)) throw_value_error(kSparseLinear, ": out is not contiguous");
+    for (const TensorView& other : others) {
+      if (other.present && overlap(view, other) != Overlap::kNone) {
+        throw_value_error(kSparseLinear, ": out overlaps an argument");
+      }
+    }
   }
 
   static Tensor call_aten(const char* name, std::initializer_list<StableIValue> arguments) {

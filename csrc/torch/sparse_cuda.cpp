@@ -115,30 +115,6 @@ struct BitmapOps : SparseCalls {
     return y;
   }
 
-  static void check_out(const Call& call, const BitmapMatrix& matrix, const Tensor& out) {
-    const TensorView view = view_of(out), x = view_of(call.x);
-    const auto wanted = result_shape(call.x, matrix.rows);
-    if (std::vector<std::int64_t>(view.shape, view.shape + view.dims) != wanted) {
-      throw_value_error(kSparseLinear, ": out has shape ", shape_text(view.shape, view.dims), "; ",
-                        shape_text(wanted.data(), x.dims), " is needed");
-    }
-    if (view.dtype != x.dtype) {
-      throw_type_error(kSparseLinear, ": out has dtype ", dtype_name(view.dtype), "; input has ",
-                       dtype_name(x.dtype));
-    }
-    if (view.device != x.device) {
-      throw_value_error(kSparseLinear, ": out is on another device than input");
-    }
-    if (!is_contiguous(view)) throw_value_error(kSparseLinear, ": out is not contiguous");
-    const BitmapTensors weight = call.weight.views();
-    for (const TensorView& other :
-         {x, weight.bits, weight.values, weight.starts, view_of(call.bias)}) {
-      if (other.present && overlap(view, other) != Overlap::kNone) {
-        throw_value_error(kSparseLinear, ": out overlaps an argument");
-      }
-    }
-  }
-
   static Call take_call(Stack& stack) {
     Tensor x = stack.take<Tensor>();
     Tensor bits = stack.take<Tensor>();
@@ -163,7 +139,10 @@ struct BitmapOps : SparseCalls {
     Stack stack(values);
     Call call = take_call(stack);
     Tensor out = stack.take<Tensor>();
-    check_out(call, checked_bitmap_linear(kSparseLinear, views(call)), out);
+    const BitmapMatrix matrix = checked_bitmap_linear(kSparseLinear, views(call));
+    const BitmapTensors weight = call.weight.views();
+    check_out(out, call.x, matrix.rows,
+              {view_of(call.x), weight.bits, weight.values, weight.starts, view_of(call.bias)});
     if (few(call)) return multiply(call, out);
     torch::stable::copy_(out, by_dense(call));
   }

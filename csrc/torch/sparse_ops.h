@@ -66,23 +66,8 @@ struct SparseOps : SparseCalls {
     const Tensor out = stack.take<Tensor>();
     check(call);
     const auto& header = *static_cast<const LayoutHeader*>(call.layout.data_ptr());
-    const TensorView view = view_of(out);
-    const auto wanted = result_shape(call.x, header.rows);  // (call.outputs the fake went by)
-    const std::vector<std::int64_t> given(view.shape, view.shape + view.dims);
-    if (given != wanted) {
-      throw_value_error(kSparseLinear, ": out has shape ", shape_text(view.shape, view.dims), "; ",
-                        shape_text(wanted.data(), view.dims), " is needed");
-    }
-    if (view.dtype != view_of(call.x).dtype) {
-      throw_type_error(kSparseLinear, ": out has dtype ", dtype_name(view.dtype), "; input has ",
-                       dtype_name(view_of(call.x).dtype));
-    }
-    if (!is_contiguous(view)) throw_value_error(kSparseLinear, ": out is not contiguous");
-    for (const TensorView& other : {view_of(call.x), view_of(call.layout), view_of(call.bias)}) {
-      if (other.present && overlap(view, other) != Overlap::kNone) {
-        throw_value_error(kSparseLinear, ": out overlaps an argument");
-      }
-    }
+    check_out(out, call.x, header.rows,  // (call.outputs the fake went by)
+              {view_of(call.x), view_of(call.layout), view_of(call.bias)});
     run(call, out);
   }
 
