@@ -84,3 +84,12 @@ def assert_close(y, x, weight, bias=None, activation="", note=""):
 def choices_of(way):
     """A plan that always goes one way."""
     return (strop._sparse_plan.WAYS.index(way) + 1,) * len(strop._sparse_plan.CLASSES)
+
+
+def altered(layout):
+    """A layout, each of its words made small, large, negative, one at a time."""
+    for place in range(0, layout.size - 1, 2):
+        for value in (0, 1, 0x7FFF, 0x8000, 0xFFFF):
+            forged = layout.copy()
+            forged[place : place + 2].view("uint16")[0] = value
+            yield forged

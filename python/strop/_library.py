@@ -42,6 +42,8 @@ DEVICES = ["cpu"]
 if torch.version.cuda is not None and library_path("_ops_cuda.so").exists():
     torch.ops.load_library(str(library_path("_ops_cuda.so")))
     DEVICES.append("cuda")
+FLOATING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+"""The dtypes that kernels know as floating; state dicts number them in this order."""
 ops = torch.ops.strop  # from here, so that whoever uses an op has loaded it
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from strop import _C, _library
+from strop._library import FLOATING
 
 _ops = _library.ops
 
@@ -41,13 +42,10 @@ def mark_written(tensor: Tensor) -> None:
     increment_version((tensor,))
 
 
-_FLOATING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-
-
 def _check_tensors(op: str, x: Tensor, scale: Tensor | None, zero_point: Tensor | None) -> None:
     """What can be said of tensors without data or sizes; the kernel checks everything."""
-    if x.dtype not in _FLOATING:
-        known = ", ".join(str(dtype).removeprefix("torch.") for dtype in _FLOATING)
+    if x.dtype not in FLOATING:
+        known = ", ".join(str(dtype).removeprefix("torch.") for dtype in FLOATING)
         raise TypeError(f"{op}: input has dtype {x.dtype}; one of {known} is needed")
     for name, tensor in (("scale", scale), ("zero_point", zero_point)):
         if tensor is not None and tensor.device != x.device:

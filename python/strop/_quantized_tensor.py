@@ -12,8 +12,7 @@ from typing_extensions import Self
 
 from strop._formats import NumberFormat, has_tensor_scale, scales_are_bytes
 from strop._holders import Holder, holder
-
-_FLOATING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+from strop._library import FLOATING
 
 
 class Scales(NamedTuple):
@@ -221,7 +220,7 @@ class QuantizedTensor(Holder):
         format = NumberFormat.get(self.format)
         if not format.bits:
             raise ValueError(f"{_NAME}: format {format.name} has no codes that could be stored")
-        if self.dtype not in _FLOATING:
+        if self.dtype not in FLOATING:
             raise TypeError(f"{_NAME}: dtype is {self.dtype}; a floating dtype is needed")
         object.__setattr__(self, "shape", tuple(self.shape))
         if self.block_size is not None:

@@ -15,9 +15,10 @@ from torch.nn import functional
 from strop import _sparse_ops as ops
 from strop import _sparse_plan
 from strop._errors import translated
+from strop._library import FLOATING
 from strop._quantize_gradient import transformed
 from strop._quantize_ops import mark_written
-from strop._sparse_weight import FLOATING, TENSORS, SparseWeight
+from strop._sparse_weight import TENSORS, SparseWeight
 
 _OP = "strop.sparse_linear"
 _ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {

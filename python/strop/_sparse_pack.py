@@ -119,14 +119,14 @@ def _measured(
 
     def call(way: str, rows: int) -> Callable[[], object]:
         x = torch.randn(rows, shape[1], device=bits.device).to(input_dtype)
-        if way in _sparse_plan.BY_STARTS:
-            starts = ways.setdefault("starts", ops.layout(bits, values, shape[1], "starts"))
-            return lambda: ops.by_bits(x, bits, values, starts, None, "")
-        if way not in ways:
-            ways[way] = ops.layout(bits, values, shape[1], way)
-        prepared = ways[way]
+        name = "starts" if way in _sparse_plan.BY_STARTS else way
+        if name not in ways:
+            ways[name] = ops.layout(bits, values, shape[1], name)
+        prepared = ways[name]
         if way == "dense":
             return lambda: torch.nn.functional.linear(x, prepared)
+        if name == "starts":
+            return lambda: ops.by_bits(x, bits, values, prepared, None, "")
         return lambda: ops.by_layout(x, prepared, shape[0], None, "")
 
     with torch.cuda.device(bits.device) if bits.is_cuda else contextlib.nullcontext():

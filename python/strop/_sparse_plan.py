@@ -24,10 +24,10 @@ memory.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +38,7 @@ from typing import Any
 import torch
 
 from strop import _C
+from strop._processor import facts
 
 CLASSES = (1, 4, 8, 16, 32, 128, None)
 """The most rows of each class; the last has no end. (As in csrc/torch/sparse_calls.h.)"""
@@ -71,15 +72,24 @@ def row_class(rows: int) -> int:
     raise AssertionError
 
 
+def row_labels() -> list[str]:
+    """The classes of rows in words."""
+    labels, first = [], 1
+    for most in CLASSES:
+        end = f" to {most}" if most else " and more"
+        labels.append(f"{first}" if most == first else f"{first}{end}")
+        first = (most or 0) + 1
+    return labels
+
+
 def candidates(number: int, gpu: bool = False) -> tuple[str, ...]:
     """The sparse ways that suit a class of rows."""
+    most = CLASSES[number] or sys.maxsize
     if gpu:
-        few = CLASSES[number] is not None and (CLASSES[number] or 0) <= _MOST_BITMAP
-        return ("bitmap",) if few else ("unpack",)
+        return ("bitmap",) if most <= _MOST_BITMAP else ("unpack",)
     if number == 0:
         return ("mask", "quads")
-    most = CLASSES[number]
-    return ("quads",) if most is not None and most <= _FEW else ("quads", "pairs")
+    return ("quads",) if most <= _FEW else ("quads", "pairs")
 
 
 @cache
@@ -91,22 +101,12 @@ def _table() -> Mapping[str, Any]:
 @cache
 def _narrow() -> bool:
     """Whether this processor has AVX2 but works 128 bits at a time: AMD's family 23, Zen and Zen+."""
-    family, model = _processor().get("cpu family"), _processor().get("model", "255")
+    family, model = facts().get("cpu family"), facts().get("model", "255")
     return _amd() and family == "23" and int(model) < 0x30
 
 
 def _amd() -> bool:
-    return _processor().get("vendor_id") == "AuthenticAMD"
-
-
-@cache
-def _processor() -> Mapping[str, str]:
-    found: dict[str, str] = {}
-    with contextlib.suppress(OSError), open("/proc/cpuinfo") as lines:
-        for line in lines:
-            name, _, value = line.partition(":")
-            found.setdefault(name.strip(), value.strip())
-    return found
+    return facts().get("vendor_id") == "AuthenticAMD"
 
 
 def own_key() -> str:
@@ -132,7 +132,7 @@ def arithmetic(dtype: torch.dtype) -> str:
     if torch.cpu._is_amx_tile_supported() if short else torch.cpu._is_amx_fp16_supported():
         return "amx"
     flag = "avx512_bf16" if short else "avx512_fp16"
-    return "vectors" if flag in _processor().get("flags", "").split() else "none"
+    return "vectors" if flag in facts().get("flags", "").split() else "none"
 
 
 @cache
@@ -288,17 +288,11 @@ def completed(chosen: Mapping[int, str]) -> tuple[int, ...]:
 def describe(plan: Sequence[int], costs: Costs, why: str) -> list[tuple[str, str, str]]:
     """(rows, way, why) of every class."""
     lines = []
-    first = 1
-    for number, choice in enumerate(plan):
-        most = CLASSES[number]
-        rows = (
-            f"{first}" if most == first else f"{first} to {most}" if most else f"{first} and more"
-        )
+    for number, (rows, choice) in enumerate(zip(row_labels(), plan, strict=True)):
         way = WAYS[choice - 1]
         ways = ", ".join(f"{w} {r:.1f}x dense" for w, r in costs.ratios(number).items())
         reason = f"{why}; predicted {ways}"
         if way not in (*candidates(number, costs.gpu), "dense"):
             reason = "prepared for other rows"
         lines.append((rows, way, reason))
-        first = (most or 0) + 1
     return lines

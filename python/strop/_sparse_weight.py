@@ -14,10 +14,10 @@ from strop import _prune_ops as prune_ops
 from strop import _sparse_ops as ops
 from strop._errors import translated
 from strop._holders import Holder, holder
+from strop._library import FLOATING
 
 _NAME = "strop.SparseWeight"
 PLANS = ("table", "measure", "sparse", "dense")
-FLOATING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 @holder

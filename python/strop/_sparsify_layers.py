@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize, prune
 
+from strop._library import FLOATING
 from strop.nn import SparseLinear
 from strop.nn._sparse_linear import masked
 
 _OP = "strop.sparsify"
-_FLOATING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 Filter = Callable[[str, nn.Module], bool]
 
@@ -161,7 +160,7 @@ def _reason(linear: nn.Linear, parents: list[nn.Module]) -> str:
         return "its weight is not initialised"
     if not isinstance(weight, nn.Parameter):
         return "its weight is computed"
-    if weight.dtype not in _FLOATING:
+    if weight.dtype not in FLOATING:
         return f"its weight has dtype {weight.dtype}"
     if weight.numel() == 0:
         return "its weight is empty"

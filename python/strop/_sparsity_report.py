@@ -165,7 +165,7 @@ def _sparsity(one: Outcome) -> float:
 
 
 def _converted(one: Outcome, weight: SparseWeight, fusions: Mapping[int, Fusion]) -> Converted:
-    labels = _sparse_plan_rows()
+    labels = _sparse_plan.row_labels()
     fused = [fusions[id(x.linear)] for x in one.group.layers if id(x.linear) in fusions]
     return Converted(
         **_facts(one),
@@ -178,13 +178,3 @@ def _converted(one: Outcome, weight: SparseWeight, fusions: Mapping[int, Fusion]
         timings=one.timings,
         activation=fused[0].activation if fused else None,
     )
-
-
-def _sparse_plan_rows() -> list[str]:
-    """The classes of rows in words."""
-    labels, first = [], 1
-    for most in _sparse_plan.CLASSES:
-        end = f" to {most}" if most else " and more"
-        labels.append(f"{first}" if most == first else f"{first}{end}")
-        first = (most or 0) + 1
-    return labels

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from strop import _C, build_info
 from strop._bench.registry import Bar, Call, Case
+from strop._processor import facts
 
 _LEAST_TURNS = 7
 _MOST_TURNS = 200
@@ -70,11 +71,7 @@ class Result:
 
 def _processor() -> str:
     """The processor's name; with family and model where it is no more than a brand."""
-    found: dict[str, str] = {}
-    with contextlib.suppress(OSError), open("/proc/cpuinfo") as lines:
-        for line in lines:
-            name, _, value = line.partition(":")
-            found.setdefault(name.strip(), value.strip())
+    found = facts()
     if "model name" not in found:
         return platform.processor() or platform.machine()
     name = found["model name"]
