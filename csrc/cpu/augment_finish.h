@@ -109,8 +109,12 @@ template <class In, class Out>
 STROP_INLINE void finish_row(const In* from, Out* to, int count, ScaleAndOffset by, bool stream) {
   if constexpr (std::is_same_v<Out, std::uint8_t>) {
     finish_bytes(from, to, count);
-  } else if (stream && aligned_for_stream(to)) {
-    finish_vectors<true>(from, to, count, by);
+  } else if (stream) {
+    const auto place = reinterpret_cast<std::uintptr_t>(to);
+    const auto head = static_cast<int>((-place % kVectorBytes) / sizeof(Out));
+    const int first = head < count ? head : count;
+    finish_vectors<false>(from, to, first, by);
+    finish_vectors<true>(from + first, to + first, count - first, by);
   } else {
     finish_vectors<false>(from, to, count, by);
   }

@@ -15,15 +15,17 @@ struct MaskRow {
   BlockSteps x, y;
   bool fits;  // offsets are 32 bits
 
-  STROP_MEMBER void locate_inside(std::int32_t* to, std::int64_t x_start,
-                                  std::int64_t y_start) const {
-    const auto from_x = static_cast<std::int32_t>(2 * x_start + kOnePixel);
-    const auto from_y = static_cast<std::int32_t>(2 * y_start + kOnePixel);
+  STROP_MEMBER void locate_inside(std::int32_t* to, const Starts& x_starts,
+                                  const Starts& y_starts) const {
+    const I32 from_x = x_starts.vector(-kOnePixel / 2), from_y = y_starts.vector(-kOnePixel / 2);
     const auto column = static_cast<std::int32_t>(args.in_strides.column);
     const auto row = static_cast<std::int32_t>(args.in_strides.row);
-    for (int i = 0; i < kBlockVectors; ++i) {
-      const I32 at = ((x.step[i] + from_x) >> 16) * column + ((y.step[i] + from_y) >> 16) * row;
-      store_unaligned(to + i * kLanes, at);
+    const auto place = [&](I32 step_x, I32 step_y) {
+      return ((step_x + from_x) >> 16) * column + ((step_y + from_y) >> 16) * row;
+    };
+    for (int i = 0; i < kUnitPairs; ++i) {
+      store_unaligned(to + i * 2 * kLanes, place(x.step[i].even, y.step[i].even));
+      store_unaligned(to + i * 2 * kLanes + kLanes, place(x.step[i].odd, y.step[i].odd));
     }
   }
 
@@ -55,10 +57,15 @@ STROP_INLINE void copy_block(const WarpMasksArgs& args, const std::int32_t* offs
   for (std::int64_t c = 0; c < args.warp.channels; ++c) {
     const T* const from = planes.from + c * args.in_strides.channel;
     T* const to = planes.to + c * args.out_strides.channel;
-    if (args.out_strides.column == 1 && count == kPositionBlock) {
-      for (int k = 0; k < kPositionBlock; ++k) to[k] = from[offset[k]];
+    if (args.out_strides.column == 1 && count == kUnit) {
+      for (int i = 0; i < kUnit; i += 2 * kLanes) {
+        for (int k = 0; k < 2 * kLanes; ++k) to[i + k] = from[offset[i + offset_place(k)]];
+      }
     } else {
-      for (int k = 0; k < count; ++k) to[k * args.out_strides.column] = from[offset[k]];
+      for (int k = 0; k < count; ++k) {
+        const int pair = k / (2 * kLanes) * (2 * kLanes);
+        to[k * args.out_strides.column] = from[offset[pair + offset_place(k - pair)]];
+      }
     }
   }
 }
@@ -93,20 +100,20 @@ void warp_rows(const WarpMasksArgs& args, const WarpTile& tile, const MaskRow& a
   for (std::int64_t row = out.row; row < out.row_end; ++row) {
     T* const to = static_cast<T*>(args.out) + tile.image * args.out_strides.image +
                   row * args.out_strides.row;
-    for (std::int64_t column = out.column; column < out.column_end; column += kPositionBlock) {
+    for (std::int64_t column = out.column; column < out.column_end; column += kUnit) {
       const std::int64_t left = out.column_end - column;
-      const int count = left < kPositionBlock ? static_cast<int>(left) : kPositionBlock;
+      const int count = left < kUnit ? static_cast<int>(left) : kUnit;
       const MaskPlanes<T> planes = {from, to + column * args.out_strides.column, fill};
       if (tile.way == TileWay::kFill) {
         set_elements_of(args, count, fill, planes.to);
         continue;
       }
-      const std::int64_t number = column / kPositionBlock;
-      const std::int64_t x = tile.map.x.block(number, row), y = tile.map.y.block(number, row);
+      const Starts x = unit_starts(tile.map.x, column, row);
+      const Starts y = unit_starts(tile.map.y, column, row);
       if (at.x.misses(x, kOnePixel - 1) || at.y.misses(y, kOnePixel - 1)) {
         set_elements_of(args, count, fill, planes.to);
       } else if (at.fits && at.x.inside(x) && at.y.inside(y)) {
-        alignas(64) std::int32_t offset[kPositionBlock];
+        alignas(64) std::int32_t offset[kUnit];
         at.locate_inside(offset, x, y);
         copy_block(args, offset, count, planes);
       } else {
@@ -122,8 +129,8 @@ std::int64_t magnitude_of(std::int64_t v) { return v < 0 ? -v : v; }
 
 void warp_masks(const WarpMasksArgs& args, const WarpTile& tile, WarpRoom&) {
   const Warp& warp = args.warp;
-  MaskRow at = {args, tile, block_steps(tile.map.x, warp.in_width, warp.out_width, 0),
-                block_steps(tile.map.y, warp.in_height, warp.out_width, 0), false};
+  MaskRow at = {args, tile, block_steps(tile.map.x, warp.in_width, 0),
+                block_steps(tile.map.y, warp.in_height, 0), false};
   const std::int64_t reach = magnitude_of(args.in_strides.row) * warp.in_height +
                              magnitude_of(args.in_strides.column) * warp.in_width;
   at.fits = at.x.fits && at.y.fits && reach < std::int64_t{1} << 31;

@@ -25,8 +25,7 @@ Bands bands_of(const Warp& warp, const Parallel& parallel) {
   return {count, (warp.out_height + count - 1) / count};
 }
 
-WarpTile tile_of(const Warp& warp, const Tiling& shape, std::int64_t pixel_bytes,
-                 WarpTile tile) {
+WarpTile tile_of(const Warp& warp, const Tiling& shape, std::int64_t pixel_bytes, WarpTile tile) {
   tile.way = shape.way;
   if (tile.way == TileWay::kFill || tile.way == TileWay::kCopy) return tile;
   if (is_outside(warp, tile.map, tile.out)) {

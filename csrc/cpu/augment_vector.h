@@ -6,7 +6,7 @@
 //
 //   I16 rounded_product(I16 a, I16 b)      (a b + 2^14) >> 15
 //   I16 first_bytes(I16), second_bytes(I16)          the bytes of each word, times 128
-//   I16 four_channels(const u8*, const i32* offset)  8 bytes at each 16: of offset[0], [8], ...
+//   I16 four_channels(const u8*, const i32* offset)  8 bytes at each 16: of offset[0], [4], ...
 //   I32 quads(const u8*, const i32* offset)          4 bytes of each offset
 //   I16 zip_bytes(a, b), zip_words(a, b), zip_words_high(a, b), zip_pairs..., zip_fours...
 //       a0 b0 a1 b1 ... of the first half of each 16 bytes, or of the other one
@@ -49,9 +49,9 @@ STROP_INLINE I16 four_channels(const std::uint8_t* base, const std::int32_t* off
     return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(base + offset[i]));
   };
   __m512i v = _mm512_broadcastq_epi64(at(0));
-  v = _mm512_mask_broadcastq_epi64(v, 0x0c, at(8));
-  v = _mm512_mask_broadcastq_epi64(v, 0x30, at(16));
-  return bit_cast<I16>(_mm512_mask_broadcastq_epi64(v, 0xc0, at(24)));
+  v = _mm512_mask_broadcastq_epi64(v, 0x0c, at(4));
+  v = _mm512_mask_broadcastq_epi64(v, 0x30, at(8));
+  return bit_cast<I16>(_mm512_mask_broadcastq_epi64(v, 0xc0, at(12)));
 }
 
 STROP_INLINE I32 quads(const std::uint8_t* base, const std::int32_t* offset) {
@@ -111,7 +111,7 @@ STROP_INLINE I16 four_channels(const std::uint8_t* base, const std::int32_t* off
     return _mm256_broadcastq_epi64(
         _mm_loadl_epi64(reinterpret_cast<const __m128i*>(base + offset[i])));
   };
-  return bit_cast<I16>(_mm256_blend_epi32(at(0), at(8), 0xf0));
+  return bit_cast<I16>(_mm256_blend_epi32(at(0), at(4), 0xf0));
 }
 
 // A gather takes a Zen 3 three times as long.
