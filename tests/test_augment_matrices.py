@@ -86,6 +86,7 @@ class TestAffine:
     def test_identity_is_exact(self, height, width):
         found = strop.affine_matrix(0, (0, 0), 1, 0, height, width)
         assert torch.equal(found, torch.eye(3)[None, :2])
+        assert not torch.signbit(found).any()
 
     def test_senses(self):
         """Clockwise, right and down, larger: where the output's pixels come from."""
@@ -164,6 +165,22 @@ class TestKeras:
         assert np.argwhere(around > 0.99).tolist() == [[3, 2]]
         half = strop.keras_matrix(0, 0, 0, 0, 1, 2, 6, 10)  # along the width alone
         assert torch.equal(half, torch.tensor([[[2.0, 0, -4.5], [0, 1, 0]]]))
+
+    def test_senses(self):
+        """As the docstring has them: turns and shears of the one kind and of the other."""
+        given = (0, 0, 0, 1, 1, 9, 9)
+        turned = strop.keras_matrix(30, *given)
+        assert close(turned[0], affine(30, (0, 0), 1, (0, 0), 9, 9))
+        turned = strop.keras_matrix(30, *given, legacy=True)
+        assert close(turned[0], affine(-30, (0, 0), 1, (0, 0), 9, 9))
+        # The input's (8, 4), the middle of the right side, and (4, 8), the middle of the bottom.
+        points, slope, stretch = torch.tensor([[[8.0, 4], [4, 8]]]), 3**-0.5, 2 / 3**0.5
+        found = strop.warp_points(points, strop.keras_matrix(0, 0, 0, 30, 1, 1, 9, 9))
+        lowered = torch.tensor([[[4 + 4 * stretch, 4 + 4 * slope], [4, 8]]])
+        torch.testing.assert_close(found, lowered)
+        legacy = strop.keras_matrix(0, 0, 0, 30, 1, 1, 9, 9, legacy=True)
+        found = strop.warp_points(points, legacy)
+        torch.testing.assert_close(found, lowered.flip(1, 2))
 
     def test_legacy_moves_columns_by_the_height_shift(self):
         found = strop.keras_matrix(0, 3, 0, 0, 1, 1, 6, 10, legacy=True)

@@ -168,6 +168,17 @@ class TestTorch:
             found = strop.warp_boxes(boxes[each], m, size=(30, 50))
             assert_equal(found, _warp_boxes(boxes[each], m, 30, 50))
 
+    def test_threads_do_not_matter(self):
+        points, boxes, matrices = problem(40, 500)
+        threads, results = torch.get_num_threads(), []
+        for count in (1, 2, 5):
+            torch.set_num_threads(count)
+            moved = strop.warp_boxes(boxes, matrices, size=(30, 50))
+            results.append((strop.warp_points(points, matrices), moved))
+        torch.set_num_threads(threads)
+        for result in results[1:]:
+            assert_equal(result, results[0])
+
     def test_strides(self):
         points, boxes, matrices = problem(6, 8)
         for points_view, matrix_view in (

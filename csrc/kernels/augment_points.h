@@ -16,8 +16,8 @@ namespace strop {
 //   boxes    [B, N, 4]        xyxy at the edges of pixels; the clipped box around the moved corners
 //
 // In float64 whatever the dtype, rounded once, and to the bit what the composites of torch's ops in
-// python/strop/_augment_points.py give: these are their shorter way for small batches on the CPU,
-// where each of torch's ops costs more than the work.
+// python/strop/_augment_points.py give: these are their shorter way on the CPU, where each of
+// torch's ops costs more than a small batch's work.
 //
 // Without an inverse a point becomes NaN. Of a box without area every side becomes 0, and so does a
 // side that would be NaN.
@@ -44,10 +44,17 @@ struct InverseWarp {
   double y(double from_x, double from_y) const { return a * (from_y - f) - c * (from_x - e); }
 };
 
+// Which samples, of all.
+struct SampleRange {
+  std::int64_t begin, end;
+};
+
 template <class T, class M>
-void warp_points(const TensorView& points, const TensorView& matrices, T* output) {
+void warp_points(const TensorView& points, const TensorView& matrices, SampleRange range,
+                 T* output) {
   const std::int64_t* s = points.stride;
-  for (std::int64_t i = 0; i < points.shape[0]; ++i) {
+  output += range.begin * points.shape[1] * 2;
+  for (std::int64_t i = range.begin; i < range.end; ++i) {
     const InverseWarp warp = InverseWarp::of<M>(matrices, i);
     const double scale = warp.scale();
     for (std::int64_t j = 0; j < points.shape[1]; ++j, output += 2) {
@@ -91,9 +98,11 @@ struct WarpedBox {
 };
 
 template <class T, class M>
-void warp_boxes(const TensorView& boxes, const TensorView& matrices, WarpedSize size, T* output) {
+void warp_boxes(const TensorView& boxes, const TensorView& matrices, WarpedSize size,
+                SampleRange range, T* output) {
   const std::int64_t* s = boxes.stride;
-  for (std::int64_t i = 0; i < boxes.shape[0]; ++i) {
+  output += range.begin * boxes.shape[1] * 4;
+  for (std::int64_t i = range.begin; i < range.end; ++i) {
     const InverseWarp warp = InverseWarp::of<M>(matrices, i);
     const double scale = warp.scale();
     for (std::int64_t j = 0; j < boxes.shape[1]; ++j, output += 4) {

@@ -3,6 +3,8 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
+#include <algorithm>
+
 #include "kernels/argument_error.h"
 #include "torch/quantize_ops.h"
 #include "torch/tensor_arguments.h"
@@ -24,12 +26,19 @@ void check(const char* op, const TensorView& from, std::int64_t columns,
   }
 }
 
-// Calls function.operator()<T, M>() with the types of the elements.
+// Calls function.operator()<T, M>(range) with the types of the elements, on ranges of samples that
+// are worth a thread.
 template <class Function>
 void by_types(const TensorView& from, const TensorView& matrices, Function function) {
+  const auto run = [&]<class T, class M>() {
+    const std::int64_t grain = 4096 / std::max<std::int64_t>(from.shape[1], 1) + 1;
+    torch_threads().for_range(from.shape[0], grain, [&](std::int64_t begin, std::int64_t end) {
+      function.template operator()<T, M>(SampleRange{begin, end});
+    });
+  };
   const auto with = [&]<class T>() {
-    matrices.dtype == DType::kFloat32 ? function.template operator()<T, float>()
-                                      : function.template operator()<T, double>();
+    matrices.dtype == DType::kFloat32 ? run.template operator()<T, float>()
+                                      : run.template operator()<T, double>();
   };
   from.dtype == DType::kFloat32 ? with.template operator()<float>()
                                 : with.template operator()<double>();
@@ -45,8 +54,8 @@ void points_op(StableIValue* values, std::uint64_t, std::uint64_t) {
   const TensorView from = view_of(points), by = view_of(matrices);
   check("strop.warp_points", from, 2, by);
   Tensor out = empty_beside(points, from);
-  by_types(from, by, [&]<class T, class M>() {
-    warp_points<T, M>(from, by, static_cast<T*>(out.data_ptr()));
+  by_types(from, by, [&]<class T, class M>(SampleRange range) {
+    warp_points<T, M>(from, by, range, static_cast<T*>(out.data_ptr()));
   });
   values[0] = torch::stable::detail::from(std::move(out));
 }
@@ -59,8 +68,8 @@ void boxes_op(StableIValue* values, std::uint64_t, std::uint64_t) {
   check("strop.warp_boxes", from, 4, by);
   const WarpedSize size = {static_cast<double>(height), static_cast<double>(width)};
   Tensor out = empty_beside(boxes, from);
-  by_types(from, by, [&]<class T, class M>() {
-    warp_boxes<T, M>(from, by, size, static_cast<T*>(out.data_ptr()));
+  by_types(from, by, [&]<class T, class M>(SampleRange range) {
+    warp_boxes<T, M>(from, by, size, range, static_cast<T*>(out.data_ptr()));
   });
   values[0] = torch::stable::detail::from(std::move(out));
 }

@@ -119,7 +119,8 @@ def keras_matrix(
         theta: degrees; a positive one turns the image clockwise, with ``legacy`` the other way.
         tx: pixels along the height: a positive one moves the image up; with ``legacy``, to the left.
         ty: pixels along the width: a positive one moves the image to the left; with ``legacy``, up.
-        shear: degrees.
+        shear: degrees; a positive one lowers the image's right side (with ``legacy``, moves its bottom to
+            the right) and stretches its width (with ``legacy``, its height) by 1 / cos.
         zx: zoom along the height (with ``legacy``, along the width). Above 1 the content shrinks.
         zy: zoom along the width (with ``legacy``, along the height).
         height: of the images, in pixels.
@@ -137,7 +138,7 @@ def keras_matrix(
         >>> import strop
         >>> strop.keras_matrix(0, 3, 0, 0, 1, 2, height=4, width=8)  # up by 3, half as wide
         tensor([[[ 2.0000,  0.0000, -3.5000],
-                 [-0.0000,  1.0000,  3.0000]]])
+                 [ 0.0000,  1.0000,  3.0000]]])
 
     """
     op = "strop.keras_matrix"
@@ -223,7 +224,7 @@ def _about(
     e = a * x + b * y + center[0] + after[0]
     f = c * x + d * y + center[1] + after[1]
     entries = torch.broadcast_tensors(a, b, e, c, d, f)
-    return torch.stack(entries, -1).reshape(-1, 2, 3)
+    return torch.stack(entries, -1).reshape(-1, 2, 3) + 0.0  # and no -0
 
 
 def _check_batch(op: str, **given: Tensor) -> None:
