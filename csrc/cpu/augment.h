@@ -26,6 +26,7 @@ namespace strop::cpu {
 
 inline constexpr std::int64_t kRoomPixels = std::int64_t{512} << 10;  // bytes of a box
 inline constexpr int kMostTileColumns = 1024;
+inline constexpr int kMostUnit = 32;               // columns that are located at once, at most
 inline constexpr int kTileSlack = 64;              // columns that vectors may fill beyond a tile
 inline constexpr int kMostBoxColumns = 8190;       // a row of a box is addressed by 16 bits
 inline constexpr std::int64_t kMostBoxShare = 64;  // times a tile's pixels
@@ -47,7 +48,7 @@ struct WarpRoom {
 struct OutTile {
   std::int64_t row;
   std::int64_t row_end;
-  std::int64_t column;  // a multiple of kPositionBlock
+  std::int64_t column;  // a multiple of kMostUnit
   std::int64_t column_end;
 
   constexpr std::int64_t rows() const { return row_end - row; }

@@ -12,18 +12,31 @@ STROP_INLINE F32 between(F32 first, F32 second, F32 fraction) {
   return select(I32(fraction == 0), first, mixed);
 }
 
-STROP_INLINE F32 fractions(const std::int16_t* from) {
-  return __builtin_convertvector(from_words(from), F32) * 0x1p-15f;
+STROP_INLINE F32 of_units(I32 units) { return __builtin_convertvector(units, F32) * 0x1p-15f; }
+
+STROP_INLINE F32 sample(const float* plane, std::int64_t stride, const std::int32_t* offset, F32 x,
+                        F32 y) {
+  const F32 left = between(gathered(plane, offset), gathered(plane + stride, offset), y);
+  const F32 right = between(gathered(plane + 1, offset), gathered(plane + stride + 1, offset), y);
+  return between(left, right, x);
 }
 
 void sample_floats(const WarpRoom& room, const float* plane, std::int64_t stride, Columns columns,
                    float* to) {
-  for (int c = columns.begin; c < columns.end; c += kLanes) {
+  for (int c = columns.begin; c < columns.end; c += 2 * kLanes) {
+    // (even columns' are the low words; none is negative)
+    const I32 x = load_unaligned<I32>(room.fractions_x + c);
+    const I32 y = load_unaligned<I32>(room.fractions_y + c);
     const std::int32_t* const offset = room.offsets + c;
-    const F32 x = fractions(room.fractions_x + c), y = fractions(room.fractions_y + c);
-    const F32 left = between(gathered(plane, offset), gathered(plane + stride, offset), y);
-    const F32 right = between(gathered(plane + 1, offset), gathered(plane + stride + 1, offset), y);
-    store_unaligned(to + c, between(left, right, x));
+    float even[kLanes], odd[kLanes];
+    store_unaligned(even,
+                    sample(plane, stride, offset, of_units(x & 0xffff), of_units(y & 0xffff)));
+    store_unaligned(odd,
+                    sample(plane, stride, offset + kLanes, of_units(x >> 16), of_units(y >> 16)));
+    for (int i = 0; i < kLanes; ++i) {
+      to[c + 2 * i] = even[i];
+      to[c + 2 * i + 1] = odd[i];
+    }
   }
 }
 

@@ -25,8 +25,7 @@ Bands bands_of(const Warp& warp, const Parallel& parallel) {
   return {count, (warp.out_height + count - 1) / count};
 }
 
-WarpTile tile_of(const Warp& warp, const Tiling& shape, std::int64_t pixel_bytes,
-                 WarpTile tile) {
+WarpTile tile_of(const Warp& warp, const Tiling& shape, std::int64_t pixel_bytes, WarpTile tile) {
   tile.way = shape.way;
   if (tile.way == TileWay::kFill || tile.way == TileWay::kCopy) return tile;
   if (is_outside(warp, tile.map, tile.out)) {
@@ -95,8 +94,7 @@ void warp_masks(const WarpMasksArgs& args, const Parallel& parallel) {
 
 void warp_masks(const WarpMasksArgs& args, const Parallel& parallel, const AugmentRun& how) {
   if (args.warp.empty()) return;
-  // (no box is laid out: a pixel is read once at most)
-  for_each_tile_of_all(args.warp, 0, parallel, [&](const WarpTile& tile, WarpRoom& room) {
+  for_each_tile_of_all(args.warp, args.item, parallel, [&](const WarpTile& tile, WarpRoom& room) {
     how.kernels->warp_masks(args, tile, room);
   });
 }

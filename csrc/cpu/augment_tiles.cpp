@@ -20,10 +20,10 @@ constexpr std::int64_t floor_divide(std::int64_t a, std::int64_t b) {
 
 constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b * b; }
 
-// What a line passes in a tile, and in the rest of its last block of columns. Rounding may put the
+// What a line passes in a tile, and in the columns that vectors go beyond it. Rounding may put the
 // end of a block a unit beyond the beginning of the next.
 Range passed(const PositionLine& line, const OutTile& out) {
-  const std::int64_t last = round_up(out.column_end, kPositionBlock) - 1;
+  const std::int64_t last = round_up(out.column_end, kMostUnit) - 1;
   Range range = {line.at(out.row, out.column), line.at(out.row, out.column)};
   for (const std::int64_t row : {out.row, out.row_end - 1}) {
     for (const std::int64_t column : {out.column, last}) {
@@ -81,10 +81,9 @@ bool is_copy(const PositionMap& map) {
 }
 
 Tiling tiling_of(const Warp& warp, const PositionMap& map, std::int64_t pixel_bytes) {
-  Tiling shape = {
-      warp.out_height,
-      std::min<std::int64_t>(round_up(warp.out_width, kPositionBlock), kMostTileColumns),
-      TileWay::kBox};
+  Tiling shape = {warp.out_height,
+                  std::min<std::int64_t>(round_up(warp.out_width, kMostUnit), kMostTileColumns),
+                  TileWay::kBox};
   if (!map.near) return {shape.rows, shape.columns, TileWay::kFill};
   if (is_copy(map)) return {shape.rows, shape.columns, TileWay::kCopy};
   for (;;) {
@@ -96,10 +95,10 @@ Tiling tiling_of(const Warp& warp, const PositionMap& map, std::int64_t pixel_by
       if (pixels > kMostBoxShare * rows * columns) shape.way = TileWay::kDirect;
       return shape;
     }
-    if (shape.rows > 1 && (shape.rows > shape.columns || shape.columns == kPositionBlock)) {
+    if (shape.rows > 1 && (shape.rows > shape.columns || shape.columns == kMostUnit)) {
       shape.rows = (shape.rows + 1) / 2;
-    } else if (shape.columns > kPositionBlock) {
-      shape.columns = round_up((shape.columns + 1) / 2, kPositionBlock);
+    } else if (shape.columns > kMostUnit) {
+      shape.columns = round_up((shape.columns + 1) / 2, kMostUnit);
     } else {
       return {warp.out_height, kMostTileColumns, TileWay::kDirect};
     }
