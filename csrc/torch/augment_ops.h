@@ -50,8 +50,12 @@ struct AugmentOps {
     }
   };
 
-  static std::vector<double> take_numbers(Stack& stack) {
-    return stack.take<std::optional<std::vector<double>>>().value_or(std::vector<double>());
+  static std::vector<double> take_numbers(Stack& stack, const char* name) {
+    const auto numbers = stack.take<std::optional<std::vector<double>>>();
+    if (!numbers) return {};
+    if (!numbers->empty()) return *numbers;
+    throw_value_error(kAugmentImages, ": ", name,
+                      " has no values; one for each channel is needed, or one for all");
   }
 
   static DType take_dtype(Stack& stack) {
@@ -65,8 +69,8 @@ struct AugmentOps {
                  .std = stack.take<OptionalTensor>()};
     AugmentRequest& request = call.request;
     request.size = stack.take<OutSize>();
-    request.mean = take_numbers(stack);
-    request.std = take_numbers(stack);
+    request.mean = take_numbers(stack, "mean");
+    request.std = take_numbers(stack, "std");
     request.interpolation = stack.take<std::string>();
     request.fill_mode = stack.take<std::string>();
     request.fill = stack.take<std::vector<double>>();
@@ -122,7 +126,7 @@ struct AugmentOps {
     const OptionalTensor std = stack.take<OptionalTensor>();
     const auto size = stack.take<std::vector<std::int64_t>>();
     AugmentRequest request;
-    request.std = take_numbers(stack);
+    request.std = take_numbers(stack, "std");
     request.interpolation = stack.take<std::string>();
     request.fill_mode = stack.take<std::string>();
     const DType dtype = take_dtype(stack);
