@@ -51,7 +51,7 @@ def augment_images(
             centres. One with NaN, Inf or entries beyond 2**29 gives an image of fill.
         size: (rows, columns) of the result, an int for a square; None: as the images.
         mean: C numbers, or one for all: a number, a sequence, or a tensor on the device of the
-            images. None is 0. A tensor on a GPU is read there, without a check of its values.
+            images, in float32. None is 0. On a GPU a tensor's values are not checked.
         std: the same; None is 1.
         interpolation: ``"bilinear"`` or ``"nearest"``.
         fill_mode: what lies outside, by scipy.ndimage's names but for the first two:
