@@ -101,11 +101,14 @@ def augment_images(
         options["dtype"] = _result_dtype(op, dtype)
         channels_last = _is_channels_last(op, memory_format)
         tensors = (images, matrices, mean_tensor, std_tensor)
+        dispatched = is_compiling() or transformed()
         if out is not None:
-            ops.augment_images_out(*tensors, **options, out=out)
+            (ops.augment_images_out if dispatched else gradients.augmented_out)(
+                *tensors, **options, out=out
+            )
             return out
         options["channels_last"] = channels_last
-        if is_compiling() or transformed():
+        if dispatched:
             return cast(Tensor, ops.augment_images(*tensors, **options))
         return gradients.augmented(*tensors, **options)
     except Exception as error:
@@ -154,10 +157,13 @@ def warp_masks(
     op = gradients.WARP_MASKS
     try:
         options = {"size": plain_size(op, size), "fill": _mask_fill(op, fill)}
+        dispatched = is_compiling() or transformed()
         if out is not None:
-            ops.warp_masks_out(masks, matrices, **options, out=out)
+            (ops.warp_masks_out if dispatched else gradients.warped_masks_out)(
+                masks, matrices, **options, out=out
+            )
             return out
-        if is_compiling() or transformed():
+        if dispatched:
             return cast(Tensor, ops.warp_masks(masks, matrices, **options))
         return gradients.warped_masks(masks, matrices, **options)
     except Exception as error:
