@@ -10,7 +10,8 @@ namespace strop::cpu {
 // The output is cut into tiles, and the box of the input that a tile reads is first laid out in a
 // thread's room, with what fill mode puts around the image: taps are then read without asking where
 // they are. Bytes lie as four channels a pixel, so that one load of 8 bytes has both taps of a row;
-// of one channel, a pixel has the four bytes of its taps. A row of a tile passes three loops, each
+// of one channel, a pixel has the four bytes of its taps. Floating
+// images lie as four floats a pixel. A row of a tile passes three loops, each
 // over buffers that the first cache holds:
 //
 //   locate    positions of the row: where taps begin in the box, and the fractions
@@ -87,9 +88,9 @@ struct WarpTile {
   InBox box;
 };
 
-// Of a box: four bytes, or a float a channel.
+// Of a box: four bytes, or four floats; one of a floating image of one channel.
 constexpr std::int64_t bytes_of_pixel(DType dtype, std::int64_t channels) {
-  return dtype == DType::kUInt8 ? 4 : 4 * channels;
+  return dtype == DType::kUInt8 || channels == 1 ? 4 : 16;
 }
 
 // Whether every position is a whole pixel and neighbours stay neighbours, in rows and in columns.

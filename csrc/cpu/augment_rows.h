@@ -49,7 +49,7 @@ struct RowWriter {
       finished[c] = own;
     }
     if (s.channel == 1 && s.column == 3 && channels == 3)
-      return interleave_three(finished, to, count);
+      return interleave_three(finished, to, count, stream);
     if (s.channel == 1 && s.column == 4 && channels == 4)
       return interleave_four(finished, to, count);
     for (int c = 0; c < channels; ++c) {
