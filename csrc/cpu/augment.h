@@ -108,7 +108,7 @@ InBox box_of(const Warp& warp, const PositionMap& map, const OutTile& out);
 // Whether a tile is all fill.
 bool is_outside(const Warp& warp, const PositionMap& map, const OutTile& out);
 
-inline constexpr std::int64_t kRoomSums = std::int64_t{128} << 10;  // floats, of a gradient's band
+inline constexpr std::int64_t kRoomSums = kRoomPixels / 4;  // floats, of a gradient's band
 
 // Rows [row, row_end) of one plane of the input.
 struct GradientBand {
@@ -116,7 +116,6 @@ struct GradientBand {
   std::int64_t channel;
   std::int64_t row;
   std::int64_t row_end;
-  float* sums;  // room for them
 };
 
 // The kernels, once per instruction set.
@@ -124,7 +123,7 @@ struct AugmentKernels {
   // Make one tile; `stream`: the result is too large for the caches.
   void (*warp)(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream);
   void (*warp_masks)(const WarpMasksArgs& args, const WarpTile& tile, WarpRoom& room);
-  void (*gradient)(const AugmentGradientArgs& args, const GradientBand& band);
+  void (*gradient)(const AugmentGradientArgs& args, const GradientBand& band, WarpRoom& room);
 };
 
 // On which kernels an op runs.

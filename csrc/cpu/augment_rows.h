@@ -15,7 +15,7 @@ void warp_floats(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, 
 void warp_directly(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream);
 void copy_pixels(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream);
 void warp_masks(const WarpMasksArgs& args, const WarpTile& tile, WarpRoom& room);
-void gradient(const AugmentGradientArgs& args, const GradientBand& band);
+void gradient(const AugmentGradientArgs& args, const GradientBand& band, WarpRoom& room);
 
 // Rows of samples of type In, each channel's somewhere, finished as Out.
 template <class In, class Out>
