@@ -115,14 +115,23 @@ STROP_INLINE void add_pixel(float* upper, std::int64_t stride, float g, float x,
   add(upper + stride, lower_part);
 }
 
+// A row of the result's gradient, as far as it sees the image.
 template <class In>
-void add_row(const In* from, std::int64_t step, float scale, WarpRoom& room, std::int64_t stride,
-             Columns seen, bool hard) {
+struct GradientRow {
+  const In* from;
+  std::int64_t step;
+  float scale;
+  Columns seen;
+  bool hard;  // kHardConstant
+};
+
+template <class In>
+void add_row(const GradientRow<In>& row, WarpRoom& room, std::int64_t stride) {
   auto* const sums = reinterpret_cast<float*>(room.pixels);
-  for (int c = seen.begin; c < seen.end; ++c) {
-    if (hard && room.outside[c] != 0) continue;
+  for (int c = row.seen.begin; c < row.seen.end; ++c) {
+    if (row.hard && room.outside[c] != 0) continue;
     const int pair = c / (2 * kLanes) * (2 * kLanes);
-    const float g = to_float(from[c * step]) * scale;
+    const float g = to_float(row.from[c * row.step]) * row.scale;
     add_pixel(sums + room.offsets[pair + offset_place(c - pair)], stride, g,
               static_cast<float>(room.fractions_x[c]) * 0x1p-15f,
               static_cast<float>(room.fractions_y[c]) * 0x1p-15f);
@@ -146,8 +155,12 @@ void add_all_in_room(const AugmentGradientArgs& args, const GradientBand& from,
       Columns seen = locator(warp, tile, 1, stride).locate(room, row);
       const auto width = static_cast<int>(tile.out.columns());
       if (seen.end > width) seen.end = width;
-      add_row(plane + row * s.row + column * s.column, s.column, scale, room, stride, seen,
-              warp.fill_mode == FillMode::kHardConstant);
+      add_row<In>({.from = plane + row * s.row + column * s.column,
+                   .step = s.column,
+                   .scale = scale,
+                   .seen = seen,
+                   .hard = warp.fill_mode == FillMode::kHardConstant},
+                  room, stride);
     }
   }
 }
