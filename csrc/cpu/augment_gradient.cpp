@@ -1,6 +1,7 @@
 // The gradient of floating images: pixel by pixel of the result, into sums of the input's pixels
-// that a thread's room holds. Where it has room for a plane and a border, pixels are located as
-// those of a warp are, and what falls on the border is dropped; else band by band, tap by tap.
+// that a thread's room holds. Where it has room for a plane with a border, and for a row, pixels are
+// located as those of a warp are, and what falls on the border is dropped; else band by band, tap by
+// tap.
 
 #include "cpu/augment_finish.h"
 #include "cpu/augment_positions.h"
@@ -99,7 +100,7 @@ InBox bordered(const Warp& warp) { return {-1, -1, warp.in_height + 3, warp.in_w
 bool has_room(const Warp& warp) {
   const InBox box = bordered(warp);
   return box.pixels() <= kRoomSums && box.columns <= kMostBoxColumns &&
-         warp.fill_mode != FillMode::kGridWrap;
+         warp.out_width <= kMostTileColumns && warp.fill_mode != FillMode::kGridWrap;
 }
 
 STROP_INLINE void add_pixel(float* upper, std::int64_t stride, float g, float x, float y) {
@@ -146,22 +147,20 @@ void add_all_in_room(const AugmentGradientArgs& args, const GradientBand& from,
   const ImageStrides& s = args.in_strides;
   const In* const plane =
       static_cast<const In*>(args.in) + from.image * s.image + from.channel * s.channel;
-  WarpTile tile = {TileWay::kBox, from.image, map, {}, bordered(warp)};
+  const WarpTile tile = {
+      TileWay::kBox, from.image, map, {0, warp.out_height, 0, warp.out_width}, bordered(warp)};
+  const auto stride = static_cast<int>(tile.box.columns);
+  const Locator at = locator(warp, tile, 1, stride, room);
+  const auto width = static_cast<int>(warp.out_width);
   for (std::int64_t row = 0; row < warp.out_height; ++row) {
-    for (std::int64_t column = 0; column < warp.out_width; column += kMostTileColumns) {
-      const std::int64_t end = column + kMostTileColumns;
-      tile.out = {row, row + 1, column, end < warp.out_width ? end : warp.out_width};
-      const auto stride = static_cast<int>(tile.box.columns);
-      Columns seen = locator(warp, tile, 1, stride).locate(room, row);
-      const auto width = static_cast<int>(tile.out.columns());
-      if (seen.end > width) seen.end = width;
-      add_row<In>({.from = plane + row * s.row + column * s.column,
-                   .step = s.column,
-                   .scale = scale,
-                   .seen = seen,
-                   .hard = warp.fill_mode == FillMode::kHardConstant},
-                  room, stride);
-    }
+    Columns seen = at.locate(room, row);
+    if (seen.end > width) seen.end = width;
+    add_row<In>({.from = plane + row * s.row,
+                 .step = s.column,
+                 .scale = scale,
+                 .seen = seen,
+                 .hard = warp.fill_mode == FillMode::kHardConstant},
+                room, stride);
   }
 }
 
