@@ -1,0 +1,184 @@
+#pragma once
+
+// Where a warp reads and how its taps are mixed, for the kernels of augmentation.
+
+#include "cuda/divider.cuh"
+#include "cuda/vector.cuh"
+#include "kernels/warp_position.h"
+
+namespace strop::cuda {
+
+// Note [Tiles of a warp]
+// A block makes a square of the output at a time, so that what it reads stays near to each other
+// however the image is turned. A thread makes kPixels neighbours of a row, which are one store of
+// 16 bytes in float32. A warp has 16 columns of 8 rows: the taps of a load are in a dozen lines of
+// the cache under a rotation by 20 degrees, where 128 columns of one row would be in 45.
+inline constexpr int kTileSide = 32;
+inline constexpr int kPixels = 4;
+inline constexpr int kTileThreads = kTileSide * kTileSide / kPixels;
+
+struct Tiles {
+  Divider columns;  // by the tiles of a row of them
+  Divider images;   // by those of an image
+  std::int64_t all;
+
+  explicit Tiles(const Warp& warp)
+      : columns(divided(warp.out_width)), images(columns.divisor() * divided(warp.out_height)) {
+    all = warp.batch * images.divisor();
+  }
+
+ private:
+  static std::int64_t divided(std::int64_t side) { return (side + kTileSide - 1) / kTileSide; }
+};
+
+// A thread's pixels, the first `count` of which exist; 0 or less: none does.
+struct PixelRun {
+  std::int64_t image;
+  int row;
+  int column;
+  int count;
+};
+
+__device__ __forceinline__ PixelRun run_of_thread(const Warp& warp, const Tiles& tiles,
+                                                  std::int64_t tile) {
+  const std::int64_t image = tiles.images.quotient(tile);
+  const std::int64_t place = tile - image * tiles.images.divisor();
+  const std::int64_t tile_row = tiles.columns.quotient(place);
+  const std::int64_t tile_column = place - tile_row * tiles.columns.divisor();
+  const int lane = lane_id(), number = static_cast<int>(threadIdx.x) / kWarp;
+  const int row = static_cast<int>(tile_row) * kTileSide + number / 2 * 8 + lane / 4;
+  const int column =
+      static_cast<int>(tile_column) * kTileSide + number % 2 * 16 + lane % 4 * kPixels;
+  const int left = static_cast<int>(warp.out_width) - column;
+  const int count = row < warp.out_height ? (left < kPixels ? left : kPixels) : 0;
+  return {image, row, column, count};
+}
+
+// Positions along a run. None is asked for that does not exist: it may not fit 64 bits.
+struct RunPositions {
+  const PositionMap& map;
+  std::int64_t x;  // where the run's block of columns begins
+  std::int64_t y;
+  int first;  // the run's first column there
+
+  __device__ __forceinline__ RunPositions(const PositionMap& of, const PixelRun& run)
+      : map(of),
+        x(of.x.block(run.column / kPositionBlock, run.row)),
+        y(of.y.block(run.column / kPositionBlock, run.row)),
+        first(run.column % kPositionBlock) {}
+
+  __device__ __forceinline__ std::int64_t x_at(int k) const { return x + map.x.step(first + k); }
+  __device__ __forceinline__ std::int64_t y_at(int k) const { return y + map.y.step(first + k); }
+};
+
+// Remainders of 64 bits are hundreds of instructions: one copy of them.
+static __device__ __noinline__ std::int64_t folded(FillMode mode, std::int64_t position,
+                                                   std::int64_t pixels) {
+  return position_within(mode, position, pixels);
+}
+
+// The two taps of a coordinate. -1: what is read is fill, or has no weight.
+struct TapPair {
+  int first;
+  int second;
+  int fraction;  // the second one's share, in multiples of 2^-15
+};
+
+__device__ __forceinline__ TapPair pair_at(const Warp& warp, std::int64_t position, int pixels) {
+  const FillMode mode = warp.fill_mode;
+  // Within the image every mode leaves a position as it is.
+  if (!inside(position, pixels)) {
+    position = mode == FillMode::kConstant ? position_within(FillMode::kConstant, position, pixels)
+                                           : folded(mode, position, pixels);
+  }
+  const bool nearest = warp.interpolation == Interpolation::kNearest;
+  const int fraction = nearest ? 0 : static_cast<int>(position & (kOnePixel - 1));
+  int first = static_cast<int>((position + (nearest ? kOnePixel / 2 : 0)) >> kPositionBits);
+  int second = first + 1;
+  if (mode == FillMode::kGridWrap) {
+    first = first == pixels ? 0 : first;
+    second = second == pixels ? 0 : second;
+  }
+  const auto held = [pixels](int tap) { return tap >= 0 && tap < pixels; };
+  return {held(first) ? first : -1, fraction != 0 && held(second) ? second : -1, fraction};
+}
+
+struct Taps {
+  TapPair x;
+  TapPair y;
+};
+
+__device__ __forceinline__ Taps taps_at(const Warp& warp, bool near, std::int64_t x,
+                                        std::int64_t y) {
+  const int width = static_cast<int>(warp.in_width), height = static_cast<int>(warp.in_height);
+  if (warp.fill_mode == FillMode::kHardConstant) {
+    near = near && inside(x, width) && inside(y, height);
+  }
+  if (!near) return {{-1, -1, 0}, {-1, -1, 0}};
+  return {pair_at(warp, x, width), pair_at(warp, y, height)};
+}
+
+// Where the taps of a pixel are in a plane: upper left, upper right, lower left, lower right.
+struct TapPlaces {
+  std::int64_t at[4];
+  bool held[4];
+
+  __device__ __forceinline__ TapPlaces(const Taps& taps, const ImageStrides& strides) {
+    const int column[2] = {taps.x.first, taps.x.second}, row[2] = {taps.y.first, taps.y.second};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      at[i] = row[i / 2] * strides.row + column[i % 2] * strides.column;
+      held[i] = (row[i / 2] | column[i % 2]) >= 0;
+    }
+  }
+};
+
+// h(128 n, f) of docs/numerics.md, "Augment": (128 n f + 2^14) >> 15.
+__device__ __forceinline__ int share_of(int n, int fraction) { return (n * fraction + 128) >> 8; }
+
+__device__ __forceinline__ int mixed_bytes(const int (&tap)[4], const Taps& taps) {
+  const int left = 128 * tap[0] + share_of(tap[2] - tap[0], taps.y.fraction);
+  const int right = 128 * tap[1] + share_of(tap[3] - tap[1], taps.y.fraction);
+  return left + (((right - left) * taps.x.fraction + (1 << 14)) >> 15);
+}
+
+template <class Number>
+__device__ __forceinline__ Number between(Number first, Number second, int fraction) {
+  const Number part = static_cast<Number>(fraction) * static_cast<Number>(0x1p-15);
+  const Number mixed = first + part * (second - first);
+  return fraction == 0 ? first : mixed;
+}
+
+template <class Number>
+__device__ __forceinline__ Number mixed_floats(const Number (&tap)[4], const Taps& taps) {
+  return between(between(tap[0], tap[2], taps.y.fraction), between(tap[1], tap[3], taps.y.fraction),
+                 taps.x.fraction);
+}
+
+// A sample becomes v * scale + offset; of a byte, which is then rounded, nothing but its unit.
+template <class Number>
+struct Affine {
+  Number scale;
+  Number offset;
+};
+
+template <class Number>
+__device__ __forceinline__ Affine<Number> affine_of(const AugmentArgs& args, int channel) {
+  const bool bytes = args.in_dtype == DType::kUInt8;
+  if (args.out_dtype == DType::kUInt8) {
+    return {static_cast<Number>(bytes ? 1.0 / 128 : 255.0), static_cast<Number>(0)};
+  }
+  const Normalization& n = args.normalization;
+  const double mean = n.mean_data ? n.mean_data[channel * n.mean_stride] : n.mean[channel];
+  const double std = n.std_data ? n.std_data[channel * n.std_stride] : n.std[channel];
+  const double unit = bytes ? 255.0 * 128 : 1.0;
+  return {static_cast<Number>(1 / (unit * std)), static_cast<Number>(-mean / std)};
+}
+
+template <class Number>
+__device__ __forceinline__ std::uint8_t byte_of(Number levels) {
+  if (!(levels > 0)) return 0;
+  return static_cast<std::uint8_t>(rint(levels < 255 ? levels : static_cast<Number>(255)));
+}
+
+}  // namespace strop::cuda

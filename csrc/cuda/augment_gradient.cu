@@ -1,0 +1,257 @@
+// The gradient of augment_images on a GPU.
+
+#include "cuda/augment.cuh"
+#include "cuda/augment.h"
+#include "cuda/augment_numbers.cuh"
+
+namespace strop::cuda {
+namespace {
+
+// Note [Gradient by rectangles]
+// Each pixel of the input is a sum in the order of the output's pixels, so that no two warps may
+// add to it. A warp has a rectangle of one image in shared memory, all channels of it. It goes
+// through the rows of the output that can reach the rectangle, 32 neighbours at a time: each lane
+// finds the taps of one and what each of them gets, and then those that reach the rectangle take
+// turns in the order of lanes, a tap of a channel to a lane.
+constexpr int kWarps = 2;
+constexpr int kThreads = kWarps * kWarp;
+constexpr int kColumns = 32;
+constexpr int kRoomBytes = 2048;  // for a channel of a rectangle
+constexpr int kShares = 4 * kMostImageChannels;
+
+template <class Number>
+constexpr int kCells = kRoomBytes / static_cast<int>(sizeof(Number));
+template <class Number>
+constexpr int kRows = kCells<Number> / kColumns;
+
+// What a warp's lanes share.
+template <class Number>
+struct Room {
+  Number sum[kMostImageChannels][kCells<Number>];
+  Number share[kWarp][kShares + 1];  // of a lane's pixel, tap by tap (an odd step between lanes)
+  int cell[kWarp][4];                // that its taps are in; -1: elsewhere
+};
+
+struct Rectangles {
+  Divider columns;  // by the rectangles of a row of them
+  Divider images;   // by those of an image
+  std::int64_t all;
+
+  Rectangles(const Warp& warp, int rows)
+      : columns((warp.in_width + kColumns - 1) / kColumns),
+        images(columns.divisor() * ((warp.in_height + rows - 1) / rows)),
+        all(warp.batch * images.divisor()) {}
+};
+
+struct Rectangle {
+  std::int64_t image;
+  int row;
+  int column;
+  int rows;
+  int columns;
+
+  __device__ __forceinline__ Rectangle(const Warp& warp, const Rectangles& of, int most_rows,
+                                       std::int64_t number)
+      : image(of.images.quotient(number)) {
+    const std::int64_t place = number - image * of.images.divisor();
+    const std::int64_t line = of.columns.quotient(place);
+    row = static_cast<int>(line) * most_rows;
+    column = static_cast<int>(place - line * of.columns.divisor()) * kColumns;
+    rows = std::min(most_rows, static_cast<int>(warp.in_height) - row);
+    columns = std::min(kColumns, static_cast<int>(warp.in_width) - column);
+  }
+
+  __device__ __forceinline__ int cell(int in_row, int in_column) const {
+    const int down = in_row - row, right = in_column - column;
+    const bool held = down >= 0 && down < rows && right >= 0 && right < columns;
+    return held ? down * kColumns + right : -1;
+  }
+};
+
+// Columns of the output, [begin, end).
+struct Span {
+  double begin;
+  double end;
+
+  // Leaves those whose position may be one that reaches [first, first + count) of `pixels`.
+  __device__ __forceinline__ void narrow(const PositionLine& line, std::int64_t row, int first,
+                                         int count, int pixels, bool clamped) {
+    constexpr double kOne = static_cast<double>(kOnePixel);
+    constexpr double kMargin = 4;  // a position is within 1.5 of the line that is solved here
+    const double start = static_cast<double>(line.at(row, 0));
+    double low = (first - 1) * kOne - kMargin, high = (first + count) * kOne + kMargin;
+    // What lies outside reads the first pixel, or the last.
+    if (clamped && first == 0) low = -0x1p62;
+    if (clamped && first + count == pixels) high = 0x1p62;
+    if (line.by_column == 0) {
+      if (start < low || start > high) end = begin;
+      return;
+    }
+    const double step = static_cast<double>(line.by_column) * 0x1p-17;
+    const double a = (low - start) / step, b = (high - start) / step;
+    begin = fmax(begin, floor(fmin(a, b)) - 1);
+    end = fmin(end, ceil(fmax(a, b)) + 2);
+  }
+};
+
+__device__ __forceinline__ Span span_of_row(const Warp& warp, const PositionMap& map,
+                                            const Rectangle& rectangle, std::int64_t row) {
+  Span span = {0, static_cast<double>(warp.out_width)};
+  if (row >= warp.out_height) return {0, 0};
+  // A position that is folded may come from anywhere.
+  const FillMode mode = warp.fill_mode;
+  if (mode >= FillMode::kReflect) return span;
+  const bool clamped = mode == FillMode::kNearest;
+  span.narrow(map.x, row, rectangle.column, rectangle.columns, static_cast<int>(warp.in_width),
+              clamped);
+  span.narrow(map.y, row, rectangle.row, rectangle.rows, static_cast<int>(warp.in_height), clamped);
+  return span;
+}
+
+// Of `whole`, the second tap's part by `fraction`, and the first one's, which is the rest.
+template <class Number>
+__device__ __forceinline__ void split(Number whole, int fraction, Number& first, Number& second) {
+  second = whole * (static_cast<Number>(fraction) * static_cast<Number>(0x1p-15));
+  first = fraction == 0 ? whole : whole - second;
+}
+
+template <class Number>
+class Walk {
+ public:
+  __device__ __forceinline__ Walk(const AugmentGradientArgs& args, const Rectangle& rectangle,
+                                  Room<Number>& room)
+      : args_(args),
+        rectangle_(rectangle),
+        room_(room),
+        map_(position_map(args.warp, rectangle.image)) {}
+
+  // The whole output's pixels.
+  __device__ __forceinline__ void run() {
+    const Warp& warp = args_.warp;
+    if (!map_.near) return;
+    for (std::int64_t first = 0; first < warp.out_height; first += kWarp) {
+      const Span own = span_of_row(warp, map_, rectangle_, first + lane_id());
+      const int own_begin = static_cast<int>(own.begin), own_end = static_cast<int>(own.end);
+      unsigned rows = __ballot_sync(kAllLanes, own.begin < own.end);
+      for (; rows != 0; rows &= rows - 1) {
+        const int lane = __ffs(static_cast<int>(rows)) - 1;
+        const int begin = __shfl_sync(kAllLanes, own_begin, lane);
+        const int end = __shfl_sync(kAllLanes, own_end, lane);
+        for (int column = begin; column < end; column += kWarp) {
+          const int left = end - column;
+          add(static_cast<int>(first) + lane, column + lane_id(), lane_id() < left);
+        }
+      }
+    }
+  }
+
+ private:
+  // Puts what a pixel's taps get into the room; whether one of them reaches the rectangle.
+  __device__ __forceinline__ bool put(int row, int column) {
+    const Taps taps = taps_at(args_.warp, true, map_.x.at(row, column), map_.y.at(row, column));
+    const int columns[2] = {taps.x.first, taps.x.second}, rows[2] = {taps.y.first, taps.y.second};
+    bool reached = false;
+    int cell[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      cell[i] = rectangle_.cell(rows[i / 2], columns[i % 2]);
+      reached = reached || cell[i] >= 0;
+    }
+    if (!reached) return false;
+    const ImageStrides& strides = args_.in_strides;
+    const std::int64_t at =
+        rectangle_.image * strides.image + row * strides.row + column * strides.column;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) room_.cell[lane_id()][i] = cell[i];
+    for (int c = 0; c < args_.warp.channels; ++c) {
+      const Number g = number_at<Number>(args_.in, args_.in_dtype, at + c * strides.channel);
+      Number upper, lower, part[4];
+      split(g * scale(c), taps.y.fraction, upper, lower);
+      split(upper, taps.x.fraction, part[0], part[1]);
+      split(lower, taps.x.fraction, part[2], part[3]);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) room_.share[lane_id()][4 * c + i] = part[i];
+    }
+    return true;
+  }
+
+  __device__ __forceinline__ void add(int row, int column, bool exists) {
+    const bool reached = exists && put(row, column);
+    unsigned pixels = __ballot_sync(kAllLanes, reached);
+    __syncwarp();  // what the lanes have put is there
+    const int channel = lane_id() / 4, tap = lane_id() % 4;
+    // Where a side is one pixel that wraps around, two taps are the same one.
+    const Warp& warp = args_.warp;
+    const bool single = warp.in_width == 1 || warp.in_height == 1;
+    const int turns = single && warp.fill_mode == FillMode::kGridWrap ? 4 : 1;
+    for (; pixels != 0; pixels &= pixels - 1) {
+      const int lane = __ffs(static_cast<int>(pixels)) - 1;
+      for (int turn = 0; turn < turns; ++turn) {
+        if (channel < warp.channels && (turns == 1 || turn == tap)) {
+          const int cell = room_.cell[lane][tap];
+          if (cell >= 0) room_.sum[channel][cell] += room_.share[lane][lane_id()];
+        }
+        __syncwarp();  // the next pixel may add to the same cells
+      }
+    }
+  }
+
+  __device__ __forceinline__ Number scale(int channel) const {
+    const Normalization& n = args_.normalization;
+    const double std = n.std_data ? n.std_data[channel * n.std_stride] : n.std[channel];
+    return static_cast<Number>(1 / std);
+  }
+
+  const AugmentGradientArgs& args_;
+  const Rectangle& rectangle_;
+  Room<Number>& room_;
+  const PositionMap map_;
+};
+
+template <class Number>
+__global__ void __launch_bounds__(kThreads)
+    gradient_kernel(const __grid_constant__ AugmentGradientArgs args,
+                    const __grid_constant__ Rectangles rectangles) {
+  __shared__ Room<Number> rooms[kWarps];
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  Room<Number>& room = rooms[warp];
+  const int channels = static_cast<int>(args.warp.channels);
+  const std::int64_t step = std::int64_t{gridDim.x} * kWarps;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * kWarps + warp; i < rectangles.all; i += step) {
+    const Rectangle rectangle(args.warp, rectangles, kRows<Number>, i);
+    for (int c = 0; c < channels; ++c) {
+      for (int cell = lane_id(); cell < kCells<Number>; cell += kWarp) room.sum[c][cell] = 0;
+    }
+    __syncwarp();
+    Walk<Number>(args, rectangle, room).run();
+    const ImageStrides& strides = args.out_strides;
+    for (int c = 0; c < channels; ++c) {
+      for (int row = 0; row < rectangle.rows; ++row) {
+        if (lane_id() >= rectangle.columns) continue;
+        const std::int64_t at = rectangle.image * strides.image + c * strides.channel +
+                                (rectangle.row + row) * strides.row +
+                                (rectangle.column + lane_id()) * strides.column;
+        put_number(args.out, args.out_dtype, at, room.sum[c][row * kColumns + lane_id()]);
+      }
+    }
+    __syncwarp();  // until the sums are written
+  }
+}
+
+template <class Number>
+void run_as(const AugmentGradientArgs& args, const Launch& on) {
+  const Rectangles rectangles(args.warp, kRows<Number>);
+  launch(on, gradient_kernel<Number>, (rectangles.all + kWarps - 1) / kWarps, kThreads, args,
+         rectangles);
+}
+
+}  // namespace
+
+void augment_gradient(const AugmentGradientArgs& args, const Launch& on) {
+  const Warp& warp = args.warp;
+  if (warp.batch == 0 || warp.channels == 0 || warp.in_height == 0 || warp.in_width == 0) return;
+  if (args.wide()) return run_as<double>(args, on);
+  run_as<float>(args, on);
+}
+
+}  // namespace strop::cuda
