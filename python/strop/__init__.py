@@ -4,6 +4,7 @@ Every public name is here (or in :mod:`strop.nn`); the modules behind it are pri
 """
 
 from strop import nn
+from strop._augment import augment_images, warp_masks
 from strop._C import isa, set_isa, supported_isas
 from strop._formats import NumberFormat, formats
 from strop._library import build_info
@@ -28,6 +29,7 @@ __all__ = [
     "Report",
     "Scales",
     "SparseWeight",
+    "augment_images",
     "build_info",
     "choose_scale",
     "dequantize",
@@ -52,4 +54,5 @@ __all__ = [
     "supported_isas",
     "unpack_bits",
     "unpack_mask",
+    "warp_masks",
 ]
