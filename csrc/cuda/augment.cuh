@@ -54,44 +54,48 @@ __device__ __forceinline__ PixelRun run_of_thread(const Warp& warp, const Tiles&
   return {image, row, column, count};
 }
 
-// Positions along a run. None is asked for that does not exist: it may not fit 64 bits.
-struct RunPositions {
-  const PositionMap& map;
-  std::int64_t x;  // where the run's block of columns begins
-  std::int64_t y;
-  int first;  // the run's first column there
+// Positions along a run, by PositionLine's formula. None is asked for that does not exist: it may
+// not fit 64 bits.
+class RunPositions {
+ public:
+  __device__ __forceinline__ RunPositions(const PositionMap& map, const PixelRun& run)
+      : map_(map),
+        x_(map.x.block(run.column / kPositionBlock, run.row)),
+        y_(map.y.block(run.column / kPositionBlock, run.row)) {
+    const int first = run.column % kPositionBlock;
+    x_step_ = map.x.by_column * first + kHalf;
+    y_step_ = map.y.by_column * first + kHalf;
+  }
 
-  __device__ __forceinline__ RunPositions(const PositionMap& of, const PixelRun& run)
-      : map(of),
-        x(of.x.block(run.column / kPositionBlock, run.row)),
-        y(of.y.block(run.column / kPositionBlock, run.row)),
-        first(run.column % kPositionBlock) {}
+  __device__ __forceinline__ std::int64_t x() const { return x_ + (x_step_ >> 17); }
+  __device__ __forceinline__ std::int64_t y() const { return y_ + (y_step_ >> 17); }
+  __device__ __forceinline__ void advance() {
+    x_step_ += map_.x.by_column;
+    y_step_ += map_.y.by_column;
+  }
 
-  __device__ __forceinline__ std::int64_t x_at(int k) const { return x + map.x.step(first + k); }
-  __device__ __forceinline__ std::int64_t y_at(int k) const { return y + map.y.step(first + k); }
+ private:
+  static constexpr std::int64_t kHalf = 1 << 16;
+
+  const PositionMap& map_;
+  std::int64_t x_;  // where the run's block of columns begins
+  std::int64_t y_;
+  std::int64_t x_step_;  // from there to the pixel, before it is rounded
+  std::int64_t y_step_;
 };
 
-// Remainders of 64 bits are hundreds of instructions: one copy of them.
-static __device__ __noinline__ std::int64_t folded(FillMode mode, std::int64_t position,
-                                                   std::int64_t pixels) {
-  return position_within(mode, position, pixels);
-}
-
 // The two taps of a coordinate. -1: what is read is fill, or has no weight.
-struct TapPair {
+struct alignas(16) TapPair {
   int first;
   int second;
   int fraction;  // the second one's share, in multiples of 2^-15
 };
 
-__device__ __forceinline__ TapPair pair_at(const Warp& warp, std::int64_t position, int pixels) {
-  const FillMode mode = warp.fill_mode;
-  // Within the image every mode leaves a position as it is.
-  if (!inside(position, pixels)) {
-    position = mode == FillMode::kConstant ? position_within(FillMode::kConstant, position, pixels)
-                                           : folded(mode, position, pixels);
-  }
-  const bool nearest = warp.interpolation == Interpolation::kNearest;
+// Where fill modes differ: out of line, for remainders of 64 bits are hundreds of instructions.
+static __device__ __noinline__ TapPair pair_at_edge(FillMode mode, bool nearest,
+                                                    std::int64_t position, int pixels) {
+  if (mode == FillMode::kHardConstant && !inside(position, pixels)) return {-1, -1, 0};
+  position = position_within(mode, position, pixels);
   const int fraction = nearest ? 0 : static_cast<int>(position & (kOnePixel - 1));
   int first = static_cast<int>((position + (nearest ? kOnePixel / 2 : 0)) >> kPositionBits);
   int second = first + 1;
@@ -103,32 +107,48 @@ __device__ __forceinline__ TapPair pair_at(const Warp& warp, std::int64_t positi
   return {held(first) ? first : -1, fraction != 0 && held(second) ? second : -1, fraction};
 }
 
+__device__ __forceinline__ TapPair pair_at(FillMode mode, bool nearest, std::int64_t position,
+                                           int pixels) {
+  // (kFarthestPosition: 2^29 pixels)
+  const int first = static_cast<int>(position >> kPositionBits);
+  const int fraction = static_cast<int>(position & (kOnePixel - 1));
+  if (first < 0 || first >= pixels - 1) return pair_at_edge(mode, nearest, position, pixels);
+  if (nearest) return {first + (fraction >> (kPositionBits - 1)), -1, 0};
+  return {first, fraction == 0 ? -1 : first + 1, fraction};
+}
+
 struct Taps {
   TapPair x;
   TapPair y;
+
+  // Of a pixel that is fill.
+  static __device__ __forceinline__ Taps none() { return {{-1, -1, 0}, {-1, -1, 0}}; }
 };
 
-__device__ __forceinline__ Taps taps_at(const Warp& warp, bool near, std::int64_t x,
-                                        std::int64_t y) {
-  const int width = static_cast<int>(warp.in_width), height = static_cast<int>(warp.in_height);
-  if (warp.fill_mode == FillMode::kHardConstant) {
-    near = near && inside(x, width) && inside(y, height);
-  }
-  if (!near) return {{-1, -1, 0}, {-1, -1, 0}};
-  return {pair_at(warp, x, width), pair_at(warp, y, height)};
+__device__ __forceinline__ Taps taps_at(const Warp& warp, std::int64_t x, std::int64_t y) {
+  const bool nearest = warp.interpolation == Interpolation::kNearest;
+  const Taps taps = {pair_at(warp.fill_mode, nearest, x, static_cast<int>(warp.in_width)),
+                     pair_at(warp.fill_mode, nearest, y, static_cast<int>(warp.in_height))};
+  // There, one coordinate that is outside makes a pixel fill.
+  const bool hard = warp.fill_mode == FillMode::kHardConstant;
+  if (hard && (taps.x.first | taps.y.first) < 0) return Taps::none();
+  return taps;
 }
 
 // Where the taps of a pixel are in a plane: upper left, upper right, lower left, lower right.
+template <class Offset>
 struct TapPlaces {
-  std::int64_t at[4];
+  Offset at[4];
   bool held[4];
 
   __device__ __forceinline__ TapPlaces(const Taps& taps, const ImageStrides& strides) {
     const int column[2] = {taps.x.first, taps.x.second}, row[2] = {taps.y.first, taps.y.second};
+    const auto row_step = static_cast<Offset>(strides.row);
+    const auto column_step = static_cast<Offset>(strides.column);
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      at[i] = row[i / 2] * strides.row + column[i % 2] * strides.column;
       held[i] = (row[i / 2] | column[i % 2]) >= 0;
+      at[i] = row[i / 2] * row_step + column[i % 2] * column_step;
     }
   }
 };

@@ -11,7 +11,7 @@ void augment_images(const AugmentArgs& args, const Launch& on);
 void augment_gradient(const AugmentGradientArgs& args, const Launch& on);
 void warp_masks(const WarpMasksArgs& args, const Launch& on);
 
-// The first of them where either side is float64.
-void augment_wide_images(const AugmentArgs& args, const Launch& on);
+// The first of them for any dtype, float64 among them, and images of any extent; not fast.
+void augment_any_images(const AugmentArgs& args, const Launch& on);
 
 }  // namespace strop::cuda

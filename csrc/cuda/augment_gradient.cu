@@ -57,8 +57,12 @@ struct Rectangle {
     const std::int64_t line = of.columns.quotient(place);
     row = static_cast<int>(line) * most_rows;
     column = static_cast<int>(place - line * of.columns.divisor()) * kColumns;
-    rows = std::min(most_rows, static_cast<int>(warp.in_height) - row);
-    columns = std::min(kColumns, static_cast<int>(warp.in_width) - column);
+    rows = smaller_of(most_rows, warp.in_height - row);
+    columns = smaller_of(kColumns, warp.in_width - column);
+  }
+
+  static __device__ __forceinline__ int smaller_of(int a, std::int64_t b) {
+    return b < a ? static_cast<int>(b) : a;
   }
 
   __device__ __forceinline__ int cell(int in_row, int in_column) const {
@@ -148,7 +152,7 @@ class Walk {
  private:
   // Puts what a pixel's taps get into the room; whether one of them reaches the rectangle.
   __device__ __forceinline__ bool put(int row, int column) {
-    const Taps taps = taps_at(args_.warp, true, map_.x.at(row, column), map_.y.at(row, column));
+    const Taps taps = taps_at(args_.warp, map_.x.at(row, column), map_.y.at(row, column));
     const int columns[2] = {taps.x.first, taps.x.second}, rows[2] = {taps.y.first, taps.y.second};
     bool reached = false;
     int cell[4];

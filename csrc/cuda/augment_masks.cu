@@ -18,14 +18,13 @@ __global__ void __launch_bounds__(kTileThreads)
     if (threadIdx.x == 0) map = position_map(args.warp, run.image);
     __syncthreads();
     if (run.count <= 0) continue;
-    const RunPositions positions(map, run);
+    RunPositions positions(map, run);
     std::int64_t places[kPixels];
     bool held[kPixels];
 #pragma unroll
     for (int k = 0; k < kPixels; ++k) {
-      const int existing = k < run.count ? k : run.count - 1;
-      const Taps taps =
-          taps_at(args.warp, map.near, positions.x_at(existing), positions.y_at(existing));
+      if (k > 0 && k < run.count) positions.advance();  // or the last one again
+      const Taps taps = map.near ? taps_at(args.warp, positions.x(), positions.y()) : Taps::none();
       held[k] = (taps.x.first | taps.y.first) >= 0;
       places[k] = taps.y.first * args.in_strides.row + taps.x.first * args.in_strides.column;
     }
