@@ -92,7 +92,7 @@ struct AugmentArgs {
   void* out;
   ImageStrides in_strides;
   ImageStrides out_strides;
-  float fill[kMostImageChannels];  // in the input's units; whole numbers for uint8
+  float fill[kMostImageChannels];  // in the input's units, as its dtype has them
   Normalization normalization;
 
   // float64 on either side runs the reference loop.

@@ -128,6 +128,14 @@ Warp warp_of(const AugmentRequest& request, const AugmentTensors& tensors) {
   return warp;
 }
 
+// A number as images of a dtype have it.
+float element_of(DType dtype, double value) {
+  if (dtype == DType::kUInt8) return static_cast<float>(std::nearbyint(value));
+  const auto narrow = static_cast<float>(value);
+  return by_narrow_dtype(dtype,
+                         [&]<class T>() { return to_float(FromFloat<T>::call(narrow)); });
+}
+
 ImageStrides strides_of(const TensorView& view) {
   return {view.stride[0], view.stride[1], view.stride[2], view.stride[3]};
 }
@@ -196,9 +204,7 @@ AugmentArgs augment_args(const AugmentRequest& request, const AugmentTensors& te
                       .fill = {},
                       .normalization = normalization(request, tensors)};
   for (std::size_t c = 0; c < kMostImageChannels; ++c) {
-    const double value = request.fill[c < request.fill.size() ? c : 0];
-    const bool bytes = tensors.images.dtype == DType::kUInt8;
-    args.fill[c] = static_cast<float>(bytes ? std::nearbyint(value) : value);
+    args.fill[c] = element_of(tensors.images.dtype, request.fill[c < request.fill.size() ? c : 0]);
   }
   return args;
 }

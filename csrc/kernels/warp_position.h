@@ -10,8 +10,10 @@ namespace strop {
 
 inline constexpr int kPositionBits = 15;  // of fraction
 inline constexpr std::int64_t kOnePixel = std::int64_t{1} << kPositionBits;
-inline constexpr int kPositionBlock = 16;            // columns that are counted from one start
-inline constexpr double kFarthestPosition = 0x1p29;  // pixels; what is farther is fill
+inline constexpr int kPositionBlock = 16;  // columns that are counted from one start
+// What is farther is fill: entries of a matrix, and positions in pixels.
+inline constexpr double kLargestEntry = 0x1p24;
+inline constexpr double kFarthestPosition = 0x1p29;
 
 // One coordinate of the input, by column and row of the output: 32 bits of fraction.
 struct PositionLine {
@@ -55,7 +57,7 @@ STROP_INLINE bool set_line(const float* m, std::int64_t stride, const Warp& warp
   const double rows = static_cast<double>(warp.out_height - 1);
   const double a = __builtin_fabs(by_column), b = __builtin_fabs(by_row);
   const double c = __builtin_fabs(start);
-  if (!(a <= kFarthestPosition && b <= kFarthestPosition)) return false;
+  if (!(a <= kLargestEntry && b <= kLargestEntry && c <= kLargestEntry)) return false;
   if (!(a * columns + b * rows + c <= kFarthestPosition)) return false;
   line = {position_units(by_column), position_units(by_row), position_units(start)};
   return true;

@@ -49,7 +49,7 @@ inline std::optional<Line> matrix_line(const Warp& warp, Integer image, Integer 
   for (Integer i = 0; i < 3; ++i) {
     const MatrixStrides& s = warp.matrix_strides;
     m[i] = warp.matrices[image * s.image + row * s.row + i * s.column];
-    if (!(std::abs(m[i]) <= std::ldexp(1, 29))) return std::nullopt;
+    if (!(std::abs(m[i]) <= std::ldexp(1, 24))) return std::nullopt;
   }
   const double reach = std::abs(m[0]) * static_cast<double>(warp.out_width - 1) +
                        std::abs(m[1]) * static_cast<double>(warp.out_height - 1) + std::abs(m[2]);

@@ -13,11 +13,13 @@ from torch.compiler import is_compiling
 from strop import _augment_gradient as gradients
 from strop import _augment_ops as ops
 from strop._errors import translated
+from strop._library import FLOATING
 from strop._prune import number
 from strop._quantize_gradient import transformed
 
 Numbers = float | Sequence[float]
 Size = int | tuple[int, int]
+RESULT_DTYPES = (*FLOATING, torch.uint8)
 
 
 def augment_images(
@@ -96,7 +98,7 @@ def augment_images(
         for name, value in (("interpolation", interpolation), ("fill_mode", fill_mode)):
             options[name] = _instance(op, name, value, str, "string")
         options["fill"] = numbers(op, "fill", fill)
-        options["dtype"] = _instance(op, "dtype", dtype, torch.dtype, "torch.dtype")
+        options["dtype"] = _result_dtype(op, dtype)
         channels_last = _is_channels_last(op, memory_format)
         tensors = (images, matrices, mean_tensor, std_tensor)
         if out is not None:
@@ -169,6 +171,16 @@ def _instance(op: str, name: str, value: object, kind: type, kind_name: str) -> 
     return value
 
 
+def _result_dtype(op: str, dtype: object) -> torch.dtype:
+    known: torch.dtype = _instance(op, "dtype", dtype, torch.dtype, "torch.dtype")
+    if known not in RESULT_DTYPES:
+        name = str(dtype).removeprefix("torch.")
+        raise TypeError(
+            f"{op}: dtype is {name}; float32, bfloat16, float16, float64 or uint8 is needed"
+        )
+    return known
+
+
 def _is_channels_last(op: str, memory_format: object) -> bool:
     _instance(op, "memory_format", memory_format, torch.memory_format, "torch.memory_format")
     if memory_format not in (torch.contiguous_format, torch.channels_last):
@@ -222,5 +234,5 @@ def _mask_fill(op: str, fill: object) -> float:
         raise TypeError(f"{op}: fill is None; a number is needed")
     value = 1.0 if fill is True else 0.0 if fill is False else number(op, "fill", fill)
     if isinstance(fill, int) and value != fill:
-        raise ValueError(f"{op}: fill is {fill}, which float64 does not hold; 2**53 is certain")
+        raise ValueError(f"{op}: fill is {fill}, which float64 does not hold; 2**53 does fit")
     return cast(float, value)

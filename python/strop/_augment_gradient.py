@@ -6,11 +6,13 @@ linear, and each is the other's backward. Matrices, mean and std have none, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, is_grad_enabled
+from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
 from torch.autograd.function import Function
 
@@ -67,7 +69,8 @@ class _Warped(Function):
         ctx.call, ctx.back = call, call.back_to(images)
         ctx.save_for_backward(matrices, std)
         ctx.save_for_forward(matrices, std)
-        return below_autograd(images, matrices, mean, std, **call._asdict(), **shift)
+        with _for_outer_transforms():
+            return below_autograd(images, matrices, mean, std, **call._asdict(), **shift)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -88,7 +91,7 @@ class _Adjoint(Function):
         ctx.call, ctx.back = call, call.back_to(gradient)
         ctx.save_for_backward(matrices, std)
         ctx.save_for_forward(matrices, std)
-        with torch._C._AutoDispatchBelowAutograd():
+        with _for_outer_transforms(), torch._C._AutoDispatchBelowAutograd():
             return call.adjoint(gradient, matrices, std)
 
     @staticmethod
@@ -100,14 +103,20 @@ class _Adjoint(Function):
         return cast(Tensor, ctx.call.adjoint(tangent, *ctx.saved_for_forward))
 
 
-def _recorded(function: type[Function]) -> Callable[..., Tensor]:
-    """A function's apply as autograd's kernels need it, which functorch's transforms call too."""
-    apply: Callable[..., Tensor] = super(Function, function).apply  # type: ignore[misc]
-    return apply
+def _recorded(function: type[Function], *arguments: Any) -> Tensor:
+    """A function's result as autograd's kernels record it, for functorch's transforms as well.
+
+    Function.apply would begin with functorch's outermost transform; a kernel is called for one of them.
+    """
+    with enable_single_level_autograd_function():
+        return cast(Tensor, super(Function, function).apply(*arguments))  # type: ignore[misc]
 
 
-_warped = _recorded(_Warped)
-_adjoint = _recorded(_Adjoint)
+@contextmanager
+def _for_outer_transforms() -> Iterator[None]:
+    """What a Function's forward switches off, and transforms around this one still need."""
+    with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True):
+        yield
 
 
 def below_autograd(*tensors: Tensor | None, **options: Any) -> Tensor:
@@ -158,7 +167,7 @@ def augmented(
         options.pop("interpolation", "bilinear"),
         options.pop("fill_mode", "constant"),
     )
-    return _warped(images, matrices, mean_tensor, std_tensor, call, options)
+    return _recorded(_Warped, images, matrices, mean_tensor, std_tensor, call, options)
 
 
 def _augmented_out(*tensors: Tensor | None, out: Tensor, **options: Any) -> None:
@@ -175,7 +184,7 @@ def _gradient(
     defaults = {"std": None, "interpolation": "bilinear", "fill_mode": "constant"}
     call = Call(**{"dtype": torch.float32, "channels_last": False, **defaults, **options})
     if differs(gradient):
-        return _adjoint(gradient, matrices, std_tensor, call)
+        return _recorded(_Adjoint, gradient, matrices, std_tensor, call)
     with torch._C._AutoDispatchBelowAutograd():
         return call.adjoint(gradient, matrices, std_tensor)
 

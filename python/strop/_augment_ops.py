@@ -31,14 +31,24 @@ def _images_of(like: Tensor, size: Size, dtype: torch.dtype, channels_last: bool
 # What can be said of tensors without data; the kernels check everything.
 
 
+def _check_beside(op: str, name: str, images: Tensor, **others: Tensor | None) -> None:
+    for other, tensor in others.items():
+        if tensor is not None and tensor.device != images.device:
+            raise ValueError(f"strop.{op}: {other} and {name} are on different devices")
+
+
 def _fake_augment_images(
     images: Tensor,
-    *tensors: Tensor | None,
+    matrices: Tensor | None = None,
+    mean: Tensor | None = None,
+    std: Tensor | None = None,
+    *,
     size: Size = None,
     dtype: torch.dtype = torch.float32,
     channels_last: bool = False,
     **options: Any,
 ) -> Tensor:
+    _check_beside("augment_images", "images", images, matrices=matrices, mean=mean, std=std)
     if images.dim() != 4:
         raise ValueError(
             f"strop.augment_images: images have shape {list(images.shape)}; "
@@ -61,19 +71,28 @@ def _fake_augment_gradient(
 def _fake_warp_masks(
     masks: Tensor, matrices: Tensor | None = None, *, size: Size = None, fill: float = 0.0
 ) -> Tensor:
+    _check_beside("warp_masks", "masks", masks, matrices=matrices)
     return masks.new_empty((*masks.shape[:-2], *(masks.shape[-2:] if size is None else size)))
 
 
-def _fake_written(*args: Any, **named: Any) -> None:
-    return None
+def _fake_augment_images_out(
+    images: Tensor, *tensors: Tensor | None, out: Tensor, **options: Any
+) -> None:
+    _check_beside("augment_images", "images", images, out=out)
+
+
+def _fake_warp_masks_out(
+    masks: Tensor, matrices: Tensor | None = None, *, out: Tensor, **options: Any
+) -> None:
+    _check_beside("warp_masks", "masks", masks, out=out)
 
 
 _FAKES: dict[str, Callable[..., Any]] = {
     "augment_images": _fake_augment_images,
-    "augment_images.out": _fake_written,
+    "augment_images.out": _fake_augment_images_out,
     "_augment_gradient": _fake_augment_gradient,
     "warp_masks": _fake_warp_masks,
-    "warp_masks.out": _fake_written,
+    "warp_masks.out": _fake_warp_masks_out,
 }
 for _name, _fake in _FAKES.items():
     torch.library.register_fake(f"strop::{_name}", _fake)
