@@ -43,6 +43,10 @@ struct Rectangles {
         all(warp.batch * images.divisor()) {}
 };
 
+__device__ __forceinline__ int smaller_of(int a, std::int64_t b) {
+  return b < a ? static_cast<int>(b) : a;
+}
+
 struct Rectangle {
   std::int64_t image;
   int row;
@@ -61,14 +65,32 @@ struct Rectangle {
     columns = smaller_of(kColumns, warp.in_width - column);
   }
 
-  static __device__ __forceinline__ int smaller_of(int a, std::int64_t b) {
-    return b < a ? static_cast<int>(b) : a;
-  }
-
   __device__ __forceinline__ int cell(int in_row, int in_column) const {
     const int down = in_row - row, right = in_column - column;
     const bool held = down >= 0 && down < rows && right >= 0 && right < columns;
     return held ? down * kColumns + right : -1;
+  }
+};
+
+// Note [What reaches a rectangle]
+// Tests of positions in double, which may let more pass than what does: a position is within 1.5 of
+// its line, in multiples of 2^-15, and a tap within a pixel of its position.
+//
+// Where positions are not folded, those of a row of the output that reach the rectangle are a span
+// of columns, which two divisions find. A folded one comes from any number of places, a period
+// apart, and from the mirror images of those: each lane tests whether 32 columns come by any.
+constexpr double kMargin = 4;
+
+struct Reach {
+  double low;
+  double high;
+
+  __device__ __forceinline__ Reach(FillMode mode, int first, int count, std::int64_t pixels)
+      : low((first - 1.0) * kOnePixel - kMargin),
+        high((first + count) * 1.0 * kOnePixel + kMargin) {
+    // What lies outside reads the first pixel, or the last.
+    if (mode == FillMode::kNearest && first == 0) low = -0x1p62;
+    if (mode == FillMode::kNearest && first + count == pixels) high = 0x1p62;
   }
 };
 
@@ -77,39 +99,40 @@ struct Span {
   double begin;
   double end;
 
-  // Leaves those whose position may be one that reaches [first, first + count) of `pixels`.
-  __device__ __forceinline__ void narrow(const PositionLine& line, std::int64_t row, int first,
-                                         int count, int pixels, bool clamped) {
-    constexpr double kOne = static_cast<double>(kOnePixel);
-    constexpr double kMargin = 4;  // a position is within 1.5 of the line that is solved here
+  __device__ __forceinline__ void narrow(const PositionLine& line, std::int64_t row,
+                                         const Reach& reach) {
     const double start = static_cast<double>(line.at(row, 0));
-    double low = (first - 1) * kOne - kMargin, high = (first + count) * kOne + kMargin;
-    // What lies outside reads the first pixel, or the last.
-    if (clamped && first == 0) low = -0x1p62;
-    if (clamped && first + count == pixels) high = 0x1p62;
     if (line.by_column == 0) {
-      if (start < low || start > high) end = begin;
+      if (start < reach.low || start > reach.high) end = begin;
       return;
     }
     const double step = static_cast<double>(line.by_column) * 0x1p-17;
-    const double a = (low - start) / step, b = (high - start) / step;
+    const double a = (reach.low - start) / step, b = (reach.high - start) / step;
     begin = fmax(begin, floor(fmin(a, b)) - 1);
     end = fmin(end, ceil(fmax(a, b)) + 2);
   }
 };
 
-__device__ __forceinline__ Span span_of_row(const Warp& warp, const PositionMap& map,
-                                            const Rectangle& rectangle, std::int64_t row) {
-  Span span = {0, static_cast<double>(warp.out_width)};
-  if (row >= warp.out_height) return {0, 0};
-  // A position that is folded may come from anywhere.
-  const FillMode mode = warp.fill_mode;
-  if (mode >= FillMode::kReflect) return span;
-  const bool clamped = mode == FillMode::kNearest;
-  span.narrow(map.x, row, rectangle.column, rectangle.columns, static_cast<int>(warp.in_width),
-              clamped);
-  span.narrow(map.y, row, rectangle.row, rectangle.rows, static_cast<int>(warp.in_height), clamped);
-  return span;
+// Whether [low, high] meets [begin, end], or the same a whole number of periods away.
+__device__ __forceinline__ bool meets(double low, double high, double begin, double end,
+                                      double period) {
+  return floor((high - begin) / period) * period >= low - end;
+}
+
+// Whether positions of these columns may be folded to where they reach the rectangle.
+static __device__ __noinline__ bool may_fold_to(FillMode mode, const Reach& reach,
+                                                std::int64_t pixels, std::int64_t first,
+                                                std::int64_t last) {
+  const double a = static_cast<double>(first), b = static_cast<double>(last);
+  const double low = fmin(a, b) - kMargin, high = fmax(a, b) + kMargin;
+  const bool mirrors = mode == FillMode::kReflect || mode == FillMode::kMirror;
+  const bool between = mode == FillMode::kMirror || mode == FillMode::kWrap;  // pixels' centres
+  const double side = static_cast<double>((pixels - (between ? 1 : 0)) * kOnePixel);
+  if (side == 0) return true;
+  const double period = mirrors ? 2 * side : side;
+  if (meets(low, high, reach.low, reach.high, period)) return true;
+  const double turn = mode == FillMode::kReflect ? -static_cast<double>(kOnePixel) : 0;
+  return mirrors && meets(low, high, turn - reach.high, turn - reach.low, period);
 }
 
 // Of `whole`, the second tap's part by `fraction`, and the first one's, which is the rest.
@@ -127,29 +150,63 @@ class Walk {
       : args_(args),
         rectangle_(rectangle),
         room_(room),
-        map_(position_map(args.warp, rectangle.image)) {}
+        map_(position_map(args.warp, rectangle.image)),
+        x_(args.warp.fill_mode, rectangle.column, rectangle.columns, args.warp.in_width),
+        y_(args.warp.fill_mode, rectangle.row, rectangle.rows, args.warp.in_height) {}
 
   // The whole output's pixels.
   __device__ __forceinline__ void run() {
     const Warp& warp = args_.warp;
     if (!map_.near) return;
     for (std::int64_t first = 0; first < warp.out_height; first += kWarp) {
-      const Span own = span_of_row(warp, map_, rectangle_, first + lane_id());
+      const Span own = span_of_row(first + lane_id());
       const int own_begin = static_cast<int>(own.begin), own_end = static_cast<int>(own.end);
       unsigned rows = __ballot_sync(kAllLanes, own.begin < own.end);
       for (; rows != 0; rows &= rows - 1) {
         const int lane = __ffs(static_cast<int>(rows)) - 1;
         const int begin = __shfl_sync(kAllLanes, own_begin, lane);
         const int end = __shfl_sync(kAllLanes, own_end, lane);
-        for (int column = begin; column < end; column += kWarp) {
-          const int left = end - column;
-          add(static_cast<int>(first) + lane, column + lane_id(), lane_id() < left);
+        for (int column = begin; column < end; column += kWarp * kWarp) {
+          add_row(static_cast<int>(first) + lane, column, end);
         }
       }
     }
   }
 
  private:
+  __device__ __forceinline__ bool folds() const {
+    return args_.warp.fill_mode >= FillMode::kReflect;
+  }
+
+  __device__ __forceinline__ Span span_of_row(std::int64_t row) const {
+    Span span = {0, static_cast<double>(args_.warp.out_width)};
+    if (row >= args_.warp.out_height) return {0, 0};
+    if (folds()) return span;
+    span.narrow(map_.x, row, x_);
+    span.narrow(map_.y, row, y_);
+    return span;
+  }
+
+  // 32 times 32 columns at most.
+  __device__ __forceinline__ void add_row(int row, int begin, int end) {
+    const int left = (end - begin + kWarp - 1) / kWarp;
+    const int first = begin + lane_id() * kWarp;
+    bool wanted = lane_id() < left;
+    if (wanted && folds()) {
+      const Warp& warp = args_.warp;
+      const int last = smaller_of(first + kWarp, end) - 1;
+      wanted = may_fold_to(warp.fill_mode, y_, warp.in_height, map_.y.at(row, first),
+                           map_.y.at(row, last)) &&
+               may_fold_to(warp.fill_mode, x_, warp.in_width, map_.x.at(row, first),
+                           map_.x.at(row, last));
+    }
+    unsigned parts = __ballot_sync(kAllLanes, wanted);
+    for (; parts != 0; parts &= parts - 1) {
+      const int column = begin + (__ffs(static_cast<int>(parts)) - 1) * kWarp + lane_id();
+      add(row, column, column < end);
+    }
+  }
+
   // Puts what a pixel's taps get into the room; whether one of them reaches the rectangle.
   __device__ __forceinline__ bool put(int row, int column) {
     const Taps taps = taps_at(args_.warp, map_.x.at(row, column), map_.y.at(row, column));
@@ -210,6 +267,8 @@ class Walk {
   const Rectangle& rectangle_;
   Room<Number>& room_;
   const PositionMap map_;
+  const Reach x_;
+  const Reach y_;
 };
 
 template <class Number>
