@@ -118,22 +118,23 @@ __device__ __forceinline__ void sample_pixels(const AugmentArgs& args,
 }
 
 template <class In, int kChannels>
-__global__ void __launch_bounds__(kTileThreads)
+__global__ void __launch_bounds__(kTileThreads, 3)
     warp_kernel(const __grid_constant__ AugmentArgs args, const __grid_constant__ Tiles tiles,
                 Pixels how) {
   __shared__ Source<kChannels> source;
   __shared__ Channels<Tap<In>, kChannels> channels;
   channels.set(args);
   for (std::int64_t tile = blockIdx.x; tile < tiles.all; tile += gridDim.x) {
-    const PixelRun run = run_of_thread(args.warp, tiles, tile);
+    const PixelRun first = run_of_thread(args.warp, tiles, tile);
     __syncthreads();  // until the last tile's source is done with
-    source.set(args, run.image);
+    source.set(args, first.image);
     __syncthreads();
-    if (run.count <= 0) continue;
-    PixelValues<kChannels> values;
-    sample_pixels<In>(args, source, channels.fill, run, values);
-    channels.apply(values);
-    store<kChannels>(args, how, run, values);
+    for_each_run(args.warp, first, [&](const PixelRun& run) {
+      PixelValues<kChannels> values;
+      sample_pixels<In>(args, source, channels.fill, run, values);
+      channels.apply(values);
+      store<kChannels>(args, how, run, values);
+    });
   }
 }
 

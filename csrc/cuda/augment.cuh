@@ -9,11 +9,13 @@
 namespace strop::cuda {
 
 // Note [Tiles of a warp]
-// A block makes a square of the output at a time, so that what it reads stays near to each other
-// however the image is turned. A thread makes kPixels neighbours of a row, which are one store of
-// 16 bytes in float32. A warp has 16 columns of 8 rows: the taps of a load are in a dozen lines of
-// the cache under a rotation by 20 degrees, where 128 columns of one row would be in 45.
+// A block makes two squares of the output at a time, one below the other, so that what it reads
+// stays near to each other however the image is turned. A thread makes kPixels neighbours of a row,
+// which are one store of 16 bytes in float32. A warp has 16 columns of 8 rows: the taps of a load
+// are in a dozen lines of the cache under a rotation by 20 degrees, where 128 columns of one row
+// would be in 45.
 inline constexpr int kTileSide = 32;
+inline constexpr int kTileRows = 2 * kTileSide;
 inline constexpr int kPixels = 4;
 inline constexpr int kTileThreads = kTileSide * kTileSide / kPixels;
 
@@ -23,15 +25,12 @@ struct Tiles {
   std::int64_t all;
 
   explicit Tiles(const Warp& warp)
-      : columns(divided(warp.out_width)), images(columns.divisor() * divided(warp.out_height)) {
-    all = warp.batch * images.divisor();
-  }
-
- private:
-  static std::int64_t divided(std::int64_t side) { return (side + kTileSide - 1) / kTileSide; }
+      : columns((warp.out_width + kTileSide - 1) / kTileSide),
+        images(columns.divisor() * ((warp.out_height + kTileRows - 1) / kTileRows)),
+        all(warp.batch * images.divisor()) {}
 };
 
-// A thread's pixels, the first `count` of which exist; 0 or less: none does.
+// A thread's pixels in a tile's first square; `count` of them are in the image's width.
 struct PixelRun {
   std::int64_t image;
   int row;
@@ -46,12 +45,21 @@ __device__ __forceinline__ PixelRun run_of_thread(const Warp& warp, const Tiles&
   const std::int64_t tile_row = tiles.columns.quotient(place);
   const std::int64_t tile_column = place - tile_row * tiles.columns.divisor();
   const int lane = lane_id(), number = static_cast<int>(threadIdx.x) / kWarp;
-  const int row = static_cast<int>(tile_row) * kTileSide + number / 2 * 8 + lane / 4;
+  const int row = static_cast<int>(tile_row) * kTileRows + number / 2 * 8 + lane / 4;
   const int column =
       static_cast<int>(tile_column) * kTileSide + number % 2 * 16 + lane % 4 * kPixels;
   const int left = static_cast<int>(warp.out_width) - column;
-  const int count = row < warp.out_height ? (left < kPixels ? left : kPixels) : 0;
-  return {image, row, column, count};
+  return {image, row, column, left < kPixels ? left : kPixels};
+}
+
+// Calls make(run) for a thread's pixels in each square, where there are any.
+template <class Make>
+__device__ __forceinline__ void for_each_run(const Warp& warp, PixelRun run, Make make) {
+#pragma unroll 1
+  for (int square = 0; square < kTileRows / kTileSide; ++square) {
+    if (run.count > 0 && run.row < warp.out_height) make(run);
+    run.row += kTileSide;
+  }
 }
 
 // Positions along a run, by PositionLine's formula. None is asked for that does not exist: it may

@@ -49,17 +49,18 @@ template <class Number>
 __global__ void __launch_bounds__(kTileThreads)
     any_kernel(const __grid_constant__ AugmentArgs args, const __grid_constant__ Tiles tiles) {
   for (std::int64_t tile = blockIdx.x; tile < tiles.all; tile += gridDim.x) {
-    const PixelRun run = run_of_thread(args.warp, tiles, tile);
-    if (run.count <= 0) continue;
-    const PositionMap map = position_map(args.warp, run.image);
-    RunPositions positions(map, run);
+    const PixelRun first = run_of_thread(args.warp, tiles, tile);
+    const PositionMap map = position_map(args.warp, first.image);
+    for_each_run(args.warp, first, [&](const PixelRun& run) {
+      RunPositions positions(map, run);
 #pragma unroll 1
-    for (int k = 0; k < run.count; ++k) {
-      if (k > 0) positions.advance();
-      const bool near = map.near;
-      make_pixel<Number>(args, run, k,
-                         near ? taps_at(args.warp, positions.x(), positions.y()) : Taps::none());
-    }
+      for (int k = 0; k < run.count; ++k) {
+        if (k > 0) positions.advance();
+        const bool near = map.near;
+        make_pixel<Number>(args, run, k,
+                           near ? taps_at(args.warp, positions.x(), positions.y()) : Taps::none());
+      }
+    });
   }
 }
 
