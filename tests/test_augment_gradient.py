@@ -18,9 +18,11 @@ from augment_problems import (
     peculiar_matrices,
     same,
 )
+from conftest import Device
 
 INTERPOLATIONS = ["bilinear", "nearest"]
 F32, F64 = torch.float32, torch.float64
+CPU = Device("cpu")
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
@@ -78,16 +80,10 @@ def test_any_number_of_threads():
     gradient, results = torch.randn(3, 3, 60, 70), []
     for threads in (1, 2, 5):
         torch.set_num_threads(threads)
-        results.append(gradient_of(cpu(), gradient, torch.zeros(3, 3, 60, 70), maps))
+        results.append(gradient_of(CPU, gradient, torch.zeros(3, 3, 60, 70), maps))
     torch.set_num_threads(before)
     same(results[1], results[0])
     same(results[2], results[0])
-
-
-def cpu():
-    from conftest import Device
-
-    return Device("cpu")
 
 
 class TestMeaning:
@@ -245,4 +241,4 @@ class TestTransforms:
         gradient[0, 0, 0, 1] = math.nan
         image = torch.rand(1, 1, 2, 3)
         maps = torch.tensor([[[1.0, 0, 0.5], [0, 1, 0]]])
-        same(gradient_of(cpu(), gradient, image, maps), expected_gradient(gradient, image, maps))
+        same(gradient_of(CPU, gradient, image, maps), expected_gradient(gradient, image, maps))

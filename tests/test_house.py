@@ -303,6 +303,8 @@ def test_forked_worker():
     "module",
     [
         "_augment",
+        "_augment_matrices",
+        "_augment_points",
         "_prune",
         "_prune_masks",
         "_quantize",

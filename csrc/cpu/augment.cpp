@@ -13,7 +13,7 @@ namespace {
 void set_fill(const AugmentArgs& args, WarpRoom& room, Columns seen, int count) {
   for (int c = 0; c < args.warp.channels; ++c) {
     std::int16_t* const words = words_of_row(room, c);
-    const auto fill = static_cast<std::int16_t>(args.fill[c] * 128);
+    const auto fill = static_cast<std::int16_t>(args.fill[c] * kMixedOne);
     set_elements(words, seen.begin, fill);
     if (seen.end < count) set_elements(words + seen.end, count - seen.end, fill);
     if (args.warp.fill_mode != FillMode::kHardConstant) continue;

@@ -7,8 +7,6 @@
 
 namespace strop::cpu::STROP_ISA {
 
-using B16 = std::uint8_t __attribute__((vector_size(16)));
-
 // The part of a box's row, or column, that lies within the image: [begin, end) of the box.
 struct Part {
   std::int64_t begin;

@@ -1,56 +1,12 @@
 // Tiles whose pixels are copied: flips, shifts by whole pixels, no warp at all; and those that are
 // fill.
 
+#include "cpu/augment_copy.h"
+
 #include "cpu/augment_rows.h"
 
 namespace strop::cpu::STROP_ISA {
 namespace {
-
-// One line of a copy: input pixel = step * output pixel + start, step 1 or -1.
-struct CopyLine {
-  std::int64_t step;
-  std::int64_t start;
-
-  STROP_MEMBER std::int64_t at(std::int64_t i) const { return step * i + start; }
-};
-
-STROP_INLINE CopyLine copy_line(std::int64_t step, std::int64_t start) {
-  return {step < 0 ? -1 : 1, start >> 32};
-}
-
-// The index that is read; -1: fill.
-STROP_INLINE std::int64_t index_within(FillMode mode, std::int64_t index, std::int64_t pixels) {
-  const std::int64_t p = index * kOnePixel;
-  if (mode == FillMode::kHardConstant && !inside(p, pixels)) return -1;
-  const std::int64_t tap = position_within(mode, p, pixels) >> kPositionBits;
-  return tap < pixels ? tap : -1;
-}
-
-// Columns [begin, end) of a tile's row that lie within the image.
-STROP_INLINE Columns columns_inside(const CopyLine& x, const OutTile& out, std::int64_t pixels) {
-  const auto width = static_cast<int>(out.columns());
-  const std::int64_t first = x.at(out.column);
-  std::int64_t begin = x.step > 0 ? -first : first - (pixels - 1);
-  std::int64_t end = x.step > 0 ? pixels - first : first + 1;
-  begin = begin < 0 ? 0 : begin > width ? width : begin;
-  end = end < begin ? begin : end > width ? width : end;
-  return {static_cast<int>(begin), static_cast<int>(end)};
-}
-
-// Elements one after the other, or each `step` of them.
-template <class T>
-STROP_INLINE void copy_elements(const T* from, std::int64_t step, int count, T* to) {
-  if (step == 1) {
-    std::memcpy(to, from, static_cast<std::size_t>(count) * sizeof(T));
-  } else if (step == -1) {
-    const T* const first = from - (count - 1);  // (counts up, so that it is made of vectors)
-    for (int i = 0; i < count; ++i) to[i] = first[count - 1 - i];
-  } else if (step == 3) {
-    for (int i = 0; i < count; ++i) to[i] = from[3 * i];
-  } else {
-    for (int i = 0; i < count; ++i) to[i] = from[i * step];
-  }
-}
 
 template <class T>
 struct CopySource {

@@ -41,8 +41,8 @@ STROP_INLINE DirectTaps taps_at(const AugmentArgs& args, const WarpTile& tile, s
 STROP_INLINE int share(int n, int fraction) { return (n * fraction + (1 << 14)) >> 15; }
 
 STROP_INLINE Mixed mixed(const int (&tap)[4], const DirectTaps& by) {
-  const int left = 128 * tap[0] + share(128 * (tap[2] - tap[0]), by.fraction_y);
-  const int right = 128 * tap[1] + share(128 * (tap[3] - tap[1]), by.fraction_y);
+  const int left = kMixedOne * tap[0] + share(kMixedOne * (tap[2] - tap[0]), by.fraction_y);
+  const int right = kMixedOne * tap[1] + share(kMixedOne * (tap[3] - tap[1]), by.fraction_y);
   return {static_cast<std::int16_t>(left + share(right - left, by.fraction_x))};
 }
 

@@ -9,7 +9,7 @@
 
 namespace strop::cpu::STROP_ISA {
 
-// A sample of bytes that were mixed: 128 to a grey level.
+// A sample of bytes that were mixed.
 struct Mixed {
   std::int16_t units;
 };
@@ -17,7 +17,9 @@ struct Mixed {
 // What a value is divided by to be a share of white.
 template <class In>
 constexpr double unit_of() {
-  return std::is_same_v<In, Mixed> ? 255.0 * 128 : std::is_same_v<In, std::uint8_t> ? 255.0 : 1.0;
+  return std::is_same_v<In, Mixed>          ? 255.0 * kMixedOne
+         : std::is_same_v<In, std::uint8_t> ? 255.0
+                                            : 1.0;
 }
 
 struct ScaleAndOffset {
@@ -61,8 +63,8 @@ STROP_INLINE std::uint8_t byte_of(float levels) {
   return levels >= 255 ? 255 : static_cast<std::uint8_t>(__builtin_nearbyintf(levels));
 }
 STROP_INLINE std::uint8_t byte_of(Mixed mixed) {
-  const int level = mixed.units >> 7;
-  return static_cast<std::uint8_t>((mixed.units + 63 + (level & 1)) >> 7);
+  const int level = mixed.units >> kMixedBits;
+  return static_cast<std::uint8_t>((mixed.units + kMixedOne / 2 - 1 + (level & 1)) >> kMixedBits);
 }
 
 template <bool kStream, class In, class Out>
@@ -95,8 +97,9 @@ STROP_INLINE void finish_bytes(const In* from, std::uint8_t* to, int count) {
   } else if constexpr (std::is_same_v<In, Mixed>) {
     for (; i + 2 * kLanes <= count; i += 2 * kLanes) {
       const I16 units = load_unaligned<I16>(from + i);
-      const I16 odd = (units >> 7) & broadcast(std::int16_t{1});
-      store_bytes(to + i, (units + odd + broadcast(std::int16_t{63})) >> 7);
+      const I16 odd = (units >> kMixedBits) & broadcast(std::int16_t{1});
+      const I16 half = broadcast(static_cast<std::int16_t>(kMixedOne / 2 - 1));
+      store_bytes(to + i, (units + odd + half) >> kMixedBits);
     }
     for (; i < count; ++i) to[i] = byte_of(from[i]);
   } else {

@@ -55,6 +55,8 @@ struct BlockSteps {
   std::int64_t low, high;    // positions within a block, from its start
   std::int64_t last, all;    // positions of the last pixel, and of the one after it
   std::int64_t origin;       // position of the box's first pixel
+  std::int64_t by_block;     // from the start of one to that of the next, 32 bits of fraction
+  double blocks;             // that a unit of it makes: 1 / |by_block|
   bool fits;                 // whether vectors hold them
 
   STROP_MEMBER bool inside(const Starts& s) const {
@@ -63,15 +65,29 @@ struct BlockSteps {
   STROP_MEMBER bool misses(const Starts& s, std::int64_t around) const {
     return s.most() + high < -around || s.least() + low > last + around;
   }
+  // Of the blocks from one inside on, which starts at `at`: how many are inside as well, or fewer.
+  STROP_MEMBER std::int64_t more_inside(std::int64_t at) const {
+    if (by_block == 0) return kMostTileColumns;
+    const std::int64_t end = ((last - high + 1) << 17) - (std::int64_t{1} << 16) - 1;
+    const std::int64_t begin = (-low << 17) - (std::int64_t{1} << 16);
+    const double left = static_cast<double>(by_block > 0 ? end - at : at - begin) * blocks;
+    return left < kMostTileColumns ? static_cast<std::int64_t>(left) - 1 : kMostTileColumns;
+  }
   STROP_MEMBER bool within_reach(const Starts& s) const {
     return fits && s.least() + low > -kVectorReach && s.most() + high < kVectorReach;
   }
 };
 
-STROP_INLINE Starts unit_starts(const PositionLine& line, std::int64_t column, std::int64_t row) {
+// Of the unit that begins at `at`, by 32 bits of fraction.
+STROP_INLINE Starts unit_starts(std::int64_t at, std::int64_t by_block) {
   Starts s;
-  for (int i = 0; i < kUnitBlocks; ++i) s.at[i] = line.block(column / kPositionBlock + i, row);
+  for (int i = 0; i < kUnitBlocks; ++i) {
+    s.at[i] = (at + i * by_block + (std::int64_t{1} << 16)) >> 17;
+  }
   return s;
+}
+STROP_INLINE std::int64_t unit_at(const PositionLine& line, std::int64_t column, std::int64_t row) {
+  return line.by_column * column + line.by_row * row + line.start;
 }
 
 STROP_INLINE BlockSteps block_steps(const PositionLine& line, std::int64_t pixels,
@@ -80,6 +96,8 @@ STROP_INLINE BlockSteps block_steps(const PositionLine& line, std::int64_t pixel
   s.last = (pixels - 1) * kOnePixel;
   s.all = pixels * kOnePixel;
   s.origin = origin * kOnePixel;
+  s.by_block = line.by_column * kPositionBlock;
+  s.blocks = 1 / __builtin_fabs(static_cast<double>(s.by_block));
   const std::int64_t end = line.step(kPositionBlock - 1);
   s.low = end < 0 ? end : 0;
   s.high = end < 0 ? 0 : end;
@@ -208,31 +226,53 @@ struct Locator {
     }
   }
 
+  // Units [column, end) that are inside: returns where it stopped.
+  STROP_MEMBER int locate_run(WarpRoom& room, int column, int end, std::int64_t at_x,
+                              std::int64_t at_y) const {
+    const std::int64_t more_x = x.more_inside(at_x), more_y = y.more_inside(at_y);
+    const std::int64_t blocks = (more_x < more_y ? more_x : more_y) + 1;
+    const std::int64_t wanted =
+        column + (blocks < kUnitBlocks ? kUnitBlocks : blocks) / kUnitBlocks * kUnit;
+    const int stop = wanted < end ? static_cast<int>(wanted) : end;
+    for (; column < stop; column += kUnit) {
+      locate_inside(room, column, unit_starts(at_x, x.by_block), unit_starts(at_y, y.by_block));
+      at_x += x.by_block * kUnitBlocks;
+      at_y += y.by_block * kUnitBlocks;
+    }
+    return column;
+  }
+
   // Locates a row; returns its columns that see the image, from the tile's first on: whole units.
   STROP_MEMBER Columns locate(WarpRoom& room, std::int64_t row) const {
     const bool constant = mode == FillMode::kConstant, hard = mode == FillMode::kHardConstant;
     const std::int64_t around = constant ? kOnePixel - 1 : 0;
     Columns seen = {0, 0};
     const auto width = static_cast<int>(out->columns());
-    for (int column = 0; column < width; column += kUnit) {
-      const Starts xs = unit_starts(map->x, out->column + column, row);
-      const Starts ys = unit_starts(map->y, out->column + column, row);
+    for (int column = 0; column < width;) {
+      const std::int64_t at_x = unit_at(map->x, out->column + column, row);
+      const std::int64_t at_y = unit_at(map->y, out->column + column, row);
+      const Starts xs = unit_starts(at_x, x.by_block), ys = unit_starts(at_y, y.by_block);
       const bool inside = x.inside(xs) && y.inside(ys);
       if (!inside && (constant || hard) && (x.misses(xs, around) || y.misses(ys, around))) {
         if (seen.end > 0) break;
+        column += kUnit;
         continue;
       }
       if (seen.end == 0) seen.begin = column;
-      seen.end = column + kUnit;
-      if (hard) std::memset(room.outside + column, 0, kUnit * sizeof(std::int16_t));
       if (inside) {
-        locate_inside(room, column, xs, ys);
-      } else if (x.within_reach(xs) && y.within_reach(ys) && one_period_away(mode, x, xs) &&
-                 one_period_away(mode, y, ys)) {
-        locate_near(room, column, xs, ys);
+        const int begin = column;
+        column = locate_run(room, column, width, at_x, at_y);
+        if (hard) std::memset(room.outside + begin, 0, (column - begin) * sizeof(std::int16_t));
       } else {
-        locate_far(*this, room, column, row);
+        if (x.within_reach(xs) && y.within_reach(ys) && one_period_away(mode, x, xs) &&
+            one_period_away(mode, y, ys)) {
+          locate_near(room, column, xs, ys);
+        } else {
+          locate_far(*this, room, column, row);
+        }
+        column += kUnit;
       }
+      seen.end = column;
     }
     return seen;
   }

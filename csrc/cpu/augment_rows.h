@@ -1,6 +1,7 @@
 #pragma once
 
 #include "cpu/augment.h"
+#include "cpu/augment_copy.h"
 #include "cpu/augment_finish.h"
 
 // Rows of samples on their way to the result: whatever its dtype and strides are.
@@ -66,11 +67,6 @@ template <class Function>
 STROP_INLINE void by_out_dtype(DType dtype, Function function) {
   if (dtype == DType::kUInt8) return function.template operator()<std::uint8_t>();
   by_narrow_dtype(dtype, function);
-}
-
-template <class T>
-STROP_INLINE void set_elements(T* to, int count, T element) {
-  for (int i = 0; i < count; ++i) to[i] = element;
 }
 
 }  // namespace strop::cpu::STROP_ISA

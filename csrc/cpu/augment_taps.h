@@ -6,11 +6,9 @@
 
 namespace strop::cpu::STROP_ISA {
 
-// The first bytes of words go over to the second ones by a fraction: times 128, as all below.
+// The first bytes of words go over to the second ones by a fraction.
 STROP_INLINE I16 mixed_rows(I16 upper_and_lower, I16 fraction) {
-  const I16 upper = negated_first_bytes(upper_and_lower);
-  const I16 lower = negated_second_bytes(upper_and_lower);
-  return rounded_product(upper - lower, fraction) - upper;
+  return first_bytes(upper_and_lower) + rounded_product(differences(upper_and_lower), fraction);
 }
 
 struct TapRow {

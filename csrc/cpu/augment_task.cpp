@@ -94,8 +94,7 @@ void warp_masks(const WarpMasksArgs& args, const Parallel& parallel) {
 
 void warp_masks(const WarpMasksArgs& args, const Parallel& parallel, const AugmentRun& how) {
   if (args.warp.empty()) return;
-  // (no box is laid out: a pixel is read once at most)
-  for_each_tile_of_all(args.warp, 0, parallel, [&](const WarpTile& tile, WarpRoom& room) {
+  for_each_tile_of_all(args.warp, args.item, parallel, [&](const WarpTile& tile, WarpRoom& room) {
     how.kernels->warp_masks(args, tile, room);
   });
 }

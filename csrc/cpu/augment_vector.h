@@ -5,7 +5,8 @@
 // of 16 bytes, so that what is turned over within these comes out in order.
 //
 //   I16 rounded_product(I16 a, I16 b)      (a b + 2^14) >> 15
-//   I16 first_bytes(I16), second_bytes(I16)          the bytes of each word, times 128
+//   I16 first_bytes(I16)                   of each word, times kMixedOne
+//   I16 differences(I16)                   second bytes less first ones, times kMixedOne
 //   I16 four_channels(const u8*, const i32* offset)  8 bytes at each 16: of offset[0], [4], ...
 //   I32 quads(const u8*, const i32* offset)          4 bytes of each offset
 //   I16 zip_bytes(a, b), zip_words(a, b), zip_words_high(a, b), zip_pairs..., zip_fours...
@@ -17,6 +18,11 @@
 //   F32 gathered(const float*, const i32* offset)
 
 #include "cpu/vector.h"
+#include "kernels/augment.h"
+
+namespace strop::cpu::STROP_ISA {
+using B16 = std::uint8_t __attribute__((vector_size(16)));
+}  // namespace strop::cpu::STROP_ISA
 
 #if defined(__AVX512F__)
 
@@ -35,13 +41,12 @@ STROP_WORDS(zip_pairs_high, _mm512_unpackhi_epi32)
 STROP_WORDS(zip_fours, _mm512_unpacklo_epi64)
 STROP_WORDS(zip_fours_high, _mm512_unpackhi_epi64)
 
-// (128 is no signed byte, -128 is)
-STROP_INLINE I16 negated_first_bytes(I16 v) {
-  return bit_cast<I16>(_mm512_maddubs_epi16(bit_cast<__m512i>(v), _mm512_set1_epi16(0x0080)));
+STROP_INLINE I16 first_bytes(I16 v) {
+  return bit_cast<I16>(_mm512_maddubs_epi16(bit_cast<__m512i>(v), _mm512_set1_epi16(kMixedOne)));
 }
-STROP_INLINE I16 negated_second_bytes(I16 v) {
-  return bit_cast<I16>(
-      _mm512_maddubs_epi16(bit_cast<__m512i>(v), _mm512_set1_epi16(static_cast<short>(0x8000))));
+STROP_INLINE I16 differences(I16 v) {
+  const short weights = static_cast<short>(kMixedOne << 8 | (-kMixedOne & 0xff));
+  return bit_cast<I16>(_mm512_maddubs_epi16(bit_cast<__m512i>(v), _mm512_set1_epi16(weights)));
 }
 
 STROP_INLINE I16 four_channels(const std::uint8_t* base, const std::int32_t* offset) {
@@ -96,13 +101,12 @@ STROP_WORDS(zip_pairs_high, _mm256_unpackhi_epi32)
 STROP_WORDS(zip_fours, _mm256_unpacklo_epi64)
 STROP_WORDS(zip_fours_high, _mm256_unpackhi_epi64)
 
-// (128 is no signed byte, -128 is)
-STROP_INLINE I16 negated_first_bytes(I16 v) {
-  return bit_cast<I16>(_mm256_maddubs_epi16(bit_cast<__m256i>(v), _mm256_set1_epi16(0x0080)));
+STROP_INLINE I16 first_bytes(I16 v) {
+  return bit_cast<I16>(_mm256_maddubs_epi16(bit_cast<__m256i>(v), _mm256_set1_epi16(kMixedOne)));
 }
-STROP_INLINE I16 negated_second_bytes(I16 v) {
-  return bit_cast<I16>(
-      _mm256_maddubs_epi16(bit_cast<__m256i>(v), _mm256_set1_epi16(static_cast<short>(0x8000))));
+STROP_INLINE I16 differences(I16 v) {
+  const short weights = static_cast<short>(kMixedOne << 8 | (-kMixedOne & 0xff));
+  return bit_cast<I16>(_mm256_maddubs_epi16(bit_cast<__m256i>(v), _mm256_set1_epi16(weights)));
 }
 
 // Broadcasts take a load's port alone, and blends any.
@@ -161,12 +165,11 @@ STROP_WORDS(zip_pairs_high, 4, 5, 12, 13, 6, 7, 14, 15)
 STROP_WORDS(zip_fours, 0, 1, 2, 3, 8, 9, 10, 11)
 STROP_WORDS(zip_fours_high, 4, 5, 6, 7, 12, 13, 14, 15)
 
-using U8x16 = std::uint8_t __attribute__((vector_size(16)));
 using U16x8 = std::uint16_t __attribute__((vector_size(16)));
 
 STROP_INLINE I16 zip_bytes(I16 a, I16 b) {
-  return bit_cast<I16>(__builtin_shufflevector(bit_cast<U8x16>(a), bit_cast<U8x16>(b), 0, 16, 1, 17,
-                                               2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23));
+  return bit_cast<I16>(__builtin_shufflevector(bit_cast<B16>(a), bit_cast<B16>(b), 0, 16, 1, 17, 2,
+                                               18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23));
 }
 
 #if defined(STROP_NEON)
@@ -191,9 +194,9 @@ STROP_INLINE I16 rounded_product(I16 a, I16 b) {
 }
 #endif
 
-STROP_INLINE I16 negated_first_bytes(I16 v) { return -((v & broadcast(std::int16_t{0xff})) << 7); }
-STROP_INLINE I16 negated_second_bytes(I16 v) {
-  return -bit_cast<I16>((bit_cast<U16x8>(v) >> 8) << 7);
+STROP_INLINE I16 first_bytes(I16 v) { return (v & broadcast(std::int16_t{0xff})) << kMixedBits; }
+STROP_INLINE I16 differences(I16 v) {
+  return (bit_cast<I16>(bit_cast<U16x8>(v) >> 8) << kMixedBits) - first_bytes(v);
 }
 
 STROP_INLINE I16 four_channels(const std::uint8_t* base, const std::int32_t* offset) {

@@ -11,12 +11,16 @@ namespace strop {
 // has the arithmetic to the bit; in short, for the pixel in row i and column j of the output:
 //
 //   (x, y) = M (j, i, 1)                     input pixel, in multiples of 2^-15
-//   v      = bilinear or nearest sample      uint8: in multiples of 2^-7; else float32
+//   v      = bilinear or nearest sample      uint8: in multiples of 2^-6; else float32
 //   out    = v * scale[c] + offset[c]        scale = 1 / (unit * std), offset = -mean / std
 //
 // Nothing aliases. NaN in an image stays where its taps reach; in a matrix it gives fill.
 
 inline constexpr int kMostImageChannels = 4;
+// Bytes are mixed in multiples of 2^-6 of a grey level: two rows' difference then fits the signed
+// bytes that x86 multiplies by at once.
+inline constexpr int kMixedBits = 6;
+inline constexpr int kMixedOne = 1 << kMixedBits;
 // Rows or columns of an image, in or out: positions then fit 64 bits with 32 of fraction.
 inline constexpr std::int64_t kMostImageSide = std::int64_t{1} << 24;
 

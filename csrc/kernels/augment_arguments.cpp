@@ -132,8 +132,7 @@ Warp warp_of(const AugmentRequest& request, const AugmentTensors& tensors) {
 float element_of(DType dtype, double value) {
   if (dtype == DType::kUInt8) return static_cast<float>(std::nearbyint(value));
   const auto narrow = static_cast<float>(value);
-  return by_narrow_dtype(dtype,
-                         [&]<class T>() { return to_float(FromFloat<T>::call(narrow)); });
+  return by_narrow_dtype(dtype, [&]<class T>() { return to_float(FromFloat<T>::call(narrow)); });
 }
 
 ImageStrides strides_of(const TensorView& view) {

@@ -35,8 +35,8 @@ Affine<Number> normalization(const Normalization& n, std::int64_t channel, doubl
 int share(int n, int fraction) { return (n * fraction + (1 << 14)) >> 15; }
 
 int mixed_bytes(const int (&tap)[4], Fraction x, Fraction y) {
-  const int left = 128 * tap[0] + share(128 * (tap[2] - tap[0]), y.units);
-  const int right = 128 * tap[1] + share(128 * (tap[3] - tap[1]), y.units);
+  const int left = 64 * tap[0] + share(64 * (tap[2] - tap[0]), y.units);
+  const int right = 64 * tap[1] + share(64 * (tap[3] - tap[1]), y.units);
   return left + share(right - left, x.units);
 }
 
@@ -77,7 +77,7 @@ Out element(const AugmentArgs& args, std::int64_t image, std::int64_t channel, c
       tap[i] = to_float(in);
     }
   }
-  constexpr double kUnit = kBytes ? 255.0 * 128 : 1.0;
+  constexpr double kUnit = kBytes ? 255.0 * 64 : 1.0;
   Value value;
   if constexpr (kBytes) {
     value = mixed_bytes(tap, taps.x, taps.y);
@@ -85,7 +85,7 @@ Out element(const AugmentArgs& args, std::int64_t image, std::int64_t channel, c
     value = mixed_floats<Number>(tap, taps.x, taps.y);
   }
   if constexpr (std::is_same_v<Out, std::uint8_t>) {
-    if constexpr (kBytes) return byte_of(value / 128.0);
+    if constexpr (kBytes) return byte_of(value / 64.0);
     return byte_of(value * static_cast<Number>(255));
   } else {
     const Affine<Number> by = normalization<Number>(args.normalization, channel, kUnit);

@@ -51,7 +51,7 @@ def augment_images(
             centres. One with NaN, Inf or entries beyond 2**29 gives an image of fill.
         size: (rows, columns) of the result, an int for a square; None: as the images.
         mean: C numbers, or one for all: a number, a sequence, or a tensor on the device of the
-            images. None is 0. A tensor on a GPU is read there, without a check of its values.
+            images, in float32. None is 0. On a GPU a tensor's values are not checked.
         std: the same; None is 1.
         interpolation: ``"bilinear"`` or ``"nearest"``.
         fill_mode: what lies outside, by scipy.ndimage's names but for the first two:
@@ -101,11 +101,14 @@ def augment_images(
         options["dtype"] = _result_dtype(op, dtype)
         channels_last = _is_channels_last(op, memory_format)
         tensors = (images, matrices, mean_tensor, std_tensor)
+        dispatched = is_compiling() or transformed()
         if out is not None:
-            ops.augment_images_out(*tensors, **options, out=out)
+            (ops.augment_images_out if dispatched else gradients.augmented_out)(
+                *tensors, **options, out=out
+            )
             return out
         options["channels_last"] = channels_last
-        if is_compiling() or transformed():
+        if dispatched:
             return cast(Tensor, ops.augment_images(*tensors, **options))
         return gradients.augmented(*tensors, **options)
     except Exception as error:
@@ -154,10 +157,13 @@ def warp_masks(
     op = gradients.WARP_MASKS
     try:
         options = {"size": plain_size(op, size), "fill": _mask_fill(op, fill)}
+        dispatched = is_compiling() or transformed()
         if out is not None:
-            ops.warp_masks_out(masks, matrices, **options, out=out)
+            (ops.warp_masks_out if dispatched else gradients.warped_masks_out)(
+                masks, matrices, **options, out=out
+            )
             return out
-        if is_compiling() or transformed():
+        if dispatched:
             return cast(Tensor, ops.warp_masks(masks, matrices, **options))
         return gradients.warped_masks(masks, matrices, **options)
     except Exception as error:

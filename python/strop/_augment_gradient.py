@@ -170,7 +170,8 @@ def augmented(
     return _recorded(_Warped, images, matrices, mean_tensor, std_tensor, call, options)
 
 
-def _augmented_out(*tensors: Tensor | None, out: Tensor, **options: Any) -> None:
+def augmented_out(*tensors: Tensor | None, out: Tensor, **options: Any) -> None:
+    """augment_images to a given tensor."""
     if any(differs(tensor) for tensor in (*tensors, out)):
         raise refused(AUGMENT_IMAGES)
     with torch._C._AutoDispatchBelowAutograd():
@@ -196,9 +197,10 @@ def warped_masks(masks: Tensor, matrices: Tensor | None = None, **options: Any) 
         return cast(Tensor, ops.warp_masks(masks, matrices, **options))
 
 
-def _warped_masks_out(
+def warped_masks_out(
     masks: Tensor, matrices: Tensor | None = None, *, out: Tensor, **options: Any
 ) -> None:
+    """warp_masks to a given tensor."""
     refuse_gradient(WARP_MASKS, masks=masks, matrices=matrices, out=out)
     with torch._C._AutoDispatchBelowAutograd():
         ops.warp_masks_out(masks, matrices, **options, out=out)
@@ -207,7 +209,7 @@ def _warped_masks_out(
 
 _kernels = torch.library.Library("strop", "IMPL")
 _kernels.impl("augment_images", augmented, "Autograd")
-_kernels.impl("augment_images.out", _augmented_out, "Autograd")
+_kernels.impl("augment_images.out", augmented_out, "Autograd")
 _kernels.impl("_augment_gradient", _gradient, "Autograd")
 _kernels.impl("warp_masks", warped_masks, "Autograd")
-_kernels.impl("warp_masks.out", _warped_masks_out, "Autograd")
+_kernels.impl("warp_masks.out", warped_masks_out, "Autograd")

@@ -40,15 +40,16 @@ def _check_beside(op: str, name: str, images: Tensor, **others: Tensor | None) -
 def _fake_augment_images(
     images: Tensor,
     matrices: Tensor | None = None,
-    mean: Tensor | None = None,
-    std: Tensor | None = None,
+    mean_tensor: Tensor | None = None,
+    std_tensor: Tensor | None = None,
     *,
     size: Size = None,
     dtype: torch.dtype = torch.float32,
     channels_last: bool = False,
     **options: Any,
 ) -> Tensor:
-    _check_beside("augment_images", "images", images, matrices=matrices, mean=mean, std=std)
+    given = {"matrices": matrices, "mean": mean_tensor, "std": std_tensor}
+    _check_beside("augment_images", "images", images, **given)
     if images.dim() != 4:
         raise ValueError(
             f"strop.augment_images: images have shape {list(images.shape)}; "
