@@ -161,13 +161,17 @@ struct TapPlaces {
   }
 };
 
-// h(128 n, f) of docs/numerics.md, "Augment": (128 n f + 2^14) >> 15.
-__device__ __forceinline__ int share_of(int n, int fraction) { return (n * fraction + 128) >> 8; }
+// h(kMixedOne n, f) of docs/numerics.md, "Augment", as one shift does it.
+__device__ __forceinline__ int share_of(int n, int fraction) {
+  constexpr int kShift = kPositionBits - kMixedBits;
+  return (n * fraction + (1 << (kShift - 1))) >> kShift;
+}
 
 __device__ __forceinline__ int mixed_bytes(const int (&tap)[4], const Taps& taps) {
-  const int left = 128 * tap[0] + share_of(tap[2] - tap[0], taps.y.fraction);
-  const int right = 128 * tap[1] + share_of(tap[3] - tap[1], taps.y.fraction);
-  return left + (((right - left) * taps.x.fraction + (1 << 14)) >> 15);
+  constexpr int kHalf = 1 << (kPositionBits - 1);
+  const int left = kMixedOne * tap[0] + share_of(tap[2] - tap[0], taps.y.fraction);
+  const int right = kMixedOne * tap[1] + share_of(tap[3] - tap[1], taps.y.fraction);
+  return left + (((right - left) * taps.x.fraction + kHalf) >> kPositionBits);
 }
 
 template <class Number>
@@ -194,12 +198,12 @@ template <class Number>
 __device__ __forceinline__ Affine<Number> affine_of(const AugmentArgs& args, int channel) {
   const bool bytes = args.in_dtype == DType::kUInt8;
   if (args.out_dtype == DType::kUInt8) {
-    return {static_cast<Number>(bytes ? 1.0 / 128 : 255.0), static_cast<Number>(0)};
+    return {static_cast<Number>(bytes ? 1.0 / kMixedOne : 255.0), static_cast<Number>(0)};
   }
   const Normalization& n = args.normalization;
   const double mean = n.mean_data ? n.mean_data[channel * n.mean_stride] : n.mean[channel];
   const double std = n.std_data ? n.std_data[channel * n.std_stride] : n.std[channel];
-  const double unit = bytes ? 255.0 * 128 : 1.0;
+  const double unit = bytes ? 255.0 * kMixedOne : 1.0;
   return {static_cast<Number>(1 / (unit * std)), static_cast<Number>(-mean / std)};
 }
 

@@ -31,11 +31,11 @@ void by_channels(std::int64_t channels, Function function) {
   return function.template operator()<4>();
 }
 
-// A pixel as a warp that reads it alone samples it: bytes in multiples of 2^-7.
+// A pixel as a warp that reads it alone samples it: bytes in multiples of 1 / kMixedOne.
 template <class T>
 __device__ __forceinline__ float sample_of(T value) {
   if constexpr (std::is_same_v<T, std::uint8_t>) {
-    return static_cast<float>(128 * value);
+    return static_cast<float>(kMixedOne * value);
   } else {
     return widened(value);
   }
