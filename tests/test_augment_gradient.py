@@ -94,6 +94,13 @@ class TestMeaning:
         (found,) = torch.autograd.grad(y, image, gradient)
         assert torch.equal(found, gradient * torch.tensor([2.0, 4.0, 0.5]).view(3, 1, 1))
 
+    def test_a_resize(self):
+        image = torch.rand(2, 3, 4, 5, dtype=F64, requires_grad=True)
+        for size in ((7, 3), (2, 9)):
+            resize = lambda x, size=size: strop.augment_images(x, size=size, dtype=F64)  # noqa: E731
+            torch.autograd.gradcheck(resize, (image,))
+            torch.autograd.gradgradcheck(resize, (image,))
+
     def test_a_flip(self):
         image = torch.rand(1, 1, 4, 5, requires_grad=True)
         flip = torch.tensor([[[-1.0, 0, 4], [0, 1, 0]]])

@@ -48,22 +48,45 @@ STROP_INLINE V interleaved(V r, V g, V b, std::integer_sequence<int, kLane...>) 
       ((kPart * kCount + kLane) % 3 == 2 ? kCount + (kPart * kCount + kLane) / 3 : kLane)...);
 }
 
+template <bool kStream, class V>
+STROP_INLINE void store_sixteen(void* to, V v) {
+  if constexpr (kStream) {
+    stream_sixteen(to, bit_cast<B16>(v));
+  } else {
+    store_unaligned(to, v);
+  }
+}
+
 template <class T>
-STROP_INLINE void interleave_three(const T* const (&rows)[4], T* to, int count) {
+STROP_INLINE void interleave_singly(const T* const (&rows)[4], T* to, int begin, int end) {
+  for (int i = begin; i < end; ++i) {
+    for (int c = 0; c < 3; ++c) to[3 * i + c] = rows[c][i];
+  }
+}
+
+template <bool kStream, class T>
+STROP_INLINE void interleave_vectors(const T* const (&rows)[4], T* to, int i, int count) {
   using S = Sixteen<T>;
   using V = typename S::V;
-  int i = 0;
   for (; i + S::kCount <= count; i += S::kCount) {
     const V r = load_unaligned<V>(rows[0] + i), g = load_unaligned<V>(rows[1] + i);
     const V b = load_unaligned<V>(rows[2] + i);
     T* const at = to + 3 * i;
-    store_unaligned(at, interleaved<0>(r, g, b, typename S::Indices{}));
-    store_unaligned(at + S::kCount, interleaved<1>(r, g, b, typename S::Indices{}));
-    store_unaligned(at + 2 * S::kCount, interleaved<2>(r, g, b, typename S::Indices{}));
+    store_sixteen<kStream>(at, interleaved<0>(r, g, b, typename S::Indices{}));
+    store_sixteen<kStream>(at + S::kCount, interleaved<1>(r, g, b, typename S::Indices{}));
+    store_sixteen<kStream>(at + 2 * S::kCount, interleaved<2>(r, g, b, typename S::Indices{}));
   }
-  for (; i < count; ++i) {
-    for (int c = 0; c < 3; ++c) to[3 * i + c] = rows[c][i];
-  }
+  interleave_singly(rows, to, i, count);
+}
+
+template <class T>
+STROP_INLINE void interleave_three(const T* const (&rows)[4], T* to, int count, bool stream) {
+  int head = 0;
+  const auto misaligned = [&] { return reinterpret_cast<std::uintptr_t>(to + 3 * head) % 16 != 0; };
+  while (stream && head < count && head < 16 && misaligned()) ++head;
+  if (!stream || misaligned()) return interleave_vectors<false>(rows, to, 0, count);
+  interleave_singly(rows, to, 0, head);
+  interleave_vectors<true>(rows, to, head, count);
 }
 
 template <class T>

@@ -15,7 +15,7 @@ void warp_floats(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, 
 void warp_directly(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream);
 void copy_pixels(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream);
 void warp_masks(const WarpMasksArgs& args, const WarpTile& tile, WarpRoom& room);
-void gradient(const AugmentGradientArgs& args, const GradientBand& band);
+void gradient(const AugmentGradientArgs& args, const GradientBand& band, WarpRoom& room);
 
 // Rows of samples of type In, each channel's somewhere, finished as Out.
 template <class In, class Out>
@@ -49,7 +49,7 @@ struct RowWriter {
       finished[c] = own;
     }
     if (s.channel == 1 && s.column == 3 && channels == 3)
-      return interleave_three(finished, to, count);
+      return interleave_three(finished, to, count, stream);
     if (s.channel == 1 && s.column == 4 && channels == 4)
       return interleave_four(finished, to, count);
     for (int c = 0; c < channels; ++c) {
