@@ -30,7 +30,7 @@ def opencv(
     images: Tensor, matrices: Tensor, size: tuple[int, int], *, nearest: bool = False
 ) -> Callable[[], Tensor]:
     """Bare ``cv2.warpAffine`` into a kept batch: uint8, channels last, neither normalised nor cast."""
-    import cv2  # type: ignore[import-not-found, unused-ignore]
+    import cv2
 
     cv2.setNumThreads(1)
     out = torch.empty(len(images), images.shape[1], *size, dtype=torch.uint8)
@@ -52,7 +52,7 @@ def opencv_then_torch(
 ) -> Callable[[], Tensor]:
     """``cv2.warpAffine``, then the batch normalised by torch: what one would write by hand."""
     warp = opencv(images, matrices, size)
-    scale, shift = _folded()
+    scale, shift = folded()
     out = torch.empty(len(images), 3, *size)
 
     def call() -> Tensor:
@@ -62,7 +62,7 @@ def opencv_then_torch(
     return call
 
 
-def _folded() -> tuple[Tensor, Tensor]:
+def folded() -> tuple[Tensor, Tensor]:
     """Factor and summand of each channel that scale a byte to 0..1 and normalise it."""
     mean, std = _of_channels(MEAN), _of_channels(STD)
     return 1 / (255 * std), -mean / std
@@ -73,11 +73,13 @@ def torch_sampler(images: Tensor, matrices: Tensor, size: tuple[int, int]) -> Ca
     _, _, height, width = images.shape
     down, across = size
     # Both use coordinates from -1 to 1 between the outer edges: x = (n * x' + n - 1) / 2.
-    outer = torch.tensor([[across / 2, 0, (across - 1) / 2], [0, down / 2, (down - 1) / 2], [0, 0, 1]])
+    outer = torch.tensor(
+        [[across / 2, 0, (across - 1) / 2], [0, down / 2, (down - 1) / 2], [0, 0, 1]]
+    )
     inner = torch.tensor([[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1]])
     last = torch.tensor([0.0, 0, 1]).expand(len(images), 1, 3)
     theta = inner @ torch.cat([matrices, last], 1) @ outer
-    scale, shift = _folded()
+    scale, shift = folded()
     shape = [len(images), 3, *size]
 
     def call() -> Tensor:
@@ -89,7 +91,7 @@ def torch_sampler(images: Tensor, matrices: Tensor, size: tuple[int, int]) -> Ca
 
 def kornia(images: Tensor) -> Augment:
     """Kornia's random modules on the batch, a draw for each sample."""
-    from kornia import augmentation  # type: ignore[import-not-found, unused-ignore]
+    from kornia import augmentation
 
     every = torch.nn.Sequential(
         augmentation.RandomAffine(ROTATION, (SHIFT, SHIFT), ZOOM, SHEAR, p=1.0),
@@ -101,20 +103,20 @@ def kornia(images: Tensor) -> Augment:
 
 def albumentationsx(images: Tensor) -> Augment:
     """AlbumentationsX sample by sample, channels last; its licence is the AGPL."""
-    import albumentations  # type: ignore[import-not-found, unused-ignore]
+    import albumentations
     import cv2
 
     cv2.setNumThreads(1)
     arrays = _by_rows(images)
-    ranges = {
-        "rotate": (-ROTATION, ROTATION),
-        "translate_percent": (-SHIFT, SHIFT),
-        "shear": (-SHEAR, SHEAR),
-        "scale": ZOOM,
-    }
     augment = albumentations.Compose(
         [
-            albumentations.Affine(**ranges, p=1.0),
+            albumentations.Affine(
+                scale=ZOOM,
+                translate_percent=(-SHIFT, SHIFT),
+                rotate=(-ROTATION, ROTATION),
+                shear=(-SHEAR, SHEAR),
+                p=1.0,
+            ),
             albumentations.HorizontalFlip(p=0.5),
             albumentations.Normalize(MEAN, STD),
         ]
@@ -123,8 +125,8 @@ def albumentationsx(images: Tensor) -> Augment:
 
 
 def torchvision(images: Tensor) -> Augment:
-    """torchvision's v2 transforms sample by sample, a draw for each, into a kept batch."""
-    from torchvision.transforms import v2  # type: ignore[import-not-found, unused-ignore]
+    """Torchvision's v2 transforms sample by sample, a draw for each, into a kept batch."""
+    from torchvision.transforms import v2
 
     linear = v2.InterpolationMode.BILINEAR
     augment = v2.Compose(
@@ -146,7 +148,7 @@ def torchvision(images: Tensor) -> Augment:
 
 
 def torchvision_once(images: Tensor) -> Augment:
-    """torchvision's functions on the whole batch, every sample warped alike: less than was asked."""
+    """Torchvision's functions on the whole batch, every sample warped alike: less than was asked."""
     from torchvision.transforms.v2 import InterpolationMode, functional
 
     linear = InterpolationMode.BILINEAR

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from functools import cache
 from itertools import cycle, islice
 
@@ -31,12 +32,24 @@ NAMES = (
 
 
 def whole_photographs() -> dict[str, Tensor]:
-    """scikit-image's photographs by name, each uint8 [3, H, W]; ImportError where it is not installed."""
-    from skimage import data  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    """scikit-image's photographs by name, each uint8 [3, H, W].
+
+    Raises:
+        ImportError: where scikit-image is not installed.
+
+    """
+    from skimage import data
 
     loaded = {name: getattr(data, name)() for name in NAMES}
     arrays = {name: one[0] if isinstance(one, tuple) else one for name, one in loaded.items()}
     return {name: torch.from_numpy(a).permute(2, 0, 1) for name, a in arrays.items()}
+
+
+def stand_ins() -> dict[str, Tensor]:
+    """Smooth patterns in place of photographs, where scikit-image is not installed."""
+    generator = torch.Generator().manual_seed(1)
+    coarse = torch.rand(len(NAMES), 3, 24, 24, generator=generator) * 255
+    return {name: resized(one, 2 * SIDE, 2 * SIDE) for name, one in zip(NAMES, coarse, strict=True)}
 
 
 def resized(image: Tensor, height: int, width: int) -> Tensor:
@@ -48,9 +61,14 @@ def resized(image: Tensor, height: int, width: int) -> Tensor:
 @cache
 def photographs(count: int = COUNT, side: int = SIDE) -> Tensor:
     """A batch of square pieces of them, uint8 [count, 3, side, side]: the same on every run."""
+    try:
+        whole = whole_photographs()
+    except ImportError as error:
+        warnings.warn(f"{error}: patterns stand in for photographs", stacklevel=2)
+        whole = stand_ins()
     generator = torch.Generator().manual_seed(0)
     pieces = []
-    for image in islice(cycle(whole_photographs().values()), count):
+    for image in islice(cycle(whole.values()), count):
         _, height, width = image.shape
         share = 0.6 + 0.4 * torch.rand((), generator=generator).item()
         edge = int(min(height, width) * share)
@@ -81,7 +99,9 @@ def drawn_matrices(
     """
     down, across = size or (height, width)
     u = torch.rand(count, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    angle, shear = ((2 * u[:, k] - 1) * math.radians(top) for k, top in enumerate((ROTATION, SHEAR)))
+    angle, shear = (
+        (2 * u[:, k] - 1) * math.radians(top) for k, top in enumerate((ROTATION, SHEAR))
+    )
     zoom_x, zoom_y = (ZOOM[0] + (ZOOM[1] - ZOOM[0]) * u[:, k] for k in (2, 3))
     flip = torch.where(u[:, 4] < 0.5, -1.0, 1.0)
     cos, sin = angle.cos(), angle.sin()

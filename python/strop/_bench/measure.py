@@ -60,6 +60,7 @@ class Result:
             "name": self.case.name,
             "seconds": self.medians,
             "gb_per_s": self.rate(),
+            "images": self.case.images,
             "extra_kib": self.extra_kib,
             "bars": [
                 {"label": b.label, "figure": f, "limit": b.limit, "kept": b.kept(f)}
