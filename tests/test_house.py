@@ -302,6 +302,8 @@ def test_forked_worker():
 @pytest.mark.parametrize(
     "module",
     [
+        "_augment_matrices",
+        "_augment_points",
         "_prune",
         "_prune_masks",
         "_quantize",

@@ -18,6 +18,7 @@ namespace strop::cpu {
   extern const QuantizeCodeKernels quantize_codes;        \
   extern const PruneKernels prune;                        \
   extern const SparseKernels sparse;                      \
+  extern const AugmentKernels augment;                    \
   }
 #if defined(STROP_HAVE_AVX512)
 STROP_DECLARE_KERNELS(avx512)
@@ -52,9 +53,10 @@ bool has_avx2() {
 #endif
 bool always() { return true; }
 
-#define STROP_KERNELS(isa)                                                                    \
-  Kernels {                                                                                   \
-    #isa, isa::quantize, isa::quantize_gradient, isa::quantize_codes, isa::sparse, isa::prune \
+#define STROP_KERNELS(isa)                                                                     \
+  Kernels {                                                                                    \
+    #isa, isa::quantize, isa::quantize_gradient, isa::quantize_codes, isa::sparse, isa::prune, \
+        isa::augment                                                                           \
   }
 
 // Best first.

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "cpu/augment.h"
 #include "cpu/prune.h"
 #include "cpu/quantize.h"
 #include "cpu/quantize_codes.h"
@@ -19,6 +20,7 @@ struct Kernels {
   QuantizeCodeKernels quantize_codes;
   SparseKernels sparse;
   PruneKernels prune;
+  AugmentKernels augment;
 };
 
 // The set in force, chosen at the first call: the best one that this library was built with, that

@@ -178,6 +178,7 @@ std::string self_test(const Kernels& kernels) {
   if (problem.empty()) problem = self_test_gradients(kernels);
   if (problem.empty()) problem = self_test_sparse(kernels);
   if (problem.empty()) problem = self_test_prune(kernels.prune);
+  if (problem.empty()) problem = self_test_augment(kernels.augment);
   if (problem.empty()) problem = run_all_codes<float>(kernels);
   if (problem.empty()) problem = run_all_codes<BFloat16>(kernels);
   if (problem.empty()) problem = run_all_codes<Float16>(kernels);

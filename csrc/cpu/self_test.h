@@ -15,6 +15,9 @@ std::string self_test_gradients(const Kernels& kernels);
 // And that about pruning.
 std::string self_test_prune(const PruneKernels& kernels);
 
+// And about augmentation.
+std::string self_test_augment(const AugmentKernels& kernels);
+
 // And about sparse_linear.
 std::string self_test_sparse(const Kernels& kernels);
 

@@ -6,6 +6,7 @@
 
 #include "cpu/dispatch.h"
 #include "kernels/argument_error.h"
+#include "python/augment.h"
 #include "python/errors.h"
 #include "python/prune.h"
 #include "python/quantize.h"
@@ -72,4 +73,5 @@ PYBIND11_MODULE(_C, m) {
   bind_quantize(m, cpu_module, reference_module);
   bind_sparse(m, cpu_module, reference_module);
   bind_prune(cpu_module, reference_module);
+  bind_augment(cpu_module, reference_module);
 }

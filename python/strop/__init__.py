@@ -4,6 +4,8 @@ Every public name is here (or in :mod:`strop.nn`); the modules behind it are pri
 """
 
 from strop import nn
+from strop._augment_matrices import affine_matrix, keras_matrix
+from strop._augment_points import warp_boxes, warp_points
 from strop._C import isa, set_isa, supported_isas
 from strop._formats import NumberFormat, formats
 from strop._library import build_info
@@ -28,6 +30,7 @@ __all__ = [
     "Report",
     "Scales",
     "SparseWeight",
+    "affine_matrix",
     "build_info",
     "choose_scale",
     "dequantize",
@@ -35,6 +38,7 @@ __all__ = [
     "fake_quantize_",
     "formats",
     "isa",
+    "keras_matrix",
     "load_sparsified",
     "nn",
     "pack_bits",
@@ -52,4 +56,6 @@ __all__ = [
     "supported_isas",
     "unpack_bits",
     "unpack_mask",
+    "warp_boxes",
+    "warp_points",
 ]

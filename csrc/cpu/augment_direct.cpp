@@ -1,0 +1,106 @@
+// Warps whose tiles see so much of the input that no box is laid out: tap by tap.
+
+#include "cpu/augment_rows.h"
+
+namespace strop::cpu::STROP_ISA {
+namespace {
+
+// What a pixel reads: taps from the image's first pixel on, -1 for fill.
+struct DirectTaps {
+  std::int64_t at[4];
+  int fraction_x, fraction_y;
+};
+
+STROP_INLINE DirectTaps taps_at(const AugmentArgs& args, const WarpTile& tile, std::int64_t row,
+                                std::int64_t column) {
+  const Warp& warp = args.warp;
+  const FillMode mode = warp.fill_mode;
+  std::int64_t x = tile.map.x.at(row, column), y = tile.map.y.at(row, column);
+  if (mode == FillMode::kHardConstant && !(inside(x, warp.in_width) && inside(y, warp.in_height))) {
+    return {{-1, -1, -1, -1}, 0, 0};
+  }
+  x = position_within(mode, x, warp.in_width);
+  y = position_within(mode, y, warp.in_height);
+  DirectTaps taps = {{0, 0, 0, 0}, 0, 0};
+  if (warp.interpolation == Interpolation::kNearest) {
+    x += kOnePixel / 2;
+    y += kOnePixel / 2;
+  } else {
+    taps.fraction_x = static_cast<int>(x & (kOnePixel - 1));
+    taps.fraction_y = static_cast<int>(y & (kOnePixel - 1));
+  }
+  for (int i = 0; i < 4; ++i) {
+    const std::int64_t tx = tap_of(mode, (x >> kPositionBits) + i % 2, warp.in_width);
+    const std::int64_t ty = tap_of(mode, (y >> kPositionBits) + i / 2, warp.in_height);
+    const bool seen = tx >= 0 && tx < warp.in_width && ty >= 0 && ty < warp.in_height;
+    taps.at[i] = seen ? ty * args.in_strides.row + tx * args.in_strides.column : -1;
+  }
+  return taps;
+}
+
+STROP_INLINE int share(int n, int fraction) { return (n * fraction + (1 << 14)) >> 15; }
+
+STROP_INLINE Mixed mixed(const int (&tap)[4], const DirectTaps& by) {
+  const int left = kMixedOne * tap[0] + share(kMixedOne * (tap[2] - tap[0]), by.fraction_y);
+  const int right = kMixedOne * tap[1] + share(kMixedOne * (tap[3] - tap[1]), by.fraction_y);
+  return {static_cast<std::int16_t>(left + share(right - left, by.fraction_x))};
+}
+
+STROP_INLINE float between(float first, float second, int fraction) {
+  if (fraction == 0) return first;
+  const float product = static_cast<float>(fraction) * 0x1p-15f * (second - first);
+  return first + product;
+}
+
+STROP_INLINE float mixed(const float (&tap)[4], const DirectTaps& by) {
+  const float left = between(tap[0], tap[2], by.fraction_y);
+  const float right = between(tap[1], tap[3], by.fraction_y);
+  return between(left, right, by.fraction_x);
+}
+
+STROP_INLINE int tap_value(const std::uint8_t* at) { return *at; }
+template <class T>
+STROP_INLINE float tap_value(const T* at) {
+  return to_float(*at);
+}
+
+template <class In, class Out>
+void warp_rows(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream) {
+  constexpr bool kBytes = std::is_same_v<In, std::uint8_t>;
+  using Sample = std::conditional_t<kBytes, Mixed, float>;
+  using Value = std::conditional_t<kBytes, int, float>;
+  const RowWriter<Sample, Out> writer(args, room, stream);
+  const auto count = static_cast<int>(tile.out.columns());
+  for (std::int64_t row = tile.out.row; row < tile.out.row_end; ++row) {
+    const Sample* rows[kMostImageChannels];
+    for (int c = 0; c < kMostImageChannels; ++c) {
+      rows[c] = reinterpret_cast<const Sample*>(room.rows[c]);
+    }
+    for (int i = 0; i < count; ++i) {
+      const DirectTaps taps = taps_at(args, tile, row, tile.out.column + i);
+      for (int c = 0; c < args.warp.channels; ++c) {
+        const In* const plane = static_cast<const In*>(args.in) +
+                                tile.image * args.in_strides.image + c * args.in_strides.channel;
+        Value tap[4];
+        for (int t = 0; t < 4; ++t) {
+          tap[t] =
+              taps.at[t] < 0 ? static_cast<Value>(args.fill[c]) : tap_value(plane + taps.at[t]);
+        }
+        reinterpret_cast<Sample*>(room.rows[c])[i] = mixed(tap, taps);
+      }
+    }
+    writer.write(tile.image, row, tile.out.column, count, rows);
+  }
+  stream_fence();
+}
+
+}  // namespace
+
+void warp_directly(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream) {
+  by_out_dtype(args.in_dtype, [&]<class In>() {
+    by_out_dtype(args.out_dtype,
+                 [&]<class Out>() { warp_rows<In, Out>(args, tile, room, stream); });
+  });
+}
+
+}  // namespace strop::cpu::STROP_ISA

@@ -1,0 +1,72 @@
+#pragma once
+
+#include "cpu/augment.h"
+#include "cpu/augment_copy.h"
+#include "cpu/augment_finish.h"
+
+// Rows of samples on their way to the result: whatever its dtype and strides are.
+
+namespace strop::cpu::STROP_ISA {
+
+// A tile, by the other sources of this instruction set.
+void warp_bytes(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream);
+void warp_floats(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream);
+void warp_directly(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream);
+void copy_pixels(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream);
+void warp_masks(const WarpMasksArgs& args, const WarpTile& tile, WarpRoom& room);
+void gradient(const AugmentGradientArgs& args, const GradientBand& band);
+
+// Channels side by side.
+template <int kChannels, class Out>
+STROP_INLINE void interleave(const Out* const (&rows)[kMostImageChannels], Out* to, int count) {
+  for (int i = 0; i < count; ++i) {
+    for (int c = 0; c < kChannels; ++c) to[i * kChannels + c] = rows[c][i];
+  }
+}
+
+// Rows of samples of type In, each channel's somewhere, finished as Out.
+template <class In, class Out>
+struct RowWriter {
+  const AugmentArgs& args;
+  WarpRoom& room;
+  bool stream;
+  ScaleAndOffset by[kMostImageChannels];
+
+  STROP_MEMBER RowWriter(const AugmentArgs& a, WarpRoom& r, bool s) : args(a), room(r), stream(s) {
+    for (int c = 0; c < args.warp.channels; ++c) {
+      by[c] = scale_and_offset<In, Out>(args.normalization, c);
+    }
+  }
+
+  STROP_MEMBER void write(std::int64_t image, std::int64_t row, std::int64_t column, int count,
+                          const In* const (&rows)[kMostImageChannels]) const {
+    const ImageStrides& s = args.out_strides;
+    Out* const to = static_cast<Out*>(args.out) + image * s.image + row * s.row + column * s.column;
+    const auto channels = static_cast<int>(args.warp.channels);
+    if (s.column == 1) {
+      for (int c = 0; c < channels; ++c) {
+        finish_row(rows[c], to + c * s.channel, count, by[c], stream);
+      }
+      return;
+    }
+    const Out* finished[kMostImageChannels];
+    for (int c = 0; c < channels; ++c) {
+      Out* const own = reinterpret_cast<Out*>(room.finished[c]);
+      finish_row(rows[c], own, count, by[c], false);
+      finished[c] = own;
+    }
+    if (s.channel == 1 && s.column == 3 && channels == 3) return interleave<3>(finished, to, count);
+    if (s.channel == 1 && s.column == 4 && channels == 4) return interleave<4>(finished, to, count);
+    for (int c = 0; c < channels; ++c) {
+      for (int i = 0; i < count; ++i) to[c * s.channel + i * s.column] = finished[c][i];
+    }
+  }
+};
+
+template <class Function>
+STROP_INLINE void by_out_dtype(DType dtype, Function function) {
+  if (dtype == DType::kUInt8) return function.template operator()<std::uint8_t>();
+  by_narrow_dtype(dtype, function);
+}
+
+}  // namespace strop::cpu::STROP_ISA

@@ -1,0 +1,24 @@
+#pragma once
+
+#include "kernels/augment_arguments.h"
+
+namespace strop {
+
+// What augment_images and warp_masks check alike. Each throws ArgumentError.
+
+// That a tensor is on the device of the other one.
+void check_beside(const char* op, const char* name, const TensorView& view, const char* other_name,
+                  const TensorView& other);
+void check_matrices(const char* op, const TensorView& matrices, const char* name,
+                    const TensorView& images);
+// Rows and columns, before and after.
+void check_sides(const char* op, const char* name, const TensorView& images, const OutSize& size);
+// What is given to write to: shape, dtype, no element twice.
+void check_warped(const char* op, const TensorView& out, const std::vector<std::int64_t>& shape,
+                  DType dtype);
+void check_apart(const char* op, const TensorView& out, const char* name, const TensorView& input);
+
+// Of shapes [B, C, H, W] before and after.
+Warp make_warp(const std::int64_t* from, const std::int64_t* to, const TensorView& matrices);
+
+}  // namespace strop

@@ -1,0 +1,341 @@
+"""warp_points and warp_boxes: the way back through matrices, by a kernel and by torch's ops."""
+
+import re
+import time
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+from hypothesis import strategies as st
+
+import strop
+from strop._augment_points import _warp_boxes, _warp_points
+
+number = lambda low, high: st.floats(low, high, allow_subnormal=False, width=32)  # noqa: E731
+SINGULAR = torch.tensor([[[1.0, 2, 3], [2, 4, 5]]])
+THIRD = 1 / 3
+
+
+def problem(count=5, each=7, dtype=torch.float32, seed=0):
+    """(points, boxes, matrices): boxes some of which are empty, leave the image or surround it."""
+    generator = torch.Generator().manual_seed(seed)
+    draw = lambda *shape: torch.rand(*shape, generator=generator, dtype=dtype)  # noqa: E731
+    angle, translate, shear = draw(count) * 360, draw(count, 2) * 60 - 30, draw(count, 2) * 80 - 40
+    matrices = strop.affine_matrix(angle, translate, draw(count) + 0.5, shear, 40, 60)
+    boxes = draw(count, each, 4) * 90 - 20
+    return draw(count, each, 2) * 60, boxes, matrices
+
+
+def inverse(matrix):
+    """(x, y, 1) of the input to that of the output, in float64."""
+    return np.linalg.inv(np.vstack((matrix.double().numpy(), (0, 0, 1))))
+
+
+def box_of(matrix, box, size):
+    """The box around the moved corners, clipped; index coordinates are half a pixel off the edges."""
+    left, top, right, bottom = (float(side) for side in box)
+    if not (left < right and top < bottom):
+        return [0.0] * 4
+    corners = [(x - 0.5, y - 0.5, 1) for x in (left, right) for y in (top, bottom)]
+    moved = np.array([inverse(matrix) @ corner for corner in corners])[:, :2] + 0.5
+    moved = np.clip(moved, 0, (size[1], size[0]))
+    return [*moved.min(0), *moved.max(0)]
+
+
+class TestPoints:
+    @hypothesis.given(
+        number(-400, 400),
+        st.tuples(number(-300, 300), number(-300, 300)),
+        number(0.125, 8),
+        st.tuples(number(-70, 70), number(-70, 70)),
+        st.tuples(number(-4096, 4096), number(-4096, 4096)),
+    )
+    def test_invert_the_matrix(self, angle, translate, scale, shear, point):
+        matrix = strop.affine_matrix(angle, translate, scale, shear, 200, 300).double()
+        points = torch.tensor([[point]], dtype=torch.float64)
+        there = strop.warp_points(points, matrix)
+        back = (matrix[0] @ torch.cat((there[0, 0], torch.ones(1).double())))[None, None]
+        assert (back - points).abs().max() < 1e-9 * (1 + points.abs().max() + there.abs().max())
+
+    def test_one_after_the_other(self):
+        points, _, first = problem(seed=1, dtype=torch.float64)
+        second = problem(seed=2)[2]
+        whole = lambda m: torch.cat((m.double(), torch.tensor([[[0.0, 0, 1]]]).expand(5, 1, 3)), 1)  # noqa: E731
+        both = (whole(first) @ whole(second))[:, :2]  # the output of the second is sampled first
+        one_by_one = strop.warp_points(strop.warp_points(points, first), second)
+        torch.testing.assert_close(
+            strop.warp_points(points, both), one_by_one, rtol=1e-9, atol=1e-9
+        )
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+    def test_against_numpy(self, dtype):
+        points, _, matrices = problem()
+        points = points.to(dtype)
+        found = strop.warp_points(points, matrices)
+        assert found.dtype == dtype
+        for i in range(5):
+            homogeneous = np.pad(points[i].double().numpy(), ((0, 0), (0, 1)), constant_values=1)
+            expected = torch.from_numpy((homogeneous @ inverse(matrices[i]).T)[:, :2])
+            torch.testing.assert_close(found[i], expected.to(dtype), rtol=1e-6, atol=1e-5)
+
+    def test_without_an_inverse(self):
+        points = torch.tensor([[[0.0, 0], [3, 5], [7, 1]]])
+        thirds = torch.tensor([[[THIRD, 2 * THIRD, 0], [THIRD / 4, THIRD / 2, 0]]])  # to the bit
+        nearly = torch.tensor([[[1.0, 1, 0], [1, 1 + 2**-23, 0]]])
+        for matrix in (SINGULAR, torch.zeros(1, 2, 3), thirds, SINGULAR * torch.inf):
+            for warp in (strop.warp_points, _warp_points):
+                assert warp(points, matrix).isnan().all()
+        assert strop.warp_points(points, nearly).isfinite().all()
+        mixed = strop.warp_points(points.expand(2, 3, 2), torch.cat((SINGULAR, nearly)))
+        assert torch.equal(mixed[1:], strop.warp_points(points, nearly))
+
+
+class TestBoxes:
+    def test_identity_clips(self):
+        identity = strop.affine_matrix(0, (0, 0), 1, 0, 8, 10)
+        boxes = torch.tensor(
+            [[[0.0, 0, 10, 8], [1.25, 2.5, 3, 4], [-5, -5, 99, 99], [9, 7, 20, 20]]]
+        )
+        expected = torch.tensor(
+            [[[0.0, 0, 10, 8], [1.25, 2.5, 3, 4], [0, 0, 10, 8], [9, 7, 10, 8]]]
+        )
+        assert torch.equal(strop.warp_boxes(boxes, identity, size=(8, 10)), expected)
+
+    def test_a_flip_keeps_the_pixels(self):
+        """The pixels that a box holds are those that its flip holds: half a pixel would show."""
+        flip = torch.tensor([[[-1.0, 0, 9], [0, 1, 0]]])
+        found = strop.warp_boxes(torch.tensor([[[0.0, 1, 3, 2]]]), flip, size=(4, 10))
+        assert found.tolist() == [[[7, 1, 10, 2]]]
+        turn = strop.affine_matrix(90, (0, 0), 1, 0, 10, 10)
+        found = strop.warp_boxes(torch.tensor([[[0.0, 0, 3, 1]]]), turn, size=(10, 10))
+        torch.testing.assert_close(found, torch.tensor([[[9.0, 0, 10, 3]]]))
+
+    def test_a_turn_by_45_degrees(self):
+        matrix = strop.affine_matrix(45, (0, 0), 1, 0, 20, 20)
+        half = 2 * 2**0.5
+        expected = torch.tensor([[[10 - half, 10 - half, 10 + half, 10 + half]]])
+        found = strop.warp_boxes(torch.tensor([[[8.0, 8, 12, 12]]]), matrix, size=(20, 20))
+        torch.testing.assert_close(found, expected)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+    def test_against_numpy(self, dtype):
+        _, boxes, matrices = problem(each=30)
+        boxes = boxes.to(dtype)
+        found = strop.warp_boxes(boxes, matrices, size=(30, 50))
+        assert found.dtype == dtype
+        expected = [[box_of(m, box, (30, 50)) for box in row] for m, row in zip(matrices, boxes)]  # noqa: B905
+        torch.testing.assert_close(found, torch.tensor(expected, dtype=dtype), rtol=1e-5, atol=1e-4)
+        area = (found[..., 2:] - found[..., :2]).prod(-1)
+        assert 0 < int((area == 0).sum()) < area.numel()
+
+    def test_empty_ones(self):
+        matrix = strop.affine_matrix(30, (0, 0), 1, 0, 10, 10)
+        empty = [[3.0, 3, 3, 8], [3, 3, 8, 3], [8, 3, 3, 9], [8, 8, 3, 3], [torch.nan, 1, 9, 9]]
+        for warp in (lambda b, m: strop.warp_boxes(b, m, size=(10, 10)), twin(10, 10)):
+            assert not warp(torch.tensor([empty]), matrix).any()
+            assert not warp(torch.tensor([[[1.0, 1, 5, 5]]]), SINGULAR).any()
+            away = warp(torch.tensor([[[1.0, 1, 5, 5]]]), matrix + torch.tensor([0, 0, 400.0]))
+            assert away.tolist() == [[[0, 0, 0, 0]]]
+            aside = torch.tensor([[[1.0, 0, -40], [0, 1, 0]]])
+            assert warp(torch.tensor([[[1.0, 1, 5, 5]]]), aside).tolist() == [[[10, 1, 10, 5]]]
+
+
+def twin(height, width):
+    return lambda boxes, matrices: _warp_boxes(boxes, matrices, height, width)
+
+
+def assert_equal(found, expected):
+    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+
+
+class TestTorch:
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("matrix_dtype", [torch.float32, torch.float64])
+    def test_the_kernel_gives_the_bits_of_the_composite(self, dtype, matrix_dtype):
+        points, boxes, matrices = problem(50, 33, dtype)
+        matrices = matrices.to(matrix_dtype)
+        matrices[3] = SINGULAR
+        matrices[4:8, :, 2] = torch.tensor([torch.inf, torch.nan, 1e30, -torch.inf])[:, None]
+        matrices[8, 0, 0] = torch.nan
+        boxes[9], points[9] = torch.inf, -torch.inf
+        for each, m in (
+            (slice(None), matrices),
+            (slice(1), matrices[:1]),
+            (slice(None), matrices[:1]),
+        ):
+            assert_equal(strop.warp_points(points[each], m), _warp_points(points[each], m))
+            found = strop.warp_boxes(boxes[each], m, size=(30, 50))
+            assert_equal(found, _warp_boxes(boxes[each], m, 30, 50))
+
+    def test_threads_do_not_matter(self):
+        points, boxes, matrices = problem(40, 500)
+        threads, results = torch.get_num_threads(), []
+        for count in (1, 2, 5):
+            torch.set_num_threads(count)
+            moved = strop.warp_boxes(boxes, matrices, size=(30, 50))
+            results.append((strop.warp_points(points, matrices), moved))
+        torch.set_num_threads(threads)
+        for result in results[1:]:
+            assert_equal(result, results[0])
+
+    def test_strides(self):
+        points, boxes, matrices = problem(6, 8)
+        for points_view, matrix_view in (
+            (points.flip(2)[:, ::2], matrices),
+            (points.transpose(0, 1).contiguous().transpose(0, 1), matrices.mT.contiguous().mT),
+            (points[:1].expand(6, 8, 2), matrices[:1].expand(6, 2, 3)),
+        ):
+            found = strop.warp_points(points_view, matrix_view)
+            assert_equal(found, strop.warp_points(points_view.clone(), matrix_view.clone()))
+        spread = torch.cat((boxes, boxes), -1)[:, 1::3, ::2][..., :4]
+        expected = strop.warp_boxes(spread.clone(), matrices, size=(9, 9))
+        assert_equal(strop.warp_boxes(spread, matrices, size=(9, 9)), expected)
+
+    @pytest.mark.parametrize(("count", "each"), [(0, 3), (3, 0), (0, 0)])
+    def test_nothing_to_move(self, count, each):
+        for dtype in (torch.float32, torch.float16):  # by the kernel, by torch's ops
+            points = torch.zeros(count, each, 2, dtype=dtype)
+            boxes, matrices = torch.zeros(count, each, 4, dtype=dtype), torch.zeros(count, 2, 3)
+            assert strop.warp_points(points, matrices).shape == (count, each, 2)
+            assert strop.warp_boxes(boxes, matrices, size=(4, 4)).shape == (count, each, 4)
+
+    def test_gradients(self):
+        points, boxes, matrices = problem(3, 4, torch.float64)
+        boxes[..., 2:] = boxes[..., :2] + 20  # none is empty
+        tensors = [t.double().requires_grad_() for t in (points, boxes, matrices)]
+        assert torch.autograd.gradcheck(strop.warp_points, (tensors[0], tensors[2]))
+        assert torch.autograd.gradgradcheck(strop.warp_points, (tensors[0], tensors[2]))
+        clipped = lambda b, m: strop.warp_boxes(b, m, size=(30, 50))  # noqa: E731
+        assert torch.autograd.gradcheck(clipped, (tensors[1], tensors[2]))
+        assert_equal(
+            clipped(*tensors[1:]).detach(), clipped(tensors[1].detach(), tensors[2].detach())
+        )
+
+    def test_ops(self):
+        points, boxes, matrices = problem(3, 4)
+        ops = torch.ops.strop
+        assert_equal(ops.warp_points(points, matrices), strop.warp_points(points, matrices))
+        found = ops.warp_boxes(boxes, matrices, 30, 50)
+        assert_equal(found, strop.warp_boxes(boxes, matrices, size=(30, 50)))
+        for op in (ops.warp_points, ops._warp_points):
+            torch.library.opcheck(op.default, (points, matrices))
+        for op in (ops.warp_boxes, ops._warp_boxes):
+            torch.library.opcheck(op.default, (boxes, matrices, 30, 50))
+        with pytest.raises(RuntimeError, match=r"strop.warp_points: \[B, N, 2\] and matrices"):
+            ops._warp_points(boxes, matrices)
+        with pytest.raises(RuntimeError, match="strop.warp_boxes: float32 or float64 is needed"):
+            ops._warp_boxes(boxes.half(), matrices, 30, 50)
+
+    def test_compile_and_export(self):
+        class Module(torch.nn.Module):
+            def forward(self, points, boxes, matrices):
+                size = (30, boxes.shape[1])
+                moved = strop.warp_boxes(boxes, matrices, size=size)
+                return strop.warp_points(points, matrices), moved
+
+        module = Module()
+        compiled = torch.compile(module, fullgraph=True, dynamic=True)
+        for count, each in ((3, 40), (5, 60)):
+            given = problem(count, each)
+            for found, expected in zip(compiled(*given), module(*given), strict=True):
+                torch.testing.assert_close(found, expected)
+        shapes = tuple({0: torch.export.Dim("B")} for _ in range(3))
+        exported = torch.export.export(module, problem(4, 7), dynamic_shapes=shapes).module()
+        given = problem(6, 7)
+        for found, expected in zip(exported(*given), module(*given), strict=True):
+            assert_equal(found, expected)
+
+    def test_transforms(self):
+        points, boxes, matrices = problem(3, 4)
+        stacked = torch.stack((points, points + 1))
+        both = torch.func.vmap(strop.warp_points, (0, None))(stacked, matrices)
+        assert_equal(both[1], strop.warp_points(points + 1, matrices))
+        of_boxes = lambda m: strop.warp_boxes(boxes, m, size=(30, 50))  # noqa: E731
+        both = torch.func.vmap(of_boxes)(torch.stack((matrices, matrices.flip(0))))
+        assert_equal(both[1], of_boxes(matrices.flip(0)))
+        _, tangent = torch.func.jvp(of_boxes, (matrices,), (torch.ones_like(matrices),))
+        assert tangent.any()
+
+    def test_autocast_keeps_the_dtype(self):
+        points, boxes, matrices = problem(3, 4)
+        expected = strop.warp_points(points, matrices)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert_equal(strop.warp_points(points, matrices), expected)
+            assert_equal(_warp_points(points, matrices), expected)
+
+    def test_a_call_is_short(self):
+        points, boxes, matrices = problem(64, 4)
+        for call in (
+            lambda: strop.warp_points(points, matrices),
+            lambda: strop.warp_boxes(boxes, matrices, size=(224, 224)),
+        ):
+            times = []
+            for _ in range(500):
+                start = time.perf_counter()
+                call()
+                times.append(time.perf_counter() - start)
+            assert min(times) < 40e-6
+
+
+P, M = torch.zeros(2, 3, 2), torch.zeros(2, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("points", "matrices", "kind", "text"),
+    [
+        ([1, 2], M, TypeError, "points is a list; a tensor is needed"),
+        (P, None, TypeError, "matrices is a NoneType; a tensor is needed"),
+        (
+            P.to_sparse(),
+            M,
+            TypeError,
+            "points has layout torch.sparse_coo; torch.strided is needed",
+        ),
+        (P.long(), M, TypeError, "points has dtype int64; float32, bfloat16, float16 or float64"),
+        (P, M.half(), TypeError, "matrices has dtype float16; float32 or float64 is needed"),
+        (P[0], M, ValueError, "points has shape [3, 2]; [B, N, 2] is needed"),
+        (P.mT, M, ValueError, "points has shape [2, 2, 3]; [B, N, 2] is needed"),
+        (P, M.mT, ValueError, "matrices has shape [2, 3, 2]; [B, 2, 3] is needed"),
+        (P, M[0], ValueError, "matrices has shape [2, 3]; [B, 2, 3] is needed"),
+        (
+            P[:1],
+            M,
+            ValueError,
+            "there are 2 matrices for points of 1 samples; one for each, or one",
+        ),
+        (
+            P,
+            M.to("meta"),
+            ValueError,
+            "matrices is on meta and points on cpu; one device is needed",
+        ),
+    ],
+)
+def test_points_refuse(points, matrices, kind, text):
+    with pytest.raises(kind, match="strop.warp_points: " + re.escape(text)):
+        strop.warp_points(points, matrices)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "size", "kind", "text"),
+    [
+        (P, (4, 4), ValueError, "boxes has shape [2, 3, 2]; [B, N, 4] is needed"),
+        (P, 4, TypeError, "size is a int; a tuple (height, width) is needed"),
+        (P, (4, 4.0), TypeError, "an entry of size is a float; an int is needed"),
+        (P, (4, True), TypeError, "an entry of size is a bool; an int is needed"),
+        (P, (4,), ValueError, "size is (4,); (height, width), each 0 or more, is needed"),
+        (P, (4, -1), ValueError, "size is (4, -1); (height, width), each 0 or more, is needed"),
+    ],
+)
+def test_boxes_refuse(boxes, size, kind, text):
+    boxes = boxes if "shape" in text else torch.cat((boxes, boxes), -1)
+    with pytest.raises(kind, match="strop.warp_boxes: " + re.escape(text)):
+        strop.warp_boxes(boxes, M, size=size)
+
+
+def test_integers_of_numpy_are_integers():
+    boxes, expected = torch.tensor([[[0.0, 0, 9, 9]]]).expand(2, 1, 4), [[[0, 0, 6, 5]]]
+    identity = strop.affine_matrix(0, (0, 0), 1, 0, 9, 9)
+    found = strop.warp_boxes(boxes[:1], identity, size=(np.int64(5), np.int64(6)))
+    assert found.tolist() == expected
