@@ -302,6 +302,7 @@ def test_forked_worker():
 @pytest.mark.parametrize(
     "module",
     [
+        "_augment",
         "_augment_matrices",
         "_augment_points",
         "_prune",

@@ -10,7 +10,8 @@ namespace strop::cpu {
 // The output is cut into tiles, and the box of the input that a tile reads is first laid out in a
 // thread's room, with what fill mode puts around the image: taps are then read without asking where
 // they are. Bytes lie as four channels a pixel, so that one load of 8 bytes has both taps of a row;
-// of one channel, a pixel has the four bytes of its taps. A row of a tile passes three loops, each
+// of one channel, a pixel has the four bytes of its taps. Floating
+// images lie as four floats a pixel. A row of a tile passes three loops, each
 // over buffers that the first cache holds:
 //
 //   locate    positions of the row: where taps begin in the box, and the fractions
@@ -87,9 +88,9 @@ struct WarpTile {
   InBox box;
 };
 
-// Of a box: four bytes, or a float a channel.
+// Of a box: four bytes, or four floats; one of a floating image of one channel.
 constexpr std::int64_t bytes_of_pixel(DType dtype, std::int64_t channels) {
-  return dtype == DType::kUInt8 ? 4 : 4 * channels;
+  return dtype == DType::kUInt8 || channels == 1 ? 4 : 16;
 }
 
 // Whether every position is a whole pixel and neighbours stay neighbours, in rows and in columns.
@@ -107,7 +108,7 @@ InBox box_of(const Warp& warp, const PositionMap& map, const OutTile& out);
 // Whether a tile is all fill.
 bool is_outside(const Warp& warp, const PositionMap& map, const OutTile& out);
 
-inline constexpr std::int64_t kRoomSums = std::int64_t{128} << 10;  // floats, of a gradient's band
+inline constexpr std::int64_t kRoomSums = kRoomPixels / 4;  // floats, of a gradient's band
 
 // Rows [row, row_end) of one plane of the input.
 struct GradientBand {
@@ -115,7 +116,6 @@ struct GradientBand {
   std::int64_t channel;
   std::int64_t row;
   std::int64_t row_end;
-  float* sums;  // room for them
 };
 
 // The kernels, once per instruction set.
@@ -123,7 +123,7 @@ struct AugmentKernels {
   // Make one tile; `stream`: the result is too large for the caches.
   void (*warp)(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream);
   void (*warp_masks)(const WarpMasksArgs& args, const WarpTile& tile, WarpRoom& room);
-  void (*gradient)(const AugmentGradientArgs& args, const GradientBand& band);
+  void (*gradient)(const AugmentGradientArgs& args, const GradientBand& band, WarpRoom& room);
 };
 
 // On which kernels an op runs.

@@ -2,6 +2,7 @@
 
 #include "cpu/augment.h"
 #include "cpu/augment_vector.h"
+#include "cpu/unroll.h"
 
 // Boxes of an image, laid out for its taps. See Note [Warping on a CPU].
 
@@ -66,10 +67,13 @@ STROP_INLINE void lay_pixels(const PixelRow& row, std::int64_t count, std::uint8
       store_pixels(to + 4 * i, plane(0), plane(1), plane(2), plane(row.channels - 1));
     }
   } else if (row.channel == 1 && row.column == 3) {
-    for (; i + 6 <= count; i += 4) {  // (reads 16 bytes, of which 12 are four pixels)
-      const B16 bytes = load_unaligned<B16>(row.from + 3 * i);
-      store_unaligned(to + 4 * i, __builtin_shufflevector(bytes, bytes, 0, 1, 2, 2, 3, 4, 5, 5, 6,
-                                                          7, 8, 8, 9, 10, 11, 11));
+    const auto four = [&](std::int64_t at) STROP_UNROLLED {
+      const B16 bytes = load_unaligned<B16>(row.from + 3 * at);
+      store_unaligned(to + 4 * at, __builtin_shufflevector(bytes, bytes, 0, 1, 2, 2, 3, 4, 5, 5, 6,
+                                                           7, 8, 8, 9, 10, 11, 11));
+    };
+    for (; i + 18 <= count; i += 16) {  // (reads 16 bytes, of which 12 are four pixels)
+      unrolled<4>([&](auto n) STROP_UNROLLED { four(i + 4 * n); });
     }
   } else if (row.channel == 1 && row.column == 4) {
     std::memcpy(to, row.from, static_cast<std::size_t>(4 * count));
@@ -177,42 +181,68 @@ STROP_INLINE void lay_grey_box(const AugmentArgs& args, const WarpTile& tile, Wa
   }
 }
 
-// Floating images: planes of float32.
+// Floating images of one channel: float32.
 template <class T>
-STROP_INLINE void lay_float_row(const T* from, std::int64_t step, std::int64_t count, float* to) {
+STROP_INLINE void lay_floats(const T* from, const ImageStrides& s, std::int64_t count, float* to,
+                             Number<1>) {
   std::int64_t i = 0;
-  if (step == 1) {
+  if (s.column == 1) {
     for (; i + kLanes <= count; i += kLanes) store<false>(to + i, load(from + i));
   }
-  for (; i < count; ++i) to[i] = to_float(from[i * step]);
+  for (; i < count; ++i) to[i] = to_float(from[i * s.column]);
 }
 
-template <class T>
-STROP_INLINE void lay_float_box(const AugmentArgs& args, const WarpTile& tile, int channel,
-                                float* to) {
+// Of three or four: four float32 a pixel, of which the last may be any number.
+template <int kChannels, class T>
+STROP_INLINE void lay_floats(const T* from, const ImageStrides& s, std::int64_t count, float* to,
+                             Number<kChannels>) {
+  std::int64_t i = 0;
+  if (s.column == 1) {
+    for (; i + 4 <= count; i += 4) {
+      F32x4 v[4];
+      for (int c = 0; c < 4; ++c) {
+        v[c] = four(from + (c < kChannels ? c : 0) * s.channel + i);
+      }
+      transpose_fours(v);
+      for (int k = 0; k < 4; ++k) store_unaligned(to + 4 * (i + k), v[k]);
+    }
+  } else if (s.channel == 1) {
+    const std::int64_t whole = kChannels == 4 ? count : count - 1;  // (reads four of three)
+    for (; i < whole; ++i) store_unaligned(to + 4 * i, four(from + i * s.column));
+  }
+  for (; i < count; ++i) {
+    for (int c = 0; c < 4; ++c) {
+      to[4 * i + c] = to_float(from[(c < kChannels ? c : 0) * s.channel + i * s.column]);
+    }
+  }
+}
+
+template <int kChannels, class T>
+STROP_INLINE void lay_float_box(const AugmentArgs& args, const WarpTile& tile, float* to) {
+  constexpr int kFloats = kChannels == 1 ? 1 : 4;
   const Warp& warp = args.warp;
   const ImageStrides& s = args.in_strides;
   const InBox& box = tile.box;
-  const T* const plane =
-      static_cast<const T*>(args.in) + tile.image * s.image + channel * s.channel;
+  const T* const image = static_cast<const T*>(args.in) + tile.image * s.image;
   const Part part = part_within(box.column, box.columns, warp.in_width);
-  for (std::int64_t r = 0; r < box.rows; ++r, to += box.columns) {
+  for (std::int64_t r = 0; r < box.rows; ++r, to += kFloats * box.columns) {
     std::int64_t y = box.row + r;
-    if (!stand_in(warp.fill_mode, y, warp.in_height)) {
-      for (std::int64_t k = 0; k < box.columns; ++k) to[k] = args.fill[channel];
-      continue;
-    }
-    const T* const row = plane + y * s.row;
-    lay_float_row(row + (box.column + part.begin) * s.column, s.column, part.end - part.begin,
-                  to + part.begin);
+    const bool seen = stand_in(warp.fill_mode, y, warp.in_height);
+    const T* const row = seen ? image + y * s.row : image;
     const auto around = [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t k = begin; k < end; ++k) {
         std::int64_t x = box.column + k;
-        const bool seen = stand_in(warp.fill_mode, x, warp.in_width);
-        to[k] = seen ? to_float(row[x * s.column]) : args.fill[channel];
+        if (seen && stand_in(warp.fill_mode, x, warp.in_width)) {
+          lay_floats(row + x * s.column, s, 1, to + kFloats * k, Number<kChannels>{});
+        } else {
+          std::memcpy(to + kFloats * k, args.fill, kFloats * sizeof(float));
+        }
       }
     };
-    around(0, part.begin);
+    around(0, seen ? part.begin : box.columns);
+    if (!seen) continue;
+    lay_floats(row + (box.column + part.begin) * s.column, s, part.end - part.begin,
+               to + kFloats * part.begin, Number<kChannels>{});
     around(part.end, box.columns);
   }
 }

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "cpu/augment.h"
-#include "cpu/augment_vector.h"
+#include "cpu/augment_interleave.h"
 
 // Rows that are copied: flips, shifts by whole pixels, no warp at all.
 
@@ -57,11 +57,6 @@ STROP_INLINE void copy_backwards(const T* from, int count, T* to) {
   for (; i < count; ++i) to[i] = from[-i];
 }
 
-template <int kStep, class T>
-STROP_INLINE void copy_each(const T* from, int count, T* to) {
-  for (int i = 0; i < count; ++i) to[i] = from[i * kStep];
-}
-
 // Elements one after the other, or each `step` of them.
 template <class T>
 STROP_INLINE void copy_elements(const T* from, std::int64_t step, int count, T* to) {
@@ -70,9 +65,14 @@ STROP_INLINE void copy_elements(const T* from, std::int64_t step, int count, T* 
   } else if (step == -1) {
     copy_backwards(from, count, to);
   } else if (step == 3) {
-    copy_each<3>(from, count, to);
-  } else if (step == -3) {
-    copy_each<-3>(from, count, to);
+    copy_each_third(from, count, to);
+  } else if (step == -3) {  // turned over where they end up
+    copy_each_third(from - 3 * (count - 1), count, to);
+    for (int i = 0; i < count / 2; ++i) {
+      const T kept = to[i];
+      to[i] = to[count - 1 - i];
+      to[count - 1 - i] = kept;
+    }
   } else {
     for (int i = 0; i < count; ++i) to[i] = from[i * step];
   }

@@ -7,9 +7,10 @@
 namespace strop::cpu::STROP_ISA {
 namespace {
 
-STROP_INLINE F32 between(F32 first, F32 second, F32 fraction) {
-  const F32 mixed = first + fraction * (second - first);
-  return select(I32(fraction == 0), first, mixed);
+template <class V>
+STROP_INLINE V between(V first, V second, V fraction) {
+  const V mixed = first + fraction * (second - first);
+  return fraction == 0 ? first : mixed;
 }
 
 STROP_INLINE F32 of_units(I32 units) { return __builtin_convertvector(units, F32) * 0x1p-15f; }
@@ -21,16 +22,22 @@ STROP_INLINE F32 sample(const float* plane, std::int64_t stride, const std::int3
   return between(left, right, x);
 }
 
-void sample_floats(const WarpRoom& room, const float* plane, std::int64_t stride, Columns columns,
-                   float* to) {
+float* floats_of_row(WarpRoom& room, int channel) {
+  return reinterpret_cast<float*>(room.rows[channel]);
+}
+
+// One channel.
+void sample_floats(WarpRoom& room, std::int64_t stride, Columns columns, Number<1>) {
+  const auto* const plane = reinterpret_cast<const float*>(room.pixels);
+  float* const to = floats_of_row(room, 0);
   for (int c = columns.begin; c < columns.end; c += 2 * kLanes) {
     // (even columns' are the low words; none is negative)
     const I32 x = load_unaligned<I32>(room.fractions_x + c);
     const I32 y = load_unaligned<I32>(room.fractions_y + c);
     const std::int32_t* const offset = room.offsets + c;
+    const I32 low = broadcast(std::int32_t{0xffff});
     float even[kLanes], odd[kLanes];
-    store_unaligned(even,
-                    sample(plane, stride, offset, of_units(x & 0xffff), of_units(y & 0xffff)));
+    store_unaligned(even, sample(plane, stride, offset, of_units(x & low), of_units(y & low)));
     store_unaligned(odd,
                     sample(plane, stride, offset + kLanes, of_units(x >> 16), of_units(y >> 16)));
     for (int i = 0; i < kLanes; ++i) {
@@ -40,8 +47,31 @@ void sample_floats(const WarpRoom& room, const float* plane, std::int64_t stride
   }
 }
 
-float* floats_of_row(WarpRoom& room, int channel) {
-  return reinterpret_cast<float*>(room.rows[channel]);
+// Three or four: a pixel's channels are a vector of four, and four pixels are turned over.
+template <int kChannels>
+void sample_floats(WarpRoom& room, std::int64_t stride, Columns columns, Number<kChannels>) {
+  const auto* const pixels = reinterpret_cast<const float*>(room.pixels);
+  for (int c = columns.begin; c < columns.end; c += 2 * kLanes) {
+    float x[2 * kLanes], y[2 * kLanes];
+    for (int i = 0; i < 2 * kLanes; i += kLanes) {
+      store_unaligned(x + i, of_units(from_words(room.fractions_x + c + i)));
+      store_unaligned(y + i, of_units(from_words(room.fractions_y + c + i)));
+    }
+    for (int i = 0; i < 2 * kLanes; i += 4) {
+      F32x4 v[4];
+      for (int k = 0; k < 4; ++k) {
+        const float* const upper = pixels + room.offsets[c + offset_place(i + k)];
+        const float* const lower = upper + stride;
+        const auto at = [](const float* from) { return load_unaligned<F32x4>(from); };
+        const F32x4 fraction_x = F32x4{} + x[i + k], fraction_y = F32x4{} + y[i + k];
+        const F32x4 left = between(at(upper), at(lower), fraction_y);
+        const F32x4 right = between(at(upper + 4), at(lower + 4), fraction_y);
+        v[k] = between(left, right, fraction_x);
+      }
+      transpose_fours(v);
+      for (int n = 0; n < kChannels; ++n) store_unaligned(floats_of_row(room, n) + c + i, v[n]);
+    }
+  }
 }
 
 void set_fill(const AugmentArgs& args, WarpRoom& room, Columns seen, int count) {
@@ -55,36 +85,39 @@ void set_fill(const AugmentArgs& args, WarpRoom& room, Columns seen, int count) 
   }
 }
 
-template <class Out>
+template <int kChannels, class Out>
 void warp_rows(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream) {
+  constexpr int kFloats = kChannels == 1 ? 1 : 4;
   const RowWriter<float, Out> writer(args, room, stream);
-  const std::int64_t stride = tile.box.columns;
-  const Locator at = locator(args.warp, tile, 1, static_cast<int>(stride));
-  const auto* const planes = reinterpret_cast<const float*>(room.pixels);
+  const std::int64_t stride = kFloats * tile.box.columns;
+  const Locator at = locator(args.warp, tile, kFloats, static_cast<int>(stride));
   const float* rows[kMostImageChannels];
   for (int c = 0; c < kMostImageChannels; ++c) rows[c] = floats_of_row(room, c);
   const auto count = static_cast<int>(tile.out.columns());
   for (std::int64_t row = tile.out.row; row < tile.out.row_end; ++row) {
     const Columns seen = at.locate(room, row);
-    for (int c = 0; c < args.warp.channels; ++c) {
-      sample_floats(room, planes + c * tile.box.pixels(), stride, seen, floats_of_row(room, c));
-    }
+    sample_floats(room, stride, seen, Number<kChannels>{});
     set_fill(args, room, seen, count);
     writer.write(tile.image, row, tile.out.column, count, rows);
   }
   stream_fence();
 }
 
+template <int kChannels>
+void warp_channels(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream) {
+  by_narrow_dtype(args.in_dtype, [&]<class T>() {
+    lay_float_box<kChannels, T>(args, tile, reinterpret_cast<float*>(room.pixels));
+  });
+  by_out_dtype(args.out_dtype,
+               [&]<class Out>() { warp_rows<kChannels, Out>(args, tile, room, stream); });
+}
+
 }  // namespace
 
 void warp_floats(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream) {
-  auto* const planes = reinterpret_cast<float*>(room.pixels);
-  by_narrow_dtype(args.in_dtype, [&]<class T>() {
-    for (int c = 0; c < args.warp.channels; ++c) {
-      lay_float_box<T>(args, tile, c, planes + c * tile.box.pixels());
-    }
-  });
-  by_out_dtype(args.out_dtype, [&]<class Out>() { warp_rows<Out>(args, tile, room, stream); });
+  if (args.warp.channels == 1) return warp_channels<1>(args, tile, room, stream);
+  if (args.warp.channels == 3) return warp_channels<3>(args, tile, room, stream);
+  warp_channels<4>(args, tile, room, stream);
 }
 
 }  // namespace strop::cpu::STROP_ISA

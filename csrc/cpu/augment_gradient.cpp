@@ -1,7 +1,9 @@
-// The gradient of floating images: pixel by pixel of the result, into a band of the input that the
-// caller's sums hold.
+// The gradient of floating images: pixel by pixel of the result, into sums of the input's pixels
+// that a thread's room holds. Where it has room for a plane and a border, pixels are located as
+// those of a warp are, and what falls on the border is dropped; else band by band, tap by tap.
 
 #include "cpu/augment_finish.h"
+#include "cpu/augment_positions.h"
 #include "cpu/augment_rows.h"
 
 namespace strop::cpu::STROP_ISA {
@@ -39,11 +41,12 @@ struct Splitter {
 // A band's sums, and whose share they are.
 struct Band {
   float* sums;
-  std::int64_t row, row_end, columns;
+  std::int64_t row, row_end;
+  std::int64_t stride;
 
   STROP_MEMBER void add(std::int64_t tap_row, const Split& x, float g) const {
     if (tap_row < row || tap_row >= row_end) return;  // (-1 is before all)
-    float* const to = sums + (tap_row - row) * columns;
+    float* const to = sums + (tap_row - row) * stride;
     const float second = x.fraction == 0 ? 0 : g * x.fraction;
     const float first = x.fraction == 0 ? g : g - second;
     if (x.tap[0] >= 0) to[x.tap[0]] += first;
@@ -89,13 +92,73 @@ void add_all(const AugmentGradientArgs& args, const GradientBand& from, const Po
   }
 }
 
+// A plane with a border: a pixel before it, and two after it.
+InBox bordered(const Warp& warp) { return {-1, -1, warp.in_height + 3, warp.in_width + 3}; }
+
+// (kGridWrap's last taps are those of the first pixels, and have their turn among them)
+bool has_room(const Warp& warp) {
+  const InBox box = bordered(warp);
+  return box.pixels() <= kRoomSums && box.columns <= kMostBoxColumns &&
+         warp.fill_mode != FillMode::kGridWrap;
+}
+
+STROP_INLINE void add_pixel(float* upper, std::int64_t stride, float g, float x, float y) {
+  // What has no weight gets 0, also of Inf and NaN; sums are never -0, so that 0 changes none.
+  const float lower_part = y == 0 ? 0 : g * y;
+  const float upper_part = y == 0 ? g : g - lower_part;
+  const auto add = [x](float* to, float part) {
+    const float second = x == 0 ? 0 : part * x;
+    to[0] += x == 0 ? part : part - second;
+    to[1] += second;
+  };
+  add(upper, upper_part);
+  add(upper + stride, lower_part);
+}
+
+template <class In>
+void add_row(const In* from, std::int64_t step, float scale, WarpRoom& room, std::int64_t stride,
+             Columns seen, bool hard) {
+  auto* const sums = reinterpret_cast<float*>(room.pixels);
+  for (int c = seen.begin; c < seen.end; ++c) {
+    if (hard && room.outside[c] != 0) continue;
+    const int pair = c / (2 * kLanes) * (2 * kLanes);
+    const float g = to_float(from[c * step]) * scale;
+    add_pixel(sums + room.offsets[pair + offset_place(c - pair)], stride, g,
+              static_cast<float>(room.fractions_x[c]) * 0x1p-15f,
+              static_cast<float>(room.fractions_y[c]) * 0x1p-15f);
+  }
+}
+
+template <class In>
+void add_all_in_room(const AugmentGradientArgs& args, const GradientBand& from,
+                     const PositionMap& map, WarpRoom& room) {
+  const Warp& warp = args.warp;
+  const float scale = scale_and_offset<float, float>(args.normalization, from.channel).scale;
+  const ImageStrides& s = args.in_strides;
+  const In* const plane =
+      static_cast<const In*>(args.in) + from.image * s.image + from.channel * s.channel;
+  WarpTile tile = {TileWay::kBox, from.image, map, {}, bordered(warp)};
+  for (std::int64_t row = 0; row < warp.out_height; ++row) {
+    for (std::int64_t column = 0; column < warp.out_width; column += kMostTileColumns) {
+      const std::int64_t end = column + kMostTileColumns;
+      tile.out = {row, row + 1, column, end < warp.out_width ? end : warp.out_width};
+      const auto stride = static_cast<int>(tile.box.columns);
+      Columns seen = locator(warp, tile, 1, stride).locate(room, row);
+      const auto width = static_cast<int>(tile.out.columns());
+      if (seen.end > width) seen.end = width;
+      add_row(plane + row * s.row + column * s.column, s.column, scale, room, stride, seen,
+              warp.fill_mode == FillMode::kHardConstant);
+    }
+  }
+}
+
 template <class Out>
 void round_all(const AugmentGradientArgs& args, const GradientBand& to, const Band& band) {
   const ImageStrides& s = args.out_strides;
   Out* const plane = static_cast<Out*>(args.out) + to.image * s.image + to.channel * s.channel;
   for (std::int64_t row = to.row; row < to.row_end; ++row) {
-    const float* const sums = band.sums + (row - to.row) * band.columns;
-    for (std::int64_t column = 0; column < band.columns; ++column) {
+    const float* const sums = band.sums + (row - to.row) * band.stride;
+    for (std::int64_t column = 0; column < args.warp.in_width; ++column) {
       plane[row * s.row + column * s.column] = FromFloat<Out>::call(sums[column]);
     }
   }
@@ -103,13 +166,25 @@ void round_all(const AugmentGradientArgs& args, const GradientBand& to, const Ba
 
 }  // namespace
 
-void gradient(const AugmentGradientArgs& args, const GradientBand& to) {
-  const Band band = {to.sums, to.row, to.row_end, args.warp.in_width};
-  std::memset(to.sums, 0,
-              static_cast<std::size_t>((to.row_end - to.row) * band.columns) * sizeof(float));
-  const PositionMap map = position_map(args.warp, to.image);
+void gradient(const AugmentGradientArgs& args, const GradientBand& to, WarpRoom& room) {
+  const Warp& warp = args.warp;
+  const bool whole = has_room(warp);
+  const InBox box = bordered(warp);
+  auto* const sums = reinterpret_cast<float*>(room.pixels);
+  const std::int64_t count = whole ? box.pixels() : (to.row_end - to.row) * warp.in_width;
+  std::memset(sums, 0, static_cast<std::size_t>(count) * sizeof(float));
+  // (a plane that has room is one band)
+  const Band band = whole ? Band{sums + box.columns + 1, 0, warp.in_height, box.columns}
+                          : Band{sums, to.row, to.row_end, warp.in_width};
+  const PositionMap map = position_map(warp, to.image);
   if (map.near) {
-    by_narrow_dtype(args.in_dtype, [&]<class In>() { add_all<In>(args, to, map, band); });
+    by_narrow_dtype(args.in_dtype, [&]<class In>() {
+      if (whole) {
+        add_all_in_room<In>(args, to, map, room);
+      } else {
+        add_all<In>(args, to, map, band);
+      }
+    });
   }
   by_narrow_dtype(args.out_dtype, [&]<class Out>() { round_all<Out>(args, to, band); });
 }

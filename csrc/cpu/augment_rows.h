@@ -3,6 +3,7 @@
 #include "cpu/augment.h"
 #include "cpu/augment_copy.h"
 #include "cpu/augment_finish.h"
+#include "cpu/augment_interleave.h"
 
 // Rows of samples on their way to the result: whatever its dtype and strides are.
 
@@ -14,15 +15,7 @@ void warp_floats(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, 
 void warp_directly(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream);
 void copy_pixels(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream);
 void warp_masks(const WarpMasksArgs& args, const WarpTile& tile, WarpRoom& room);
-void gradient(const AugmentGradientArgs& args, const GradientBand& band);
-
-// Channels side by side.
-template <int kChannels, class Out>
-STROP_INLINE void interleave(const Out* const (&rows)[kMostImageChannels], Out* to, int count) {
-  for (int i = 0; i < count; ++i) {
-    for (int c = 0; c < kChannels; ++c) to[i * kChannels + c] = rows[c][i];
-  }
-}
+void gradient(const AugmentGradientArgs& args, const GradientBand& band, WarpRoom& room);
 
 // Rows of samples of type In, each channel's somewhere, finished as Out.
 template <class In, class Out>
@@ -55,8 +48,10 @@ struct RowWriter {
       finish_row(rows[c], own, count, by[c], false);
       finished[c] = own;
     }
-    if (s.channel == 1 && s.column == 3 && channels == 3) return interleave<3>(finished, to, count);
-    if (s.channel == 1 && s.column == 4 && channels == 4) return interleave<4>(finished, to, count);
+    if (s.channel == 1 && s.column == 3 && channels == 3)
+      return interleave_three(finished, to, count, stream);
+    if (s.channel == 1 && s.column == 4 && channels == 4)
+      return interleave_four(finished, to, count);
     for (int c = 0; c < channels; ++c) {
       for (int i = 0; i < count; ++i) to[c * s.channel + i * s.column] = finished[c][i];
     }

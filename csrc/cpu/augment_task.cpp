@@ -110,19 +110,19 @@ void augment_gradient(const AugmentGradientArgs& args, const Parallel& parallel,
   if (warp.in_height == 0 || warp.in_width == 0) return;
   const std::int64_t rows = std::clamp<std::int64_t>(kRoomSums / warp.in_width, 1, warp.in_height);
   const std::int64_t bands = (warp.in_height + rows - 1) / rows;
-  parallel.for_range(
-      warp.batch * warp.channels * bands, 1, [&](std::int64_t begin, std::int64_t end) {
-        const std::unique_ptr<float[]> sums(
-            new float[static_cast<std::size_t>(rows * warp.in_width)]);
-        for (std::int64_t i = begin; i < end; ++i) {
-          const std::int64_t row = i % bands * rows, plane = i / bands;
-          how.kernels->gradient(args, {.image = plane / warp.channels,
-                                       .channel = plane % warp.channels,
-                                       .row = row,
-                                       .row_end = std::min(row + rows, warp.in_height),
-                                       .sums = sums.get()});
-        }
-      });
+  parallel.for_range(warp.batch * warp.channels * bands, 1,
+                     [&](std::int64_t begin, std::int64_t end) {
+                       const std::unique_ptr<WarpRoom> room(new WarpRoom);
+                       for (std::int64_t i = begin; i < end; ++i) {
+                         const std::int64_t row = i % bands * rows, plane = i / bands;
+                         how.kernels->gradient(args,
+                                               {.image = plane / warp.channels,
+                                                .channel = plane % warp.channels,
+                                                .row = row,
+                                                .row_end = std::min(row + rows, warp.in_height)},
+                                               *room);
+                       }
+                     });
 }
 
 }  // namespace strop::cpu

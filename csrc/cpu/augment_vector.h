@@ -22,6 +22,15 @@
 
 namespace strop::cpu::STROP_ISA {
 using B16 = std::uint8_t __attribute__((vector_size(16)));
+
+// Past the caches where the processor can; `to` is aligned.
+STROP_INLINE void stream_sixteen(void* to, B16 v) {
+#if defined(__SSE2__)
+  _mm_stream_si128(static_cast<__m128i*>(to), bit_cast<__m128i>(v));
+#else
+  store_unaligned(to, v);
+#endif
+}
 }  // namespace strop::cpu::STROP_ISA
 
 #if defined(__AVX512F__)

@@ -52,13 +52,8 @@ void check_fill(const char* op, const AugmentRequest& request, const TensorView&
 void check_numbers(const char* op, const AugmentRequest& request, std::int64_t channels) {
   if (!request.mean.empty()) check_count(op, "mean", request.mean.size(), channels);
   if (!request.std.empty()) check_count(op, "std", request.std.size(), channels);
-  for (const double value : request.mean) {
-    if (!std::isfinite(value)) throw_value_error(op, ": mean is ", value, "; it must be finite");
-  }
-  for (const double value : request.std) {
-    if (std::isfinite(value) && value != 0) continue;
-    throw_value_error(op, ": std is ", value, "; it must be finite and not 0");
-  }
+  check_mean(op, request.mean);
+  check_std(op, request.std);
 }
 
 void check_numbers_tensor(const char* op, const char* name, const TensorView& numbers,
@@ -137,8 +132,7 @@ Warp warp_of(const AugmentRequest& request, const AugmentTensors& tensors) {
 float element_of(DType dtype, double value) {
   if (dtype == DType::kUInt8) return static_cast<float>(std::nearbyint(value));
   const auto narrow = static_cast<float>(value);
-  return by_narrow_dtype(dtype,
-                         [&]<class T>() { return to_float(FromFloat<T>::call(narrow)); });
+  return by_narrow_dtype(dtype, [&]<class T>() { return to_float(FromFloat<T>::call(narrow)); });
 }
 
 ImageStrides strides_of(const TensorView& view) {
@@ -159,6 +153,29 @@ void check_request(const char* op, const AugmentRequest& request, const AugmentT
 }
 
 }  // namespace
+
+void check_mean(const char* op, const std::vector<double>& mean) {
+  for (const double value : mean) {
+    if (!std::isfinite(value)) throw_value_error(op, ": mean is ", value, "; it must be finite");
+  }
+}
+
+void check_std(const char* op, const std::vector<double>& std) {
+  for (const double value : std) {
+    if (std::isfinite(value) && value != 0) continue;
+    throw_value_error(op, ": std is ", value, "; it must be finite and not 0");
+  }
+}
+
+std::vector<double> numbers_in(const TensorView& tensor) {
+  if (!tensor.present) return {};
+  std::vector<double> numbers;
+  for (std::int64_t i = 0; i < tensor.numel(); ++i) {
+    const std::int64_t at = tensor.dims == 1 ? i * tensor.stride[0] : 0;
+    numbers.push_back(static_cast<const float*>(tensor.data)[at]);
+  }
+  return numbers;
+}
 
 std::vector<std::int64_t> augmented_shape(const TensorView& images, const AugmentRequest& request) {
   return warped_shape(images, request.size);

@@ -31,6 +31,11 @@ struct AugmentTensors {
 // Each throws ArgumentError before anything is allocated.
 
 void check_augment(const char* op, const AugmentRequest& request, const AugmentTensors& tensors);
+// What mean and std have to be, of a tensor's values where they can be read.
+void check_mean(const char* op, const std::vector<double>& mean);
+void check_std(const char* op, const std::vector<double>& std);
+// float32 in the memory of this process, as numbers.
+std::vector<double> numbers_in(const TensorView& tensor);
 // [B, C, H', W'] of the result.
 std::vector<std::int64_t> augmented_shape(const TensorView& images, const AugmentRequest& request);
 // Of checked tensors, `out` among them.

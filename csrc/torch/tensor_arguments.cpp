@@ -18,10 +18,18 @@ std::int32_t torch_dtype(DType dtype) {
       return aoti_torch_dtype_bfloat16();
     case DType::kFloat16:
       return aoti_torch_dtype_float16();
+    case DType::kInt8:
+      return aoti_torch_dtype_int8();
+    case DType::kUInt16:
+      return aoti_torch_dtype_uint16();
     case DType::kInt16:
       return aoti_torch_dtype_int16();
+    case DType::kUInt32:
+      return aoti_torch_dtype_uint32();
     case DType::kInt32:
       return aoti_torch_dtype_int32();
+    case DType::kUInt64:
+      return aoti_torch_dtype_uint64();
     case DType::kInt64:
       return aoti_torch_dtype_int64();
     case DType::kBool:
@@ -124,6 +132,17 @@ Tensor empty_of(const std::vector<std::int64_t>& shape, DType dtype, const Tenso
   view.dims = static_cast<int>(shape.size());
   view.shape = shape.data();
   view.stride = stride.data();
+  return empty_on_device_of(beside, view, torch_dtype(dtype));
+}
+
+Tensor empty_channels_last(const std::vector<std::int64_t>& shape, DType dtype,
+                           const Tensor& beside) {
+  const std::int64_t column = shape[1], row = column * shape[3];
+  const std::int64_t stride[] = {row * shape[2], 1, row, column};
+  TensorView view;
+  view.dims = 4;
+  view.shape = shape.data();
+  view.stride = stride;
   return empty_on_device_of(beside, view, torch_dtype(dtype));
 }
 

@@ -24,6 +24,10 @@ torch::stable::Tensor empty_bytes(std::int64_t count, const torch::stable::Tenso
 torch::stable::Tensor empty_of(const std::vector<std::int64_t>& shape, DType dtype,
                                const torch::stable::Tensor& beside);
 
+// The same with four dimensions in torch's memory format channels_last.
+torch::stable::Tensor empty_channels_last(const std::vector<std::int64_t>& shape, DType dtype,
+                                          const torch::stable::Tensor& beside);
+
 DType dtype_of_scalar(torch::headeronly::ScalarType type);
 
 // torch's own thread pool; follows torch.set_num_threads.

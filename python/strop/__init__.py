@@ -4,6 +4,7 @@ Every public name is here (or in :mod:`strop.nn`); the modules behind it are pri
 """
 
 from strop import nn
+from strop._augment import augment_images, warp_masks
 from strop._augment_matrices import affine_matrix, keras_matrix
 from strop._augment_points import warp_boxes, warp_points
 from strop._C import isa, set_isa, supported_isas
@@ -31,6 +32,7 @@ __all__ = [
     "Scales",
     "SparseWeight",
     "affine_matrix",
+    "augment_images",
     "build_info",
     "choose_scale",
     "dequantize",
@@ -57,5 +59,6 @@ __all__ = [
     "unpack_bits",
     "unpack_mask",
     "warp_boxes",
+    "warp_masks",
     "warp_points",
 ]

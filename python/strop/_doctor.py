@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -140,6 +140,25 @@ def _sparse_differs(device: str) -> str:
     return ""
 
 
+def _augment_differs(device: str) -> str:
+    """Where warped images, or masks, differ from the oracle's; empty if nowhere."""
+    generator = np.random.default_rng(4)
+    images = generator.integers(0, 256, (2, 3, 37, 129), np.uint8)
+    matrices = np.array([[[0.8, 0.3, -4], [-0.2, 1.1, 9]], [[-1, 0, 128], [0, 1, 0]]], np.float32)
+    given, maps = (torch.from_numpy(a).to(device) for a in (images, matrices))
+    options: dict[str, Any] = {"size": [33, 70], "mean": [0.5, 0.4, 0.3], "std": [0.2]}
+    for fill_mode in ("constant", "hard_constant", "nearest", "mirror", "grid_wrap"):
+        for x, there in ((images, given), ((images / 255).astype(np.float32), given.float() / 255)):
+            found = strop.augment_images(there, maps, fill_mode=fill_mode, **options).cpu().numpy()
+            expected = _C.reference.augment_images(x, matrices, fill_mode=fill_mode, **options)
+            if not np.array_equal(found, expected):
+                return f"differs from the oracle for {x.dtype} with fill_mode {fill_mode}"
+    masks = strop.warp_masks(given, maps, fill=7).cpu().numpy()
+    if not np.array_equal(masks, _C.reference.warp_masks(images, matrices, fill=7)):
+        return "warp_masks differs from the oracle"
+    return ""
+
+
 class _SelfTest(NamedTuple):
     """What finds differences on a device, and what it is to say if there are none."""
 
@@ -156,6 +175,7 @@ _SELF_TESTS = {
     "fake_quantize": _SelfTest(_fake_quantize_differs),
     "quantize, dequantize": _SelfTest(_codes_differ),
     "prune_mask, soft_threshold, pack_mask": _SelfTest(_prune_differs),
+    "augment_images, warp_masks": _SelfTest(_augment_differs),
     "pack_sparse, sparse_linear": _SelfTest(_sparse_differs, "within its bound"),
 }
 

@@ -102,7 +102,12 @@ def number(op: str, name: str, value: object) -> float | None:
         return None
     if not isinstance(value, Real | torch.SymFloat) or isinstance(value, bool):
         raise TypeError(f"{op}: {name} is a {type(value).__name__}; a number is needed")
-    return value if isinstance(value, torch.SymFloat) else float(value)  # type: ignore[return-value]
+    if isinstance(value, torch.SymFloat):
+        return value  # type: ignore[return-value]
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{op}: {name} is beyond what float64 holds") from None
 
 
 def soft_threshold(weight: Tensor, amount: float | Tensor, *, out: Tensor | None = None) -> Tensor:

@@ -1,0 +1,32 @@
+#include "cpu/augment.h"
+
+#include "torch/augment_ops.h"
+
+namespace strop {
+namespace {
+
+struct Cpu {
+  explicit Cpu(const Tensor&) {}
+  void augment_images(const AugmentArgs& args) { cpu::augment_images(args, torch_threads()); }
+  void augment_gradient(const AugmentGradientArgs& args) {
+    cpu::augment_gradient(args, torch_threads());
+  }
+  void warp_masks(const WarpMasksArgs& args) { cpu::warp_masks(args, torch_threads()); }
+};
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_FRAGMENT(strop, m) {
+  const auto define = [&](const char* name, const char* arguments, const char* result) {
+    m.def((std::string(name) + arguments + result).c_str());
+  };
+  define("augment_images", kAugmentArguments, ", bool channels_last=False) -> Tensor");
+  define("augment_images.out", kAugmentArguments, ", Tensor(a!) out) -> ()");
+  define("_augment_gradient", kAugmentGradientArguments, ") -> Tensor");
+  define("warp_masks", kWarpMasksArguments, ") -> Tensor");
+  define("warp_masks.out", kWarpMasksArguments, ", Tensor(a!) out) -> ()");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(strop, CPU, m) { AugmentOps<Cpu>::implement(m); }
+
+}  // namespace strop

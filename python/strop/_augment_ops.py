@@ -1,0 +1,137 @@
+"""The ops of augmentation, and what torch has to know of them beside their kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from strop import _library
+
+_ops = _library.ops
+
+augment_images = _ops.augment_images.default
+augment_images_out = _ops.augment_images.out
+augment_gradient = _ops._augment_gradient.default
+warp_masks = _ops.warp_masks.default
+warp_masks_out = _ops.warp_masks.out
+
+Size = Sequence[int] | None
+Dims = Sequence[int | None]
+
+
+def _images_of(like: Tensor, size: Size, dtype: torch.dtype, channels_last: bool) -> Tensor:
+    shape = (*like.shape[:2], *(like.shape[2:] if size is None else size))
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return torch.empty(shape, dtype=dtype, device=like.device, memory_format=layout)
+
+
+# What can be said of tensors without data; the kernels check everything.
+
+
+def _check_beside(op: str, name: str, images: Tensor, **others: Tensor | None) -> None:
+    for other, tensor in others.items():
+        if tensor is not None and tensor.device != images.device:
+            raise ValueError(f"strop.{op}: {other} and {name} are on different devices")
+
+
+def _fake_augment_images(
+    images: Tensor,
+    matrices: Tensor | None = None,
+    mean_tensor: Tensor | None = None,
+    std_tensor: Tensor | None = None,
+    *,
+    size: Size = None,
+    dtype: torch.dtype = torch.float32,
+    channels_last: bool = False,
+    **options: Any,
+) -> Tensor:
+    given = {"matrices": matrices, "mean": mean_tensor, "std": std_tensor}
+    _check_beside("augment_images", "images", images, **given)
+    if images.dim() != 4:
+        raise ValueError(
+            f"strop.augment_images: images have shape {list(images.shape)}; "
+            "four dimensions are needed: batch, channels, rows, columns"
+        )
+    return _images_of(images, size, dtype, channels_last)
+
+
+def _fake_augment_gradient(
+    gradient: Tensor,
+    *tensors: Tensor | None,
+    size: Sequence[int],
+    dtype: torch.dtype = torch.float32,
+    channels_last: bool = False,
+    **options: Any,
+) -> Tensor:
+    return _images_of(gradient, size, dtype, channels_last)
+
+
+def _fake_warp_masks(
+    masks: Tensor, matrices: Tensor | None = None, *, size: Size = None, fill: float = 0.0
+) -> Tensor:
+    _check_beside("warp_masks", "masks", masks, matrices=matrices)
+    return masks.new_empty((*masks.shape[:-2], *(masks.shape[-2:] if size is None else size)))
+
+
+def _fake_augment_images_out(
+    images: Tensor, *tensors: Tensor | None, out: Tensor, **options: Any
+) -> None:
+    _check_beside("augment_images", "images", images, out=out)
+
+
+def _fake_warp_masks_out(
+    masks: Tensor, matrices: Tensor | None = None, *, out: Tensor, **options: Any
+) -> None:
+    _check_beside("warp_masks", "masks", masks, out=out)
+
+
+_FAKES: dict[str, Callable[..., Any]] = {
+    "augment_images": _fake_augment_images,
+    "augment_images.out": _fake_augment_images_out,
+    "_augment_gradient": _fake_augment_gradient,
+    "warp_masks": _fake_warp_masks,
+    "warp_masks.out": _fake_warp_masks_out,
+}
+for _name, _fake in _FAKES.items():
+    torch.library.register_fake(f"strop::{_name}", _fake)
+
+
+def _folded(tensor: Tensor, dim: int | None, size: int) -> Tensor:
+    """Every sample's batch in one: [samples * B, ...]."""
+    many = tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+    return many.flatten(0, 1)
+
+
+def _vmap(op: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, int]]:
+    """The rule of an op whose first tensors are images and matrices; all others are parameters."""
+
+    def rule(
+        info: Any, in_dims: Dims, images: Tensor, *tensors: Tensor | None, **options: Any
+    ) -> tuple[Tensor, int]:
+        n = info.batch_size
+        given = [images, *tensors]
+        if any(dim is not None for dim in in_dims[2 : len(given)]):  # a mean or std of its own
+            samples = [
+                [
+                    tensor if tensor is None or dim is None else tensor.select(dim, i)
+                    for tensor, dim in zip(given, in_dims, strict=False)
+                ]
+                for i in range(n)
+            ]
+            return torch.stack([op(*sample, **options) for sample in samples]), 0
+        folded = [
+            None if tensor is None else _folded(tensor, dim, n)
+            for tensor, dim in zip(given[:2], in_dims, strict=False)
+        ]
+        result = op(*folded, *given[2:], **options)
+        return result.unflatten(0, (n, result.shape[0] // n)), 0
+
+    return rule
+
+
+torch.library.register_vmap("strop::augment_images", _vmap(augment_images))
+torch.library.register_vmap("strop::_augment_gradient", _vmap(augment_gradient))
+torch.library.register_vmap("strop::warp_masks", _vmap(warp_masks))
