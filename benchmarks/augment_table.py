@@ -57,7 +57,7 @@ def table(measured: Mapping[str, object], where: str) -> str:
             "",
             f"{where}. Images a second where no unit is given: 64 photographs of 256x256, "
             "`out=` kept. In brackets what was promised; KiB beside is the memory that a call takes beside "
-            "its tensors. Medians of calls that take turns in one process.",
+            "its tensors. Medians of processor time, calls that take turns in one process.",
         ]
     )
 
