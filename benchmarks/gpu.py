@@ -172,7 +172,8 @@ def sanitize(runner: Runner) -> None:
     sanitizer = shutil.which("compute-sanitizer") or shutil.which(
         "compute-sanitizer", path="/usr/local/cuda/bin"
     )
-    files = ("tests/test_fake_quantize_cuda.py", "tests/test_sparse_linear_cuda.py")
+    names = ("fake_quantize", "sparse_linear", "augment")
+    files = [f"tests/test_{name}_cuda.py" for name in names]
     short = [*PYTEST, *files, "-k", "every_kernel"]
     for tool in SANITIZERS:
         if sanitizer is None:

@@ -14,13 +14,14 @@ from benchmarks import gpu as make_gpu
 from rich.console import Console
 
 from strop import cli
-from strop._bench import gpu, present, prune_gpu, quantize_gpu, sparse_gpu
+from strop._bench import augment_gpu, gpu, present, prune_gpu, quantize_gpu, sparse_gpu
 
 CEILINGS = gpu.Ceilings(copy=3e12, matrix=8e14)
 CASES = [
     *quantize_gpu.cases(side=96),
     *prune_gpu.cases(side=96),
     *list(sparse_gpu.cases(side=96))[::7],
+    *augment_gpu.cases(side=32, count=2),
 ]
 
 

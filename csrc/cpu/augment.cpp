@@ -27,7 +27,7 @@ template <class Out>
 void warp_rows(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream) {
   const RowWriter<Mixed, Out> writer(args, room, stream);
   const std::int64_t stride = 4 * tile.box.columns;
-  const Locator at = locator(args.warp, tile, 4, static_cast<int>(stride));
+  const Locator at = locator(args.warp, tile, 4, static_cast<int>(stride), room);
   const Mixed* rows[kMostImageChannels];
   for (int c = 0; c < kMostImageChannels; ++c) {
     rows[c] = reinterpret_cast<const Mixed*>(words_of_row(room, c));

@@ -90,7 +90,7 @@ void warp_rows(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bo
   constexpr int kFloats = kChannels == 1 ? 1 : 4;
   const RowWriter<float, Out> writer(args, room, stream);
   const std::int64_t stride = kFloats * tile.box.columns;
-  const Locator at = locator(args.warp, tile, kFloats, static_cast<int>(stride));
+  const Locator at = locator(args.warp, tile, kFloats, static_cast<int>(stride), room);
   const float* rows[kMostImageChannels];
   for (int c = 0; c < kMostImageChannels; ++c) rows[c] = floats_of_row(room, c);
   const auto count = static_cast<int>(tile.out.columns());

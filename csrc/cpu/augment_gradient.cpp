@@ -1,6 +1,7 @@
 // The gradient of floating images: pixel by pixel of the result, into sums of the input's pixels
-// that a thread's room holds. Where it has room for a plane and a border, pixels are located as
-// those of a warp are, and what falls on the border is dropped; else band by band, tap by tap.
+// that a thread's room holds. Where it has room for a plane with a border, and for a row, pixels are
+// located as those of a warp are, and what falls on the border is dropped; else band by band, tap by
+// tap.
 
 #include "cpu/augment_finish.h"
 #include "cpu/augment_positions.h"
@@ -99,7 +100,7 @@ InBox bordered(const Warp& warp) { return {-1, -1, warp.in_height + 3, warp.in_w
 bool has_room(const Warp& warp) {
   const InBox box = bordered(warp);
   return box.pixels() <= kRoomSums && box.columns <= kMostBoxColumns &&
-         warp.fill_mode != FillMode::kGridWrap;
+         warp.out_width <= kMostTileColumns && warp.fill_mode != FillMode::kGridWrap;
 }
 
 STROP_INLINE void add_pixel(float* upper, std::int64_t stride, float g, float x, float y) {
@@ -115,14 +116,23 @@ STROP_INLINE void add_pixel(float* upper, std::int64_t stride, float g, float x,
   add(upper + stride, lower_part);
 }
 
+// A row of the result's gradient, as far as it sees the image.
 template <class In>
-void add_row(const In* from, std::int64_t step, float scale, WarpRoom& room, std::int64_t stride,
-             Columns seen, bool hard) {
+struct GradientRow {
+  const In* from;
+  std::int64_t step;
+  float scale;
+  Columns seen;
+  bool hard;  // kHardConstant
+};
+
+template <class In>
+void add_row(const GradientRow<In>& row, WarpRoom& room, std::int64_t stride) {
   auto* const sums = reinterpret_cast<float*>(room.pixels);
-  for (int c = seen.begin; c < seen.end; ++c) {
-    if (hard && room.outside[c] != 0) continue;
+  for (int c = row.seen.begin; c < row.seen.end; ++c) {
+    if (row.hard && room.outside[c] != 0) continue;
     const int pair = c / (2 * kLanes) * (2 * kLanes);
-    const float g = to_float(from[c * step]) * scale;
+    const float g = to_float(row.from[c * row.step]) * row.scale;
     add_pixel(sums + room.offsets[pair + offset_place(c - pair)], stride, g,
               static_cast<float>(room.fractions_x[c]) * 0x1p-15f,
               static_cast<float>(room.fractions_y[c]) * 0x1p-15f);
@@ -137,18 +147,20 @@ void add_all_in_room(const AugmentGradientArgs& args, const GradientBand& from,
   const ImageStrides& s = args.in_strides;
   const In* const plane =
       static_cast<const In*>(args.in) + from.image * s.image + from.channel * s.channel;
-  WarpTile tile = {TileWay::kBox, from.image, map, {}, bordered(warp)};
+  const WarpTile tile = {
+      TileWay::kBox, from.image, map, {0, warp.out_height, 0, warp.out_width}, bordered(warp)};
+  const auto stride = static_cast<int>(tile.box.columns);
+  const Locator at = locator(warp, tile, 1, stride, room);
+  const auto width = static_cast<int>(warp.out_width);
   for (std::int64_t row = 0; row < warp.out_height; ++row) {
-    for (std::int64_t column = 0; column < warp.out_width; column += kMostTileColumns) {
-      const std::int64_t end = column + kMostTileColumns;
-      tile.out = {row, row + 1, column, end < warp.out_width ? end : warp.out_width};
-      const auto stride = static_cast<int>(tile.box.columns);
-      Columns seen = locator(warp, tile, 1, stride).locate(room, row);
-      const auto width = static_cast<int>(tile.out.columns());
-      if (seen.end > width) seen.end = width;
-      add_row(plane + row * s.row + column * s.column, s.column, scale, room, stride, seen,
-              warp.fill_mode == FillMode::kHardConstant);
-    }
+    Columns seen = at.locate(room, row);
+    if (seen.end > width) seen.end = width;
+    add_row<In>({.from = plane + row * s.row,
+                 .step = s.column,
+                 .scale = scale,
+                 .seen = seen,
+                 .hard = warp.fill_mode == FillMode::kHardConstant},
+                room, stride);
   }
 }
 

@@ -65,7 +65,7 @@ void warp_by_box(const MaskPlane<T>& plane, WarpRoom& room) {
   T* const box = reinterpret_cast<T*>(room.pixels);
   lay_box(plane, box);
   const WarpTile& tile = plane.tile;
-  const Locator at = locator(plane.args.warp, tile, 1, static_cast<int>(tile.box.columns));
+  const Locator at = locator(plane.args.warp, tile, 1, static_cast<int>(tile.box.columns), room);
   const auto width = static_cast<int>(tile.out.columns());
   const std::int64_t step = plane.args.out_strides.column;
   T* const own = reinterpret_cast<T*>(room.rows);

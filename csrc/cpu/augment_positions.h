@@ -169,7 +169,6 @@ struct Locator {
   BlockSteps x, y;
   I32 scale;           // bytes, or elements, of a column and of a row: 16 bits each
   std::int64_t round;  // of a nearest pixel: half a one
-  I16 fraction;        // the bits that are kept of a fraction
 
   // Where each column's taps begin, in the order that Note [Order of offsets] has.
   STROP_MEMBER I32 offsets(I32 at_x, I32 at_y) const {
@@ -179,13 +178,14 @@ struct Locator {
 
   STROP_MEMBER I16 fractions(EvenOdd at) const {
     const U32 words = join_halves(bit_cast<U32>(at.even), bit_cast<U32>(at.odd) << 16);
-    return bit_cast<I16>(bit_cast<W16>(words) >> 1) & fraction;
+    return bit_cast<I16>(bit_cast<W16>(words) >> 1);
   }
 
   // (16.16, from the box's origin)
   STROP_MEMBER void store(WarpRoom& room, int column, EvenOdd at_x, EvenOdd at_y) const {
     store_unaligned(room.offsets + column, offsets(at_x.even, at_y.even));
     store_unaligned(room.offsets + column + kLanes, offsets(at_x.odd, at_y.odd));
+    if (round != 0) return;  // the nearest pixel: see below
     store_unaligned(room.fractions_x + column, fractions(at_x));
     store_unaligned(room.fractions_y + column, fractions(at_y));
   }
@@ -303,16 +303,19 @@ __attribute__((noinline)) static void locate_far(const Locator& by, WarpRoom& ro
 }
 
 STROP_INLINE Locator locator(const Warp& warp, const WarpTile& tile, int column_scale,
-                             int row_scale) {
+                             int row_scale, WarpRoom& room) {
   const bool nearest = warp.interpolation == Interpolation::kNearest;
+  if (nearest) {  // no row of the tile has fractions
+    std::memset(room.fractions_x, 0, sizeof room.fractions_x);
+    std::memset(room.fractions_y, 0, sizeof room.fractions_y);
+  }
   return {.mode = warp.fill_mode,
           .map = &tile.map,
           .out = &tile.out,
           .x = block_steps(tile.map.x, warp.in_width, tile.box.column),
           .y = block_steps(tile.map.y, warp.in_height, tile.box.row),
           .scale = broadcast(static_cast<std::int32_t>(row_scale << 16 | column_scale)),
-          .round = nearest ? kOnePixel / 2 : 0,
-          .fraction = broadcast(static_cast<std::int16_t>(nearest ? 0 : 0x7fff))};
+          .round = nearest ? kOnePixel / 2 : 0};
 }
 
 }  // namespace strop::cpu::STROP_ISA

@@ -48,7 +48,7 @@ def augment_images(
             [B, C, H, W] with C of 1, 3 or 4; any strides, and none is copied first.
         matrices: float32 [B, 2, 3], from output pixel to input pixel in index coordinates, x then y:
             ``M @ (column, row, 1)``. None: the identity, or the resize to ``size`` that maps pixel
-            centres. One with NaN, Inf or entries beyond 2**29 gives an image of fill.
+            centres. One with NaN, Inf or entries beyond 2**24 gives an image of fill.
         size: (rows, columns) of the result, an int for a square; None: as the images.
         mean: C numbers, or one for all: a number, a sequence, or a tensor on the device of the
             images, in float32. None is 0. On a GPU a tensor's values are not checked.

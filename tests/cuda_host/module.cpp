@@ -52,6 +52,7 @@ PYBIND11_MODULE(_cuda_host, module) {
              "Seeds the order in which blocks and threads run; fixes the size of the GPU, which is "
              "random otherwise.",
              "seed"_a, "multiprocessors"_a = py::none(), "blocks_each"_a = 8);
+  bind_augment(module);
   bind_prune(module);
   bind_quantize(module);
   bind_sparse(module);

@@ -22,6 +22,7 @@ class Turn {
   Launch launch_;
 };
 
+void bind_augment(pybind11::module_& module);
 void bind_prune(pybind11::module_& module);
 void bind_quantize(pybind11::module_& module);
 void bind_sparse(pybind11::module_& module);

@@ -104,9 +104,10 @@ def _load() -> None:
 
 def gpu_cases(family: str | None = None) -> list[GpuCase]:
     """The cases that are measured on a GPU."""
-    from strop._bench import prune_gpu, quantize_gpu, sparse_gpu
+    from strop._bench import augment_gpu, prune_gpu, quantize_gpu, sparse_gpu
 
-    every = [*quantize_gpu.cases(), *prune_gpu.cases(), *sparse_gpu.cases()]
+    modules = (quantize_gpu, prune_gpu, sparse_gpu, augment_gpu)
+    every = [case for module in modules for case in module.cases()]
     return [case for case in every if family in (None, case.family)]
 
 

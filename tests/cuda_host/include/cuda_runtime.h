@@ -153,6 +153,7 @@ inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b)
   return static_cast<unsigned long long>(Wide{a} * b >> 64);
 }
 inline int __popc(unsigned v) { return __builtin_popcount(v); }
+inline int __ffs(int v) { return __builtin_ffs(v); }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 
 // ---- the runtime ------------------------------------------------------------------------------

@@ -1,0 +1,116 @@
+// The kernels of augmentation over numpy arrays, as the bindings of the CPU's have them.
+
+#include "cuda/augment.h"
+
+#include "cuda_host/device_arrays.h"
+#include "cuda_host/module.h"
+#include "python/augment_binding.h"
+
+namespace strop::cuda_host {
+namespace {
+
+// Rows and columns of one side of a warp.
+struct Side {
+  std::int64_t rows;
+  std::int64_t columns;
+};
+
+Side input_of(const Warp& warp) { return {warp.in_height, warp.in_width}; }
+Side output_of(const Warp& warp) { return {warp.out_height, warp.out_width}; }
+
+class Images {
+ public:
+  explicit Images(Warp& warp) : warp_(warp) {
+    const MatrixStrides& s = warp.matrix_strides;
+    arrays_.add({"matrices",
+                 warp.matrices,
+                 sizeof(float),
+                 {{warp.batch, s.image}, {2, s.row}, {3, s.column}},
+                 Use::kInput});
+  }
+
+  void add(const char* name, const void* data, std::size_t item, Side side,
+           const ImageStrides& strides, Use use) {
+    arrays_.add({name,
+                 data,
+                 item,
+                 {{warp_.batch, strides.image},
+                  {warp_.channels, strides.channel},
+                  {side.rows, strides.row},
+                  {side.columns, strides.column}},
+                 use});
+  }
+
+  void add(const Normalization& n) {
+    const auto numbers = [&](const char* name, const float* data, std::int64_t stride) {
+      const std::int64_t count = stride == 0 ? 1 : warp_.channels;
+      arrays_.add({name, data, sizeof(float), {{count, stride}}, Use::kInput});
+    };
+    numbers("mean", n.mean_data, n.mean_stride);
+    numbers("std", n.std_data, n.std_stride);
+  }
+
+  template <class Args>
+  void run(Args& args, void (*kernel)(const Args&, const Launch&), const Launch& on) {
+    arrays_.upload();
+    warp_.matrices = arrays_.at(warp_.matrices);
+    args.in = arrays_.at(args.in);
+    args.out = arrays_.at(args.out);
+    if constexpr (requires { args.normalization; }) {
+      args.normalization.mean_data = arrays_.at(args.normalization.mean_data);
+      args.normalization.std_data = arrays_.at(args.normalization.std_data);
+    }
+    kernel(args, on);
+    arrays_.download();
+  }
+
+ private:
+  DeviceArrays arrays_;
+  Warp& warp_;
+};
+
+std::size_t item_of(DType dtype) { return static_cast<std::size_t>(dtype_size(dtype)); }
+
+void run_on_host(AugmentArgs args, const Launch& on) {
+  Images images(args.warp);
+  images.add("images", args.in, item_of(args.in_dtype), input_of(args.warp), args.in_strides,
+             Use::kInput);
+  images.add("out", args.out, item_of(args.out_dtype), output_of(args.warp), args.out_strides,
+             Use::kOutput);
+  images.add(args.normalization);
+  images.run(args, cuda::augment_images, on);
+}
+
+void run_on_host(AugmentGradientArgs args, const Launch& on) {
+  Images images(args.warp);
+  images.add("gradient", args.in, item_of(args.in_dtype), output_of(args.warp), args.in_strides,
+             Use::kInput);
+  images.add("out", args.out, item_of(args.out_dtype), input_of(args.warp), args.out_strides,
+             Use::kOutput);
+  images.add(args.normalization);
+  images.run(args, cuda::augment_gradient, on);
+}
+
+void run_on_host(WarpMasksArgs args, const Launch& on) {
+  Images images(args.warp);
+  const auto item = static_cast<std::size_t>(args.item);
+  images.add("masks", args.in, item, input_of(args.warp), args.in_strides, Use::kInput);
+  images.add("out", args.out, item, output_of(args.warp), args.out_strides, Use::kOutput);
+  images.run(args, cuda::warp_masks, on);
+}
+
+struct CudaHost {
+  template <class Args>
+  static void run(const Args& args) {
+    const Turn turn;
+    run_on_host(args, turn.launch());
+  }
+};
+
+}  // namespace
+
+void bind_augment(pybind11::module_& module) {
+  bind_augment_ops<CudaHost>(module, "by the CUDA kernels on the host");
+}
+
+}  // namespace strop::cuda_host
