@@ -2,10 +2,11 @@
 #   make demo   the library on real weights: tables, and pictures under out/
 #   make test   lint and every test that takes less than minutes
 #   make sweep  every float32 there is through each float format, against ml_dtypes (ten minutes)
-#   make bench  the benchmark suite; rewrites benchmarks/results/ and the README's table
+#   make bench  the benchmark suite; rewrites benchmarks/results/ and the README's tables; FAMILY=augment: one family
 #   make gpu    checks and measures the CUDA kernels on this machine's GPU; results under OUT (out/)
 #   make wheel  a wheel for other machines, under dist/
 #   make bench-deepsparse  pruned layers and a pruned model against DeepSparse (Python 3.11); ISA=avx2: strop in AVX2
+#   make bench-torchvision  augmentation against torchvision, in an environment of its own of 6 GB; ISA=avx2 as well
 # Others: examples lint format asan cuda-coverage test-torch-matrix clang aarch64 clean.
 #
 # TORCH chooses the torch, as arguments of pip:
@@ -33,7 +34,7 @@ CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all demo examples test sweep lint format bench bench-deepsparse gpu asan cuda-coverage wheel \
+.PHONY: all demo examples test sweep lint format bench bench-deepsparse bench-torchvision gpu asan cuda-coverage wheel \
   test-torch-matrix clang aarch64 clean
 all: test
 
@@ -84,8 +85,14 @@ format: $(STAMPS)/group-lint
 	$(BIN)/ruff format $(PYTHON_FILES)
 	$(BIN)/clang-format -i $(CXX_FILES)
 
-bench: $(STAMPS)/built $(STAMPS)/group-test
-	$(BIN)/python -m benchmarks
+# ISA=avx2 holds strop and its peers to AVX2, as far as they let themselves. All of it is read when a process starts.
+ISA ?=
+AVX2 := STROP_ISA=avx2 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
+  OPENCV_CPU_DISABLE=AVX512-SKX
+HELD := $(if $(filter avx2,$(ISA)),$(AVX2))
+FAMILY ?=
+bench: $(STAMPS)/built $(STAMPS)/group-test $(STAMPS)/group-bench
+	$(HELD) $(BIN)/python -m benchmarks $(FAMILY)
 
 # DeepSparse ended in June 2025: evaluation only, in an environment of its own that takes Python 3.11. First
 # of all that is made, so that nothing is where it cannot be.
@@ -94,9 +101,25 @@ DEEPSPARSE_PYTHON ?= $(PYTHON)
 	$(DEEPSPARSE_PYTHON) benchmarks/deepsparse_environment.py .venv-deepsparse
 	@touch $@
 
-ISA ?=
 bench-deepsparse: .venv-deepsparse/made $(STAMPS)/built $(STAMPS)/group-test $(STAMPS)/group-export
 	$(BIN)/python -m benchmarks.against_deepsparse $(if $(ISA),--isa $(ISA))
+
+# torchvision comes with a torch of its own, a CUDA build of several GB: it, the other peers and a copy of strop,
+# whose libraries load on every torch since 2.11.
+TORCHVISION ?= torch==2.14.1 torchvision==0.29.1
+TV := .venv-torchvision
+$(TV)/made: pyproject.toml
+	$(PYTHON) -m venv $(TV)
+	$(TV)/bin/python -m pip --disable-pip-version-check install --quiet --upgrade 'pip>=25.1'
+	$(TV)/bin/python -m pip --disable-pip-version-check install --quiet $(TORCHVISION)
+	$(TV)/bin/python -m pip --disable-pip-version-check install --quiet --group bench rich tqdm matplotlib
+	@touch $@
+
+bench-torchvision: $(TV)/made $(STAMPS)/built
+	rm -rf $(TV)/stage && mkdir $(TV)/stage
+	cp -r python/strop $(TV)/stage
+	cp $$($(BIN)/python -c "import os, strop; print(os.path.dirname(strop._C.__file__))")/*.so $(TV)/stage/strop
+	$(HELD) PYTHONPATH=$(TV)/stage $(TV)/bin/python -m benchmarks.against_torchvision
 
 # With what is installed where PYTHON is, and without the network.
 OUT ?= out

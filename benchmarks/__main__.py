@@ -1,18 +1,34 @@
-"""Measures everything, writes results/<machine>.json and from it the README's tables and pictures."""
+"""Measures everything, writes results/<machine>.json and from it the README's tables and pictures.
+
+``python -m benchmarks FAMILY`` measures one family anew, and leaves the others as the file has them.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
 from pathlib import Path
 
-from strop._bench import measure, present, registry, sparse, sparse_figures, sparse_picture
+from benchmarks import augment_table
+from strop._bench import (
+    augment_picture,
+    measure,
+    present,
+    registry,
+    sparse,
+    sparse_figures,
+    sparse_picture,
+)
 
 HERE = Path(__file__).parent
+RESULTS = HERE / "results"
 README = HERE.parent / "README.md"
 DOCS = HERE.parent / "docs"
 PICTURE = DOCS / "bench-quantize.png"
+AUGMENT_PAGE = DOCS / "augmentation-on-cpu.md"
+AUGMENT_PICTURE = DOCS / "bench-augment-speed.png"
 SPARSE_PICTURES = DOCS / "bench-sparse-heatmap.png", DOCS / "bench-sparse-roofline.png"
 
 
@@ -127,27 +143,52 @@ def write_readme(mark: str, table: str, path: Path | None = None) -> None:
 
 def gpu_results() -> list[dict[str, object]]:
     """What was measured on GPUs, by their names."""
-    found = [json.loads(path.read_text()) for path in sorted((HERE / "results").glob("*.json"))]
+    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
     return [measured for measured in found if "gpu" in measured["machine"]]
 
 
-def main() -> int:
+def merged(path: Path, measured: dict[str, object], family: str | None) -> dict[str, object]:
+    """A results file's content with one family's results anew, after those of the others."""
+    if family is None or not path.exists():
+        return measured
+    kept = [r for r in json.loads(path.read_text())["results"] if r["family"] != family]
+    return {**measured, "results": [*kept, *measured["results"]]}
+
+
+def present_family(family: str, measured: dict[str, object], path: Path) -> None:
+    """A family's pictures, and its part of the README."""
+    if family == "quantize":
+        write_readme("bench", readme_table(measured))
+    elif family == "augment":
+        augment_picture.save(measured, AUGMENT_PICTURE)
+        where = where_of(measured)
+        write_readme("augment", augment_table.table(measured, where))
+        write_readme("augmentation", augment_table.page_table(measured, where), AUGMENT_PAGE)
+    else:
+        figures = sparse_figures.measured()
+        path.with_stem(f"{path.stem}-sparse").write_text(json.dumps(figures, indent=2) + "\n")
+        sparse_picture.save(figures, *SPARSE_PICTURES)
+        write_readme("sparse", sparse_tables(measured))
+
+
+def main(arguments: list[str] | None = None) -> int:
     """Measures, writes, prints."""
-    results = measure.measure_all(list(registry.cases()))
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument("family", nargs="?", choices=registry.families(), help="default: all")
+    family = parser.parse_args(arguments).family
+    results = measure.measure_all(list(registry.cases(family)))
     measured = present.to_dict(results)
-    path = HERE / "results" / f"{machine_name(measured['machine'])}.json"
+    path = RESULTS / f"{machine_name(measured['machine'])}.json"
     path.parent.mkdir(exist_ok=True)
+    measured = merged(path, measured, family)
     path.write_text(json.dumps(measured, indent=2) + "\n")
-    figures = sparse_figures.measured()
-    of_sparse = path.with_stem(f"{path.stem}-sparse")
-    of_sparse.write_text(json.dumps(figures, indent=2) + "\n")
     present.show(results)
-    present.plot([r for r in results if r.case.family == "quantize"], PICTURE)
-    sparse_picture.save(figures, *SPARSE_PICTURES)
-    write_readme("bench", readme_table(measured))
-    write_readme("sparse", sparse_tables(measured))
+    if family in (None, "quantize"):
+        present.plot([r for r in results if r.case.family == "quantize"], PICTURE)
+    for one in registry.families() if family is None else (family,):
+        present_family(one, measured, path)
     write_readme("gpu", gpu_tables(gpu_results()))
-    print(f"wrote {path}, {of_sparse}, pictures to {DOCS}, tables to {README}", file=sys.stderr)
+    print(f"wrote {path}, pictures to {DOCS}, tables to {README}", file=sys.stderr)
     return 0
 
 

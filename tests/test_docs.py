@@ -7,7 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-RUN = [ROOT / "docs" / "pruned-models-on-cpu.md"]  # those whose blocks make one program
+# Those whose blocks make one program.
+RUN = [ROOT / "docs" / name for name in ("pruned-models-on-cpu.md", "augmentation-on-cpu.md")]
 
 
 def blocks(page):

@@ -66,4 +66,4 @@ def test_all_of_the_demo_is_there():
     pytest.importorskip("matplotlib", reason="matplotlib, for the demo's pictures, is missing")
     from examples.demo.__main__ import PARTS
 
-    assert [part.name for part in PARTS] == ["quantize", "report", "sparse"]
+    assert [part.name for part in PARTS] == ["quantize", "report", "sparse", "augment"]

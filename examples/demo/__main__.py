@@ -9,11 +9,16 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from examples.demo import quantize, report, sparse
+from examples.demo import augment, quantize, report, sparse
 from examples.demo.model import Embedder, MissingModel
 from examples.demo.parts import Context, Part
 
-PARTS = [Part("quantize", quantize.run), Part("report", report.run), Part("sparse", sparse.run)]
+PARTS = [
+    Part("quantize", quantize.run),
+    Part("report", report.run),
+    Part("sparse", sparse.run),
+    Part("augment", augment.run),
+]
 
 
 def main() -> int:

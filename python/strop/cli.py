@@ -14,7 +14,15 @@ from rich.console import Console
 from rich.table import Table
 
 from strop import __version__, _doctor
-from strop._bench import gpu, measure, present, registry, sparse_figures, sparse_picture
+from strop._bench import (
+    augment_picture,
+    gpu,
+    measure,
+    present,
+    registry,
+    sparse_figures,
+    sparse_picture,
+)
 
 
 def _doctor_command(options: argparse.Namespace) -> int:
@@ -81,13 +89,16 @@ def _bench_command(options: argparse.Namespace) -> int:
 
 
 def _draw(options: argparse.Namespace, results: Sequence[measure.Result]) -> int:
-    """The bars of every case; of the whole sparse family two more pictures, measured for them."""
+    """The bars of every case; of a whole family what it has besides, the sparse one's measured for it."""
     paths = [options.plot / f"bench-{options.family or 'all'}.png"]
     try:
         present.plot(results, paths[0])
         if options.family == "sparse" and not options.only:
             paths += [options.plot / f"bench-sparse-{name}.png" for name in ("heatmap", "roofline")]
             sparse_picture.save(sparse_figures.measured(), *paths[1:])
+        if options.family == "augment" and not options.only:
+            paths.append(options.plot / "bench-augment-speed.png")
+            augment_picture.save(present.to_dict(results), paths[-1])
     except ImportError as error:
         print(f"strop bench: --plot needs matplotlib: {error}", file=sys.stderr)
         return 1

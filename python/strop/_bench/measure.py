@@ -1,7 +1,8 @@
 """Measures cases: every contender in turn, again and again, medians of all turns.
 
 Machines are shared and noisy: a neighbour slows everything for a second. Contenders that take turns
-are slowed alike, so that their ratios stand where their times do not.
+are slowed alike, so that their ratios stand where their times do not. Where all run on one thread, times are
+its processor time: a neighbour that takes the core away lengthens a call of 80 ms, but hardly one of 4.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,6 +61,7 @@ class Result:
             "name": self.case.name,
             "seconds": self.medians,
             "gb_per_s": self.rate(),
+            "images": self.case.images,
             "extra_kib": self.extra_kib,
             "bars": [
                 {"label": b.label, "figure": f, "limit": b.limit, "kept": b.kept(f)}
@@ -121,11 +123,11 @@ def extra_kib(call: Call) -> int | None:
         return None
 
 
-def _turn(call: Call, repeats: int) -> float:
-    start = time.perf_counter()
+def _turn(call: Call, repeats: int, clock: Callable[[], float] = time.thread_time) -> float:
+    start = clock()
     for _ in range(repeats):
         call()
-    return (time.perf_counter() - start) / repeats
+    return (clock() - start) / repeats
 
 
 def _repeats(call: Call) -> int:
@@ -139,6 +141,7 @@ def measure(case: Case, seconds: float = _SECONDS_A_CASE) -> Result:
     calls: dict[str, Call] = {}
     missing: dict[str, str] = {}
     threads = case.threads or {}
+    clock = time.perf_counter if threads else time.thread_time
     for name, make in case.contenders().items():
         try:
             calls[name] = make()
@@ -157,7 +160,7 @@ def measure(case: Case, seconds: float = _SECONDS_A_CASE) -> Result:
             with pinned(threads.get(name, 1)):
                 if threads:  # its own pool may have been put to sleep, or resized
                     call()
-                turns[name].append(_turn(call, repeats[name]))
+                turns[name].append(_turn(call, repeats[name], clock))
         if turn + 1 >= _LEAST_TURNS and time.perf_counter() - start > seconds:
             break
     medians = {name: statistics.median(t) for name, t in turns.items()}

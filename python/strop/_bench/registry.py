@@ -51,6 +51,7 @@ class Case:
         bars: what is promised.
         threads: of a contender, where they are not one.
         most_extra_kib: promised of the memory that a call of strop takes beside its tensors.
+        images: that a call augments, for images a second; 0 where there are none.
 
     """
 
@@ -61,6 +62,7 @@ class Case:
     bars: tuple[Bar, ...] = ()
     threads: Mapping[str, int] | None = None
     most_extra_kib: int | None = None
+    images: int = 0
 
 
 _cases: dict[tuple[str, str], Case] = {}
@@ -95,6 +97,7 @@ def _load() -> None:
         "prune",
         "sparse",
         "sparse_model",
+        "augment",
     ):
         importlib.import_module(f"strop._bench.{module}")
 
