@@ -8,6 +8,9 @@
 namespace strop::cpu::STROP_ISA {
 namespace {
 
+// Bytes that are asked for ahead of time.
+inline constexpr std::int64_t kPrefetchCopy = 4096;
+
 template <class T>
 struct CopySource {
   const AugmentArgs& args;
@@ -34,6 +37,10 @@ struct CopySource {
     }
     const auto wanted = [&](int i) { return x.at(tile.out.column + i); };
     const bool whole = inner.begin == 0 && inner.end == width;
+    for (std::int64_t i = 0; args.in_strides.column == 1 && i < width;
+         i += 64 / static_cast<std::int64_t>(sizeof(T))) {
+      prefetch(place(channel, row, 0) + kPrefetchCopy / static_cast<std::int64_t>(sizeof(T)) + i);
+    }
     if (whole && step == 1) return place(channel, row, wanted(0));
     if (inner.end > inner.begin) {
       copy_elements(place(channel, row, wanted(inner.begin)), step, inner.end - inner.begin,
@@ -68,12 +75,25 @@ void copy_rows(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bo
   source.inner = columns_inside(source.x, tile.out, warp.in_width);
   for (int c = 0; c < kMostImageChannels; ++c) source.fill[c] = element_of<In>(args.fill[c]);
   const auto count = static_cast<int>(tile.out.columns());
-  for (std::int64_t row = tile.out.row; row < tile.out.row_end; ++row) {
-    const std::int64_t from =
-        tile.way == TileWay::kFill ? -1 : index_within(warp.fill_mode, y.at(row), warp.in_height);
-    const In* rows[kMostImageChannels];
-    for (int c = 0; c < warp.channels; ++c) rows[c] = source.row_of(c, from);
-    writer.write(tile.image, row, tile.out.column, count, rows);
+  const auto from = [&](std::int64_t row) {
+    const bool fill = tile.way == TileWay::kFill;
+    return fill ? -1 : index_within(warp.fill_mode, y.at(row), warp.in_height);
+  };
+  if (args.in_strides.column == 1 && args.out_strides.column == 1) {
+    // Plane by plane: memory likes long stretches.
+    for (int c = 0; c < warp.channels; ++c) {
+      for (std::int64_t row = tile.out.row; row < tile.out.row_end; ++row) {
+        const In* const own = source.row_of(c, from(row));
+        writer.write_plane({tile.image, row, tile.out.column}, c, own, count);
+      }
+    }
+  } else {
+    for (std::int64_t row = tile.out.row; row < tile.out.row_end; ++row) {
+      const std::int64_t own = from(row);
+      const In* rows[kMostImageChannels];
+      for (int c = 0; c < warp.channels; ++c) rows[c] = source.row_of(c, own);
+      writer.write({tile.image, row, tile.out.column}, rows, count);
+    }
   }
   stream_fence();
 }

@@ -89,7 +89,7 @@ void warp_rows(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bo
         reinterpret_cast<Sample*>(room.rows[c])[i] = mixed(tap, taps);
       }
     }
-    writer.write(tile.image, row, tile.out.column, count, rows);
+    writer.write({tile.image, row, tile.out.column}, rows, count);
   }
   stream_fence();
 }

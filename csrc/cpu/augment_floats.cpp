@@ -98,7 +98,7 @@ void warp_rows(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bo
     const Columns seen = at.locate(room, row);
     sample_floats(room, stride, seen, Number<kChannels>{});
     set_fill(args, room, seen, count);
-    writer.write(tile.image, row, tile.out.column, count, rows);
+    writer.write({tile.image, row, tile.out.column}, rows, count);
   }
   stream_fence();
 }

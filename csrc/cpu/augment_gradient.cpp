@@ -1,7 +1,7 @@
 // The gradient of floating images: pixel by pixel of the result, into sums of the input's pixels
-// that a thread's room holds. Where it has room for a plane with a border, and for a row, pixels are
-// located as those of a warp are, and what falls on the border is dropped; else band by band, tap by
-// tap.
+// that a thread's room holds. Where it has room for a plane with a border, and for a row, pixels
+// are located as those of a warp are, and what falls on the border is dropped; else band by band,
+// tap by tap.
 
 #include "cpu/augment_finish.h"
 #include "cpu/augment_positions.h"
@@ -147,8 +147,12 @@ void add_all_in_room(const AugmentGradientArgs& args, const GradientBand& from,
   const ImageStrides& s = args.in_strides;
   const In* const plane =
       static_cast<const In*>(args.in) + from.image * s.image + from.channel * s.channel;
-  const WarpTile tile = {
-      TileWay::kBox, from.image, map, {0, warp.out_height, 0, warp.out_width}, bordered(warp)};
+  const WarpTile tile = {.way = TileWay::kBox,
+                         .image = from.image,
+                         .map = map,
+                         .out = {0, warp.out_height, 0, warp.out_width},
+                         .box = bordered(warp),
+                         .ahead = {}};
   const auto stride = static_cast<int>(tile.box.columns);
   const Locator at = locator(warp, tile, 1, stride, room);
   const auto width = static_cast<int>(warp.out_width);

@@ -17,6 +17,22 @@ void copy_pixels(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, 
 void warp_masks(const WarpMasksArgs& args, const WarpTile& tile, WarpRoom& room);
 void gradient(const AugmentGradientArgs& args, const GradientBand& band, WarpRoom& room);
 
+// A row's share of what is read next.
+STROP_INLINE void prefetch_ahead(const WarpTile& tile, std::int64_t row) {
+  const std::int64_t rows = tile.out.rows(), number = row - tile.out.row;
+  const std::int64_t end = tile.ahead.bytes * (number + 1) / rows;
+  for (std::int64_t i = tile.ahead.bytes * number / rows; i < end; i += 64) {
+    __builtin_prefetch(tile.ahead.from + i, 0, 2);
+  }
+}
+
+// Where a row begins.
+struct OutPlace {
+  std::int64_t image;
+  std::int64_t row;
+  std::int64_t column;
+};
+
 // Rows of samples of type In, each channel's somewhere, finished as Out.
 template <class In, class Out>
 struct RowWriter {
@@ -31,17 +47,25 @@ struct RowWriter {
     }
   }
 
-  STROP_MEMBER void write(std::int64_t image, std::int64_t row, std::int64_t column, int count,
-                          const In* const (&rows)[kMostImageChannels]) const {
+  STROP_MEMBER Out* place(const OutPlace& at) const {
     const ImageStrides& s = args.out_strides;
-    Out* const to = static_cast<Out*>(args.out) + image * s.image + row * s.row + column * s.column;
+    return static_cast<Out*>(args.out) + at.image * s.image + at.row * s.row + at.column * s.column;
+  }
+
+  // One channel, to a plane.
+  STROP_MEMBER void write_plane(const OutPlace& at, int channel, const In* row, int count) const {
+    finish_row(row, place(at) + channel * args.out_strides.channel, count, by[channel], stream);
+  }
+
+  STROP_MEMBER void write(const OutPlace& at, const In* const (&rows)[kMostImageChannels],
+                          int count) const {
+    const ImageStrides& s = args.out_strides;
     const auto channels = static_cast<int>(args.warp.channels);
     if (s.column == 1) {
-      for (int c = 0; c < channels; ++c) {
-        finish_row(rows[c], to + c * s.channel, count, by[c], stream);
-      }
+      for (int c = 0; c < channels; ++c) write_plane(at, c, rows[c], count);
       return;
     }
+    Out* const to = place(at);
     const Out* finished[kMostImageChannels];
     for (int c = 0; c < channels; ++c) {
       Out* const own = reinterpret_cast<Out*>(room.finished[c]);
