@@ -34,7 +34,6 @@ void warp_rows(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bo
   }
   const auto count = static_cast<int>(tile.out.columns());
   for (std::int64_t row = tile.out.row; row < tile.out.row_end; ++row) {
-    prefetch_ahead(tile, row);
     const Columns seen = at.locate(room, row);
     if (args.warp.channels == 1) {
       sample_grey(room, seen);

@@ -80,19 +80,12 @@ enum class TileWay : std::uint8_t {
   kDirect,  // tap by tap
 };
 
-// Bytes that will be read soon.
-struct Ahead {
-  const std::uint8_t* from = nullptr;
-  std::int64_t bytes = 0;
-};
-
 struct WarpTile {
   TileWay way;
   std::int64_t image;
   PositionMap map;
   OutTile out;
   InBox box;
-  Ahead ahead;  // the next image, where a tile is a whole one
 };
 
 // Of a box: four bytes, or four floats; one of a floating image of one channel.

@@ -8,9 +8,6 @@
 namespace strop::cpu::STROP_ISA {
 namespace {
 
-// Bytes that are asked for ahead of time.
-inline constexpr std::int64_t kPrefetchCopy = 4096;
-
 template <class T>
 struct CopySource {
   const AugmentArgs& args;
@@ -37,10 +34,7 @@ struct CopySource {
     }
     const auto wanted = [&](int i) { return x.at(tile.out.column + i); };
     const bool whole = inner.begin == 0 && inner.end == width;
-    for (std::int64_t i = 0; args.in_strides.column == 1 && i < width;
-         i += 64 / static_cast<std::int64_t>(sizeof(T))) {
-      prefetch(place(channel, row, 0) + kPrefetchCopy / static_cast<std::int64_t>(sizeof(T)) + i);
-    }
+    if (args.in_strides.column == 1) prefetch_after(place(channel, row, 0), width);
     if (whole && step == 1) return place(channel, row, wanted(0));
     if (inner.end > inner.begin) {
       copy_elements(place(channel, row, wanted(inner.begin)), step, inner.end - inner.begin,

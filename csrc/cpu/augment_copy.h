@@ -57,6 +57,15 @@ STROP_INLINE void copy_backwards(const T* from, int count, T* to) {
   for (; i < count; ++i) to[i] = from[-i];
 }
 
+// Asks for what follows a row that is read, a few rows ahead.
+inline constexpr std::int64_t kPrefetchRows = 4096;  // bytes
+template <class T>
+STROP_INLINE void prefetch_after(const T* row, int count) {
+  const auto* const from = reinterpret_cast<const std::uint8_t*>(row) + kPrefetchRows;
+  const std::int64_t bytes = count * static_cast<std::int64_t>(sizeof(T));
+  for (std::int64_t i = 0; i < bytes; i += 64) prefetch(from + i);
+}
+
 // Elements one after the other, or each `step` of them.
 template <class T>
 STROP_INLINE void copy_elements(const T* from, std::int64_t step, int count, T* to) {

@@ -151,8 +151,7 @@ void add_all_in_room(const AugmentGradientArgs& args, const GradientBand& from,
                          .image = from.image,
                          .map = map,
                          .out = {0, warp.out_height, 0, warp.out_width},
-                         .box = bordered(warp),
-                         .ahead = {}};
+                         .box = bordered(warp)};
   const auto stride = static_cast<int>(tile.box.columns);
   const Locator at = locator(warp, tile, 1, stride, room);
   const auto width = static_cast<int>(warp.out_width);

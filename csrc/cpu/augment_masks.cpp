@@ -43,6 +43,7 @@ STROP_INLINE void lay_box(const MaskPlane<T>& plane, T* to) {
       continue;
     }
     set_elements(to, static_cast<int>(columns.begin), plane.fill);
+    if (plane.args.in_strides.column == 1) prefetch_after(plane.at(box.row + r, 0), inner);
     copy_elements(plane.at(box.row + r, box.column + columns.begin), plane.args.in_strides.column,
                   inner, to + columns.begin);
     set_elements(to + columns.end, static_cast<int>(box.columns - columns.end), plane.fill);

@@ -17,15 +17,6 @@ void copy_pixels(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, 
 void warp_masks(const WarpMasksArgs& args, const WarpTile& tile, WarpRoom& room);
 void gradient(const AugmentGradientArgs& args, const GradientBand& band, WarpRoom& room);
 
-// A row's share of what is read next.
-STROP_INLINE void prefetch_ahead(const WarpTile& tile, std::int64_t row) {
-  const std::int64_t rows = tile.out.rows(), number = row - tile.out.row;
-  const std::int64_t end = tile.ahead.bytes * (number + 1) / rows;
-  for (std::int64_t i = tile.ahead.bytes * number / rows; i < end; i += 64) {
-    __builtin_prefetch(tile.ahead.from + i, 0, 2);
-  }
-}
-
 // Where a row begins.
 struct OutPlace {
   std::int64_t image;

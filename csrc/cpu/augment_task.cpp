@@ -39,23 +39,6 @@ WarpTile tile_of(const Warp& warp, const Tiling& shape, std::int64_t pixel_bytes
   return tile;
 }
 
-// The image after a tile's, where it lies in one stretch and a second cache has room for it beside
-// the tile's box: it comes while the tile is computed, or its time is added to that.
-constexpr std::int64_t kMostAhead = 256 << 10;
-
-Ahead next_image(const AugmentArgs& args, const WarpTile& tile) {
-  const Warp& warp = args.warp;
-  const ImageStrides& s = args.in_strides;
-  const std::int64_t elements = warp.channels * warp.in_height * warp.in_width;
-  const std::int64_t bytes = elements * dtype_size(args.in_dtype);
-  const bool last = tile.image + 1 == warp.batch;
-  const bool whole = tile.out.rows() == warp.out_height && tile.out.columns() == warp.out_width;
-  const bool planes = s.column == 1 && s.row == warp.in_width;
-  const bool pixels = s.channel == 1 && s.column == warp.channels;
-  if (last || !whole || !(planes || pixels) || s.image != elements || bytes > kMostAhead) return {};
-  return {static_cast<const std::uint8_t*>(args.in) + (tile.image + 1) * bytes, bytes};
-}
-
 // Calls function(tile) for the tiles of rows [row, row_end) of an image.
 template <class Function>
 void for_each_tile(const Warp& warp, std::int64_t image, std::int64_t row, std::int64_t row_end,
@@ -66,9 +49,8 @@ void for_each_tile(const Warp& warp, std::int64_t image, std::int64_t row, std::
     for (std::int64_t column = 0; column < warp.out_width; column += shape.columns) {
       const OutTile out = {row, std::min(row + shape.rows, row_end), column,
                            std::min(column + shape.columns, warp.out_width)};
-      function(tile_of(
-          warp, shape, pixel_bytes,
-          {.way = shape.way, .image = image, .map = map, .out = out, .box = {}, .ahead = {}}));
+      function(tile_of(warp, shape, pixel_bytes,
+                       {.way = shape.way, .image = image, .map = map, .out = out, .box = {}}));
     }
   }
 }
@@ -101,11 +83,9 @@ void augment_images(const AugmentArgs& args, const Parallel& parallel, const Aug
   const Warp& warp = args.warp;
   const std::int64_t elements = warp.batch * warp.channels * warp.out_height * warp.out_width;
   const bool stream = elements * dtype_size(args.out_dtype) >= how.stream_bytes;
-  for_each_tile_of_all(warp, bytes_of_pixel(args.in_dtype, warp.channels), parallel,
-                       [&](WarpTile tile, WarpRoom& room) {
-                         tile.ahead = next_image(args, tile);
-                         how.kernels->warp(args, tile, room, stream);
-                       });
+  for_each_tile_of_all(
+      warp, bytes_of_pixel(args.in_dtype, warp.channels), parallel,
+      [&](const WarpTile& tile, WarpRoom& room) { how.kernels->warp(args, tile, room, stream); });
 }
 
 void warp_masks(const WarpMasksArgs& args, const Parallel& parallel) {
