@@ -104,6 +104,21 @@ def test_long(device, dtype, columns_first):
         check(device, image, shear, fill_mode=fill_mode, dtype=U8)
 
 
+@pytest.mark.parametrize("dtype", [U8, F32], ids=str)
+@pytest.mark.parametrize("fill_mode", FILL_MODES)
+def test_longer_than_vectors_count(device, fill_mode, dtype):
+    # Vectors hold positions within 16,384 pixels of an image's first one.
+    size, to = (20000, 5), (40, 60)
+    inside = torch.tensor([[[0.01, 0.02, 1.0], [-0.5, 3.0, 17000.0]]])
+    outside = torch.tensor([[[0.1, -0.02, 1.0], [30.0, 9.0, 19000.0]]])
+    for channels in (1, 3):
+        image = images((1, channels, *size), dtype)
+        for matrix in (inside, outside):
+            options = {"size": to, "fill_mode": fill_mode, "fill": 1}
+            check(device, image, matrix, **options)
+            check(device, image.mT, matrix.flip(1)[:, :, [1, 0, 2]], **options)
+
+
 class TestWithoutWarp:
     """What is less work than a warp: casts, flips, crops, resizes."""
 
@@ -282,6 +297,15 @@ class TestMasks:
             masks = torch.randint(0, 256, (2, *size)).to(dtype)
             for maps in (matrices(2, size, size, 5), torch.eye(2, 3).expand(2, 2, 3)):
                 same(warp(device, masks, maps, fill=9), expected_masks(masks, maps, fill=9))
+
+    def test_more_rows_than_words_count(self, device):
+        # As many as make a thread take an image whole.
+        count = device.size((64,), (2,))[0]
+        masks = torch.randint(0, 256, (count, 40000, 2), dtype=U8)
+        maps = torch.tensor([[[0.02, 0.0, 0.0], [0.0, 600.0, 3.0]]]).expand(count, 2, 3)
+        for size in ((64, 64), (20, 64)):
+            found = warp(device, masks, maps, size=size, fill=9)
+            same(found, expected_masks(masks, maps, size, 9))
 
     def test_nothing(self, device):
         assert warp(device, torch.zeros(0, 4, 5, dtype=U8), torch.zeros(0, 2, 3)).shape == (0, 4, 5)

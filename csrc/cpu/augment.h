@@ -27,9 +27,11 @@ namespace strop::cpu {
 
 inline constexpr std::int64_t kRoomPixels = std::int64_t{512} << 10;  // bytes of a box
 inline constexpr int kMostTileColumns = 1024;
-inline constexpr int kMostUnit = 32;               // columns that are located at once, at most
-inline constexpr int kTileSlack = 64;              // columns that vectors may fill beyond a tile
-inline constexpr int kMostBoxColumns = 8190;       // a row of a box is addressed by 16 bits
+inline constexpr int kMostUnit = 32;   // columns that are located at once, at most
+inline constexpr int kTileSlack = 64;  // columns that vectors may fill beyond a tile
+// Rows of a box are counted by 16 bits, and so are the bytes of four channels in one of its rows.
+inline constexpr int kMostBoxRows = 32766;
+inline constexpr int kMostBoxColumns = 8190;
 inline constexpr std::int64_t kMostBoxShare = 64;  // times a tile's pixels
 inline constexpr int kRowColumns = kMostTileColumns + kTileSlack;
 
@@ -70,6 +72,11 @@ struct InBox {
   std::int64_t columns = 0;
 
   constexpr std::int64_t pixels() const { return rows * columns; }
+  // Whether a room holds it.
+  constexpr bool fits(std::int64_t pixel_bytes) const {
+    return rows <= kMostBoxRows && columns <= kMostBoxColumns &&
+           pixels() * pixel_bytes <= kRoomPixels;
+  }
 };
 
 // How a tile is made.

@@ -99,8 +99,8 @@ InBox bordered(const Warp& warp) { return {-1, -1, warp.in_height + 3, warp.in_w
 // (kGridWrap's last taps are those of the first pixels, and have their turn among them)
 bool has_room(const Warp& warp) {
   const InBox box = bordered(warp);
-  return box.pixels() <= kRoomSums && box.columns <= kMostBoxColumns &&
-         warp.out_width <= kMostTileColumns && warp.fill_mode != FillMode::kGridWrap;
+  return box.fits(sizeof(float)) && warp.out_width <= kMostTileColumns &&
+         warp.fill_mode != FillMode::kGridWrap;
 }
 
 STROP_INLINE void add_pixel(float* upper, std::int64_t stride, float g, float x, float y) {

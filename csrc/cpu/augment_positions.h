@@ -57,10 +57,10 @@ struct BlockSteps {
   std::int64_t origin;       // position of the box's first pixel
   std::int64_t by_block;     // from the start of one to that of the next, 32 bits of fraction
   double blocks;             // that a unit of it makes: 1 / |by_block|
-  bool fits;                 // whether vectors hold them
+  bool fits;                 // whether vectors hold the steps
 
   STROP_MEMBER bool inside(const Starts& s) const {
-    return s.least() + low >= 0 && s.most() + high <= last;
+    return fits && s.least() + low >= 0 && s.most() + high <= last;
   }
   STROP_MEMBER bool misses(const Starts& s, std::int64_t around) const {
     return s.most() + high < -around || s.least() + low > last + around;
@@ -74,7 +74,8 @@ struct BlockSteps {
     return left < kMostTileColumns ? static_cast<std::int64_t>(left) - 1 : kMostTileColumns;
   }
   STROP_MEMBER bool within_reach(const Starts& s) const {
-    return fits && s.least() + low > -kVectorReach && s.most() + high < kVectorReach;
+    return fits && all <= kVectorReach && s.least() + low > -kVectorReach &&
+           s.most() + high < kVectorReach;
   }
 };
 
@@ -101,7 +102,7 @@ STROP_INLINE BlockSteps block_steps(const PositionLine& line, std::int64_t pixel
   const std::int64_t end = line.step(kPositionBlock - 1);
   s.low = end < 0 ? end : 0;
   s.high = end < 0 ? 0 : end;
-  s.fits = s.high - s.low < kVectorReach && s.all <= kVectorReach;
+  s.fits = s.high - s.low < kVectorReach;
   for (int pair = 0; pair < kUnitPairs; ++pair) {
     std::int32_t steps[2][kLanes] = {};
     for (int i = 0; s.fits && i < 2 * kLanes; ++i) {

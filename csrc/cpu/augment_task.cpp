@@ -32,9 +32,7 @@ WarpTile tile_of(const Warp& warp, const Tiling& shape, std::int64_t pixel_bytes
     tile.way = TileWay::kFill;
   } else if (tile.way == TileWay::kBox) {
     tile.box = box_of(warp, tile.map, tile.out);
-    const bool fits =
-        tile.box.columns <= kMostBoxColumns && tile.box.pixels() * pixel_bytes <= kRoomPixels;
-    if (!fits) tile.way = TileWay::kDirect;
+    if (!tile.box.fits(pixel_bytes)) tile.way = TileWay::kDirect;
   }
   return tile;
 }

@@ -91,7 +91,8 @@ Tiling tiling_of(const Warp& warp, const PositionMap& map, std::int64_t pixel_by
     const double width = most_passed(map.x, rows, columns, warp.in_width);
     const double height = most_passed(map.y, rows, columns, warp.in_height);
     const double pixels = width * height;
-    if (width <= kMostBoxColumns && pixels * static_cast<double>(pixel_bytes) <= kRoomPixels) {
+    if (height <= kMostBoxRows && width <= kMostBoxColumns &&
+        pixels * static_cast<double>(pixel_bytes) <= kRoomPixels) {
       if (pixels > kMostBoxShare * rows * columns) shape.way = TileWay::kDirect;
       return shape;
     }
