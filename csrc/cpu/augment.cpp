@@ -2,39 +2,16 @@
 
 #include "cpu/augment.h"
 
+#include "cpu/augment_box_rows.h"
 #include "cpu/augment_boxes.h"
-#include "cpu/augment_rows.h"
 #include "cpu/augment_taps.h"
 
 namespace strop::cpu::STROP_ISA {
 namespace {
 
-// Fill where a row does not see the image.
-void set_fill(const AugmentArgs& args, WarpRoom& room, Columns seen, int count) {
-  for (int c = 0; c < args.warp.channels; ++c) {
-    std::int16_t* const words = words_of_row(room, c);
-    const auto fill = static_cast<std::int16_t>(args.fill[c] * kMixedOne);
-    set_elements(words, seen.begin, fill);
-    if (seen.end < count) set_elements(words + seen.end, count - seen.end, fill);
-    if (args.warp.fill_mode != FillMode::kHardConstant) continue;
-    for (int i = seen.begin; i < seen.end; ++i) {
-      words[i] = static_cast<std::int16_t>(room.outside[i] != 0 ? fill : words[i]);
-    }
-  }
-}
-
 template <class Out>
 void warp_rows(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream) {
-  const RowWriter<Mixed, Out> writer(args, room, stream);
-  const std::int64_t stride = 4 * tile.box.columns;
-  const Locator at = locator(args.warp, tile, 4, static_cast<int>(stride), room);
-  const Mixed* rows[kMostImageChannels];
-  for (int c = 0; c < kMostImageChannels; ++c) {
-    rows[c] = reinterpret_cast<const Mixed*>(words_of_row(room, c));
-  }
-  const auto count = static_cast<int>(tile.out.columns());
-  for (std::int64_t row = tile.out.row; row < tile.out.row_end; ++row) {
-    const Columns seen = at.locate(room, row);
+  warp_box_rows<Mixed, Out>(args, tile, room, stream, 4, [&](std::int64_t stride, Columns seen) {
     if (args.warp.channels == 1) {
       sample_grey(room, seen);
     } else if (args.warp.channels == 3) {
@@ -42,10 +19,7 @@ void warp_rows(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bo
     } else {
       sample_pixels<4>(room, stride, seen);
     }
-    set_fill(args, room, seen, count);
-    writer.write({tile.image, row, tile.out.column}, rows, count);
-  }
-  stream_fence();
+  });
 }
 
 void warp(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream) {

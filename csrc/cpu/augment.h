@@ -10,9 +10,8 @@ namespace strop::cpu {
 // The output is cut into tiles, and the box of the input that a tile reads is first laid out in a
 // thread's room, with what fill mode puts around the image: taps are then read without asking where
 // they are. Bytes lie as four channels a pixel, so that one load of 8 bytes has both taps of a row;
-// of one channel, a pixel has the four bytes of its taps. Floating
-// images lie as four floats a pixel. A row of a tile passes three loops, each
-// over buffers that the first cache holds:
+// of one channel, a pixel has the four bytes of its taps. Floating images lie as four floats a
+// pixel. A row of a tile passes three loops, each over buffers that the first cache holds:
 //
 //   locate    positions of the row: where taps begin in the box, and the fractions
 //   sample    taps, mixed: a row of each channel, in 16 bits (floating images: float32)

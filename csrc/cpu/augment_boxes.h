@@ -1,6 +1,7 @@
 #pragma once
 
 #include "cpu/augment.h"
+#include "cpu/augment_copy.h"
 #include "cpu/augment_vector.h"
 #include "cpu/unroll.h"
 
@@ -148,13 +149,8 @@ STROP_INLINE void lay_bytes(const AugmentArgs& args, const WarpTile& tile, std::
   const auto* const row =
       static_cast<const std::uint8_t*>(args.in) + tile.image * s.image + y * s.row;
   const Part part = part_within(tile.box.column, count, warp.in_width);
-  const std::uint8_t* const from = row + (tile.box.column + part.begin) * s.column;
-  if (s.column == 1) {
-    std::memcpy(to + part.begin, from, static_cast<std::size_t>(part.end - part.begin));
-  } else {
-    for (std::int64_t i = 0; i < part.end - part.begin; ++i)
-      to[part.begin + i] = from[i * s.column];
-  }
+  copy_elements(row + (tile.box.column + part.begin) * s.column, s.column,
+                static_cast<int>(part.end - part.begin), to + part.begin);
   const auto around = [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t k = begin; k < end; ++k) {
       std::int64_t x = tile.box.column + k;

@@ -1,6 +1,7 @@
 // Warps whose tiles see so much of the input that no box is laid out: tap by tap.
 
 #include "cpu/augment_rows.h"
+#include "kernels/warp_mixing.h"
 
 namespace strop::cpu::STROP_ISA {
 namespace {
@@ -38,24 +39,11 @@ STROP_INLINE DirectTaps taps_at(const AugmentArgs& args, const WarpTile& tile, s
   return taps;
 }
 
-STROP_INLINE int share(int n, int fraction) { return (n * fraction + (1 << 14)) >> 15; }
-
 STROP_INLINE Mixed mixed(const int (&tap)[4], const DirectTaps& by) {
-  const int left = kMixedOne * tap[0] + share(kMixedOne * (tap[2] - tap[0]), by.fraction_y);
-  const int right = kMixedOne * tap[1] + share(kMixedOne * (tap[3] - tap[1]), by.fraction_y);
-  return {static_cast<std::int16_t>(left + share(right - left, by.fraction_x))};
+  return {static_cast<std::int16_t>(mixed_bytes(tap, by.fraction_x, by.fraction_y))};
 }
-
-STROP_INLINE float between(float first, float second, int fraction) {
-  if (fraction == 0) return first;
-  const float product = static_cast<float>(fraction) * 0x1p-15f * (second - first);
-  return first + product;
-}
-
 STROP_INLINE float mixed(const float (&tap)[4], const DirectTaps& by) {
-  const float left = between(tap[0], tap[2], by.fraction_y);
-  const float right = between(tap[1], tap[3], by.fraction_y);
-  return between(left, right, by.fraction_x);
+  return mixed_floats(tap, by.fraction_x, by.fraction_y);
 }
 
 STROP_INLINE int tap_value(const std::uint8_t* at) { return *at; }

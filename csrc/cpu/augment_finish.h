@@ -30,9 +30,9 @@ struct ScaleAndOffset {
 template <class In, class Out>
 STROP_INLINE ScaleAndOffset scale_and_offset(const Normalization& n, std::int64_t channel) {
   if constexpr (std::is_same_v<Out, std::uint8_t>) return {255.0f, -0.0f};
-  const double mean = n.mean_data ? n.mean_data[channel * n.mean_stride] : n.mean[channel];
-  const double std = n.std_data ? n.std_data[channel * n.std_stride] : n.std[channel];
-  return {static_cast<float>(1 / (unit_of<In>() * std)), static_cast<float>(-mean / std)};
+  const double std = n.std_of(channel);
+  return {static_cast<float>(1 / (unit_of<In>() * std)),
+          static_cast<float>(-n.mean_of(channel) / std)};
 }
 
 STROP_INLINE F32 values(const Mixed* from) {

@@ -1,8 +1,7 @@
 // Warps of floating images by boxes.
 
+#include "cpu/augment_box_rows.h"
 #include "cpu/augment_boxes.h"
-#include "cpu/augment_positions.h"
-#include "cpu/augment_rows.h"
 
 namespace strop::cpu::STROP_ISA {
 namespace {
@@ -22,14 +21,10 @@ STROP_INLINE F32 sample(const float* plane, std::int64_t stride, const std::int3
   return between(left, right, x);
 }
 
-float* floats_of_row(WarpRoom& room, int channel) {
-  return reinterpret_cast<float*>(room.rows[channel]);
-}
-
 // One channel.
 void sample_floats(WarpRoom& room, std::int64_t stride, Columns columns, Number<1>) {
   const auto* const plane = reinterpret_cast<const float*>(room.pixels);
-  float* const to = floats_of_row(room, 0);
+  float* const to = samples_of_row<float>(room, 0);
   for (int c = columns.begin; c < columns.end; c += 2 * kLanes) {
     // (even columns' are the low words; none is negative)
     const I32 x = load_unaligned<I32>(room.fractions_x + c);
@@ -69,38 +64,19 @@ void sample_floats(WarpRoom& room, std::int64_t stride, Columns columns, Number<
         v[k] = between(left, right, fraction_x);
       }
       transpose_fours(v);
-      for (int n = 0; n < kChannels; ++n) store_unaligned(floats_of_row(room, n) + c + i, v[n]);
+      for (int n = 0; n < kChannels; ++n)
+        store_unaligned(samples_of_row<float>(room, n) + c + i, v[n]);
     }
-  }
-}
-
-void set_fill(const AugmentArgs& args, WarpRoom& room, Columns seen, int count) {
-  for (int c = 0; c < args.warp.channels; ++c) {
-    float* const row = floats_of_row(room, c);
-    const float fill = args.fill[c];
-    set_elements(row, seen.begin, fill);
-    if (seen.end < count) set_elements(row + seen.end, count - seen.end, fill);
-    if (args.warp.fill_mode != FillMode::kHardConstant) continue;
-    for (int i = seen.begin; i < seen.end; ++i) row[i] = room.outside[i] != 0 ? fill : row[i];
   }
 }
 
 template <int kChannels, class Out>
 void warp_rows(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream) {
   constexpr int kFloats = kChannels == 1 ? 1 : 4;
-  const RowWriter<float, Out> writer(args, room, stream);
-  const std::int64_t stride = kFloats * tile.box.columns;
-  const Locator at = locator(args.warp, tile, kFloats, static_cast<int>(stride), room);
-  const float* rows[kMostImageChannels];
-  for (int c = 0; c < kMostImageChannels; ++c) rows[c] = floats_of_row(room, c);
-  const auto count = static_cast<int>(tile.out.columns());
-  for (std::int64_t row = tile.out.row; row < tile.out.row_end; ++row) {
-    const Columns seen = at.locate(room, row);
-    sample_floats(room, stride, seen, Number<kChannels>{});
-    set_fill(args, room, seen, count);
-    writer.write({tile.image, row, tile.out.column}, rows, count);
-  }
-  stream_fence();
+  warp_box_rows<float, Out>(args, tile, room, stream, kFloats,
+                            [&](std::int64_t stride, Columns seen) {
+                              sample_floats(room, stride, seen, Number<kChannels>{});
+                            });
 }
 
 template <int kChannels>

@@ -83,7 +83,7 @@ struct BlockSteps {
 STROP_INLINE Starts unit_starts(std::int64_t at, std::int64_t by_block) {
   Starts s;
   for (int i = 0; i < kUnitBlocks; ++i) {
-    s.at[i] = (at + i * by_block + (std::int64_t{1} << 16)) >> 17;
+    s.at[i] = rounded_position(at + i * by_block);
   }
   return s;
 }

@@ -4,6 +4,7 @@
 
 #include "cuda/divider.cuh"
 #include "cuda/vector.cuh"
+#include "kernels/warp_mixing.h"
 #include "kernels/warp_position.h"
 
 namespace strop::cuda {
@@ -71,20 +72,18 @@ class RunPositions {
         x_(map.x.block(run.column / kPositionBlock, run.row)),
         y_(map.y.block(run.column / kPositionBlock, run.row)) {
     const int first = run.column % kPositionBlock;
-    x_step_ = map.x.by_column * first + kHalf;
-    y_step_ = map.y.by_column * first + kHalf;
+    x_step_ = map.x.by_column * first;
+    y_step_ = map.y.by_column * first;
   }
 
-  __device__ __forceinline__ std::int64_t x() const { return x_ + (x_step_ >> 17); }
-  __device__ __forceinline__ std::int64_t y() const { return y_ + (y_step_ >> 17); }
+  __device__ __forceinline__ std::int64_t x() const { return x_ + rounded_position(x_step_); }
+  __device__ __forceinline__ std::int64_t y() const { return y_ + rounded_position(y_step_); }
   __device__ __forceinline__ void advance() {
     x_step_ += map_.x.by_column;
     y_step_ += map_.y.by_column;
   }
 
  private:
-  static constexpr std::int64_t kHalf = 1 << 16;
-
   const PositionMap& map_;
   std::int64_t x_;  // where the run's block of columns begins
   std::int64_t y_;
@@ -161,30 +160,13 @@ struct TapPlaces {
   }
 };
 
-// h(kMixedOne n, f) of docs/numerics.md, "Augment", as one shift does it.
-__device__ __forceinline__ int share_of(int n, int fraction) {
-  constexpr int kShift = kPositionBits - kMixedBits;
-  return (n * fraction + (1 << (kShift - 1))) >> kShift;
-}
-
 __device__ __forceinline__ int mixed_bytes(const int (&tap)[4], const Taps& taps) {
-  constexpr int kHalf = 1 << (kPositionBits - 1);
-  const int left = kMixedOne * tap[0] + share_of(tap[2] - tap[0], taps.y.fraction);
-  const int right = kMixedOne * tap[1] + share_of(tap[3] - tap[1], taps.y.fraction);
-  return left + (((right - left) * taps.x.fraction + kHalf) >> kPositionBits);
-}
-
-template <class Number>
-__device__ __forceinline__ Number between(Number first, Number second, int fraction) {
-  const Number part = static_cast<Number>(fraction) * static_cast<Number>(0x1p-15);
-  const Number mixed = first + part * (second - first);
-  return fraction == 0 ? first : mixed;
+  return strop::mixed_bytes(tap, taps.x.fraction, taps.y.fraction);
 }
 
 template <class Number>
 __device__ __forceinline__ Number mixed_floats(const Number (&tap)[4], const Taps& taps) {
-  return between(between(tap[0], tap[2], taps.y.fraction), between(tap[1], tap[3], taps.y.fraction),
-                 taps.x.fraction);
+  return strop::mixed_floats(tap, taps.x.fraction, taps.y.fraction);
 }
 
 // A sample becomes v * scale + offset; of a byte, which is then rounded, nothing but its unit.
@@ -201,10 +183,8 @@ __device__ __forceinline__ Affine<Number> affine_of(const AugmentArgs& args, int
     return {static_cast<Number>(bytes ? 1.0 / kMixedOne : 255.0), static_cast<Number>(0)};
   }
   const Normalization& n = args.normalization;
-  const double mean = n.mean_data ? n.mean_data[channel * n.mean_stride] : n.mean[channel];
-  const double std = n.std_data ? n.std_data[channel * n.std_stride] : n.std[channel];
-  const double unit = bytes ? 255.0 * kMixedOne : 1.0;
-  return {static_cast<Number>(1 / (unit * std)), static_cast<Number>(-mean / std)};
+  const double unit = bytes ? 255.0 * kMixedOne : 1.0, std = n.std_of(channel);
+  return {static_cast<Number>(1 / (unit * std)), static_cast<Number>(-n.mean_of(channel) / std)};
 }
 
 template <class Number>

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "kernels/dtype.h"
+#include "kernels/portability.h"
 
 namespace strop {
 
@@ -68,6 +69,13 @@ struct Normalization {
   const float* std_data = nullptr;
   std::int64_t mean_stride = 0;
   std::int64_t std_stride = 0;
+
+  STROP_MEMBER double mean_of(std::int64_t channel) const {
+    return mean_data != nullptr ? mean_data[channel * mean_stride] : mean[channel];
+  }
+  STROP_MEMBER double std_of(std::int64_t channel) const {
+    return std_data != nullptr ? std_data[channel * std_stride] : std[channel];
+  }
 };
 
 // Both ends of a warp: `from` is read at positions, `to` is written pixel by pixel.

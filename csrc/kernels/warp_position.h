@@ -15,6 +15,11 @@ inline constexpr int kPositionBlock = 16;  // columns that are counted from one 
 inline constexpr double kLargestEntry = 0x1p24;
 inline constexpr double kFarthestPosition = 0x1p29;
 
+// 32 bits of fraction to the nearest position.
+STROP_INLINE std::int64_t rounded_position(std::int64_t at) {
+  return (at + (std::int64_t{1} << 16)) >> 17;
+}
+
 // One coordinate of the input, by column and row of the output: 32 bits of fraction.
 struct PositionLine {
   std::int64_t by_column;
@@ -23,13 +28,10 @@ struct PositionLine {
 
   // Where a block of columns begins, in multiples of 2^-15.
   STROP_MEMBER std::int64_t block(std::int64_t number, std::int64_t row) const {
-    const std::int64_t at = by_column * (number * kPositionBlock) + by_row * row + start;
-    return (at + (std::int64_t{1} << 16)) >> 17;
+    return rounded_position(by_column * (number * kPositionBlock) + by_row * row + start);
   }
   // From there to the k-th column of it.
-  STROP_MEMBER std::int64_t step(int k) const {
-    return (by_column * k + (std::int64_t{1} << 16)) >> 17;
-  }
+  STROP_MEMBER std::int64_t step(int k) const { return rounded_position(by_column * k); }
   STROP_MEMBER std::int64_t at(std::int64_t row, std::int64_t column) const {
     return block(column / kPositionBlock, row) + step(static_cast<int>(column % kPositionBlock));
   }

@@ -26,9 +26,8 @@ struct Affine {
 
 template <class Number>
 Affine<Number> normalization(const Normalization& n, std::int64_t channel, double unit) {
-  const double mean = n.mean_data ? n.mean_data[channel * n.mean_stride] : n.mean[channel];
-  const double std = n.std_data ? n.std_data[channel * n.std_stride] : n.std[channel];
-  return {static_cast<Number>(1 / (unit * std)), static_cast<Number>(-mean / std)};
+  const double std = n.std_of(channel);
+  return {static_cast<Number>(1 / (unit * std)), static_cast<Number>(-n.mean_of(channel) / std)};
 }
 
 // h(n, f) of the specification.
