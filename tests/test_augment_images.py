@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -21,6 +22,8 @@ from augment_problems import (
     same,
     warp,
 )
+from conftest import CudaHost, _cuda_host
+from strop import _C
 
 hypothesis = pytest.importorskip("hypothesis")
 strategies = hypothesis.strategies
@@ -117,6 +120,26 @@ def test_longer_than_vectors_count(device, fill_mode, dtype):
             options = {"size": to, "fill_mode": fill_mode, "fill": 1}
             check(device, image, matrix, **options)
             check(device, image.mT, matrix.flip(1)[:, :, [1, 0, 2]], **options)
+
+
+@pytest.mark.parametrize(
+    "matrix", [[90, 0, 0, 0, 90, 1], [0.6, 0.2, 3, -0.3, 0.7, 5], [-1, 0, 99, 0, 1, 2]]
+)
+def test_arrays_that_run_backwards(device, matrix):
+    # (torch has no such tensors)
+    if device.place != "cpu":
+        pytest.skip("numpy's arrays are on the CPU")
+    binding = _cuda_host if isinstance(device, CudaHost) else _C.cpu
+    side = 900 if matrix[0] == 90 and binding is _C.cpu else 100
+    array = images((1, 3, side, side), U8).numpy()
+    maps = np.float32(matrix).reshape(1, 2, 3)
+    options = {"size": [10, 11], "fill": [9.0]}
+    for view in (array[:, :, ::-1, ::-1], array[:, ::-1, :, ::-1]):
+        wanted = _C.reference.augment_images(view, maps, **options)
+        assert np.array_equal(binding.augment_images(view, maps, **options), wanted)
+        masks = view[:, 0]
+        wanted = _C.reference.warp_masks(masks, maps, size=[10, 11], fill=9.0)
+        assert np.array_equal(binding.warp_masks(masks, maps, size=[10, 11], fill=9.0), wanted)
 
 
 class TestWithoutWarp:

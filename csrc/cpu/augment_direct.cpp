@@ -6,9 +6,10 @@
 namespace strop::cpu::STROP_ISA {
 namespace {
 
-// What a pixel reads: taps from the image's first pixel on, -1 for fill.
+// What a pixel reads: taps from a plane's first pixel on, of those that are not fill.
 struct DirectTaps {
   std::int64_t at[4];
+  bool held[4];
   int fraction_x, fraction_y;
 };
 
@@ -18,11 +19,11 @@ STROP_INLINE DirectTaps taps_at(const AugmentArgs& args, const WarpTile& tile, s
   const FillMode mode = warp.fill_mode;
   std::int64_t x = tile.map.x.at(row, column), y = tile.map.y.at(row, column);
   if (mode == FillMode::kHardConstant && !(inside(x, warp.in_width) && inside(y, warp.in_height))) {
-    return {{-1, -1, -1, -1}, 0, 0};
+    return {};
   }
   x = position_within(mode, x, warp.in_width);
   y = position_within(mode, y, warp.in_height);
-  DirectTaps taps = {{0, 0, 0, 0}, 0, 0};
+  DirectTaps taps = {};
   if (warp.interpolation == Interpolation::kNearest) {
     x += kOnePixel / 2;
     y += kOnePixel / 2;
@@ -33,8 +34,8 @@ STROP_INLINE DirectTaps taps_at(const AugmentArgs& args, const WarpTile& tile, s
   for (int i = 0; i < 4; ++i) {
     const std::int64_t tx = tap_of(mode, (x >> kPositionBits) + i % 2, warp.in_width);
     const std::int64_t ty = tap_of(mode, (y >> kPositionBits) + i / 2, warp.in_height);
-    const bool seen = tx >= 0 && tx < warp.in_width && ty >= 0 && ty < warp.in_height;
-    taps.at[i] = seen ? ty * args.in_strides.row + tx * args.in_strides.column : -1;
+    taps.held[i] = tx >= 0 && tx < warp.in_width && ty >= 0 && ty < warp.in_height;
+    taps.at[i] = ty * args.in_strides.row + tx * args.in_strides.column;
   }
   return taps;
 }
@@ -71,8 +72,7 @@ void warp_rows(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bo
                                 tile.image * args.in_strides.image + c * args.in_strides.channel;
         Value tap[4];
         for (int t = 0; t < 4; ++t) {
-          tap[t] =
-              taps.at[t] < 0 ? static_cast<Value>(args.fill[c]) : tap_value(plane + taps.at[t]);
+          tap[t] = taps.held[t] ? tap_value(plane + taps.at[t]) : static_cast<Value>(args.fill[c]);
         }
         reinterpret_cast<Sample*>(room.rows[c])[i] = mixed(tap, taps);
       }
