@@ -25,16 +25,16 @@ class TestFromDense:
             x = inputs(rows)
             assert_close(made(x), x, linear.weight, linear.bias)
         assert (made.in_features, made.out_features) == (40, 24)
-        assert made.weight.why == plan
-        assert made.weight.sparsity == pytest.approx(float((linear.weight == 0).float().mean()))
+        assert made.packed.why == plan
+        assert made.packed.sparsity == pytest.approx(float((linear.weight == 0).float().mean()))
 
     def test_mask_rows_dtype(self):
         linear, mask = nn.Linear(40, 24), kept(SHAPE, 0.7)
         made = strop.nn.SparseLinear.from_dense(
             linear, mask, rows=1, dtype=torch.float64, plan="sparse"
         )
-        assert made.weight.dtype == torch.float64
-        assert made.weight.nnz == int(mask.sum())
+        assert made.packed.dtype == torch.float64
+        assert made.packed.nnz == int(mask.sum())
         assert made.bias.dtype == torch.float64  # all of it, or nothing
         x = inputs().double()
         expected = nn.functional.linear(x, (linear.weight * mask).double(), linear.bias.double())
@@ -135,17 +135,17 @@ class TestState:
         state = torch.load(stream, weights_only=True)
         second.load_state_dict(state, assign=assign)
         assert_same_bits(second(inputs()), first(inputs()))
-        assert second.weight.chosen == first.weight.chosen
-        shared = second.weight.values.data_ptr() == state["values"].data_ptr()
+        assert second.packed.chosen == first.packed.chosen
+        shared = second.packed.values.data_ptr() == state["values"].data_ptr()
         assert shared == assign
 
     def test_keeps_its_dtype_unless_assigned(self):
         state, wide = layer().state_dict(), layer().double()
         wide.load_state_dict(state)
-        assert wide.weight.dtype == torch.float64
-        assert torch.equal(wide.weight.values, state["values"].double())
+        assert wide.packed.dtype == torch.float64
+        assert torch.equal(wide.packed.values, state["values"].double())
         wide.load_state_dict(state, assign=True)
-        assert wide.weight.dtype == torch.float32
+        assert wide.packed.dtype == torch.float32
 
     def test_safetensors(self, tmp_path):
         safetensors = pytest.importorskip(
@@ -204,8 +204,8 @@ class TestState:
         assert again.bias is not made.bias
         assert not again.training
         with torch.no_grad():
-            again.weight.values.zero_()
-        assert made.weight.values.any()
+            again.packed.values.zero_()
+        assert made.packed.values.any()
 
 
 def _saved(module):
@@ -221,9 +221,9 @@ class TestMoves:
         x = inputs()
         expected = made(x)
         assert torch.allclose(made.double()(x.double()), expected.double(), atol=1e-5)
-        assert made.weight.dtype == made.bias.dtype == torch.float64
+        assert made.packed.dtype == made.bias.dtype == torch.float64
         assert torch.allclose(made.float()(x), expected, atol=1e-5)
-        assert made.weight.dtype == torch.float32
+        assert made.packed.dtype == torch.float32
 
     @pytest.mark.parametrize("plan", ["sparse", "dense", "table"])
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -231,14 +231,14 @@ class TestMoves:
         made, x = layer(plan, activation="relu"), inputs()
         expected = made.to_dense().to(dtype)(x.to(dtype))
         made = made.half() if dtype == torch.float16 else made.bfloat16()
-        assert made.weight.dtype == made.weight.input_dtype == made.bias.dtype == dtype
+        assert made.packed.dtype == made.packed.input_dtype == made.bias.dtype == dtype
         y = made(x.to(dtype))
         assert y.dtype == dtype
         assert torch.allclose(y, expected, rtol=0.02, atol=0.05)
         again = strop.nn.SparseLinear.from_dense(dense(dtype=dtype), plan=plan, activation="relu")
         again.load_state_dict(made.state_dict())
         assert_same_bits(again(x.to(dtype)), y)
-        assert made.float().weight.input_dtype == torch.float32
+        assert made.float().packed.input_dtype == torch.float32
         assert made(x).dtype == torch.float32
 
     def test_values_of_bfloat16_beside_float32(self):
@@ -250,10 +250,10 @@ class TestMoves:
         assert made.to_dense().weight.dtype == torch.float32
         wide = layer()
         wide.load_state_dict(made.state_dict())  # keeps its dtype
-        assert wide.weight.dtype == torch.float32
+        assert wide.packed.dtype == torch.float32
         made.load_state_dict(layer(sparsity=0.5).state_dict())
-        assert (made.weight.dtype, made.weight.input_dtype) == (torch.bfloat16, torch.float32)
-        assert made.bfloat16().weight.input_dtype == torch.bfloat16
+        assert (made.packed.dtype, made.packed.input_dtype) == (torch.bfloat16, torch.float32)
+        assert made.bfloat16().packed.input_dtype == torch.bfloat16
 
     @pytest.mark.parametrize("plan", ["sparse", "dense"])
     def test_autocast(self, plan):
@@ -266,17 +266,19 @@ class TestMoves:
 
     def test_what_changes_nothing_keeps_the_weight(self):
         made = layer()
-        weight = made.weight
-        assert made.to("cpu").float().weight is weight
+        packed = made.packed
+        assert made.to("cpu").float().packed is packed
 
     def test_meta_and_back(self):
         made = layer()
         state, expected = made.state_dict(), made(inputs())
         made.to("meta")
-        assert made.weight.device.type == made.bias.device.type == "meta"
+        assert made.packed.device.type == made.bias.device.type == "meta"
         assert made(torch.empty(2, 7, 40, device="meta")).shape == (2, 7, 24)
         made.to_empty(device="cpu")
-        assert made.weight.nnz == 0  # nothing to go on with; and nothing uninitialised is read
+        with pytest.raises(ValueError, match="strop"):  # nothing uninitialised is read
+            made(inputs())
+        assert "not loaded" in repr(made)
         made.load_state_dict(state)
         assert_same_bits(made(inputs()), expected)
         made.to_empty(device="cpu").load_state_dict(state, assign=True)
@@ -292,8 +294,8 @@ class TestMoves:
         made = layer()
         expected = made(inputs())
         made.share_memory()
-        assert made.weight.values.is_shared()
-        assert made.weight.bits.is_shared()
+        assert made.packed.values.is_shared()
+        assert made.packed.bits.is_shared()
         assert_same_bits(made(inputs()), expected)
         context = multiprocessing.get_context("fork")
         queue = context.SimpleQueue()

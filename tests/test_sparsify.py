@@ -133,7 +133,7 @@ class TestPlans:
         model = nn.Sequential(nn.Linear(512, 1024), nn.Linear(1024, 512), nn.Linear(512, 512))
         strop.sparsify(model, masks=strop.prune_masks(model, sparsity=0.9))
         assert sparse_names(model) == ["0", "1", "2"]
-        assert model[0].weight.why == "table"
+        assert model[0].packed.why == "table"
 
     @pytest.mark.parametrize("when", ["planning", "compared on the rows that were seen"])
     def test_dense_where_that_is_faster(self, when, monkeypatch):
@@ -163,7 +163,7 @@ class TestPlans:
             (timing,) = entry["timings"]
             assert timing["rows"] == 21
             assert 0 < timing["planned_ms"] < timing["dense_ms"] < 1e3
-        weight = model[0].weight
+        weight = model[0].packed
         assert (weight.pairs is None) != (
             weight.quads is None
         )  # what other rows would have had too
@@ -173,18 +173,18 @@ class TestPlans:
     def test_named(self, plan):
         model = prune_in_place(net())
         strop.sparsify(model, plan=plan, only_if_faster=False)
-        assert {model.get_submodule(name).weight.why for name in LAYERS} == {plan}
+        assert {model.get_submodule(name).packed.why for name in LAYERS} == {plan}
 
     def test_dtype(self):
         model = prune_in_place(net()).double()
         reference = twin(model)
         strop.sparsify(model, only_if_faster=False)
-        assert model[0].weight.dtype == torch.float64
+        assert model[0].packed.dtype == torch.float64
         x = batch(5, 48).double()
         assert torch.allclose(model(x), reference(x))
         narrow = prune_in_place(net()).double()
         strop.sparsify(narrow, only_if_faster=False, dtype=torch.float32)
-        assert {narrow[i].weight.dtype for i in (0, 2, 4)} == {torch.float32}
+        assert {narrow[i].packed.dtype for i in (0, 2, 4)} == {torch.float32}
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     @pytest.mark.parametrize("of_model", [True, False])
@@ -193,7 +193,7 @@ class TestPlans:
         model = model.to(dtype) if of_model else model
         reference = twin(model)
         strop.sparsify(model, only_if_faster=False, dtype=None if of_model else dtype)
-        assert {model[i].weight.dtype for i in (0, 2, 4)} == {dtype}
+        assert {model[i].packed.dtype for i in (0, 2, 4)} == {dtype}
         x = batch(5, 48).to(dtype if of_model else torch.float32)
         with torch.no_grad():
             assert model(x).dtype == x.dtype
@@ -268,7 +268,7 @@ class TestReport:
         found = json.loads(json.dumps(report.to_dict()))
         assert [entry["name"] for entry in found["layers"]] == ["0", "4"]
         first, totals = found["layers"][0], found["totals"]
-        weight = model[0].weight
+        weight = model[0].packed
         assert first["shape"] == [64, 48]
         assert first["dense_bytes"] == 4 * 64 * 48
         assert first["memory_bytes"] == weight.nbytes

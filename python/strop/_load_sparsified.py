@@ -13,13 +13,8 @@ from strop._sparse_weight import SparseWeight
 from strop._sparsify_convert import replace
 from strop._sparsify_fusion import Fusion, fusions
 from strop._sparsify_layers import Group, Layer, groups
-from strop.nn._sparse_linear import (
-    STATE_KEYS,
-    WEIGHT_KEYS,
-    SparseLinear,
-    activation_of,
-    weight_of,
-)
+from strop.nn import SparseLinear
+from strop.nn._packed_buffers import STATE_KEYS, WEIGHT_KEYS, activation_of, weight_of
 
 _OP = "strop.load_sparsified"
 _Model = TypeVar("_Model", bound=nn.Module)

@@ -12,7 +12,8 @@ from torch.compiler import is_compiling
 from strop import _sparse_ops as ops
 from strop import _sparse_plan
 from strop._errors import translated
-from strop._sparse_weight import PLANS, SparseWeight, one_way
+from strop._sparse_layouts import one_way
+from strop._sparse_weight import PLANS, SparseWeight
 
 
 def _checked_rows(rows: int | Sequence[int] | None) -> list[int]:
@@ -78,7 +79,7 @@ def pack_sparse(
         raise ValueError(f"{op}: plan is {plan!r}; {', '.join(PLANS)} are known")
     classes = _checked_rows(rows)
     try:
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():
             cast = weight if dtype is None else weight.to(dtype)
             bits, values = ops.pack_sparse(cast.detach(), mask)
     except Exception as error:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 from typing_extensions import Self
 
 from strop import _C, _sparse_plan
-from strop import _prune_ops as prune_ops
 from strop import _sparse_ops as ops
 from strop._errors import translated
 from strop._holders import Holder, holder
 from strop._library import FLOATING
+from strop._sparse_layouts import fits, on_cpu, on_gpu, planned
 
 _NAME = "strop.SparseWeight"
 PLANS = ("table", "measure", "sparse", "dense")
@@ -26,7 +28,9 @@ class SparseWeight(Holder):
 
     Frozen, checked when it is made or loaded, and a pytree of its tensors. Its state dict is ``bits``
     and ``values`` with the ``shape`` and the ``plan``, every one a tensor: the layouts that kernels
-    want are made anew from these, and so are pickles and their kind.
+    want are made anew from these, and so are pickles and their kind. They are also made anew, at the next
+    use, where torch wrote to ``bits`` or ``values`` in place. (What torch does not count is not seen:
+    writes through ``.data``, through numpy, and by another process.)
 
     Attributes:
         bits: uint8 of shape [N, ceil(K / 8)]: a bit for each weight, low bits first.
@@ -71,6 +75,11 @@ class SparseWeight(Holder):
     chosen: tuple[int, ...]
     why: str
     input_dtype: torch.dtype
+    _made_of = None  # the versions of bits and values that the layouts are of; None: those of now
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._settle()
 
     @property
     def nnz(self) -> int:
@@ -118,8 +127,46 @@ class SparseWeight(Holder):
             self.shape, self.nnz, self.dtype, self.input_dtype, self.bits.is_cuda
         )
 
+    def _settle(self) -> None:
+        """Takes the layouts for those of bits and values as they are."""
+        if is_compiling():
+            return
+        for name in ("bits", "values"):  # what inference mode made has no version
+            if (tensor := getattr(self, name)).is_inference():
+                with torch.inference_mode(False):
+                    object.__setattr__(self, name, tensor.clone())
+        object.__setattr__(self, "_made_of", (self.bits._version, self.values._version))
+
+    def follow(self) -> None:
+        """Makes the layouts anew if bits or values were written to since they were made.
+
+        Raises:
+            ValueError: where they do not fit each other any more.
+
+        """
+        if is_compiling():
+            return
+        if self._made_of is None:  # a pytree's
+            self._settle()
+        if self._made_of == (self.bits._version, self.values._version):
+            return
+        if self.device.type != "meta":
+            again = self.prepared(
+                self.bits,
+                self.values,
+                self.shape,
+                chosen=self.chosen,
+                why=self.why,
+                backward=self.back_quads is not None,
+                input_dtype=self.input_dtype,
+            )
+            for name in TENSORS[2:]:
+                object.__setattr__(self, name, getattr(again, name))
+        self._settle()
+
     def to_dense(self) -> Tensor:
         """The weight with its zeros."""
+        self.follow()
         if self.starts is not None:
             return ops.unpack_by_starts(self.bits, self.values, self.starts, self.shape[1])  # type: ignore[no-any-return]
         return ops.unpack_sparse(self.bits, self.values, self.shape[1])  # type: ignore[no-any-return]
@@ -129,6 +176,7 @@ class SparseWeight(Holder):
 
         A plan that was measured is one by the table then. Arguments as of ``torch.Tensor.to``.
         """
+        self.follow()
         device, dtype, non_blocking, _ = torch._C._nn._parse_to(*args, **kwargs)
         there = self.device if device is None else torch.device(device)
         other_kind = {there.type, self.device.type} == {"cpu", "cuda"}
@@ -140,14 +188,18 @@ class SparseWeight(Holder):
 
     def state_dict(self) -> dict[str, Tensor]:
         """``bits``, ``values``, ``shape`` and ``plan``."""
-        backward = self.back_quads is not None
-        facts = [int(backward), PLANS.index(self.why), FLOATING.index(self.input_dtype)]
         return {
             "bits": self.bits,
             "values": self.values,
             "shape": torch.tensor(self.shape),
-            "plan": torch.tensor([*self.chosen, *facts]),
+            "plan": torch.tensor(self._numbered()),
         }
+
+    def _numbered(self) -> tuple[int, ...]:
+        """The plan as a state dict has it: the ways, then three facts."""
+        backward = self.back_quads is not None
+        facts = (int(backward), PLANS.index(self.why), FLOATING.index(self.input_dtype))
+        return (*self.chosen, *facts)
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor], **facts: Any) -> Self:
@@ -163,14 +215,20 @@ class SparseWeight(Holder):
             raise ValueError(f"{_NAME}: state dict has keys {found}; {sorted(wanted)} are needed")
         shape = _integers("shape", state["shape"], 2)
         plan = _integers("plan", state["plan"], len(_sparse_plan.CLASSES) + 3)
+        return cls._numbered_anew(state["bits"], state["values"], shape, plan)
+
+    @classmethod
+    def _numbered_anew(
+        cls, bits: Tensor, values: Tensor, shape: tuple[int, ...], plan: tuple[int, ...]
+    ) -> Self:
         *chosen, backward, why, dtype = plan
         known = 0 <= why < len(PLANS) and backward in (0, 1) and 0 <= dtype < len(FLOATING)
         if min(shape) < 0 or not known:
             raise ValueError(f"{_NAME}: shape {shape} or plan {list(plan)} is unknown")
         rows, columns = shape
         return cls.prepared(
-            state["bits"],
-            state["values"],
+            bits,
+            values,
             (rows, columns),
             chosen=tuple(chosen),
             why=PLANS[why],
@@ -200,7 +258,7 @@ class SparseWeight(Holder):
             costs = _sparse_plan.Costs(
                 shape, values.shape[0], values.dtype, input_dtype, bits.is_cuda
             )
-            chosen, why = _planned(costs, why)
+            chosen, why = planned(costs, why)
         _check_dtypes(values.dtype, input_dtype, chosen)
         columns = shape[1]
         if tuple(bits.shape) != (shape[0], (columns + 7) // 8):
@@ -209,7 +267,7 @@ class SparseWeight(Holder):
                 f"{(shape[0], (columns + 7) // 8)}"
             )
         ways = {_sparse_plan.WAYS[number - 1] for number in chosen}
-        layouts = _on_gpu if bits.is_cuda else _on_cpu
+        layouts = on_gpu if bits.is_cuda else on_cpu
         try:
             made = layouts(bits, values, shape, ways | {"back"} if backward else ways)
         except Exception as error:
@@ -232,6 +290,7 @@ class SparseWeight(Holder):
         weight = object.__new__(cls)
         for name, value in fields.items():
             object.__setattr__(weight, name, value)
+        weight._settle()
         return weight
 
     def validate(self) -> None:
@@ -271,14 +330,14 @@ class SparseWeight(Holder):
                 _C.check_sparse_layout(layout.numpy(), columns, rows)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        copied = self.to(self.device)
-        for name in TENSORS:
-            if (tensor := getattr(self, name)) is not None:
-                object.__setattr__(copied, name, tensor.clone())
-        return copied
+        self.follow()
+        tensors = {name: copy.deepcopy(getattr(self, name), memo) for name in TENSORS}
+        facts = {n: getattr(self, n) for n in self.__dataclass_fields__ if n not in tensors}
+        return self._trusted(**tensors, **facts)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuilt, (self.state_dict(),)
+        # No tensor that only this call would hold: a process that is spawned reads them after it.
+        return _unpickled, (self.bits, self.values, self.shape, self._numbered())
 
     def _remade(self, dtype: torch.dtype | None, device: torch.device) -> Self:
         """There, of another dtype, for input of that dtype."""
@@ -289,7 +348,7 @@ class SparseWeight(Holder):
         values, input_dtype = self.values.to(device, dtype), dtype or self.input_dtype
         gpu = device.type == "cuda"
         costs = _sparse_plan.Costs(self.shape, self.nnz, values.dtype, input_dtype, gpu)
-        chosen, why = _planned(costs, self.why)
+        chosen, why = planned(costs, self.why)
         return type(self).prepared(
             self.bits.to(device),
             values,
@@ -301,41 +360,6 @@ class SparseWeight(Holder):
         )
 
 
-def _on_cpu(
-    bits: Tensor, values: Tensor, shape: tuple[int, int], ways: Set[str]
-) -> dict[str, Tensor]:
-    """What these ways need on a CPU."""
-    rows, columns = shape
-    made = {
-        name: ops.layout(bits, values, columns, name)
-        for name in _sparse_plan.LAYOUTS
-        if name in ways
-    }
-    if not ways & {"back", "dense"}:
-        return made
-    dense = ops.unpack_sparse(bits, values, columns)
-    if "dense" in ways:
-        made["dense"] = dense
-    if "back" in ways:
-        turned = ops.pack_sparse(dense.t(), prune_ops.unpack_mask(bits, columns).t())
-        made["back_quads"] = ops.layout(*turned, rows, "quads")
-        made["back_pairs"] = ops.layout(*turned, rows, "pairs")
-    return made
-
-
-def _on_gpu(
-    bits: Tensor, values: Tensor, shape: tuple[int, int], ways: Set[str]
-) -> dict[str, Tensor]:
-    """What these ways need on a GPU, where gradients go by the dense weight."""
-    columns = shape[1]
-    if columns % 8 and shape[0] and bool((bits[:, -1] >> columns % 8).any()):
-        raise ValueError(f"{_NAME}: bits of a row are set beyond its {columns} columns")
-    made = {"starts": ops.layout(bits, values, columns, "starts")}
-    if "dense" in ways:
-        made["dense"] = ops.unpack_by_starts(bits, values, made["starts"], columns)
-    return made
-
-
 TENSORS = (
     *("bits", "values", "mask", "quads", "pairs", "dense"),
     *("back_quads", "back_pairs", "starts"),
@@ -343,11 +367,13 @@ TENSORS = (
 """In the order of the op's arguments."""
 
 
-def _rebuilt(state: dict[str, Tensor]) -> SparseWeight:
-    return SparseWeight.from_state_dict(state)
+def _unpickled(
+    bits: Tensor, values: Tensor, shape: tuple[int, int], plan: tuple[int, ...]
+) -> SparseWeight:
+    return SparseWeight._numbered_anew(bits, values, shape, plan)
 
 
-torch.serialization.add_safe_globals([_rebuilt])
+torch.serialization.add_safe_globals([_unpickled])
 
 
 def _integers(name: str, tensor: Tensor, count: int) -> tuple[int, ...]:
@@ -371,27 +397,3 @@ def _check_dtypes(values: torch.dtype, input: torch.dtype, chosen: Sequence[int]
     ways = {_sparse_plan.WAYS[number - 1] for number in chosen}
     if values == wide and not ways <= {"mask", "dense"}:
         raise TypeError(f"{_NAME}: values of float64 have the layout mask alone")
-
-
-def fits(chosen: Sequence[int], device: torch.device) -> bool:
-    """Whether a plan is of this kind of device."""
-    other = _sparse_plan.LAYOUTS if device.type == "cuda" else _sparse_plan.BY_STARTS
-    if device.type not in ("cpu", "cuda"):
-        return True
-    return not {_sparse_plan.WAYS[number - 1] for number in chosen} & set(other)
-
-
-def _planned(costs: _sparse_plan.Costs, why: str) -> tuple[tuple[int, ...], str]:
-    """A plan for every number of rows, and its reason: no longer that it was measured."""
-    if why == "dense":
-        return one_way("dense"), why
-    why = "table" if why == "measure" else why
-    if costs.dtype == torch.float64:
-        return one_way("mask"), why
-    classes = range(len(_sparse_plan.CLASSES))
-    return _sparse_plan.chosen_by_table(costs, classes, sparse_only=why == "sparse"), why
-
-
-def one_way(way: str) -> tuple[int, ...]:
-    """A plan that goes one way for any number of rows."""
-    return (_sparse_plan.WAYS.index(way) + 1,) * len(_sparse_plan.CLASSES)

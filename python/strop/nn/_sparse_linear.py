@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 from torch.nn.parameter import is_lazy
 from typing_extensions import Self
 
@@ -16,6 +16,8 @@ from strop._report import size_text
 from strop._sparse import sparse_linear
 from strop._sparse_pack import pack_sparse
 from strop._sparse_weight import SparseWeight
+from strop.nn._dense_weight import DenseWeight, dense_of
+from strop.nn._packed_buffers import NUMBERED, PackedBuffers
 
 _NAME = "strop.nn.SparseLinear"
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -24,12 +26,9 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu_tanh": lambda: nn.GELU(approximate="tanh"),
     "silu": nn.SiLU,
 }
-_NUMBERED = (None, *ACTIVATIONS)  # as a state dict has them
-WEIGHT_KEYS = ("bits", "values", "shape", "plan")
-STATE_KEYS = (*WEIGHT_KEYS, "activation")
 
 
-class SparseLinear(nn.Module):
+class SparseLinear(PackedBuffers):
     r"""``nn.Linear`` with a pruned weight, for inference on a CPU.
 
     .. math:: y = \mathrm{activation}(x W^T + b)
@@ -38,13 +37,16 @@ class SparseLinear(nn.Module):
     the input and to ``bias`` alone, in training mode as in eval mode, between which nothing differs.
 
     The state dict has ``bits``, ``values``, ``shape`` and ``plan`` of the weight, ``bias`` if there is
-    one, and ``activation`` if there is one; every entry is a tensor. Loading takes any number of
-    weights that stayed and any plan, but for the same shape; a dense ``weight`` is refused. As a
-    parameter would, the weight keeps its dtype and device unless ``assign=True``.
+    one, and ``activation`` if there is one. All but bias, a parameter, are buffers, and they are what
+    counts: what the kernels read is made anew from them at the next call after they were replaced, or torch
+    wrote to them in place. (Writes through ``.data``, through numpy, or by another process are not seen.)
+    Loading takes any number of weights that stayed and any plan, but for the same shape; a
+    dense ``weight`` is refused. As a parameter would, the weight keeps its dtype and device unless
+    ``assign=True``.
 
-    ``.to()`` and its kind move and cast the weight as they do a parameter, and a plan by the table is
-    made anew for another dtype or kind of device. After ``to_empty()`` everything is pruned, until a state is loaded. On
-    the meta device shapes alone are computed; there are kernels for CPU and CUDA.
+    ``.to()`` and its kind move and cast the values as they do a parameter, and a plan by the table is
+    made anew for another dtype or kind of device. After ``to_empty()`` a call raises ValueError until a
+    state is loaded. On the meta device shapes alone are computed; there are kernels for CPU and CUDA.
 
     Args:
         weight: of shape (N, K).
@@ -54,9 +56,11 @@ class SparseLinear(nn.Module):
     Attributes:
         in_features: K.
         out_features: N.
-        weight: the :class:`strop.SparseWeight`; ``print(layer.weight.plan())`` says how it runs.
+        packed: the :class:`strop.SparseWeight`; ``print(layer.packed.plan())`` says how it runs.
+        weight: the dense weight, [N, K] of the dtype that the input has, for code that reads a layer's
+            weight: a tensor that is computed whenever it is used, and cannot be assigned or written to.
         bias: a parameter, or None.
-        activation: as given.
+        activation: as given; may be assigned.
 
     Shape:
         Input [..., K], output [..., N].
@@ -92,12 +96,10 @@ class SparseLinear(nn.Module):
             raise ValueError(
                 f"{_NAME}: bias has shape {list(bias.shape)}; [{self.out_features}] is needed"
             )
-        if activation is not None and activation not in ACTIVATIONS:
-            known = ", ".join(ACTIVATIONS)
-            raise ValueError(f"{_NAME}: activation is {activation!r}; None, {known} are known")
-        self.weight = weight
-        self.bias = bias if bias is None or isinstance(bias, nn.Parameter) else nn.Parameter(bias)
-        self.activation = activation
+        if bias is not None and not isinstance(bias, nn.Parameter):
+            bias = nn.Parameter(bias)
+        self.register_parameter("bias", bias)
+        self._adopt(weight, _known(activation))
 
     @classmethod
     def from_dense(
@@ -133,7 +135,7 @@ class SparseLinear(nn.Module):
             >>> import strop, torch
             >>> linear = torch.nn.Linear(8, 4, bias=False)
             >>> layer = strop.nn.SparseLinear.from_dense(linear, torch.eye(4, 8) > 0)
-            >>> layer.weight.nnz
+            >>> layer.packed.nnz
             4
 
         """
@@ -160,7 +162,7 @@ class SparseLinear(nn.Module):
             True
 
         """
-        weight = self.weight.to_dense().to(self.weight.input_dtype)
+        weight = dense_of(self.packed)
         linear = nn.Linear(self.in_features, self.out_features, self.bias is not None, "meta")
         linear.weight = nn.Parameter(weight)
         if self.bias is not None:
@@ -169,86 +171,70 @@ class SparseLinear(nn.Module):
             return linear.train(self.training)
         return nn.Sequential(linear, ACTIVATIONS[self.activation]()).train(self.training)
 
+    @property
+    def packed(self) -> SparseWeight:
+        """The weight, and what the kernels read of it."""
+        packed = self._current()
+        packed.follow()
+        return packed
+
+    @property
+    def weight(self) -> Tensor:
+        """The dense weight, for code that reads it: computed when it is used, read-only."""
+        packed = self.packed
+        return dense_of(packed) if is_compiling() else DenseWeight(packed)
+
+    @property
+    def activation(self) -> str | None:
+        """What is applied to the result."""
+        return self._activation
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "weight":
+            raise AttributeError(
+                f"{_NAME}: weight cannot be assigned: it is computed from bits and values; make a new layer "
+                "by from_dense, or load a state dict"
+            )
+        if name == "activation" and not isinstance(value, Tensor):
+            self._buffers.pop("activation", None)
+            self._adopt(self.packed, _known(value))
+        elif name == "activation":  # (a class's property hides a buffer from nn.Module)
+            self._buffers["activation"] = value
+        else:
+            super().__setattr__(name, value)
+
     def forward(self, input: Tensor) -> Tensor:
         """See :func:`strop.sparse_linear`; nested tensors are taken as ``nn.Linear`` takes them."""
         if input.is_nested:
             return _nested(self, input)
-        return sparse_linear(input, self.weight, self.bias, activation=self.activation)
+        return sparse_linear(input, self._current(), self.bias, activation=self._activation)
 
     def extra_repr(self) -> str:
         """Shape, sparsity, bytes and plan."""
-        weight = self.weight
-        saved = size_text(sum(t.nbytes for t in weight.state_dict().values()))
         facts = [
             f"in_features={self.in_features}",
             f"out_features={self.out_features}",
             f"bias={self.bias is not None}",
             *([f"activation={self.activation}"] if self.activation else []),
+        ]
+        try:
+            weight = self.packed
+        except (TypeError, ValueError):  # after to_empty()
+            return ", ".join([*facts, "not loaded"])
+        saved = size_text(sum(t.nbytes for t in weight.state_dict().values()))
+        facts += [
             f"{weight.sparsity:.1%} pruned",
             f"{saved} saved, {size_text(weight.nbytes)} in memory",
             f"plan={weight.why}: {', '.join(dict.fromkeys(ways(weight)))}",
         ]
         return ", ".join(facts)
 
-    def _save_to_state_dict(
-        self, destination: dict[str, Any], prefix: str, keep_vars: bool
-    ) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        for name, tensor in self.weight.state_dict().items():
-            destination[prefix + name] = tensor
-        if self.activation is not None:
-            destination[prefix + "activation"] = torch.tensor(_NUMBERED.index(self.activation))
 
-    def _load_from_state_dict(
-        self,
-        state_dict: Mapping[str, Any],
-        prefix: str,
-        local_metadata: Mapping[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        own = {
-            name: state_dict[prefix + name] for name in STATE_KEYS if prefix + name in state_dict
-        }
-        rest = {k: v for k, v in state_dict.items() if k.removeprefix(prefix) not in own}
-        weight = self.weight
-        missing = [name for name in WEIGHT_KEYS if name not in own]
-        try:
-            if prefix + "weight" in state_dict:
-                raise ValueError(f"weight is dense; {_NAME} needs {', '.join(WEIGHT_KEYS)}")
-            if not missing:
-                assign = local_metadata.get("assign_to_params_buffers", False)
-                weight = self._weight_of(own, assign)
-        except (TypeError, ValueError) as error:
-            error_msgs.append(f"{prefix.removesuffix('.') or 'the layer'}: {error}")
-            return
-        missing_keys.extend(prefix + name for name in missing)
-        arguments = (local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
-        super()._load_from_state_dict(rest, prefix, *arguments)
-        self.weight = weight
-
-    def _weight_of(self, state: dict[str, Any], assign: bool) -> SparseWeight:
-        """The weight of a state dict, checked against this layer."""
-        activation = activation_of(state)
-        if activation != self.activation:
-            raise ValueError(
-                f"{_NAME}: activation is {activation} in the state dict; the layer has "
-                f"{self.activation}"
-            )
-        weight = weight_of(state, copy=not assign, dtype=None if assign else self.weight.dtype)
-        if weight.shape != self.weight.shape:
-            raise ValueError(
-                f"{_NAME}: shape is {weight.shape} in the state dict; the layer has "
-                f"{self.weight.shape}"
-            )
-        return weight if assign else weight.to(self.weight.device)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.weight = _applied(self.weight, fn)
-        return self
+def _known(activation: str | None) -> str | None:
+    if activation not in NUMBERED:
+        known = ", ".join(ACTIVATIONS)
+        raise ValueError(f"{_NAME}: activation is {activation!r}; None, {known} are known")
+    return activation
 
 
 def _nested(layer: SparseLinear, input: Tensor) -> Tensor:
@@ -291,63 +277,3 @@ def bias_for(linear: nn.Linear, dtype: torch.dtype) -> Tensor | None:
     if bias.dtype != dtype and torch.float64 in (bias.dtype, dtype):
         return nn.Parameter(bias.detach().to(dtype), requires_grad=linear.bias.requires_grad)
     return bias
-
-
-def activation_of(state: Mapping[str, Any]) -> str | None:
-    """The activation of a layer's state dict."""
-    number = state.get("activation")
-    if number is None:
-        return None
-    known = isinstance(number, Tensor) and number.dtype == torch.int64 and number.numel() == 1
-    if not known or not 0 <= int(number) < len(_NUMBERED):
-        raise ValueError(f"{_NAME}: activation is {number!r} in the state dict, which is unknown")
-    return _NUMBERED[int(number)]
-
-
-def weight_of(
-    state: Mapping[str, Any], *, copy: bool, dtype: torch.dtype | None = None
-) -> SparseWeight:
-    """The weight of a layer's state dict, of another dtype if asked; its own tensors unless copied."""
-    own = {name: state[name] for name in WEIGHT_KEYS if name in state}
-    for name in own.keys() & {"bits", "values"}:
-        if not isinstance(own[name], Tensor):
-            kind = type(own[name]).__name__
-            raise TypeError(f"{_NAME}: {name} is a {kind} in the state dict; a tensor is needed")
-        own[name] = own[name].detach().clone() if copy else own[name].detach()
-    values = own.get("values")
-    if dtype is None or not isinstance(values, Tensor) or values.dtype == dtype:
-        return SparseWeight.from_state_dict(own)
-    if torch.float64 in (dtype, values.dtype):  # which has plans of its own
-        return SparseWeight.from_state_dict(own).to(dtype)
-    return SparseWeight.from_state_dict({**own, "values": values.to(dtype)})
-
-
-def _applied(weight: SparseWeight, fn: Callable[[Tensor], Tensor]) -> SparseWeight:
-    """What ``.to()``, ``.half()``, ``share_memory()`` and the like make of a weight."""
-    was_meta = weight.device.type == "meta"
-    dtype = fn(weight.values[:0]).dtype
-    beside = fn(weight.values.new_empty(0, dtype=weight.input_dtype)).dtype
-    if (dtype, beside) != (weight.dtype, weight.input_dtype) and not was_meta:
-        weight = weight.to(dtype)  # whose plan and layouts depend on it
-    there = fn(weight.bits[:0]).device
-    if {there.type, weight.device.type} == {"cpu", "cuda"}:
-        return weight.to(there)  # where it is planned for that kind of device
-    before = {f.name: getattr(weight, f.name) for f in dataclasses.fields(weight)}
-    before = {name: t for name, t in before.items() if isinstance(t, Tensor)}
-    after = {name: fn(tensor) for name, tensor in before.items()}
-    if all(after[name] is tensor for name, tensor in before.items()):
-        return weight
-    is_meta = after["bits"].device.type == "meta"
-    if not is_meta and (was_meta or _differ(before, after)):  # to_empty: nothing to go on with
-        plan = "table" if weight.why == "measure" else weight.why
-        nothing = pack_sparse(torch.zeros(weight.shape, dtype=dtype, device="cpu"), plan=plan)
-        return nothing.to(after["bits"].device)
-    return dataclasses.replace(weight, **cast(Any, after))
-
-
-def _differ(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> bool:
-    """Whether bytes, which no cast changes, are others."""
-    return any(
-        t.dtype == torch.uint8 and not torch.equal(t, after[name].to(t.device))
-        for name, t in before.items()
-    )

@@ -1,0 +1,71 @@
+"""What the kernels read of a pruned weight, made of its bits and values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+
+import torch
+from torch import Tensor
+
+from strop import _prune_ops as prune_ops
+from strop import _sparse_ops as ops
+from strop import _sparse_plan
+
+
+def on_cpu(
+    bits: Tensor, values: Tensor, shape: tuple[int, int], ways: Set[str]
+) -> dict[str, Tensor]:
+    """What these ways need on a CPU."""
+    rows, columns = shape
+    made = {
+        name: ops.layout(bits, values, columns, name)
+        for name in _sparse_plan.LAYOUTS
+        if name in ways
+    }
+    if not ways & {"back", "dense"}:
+        return made
+    dense = ops.unpack_sparse(bits, values, columns)
+    if "dense" in ways:
+        made["dense"] = dense
+    if "back" in ways:
+        turned = ops.pack_sparse(dense.t(), prune_ops.unpack_mask(bits, columns).t())
+        made["back_quads"] = ops.layout(*turned, rows, "quads")
+        made["back_pairs"] = ops.layout(*turned, rows, "pairs")
+    return made
+
+
+def on_gpu(
+    bits: Tensor, values: Tensor, shape: tuple[int, int], ways: Set[str]
+) -> dict[str, Tensor]:
+    """What these ways need on a GPU, where gradients go by the dense weight."""
+    columns = shape[1]
+    if columns % 8 and shape[0] and bool((bits[:, -1] >> columns % 8).any()):
+        raise ValueError(f"strop.SparseWeight: bits of a row are set beyond its {columns} columns")
+    made = {"starts": ops.layout(bits, values, columns, "starts")}
+    if "dense" in ways:
+        made["dense"] = ops.unpack_by_starts(bits, values, made["starts"], columns)
+    return made
+
+
+def fits(chosen: Sequence[int], device: torch.device) -> bool:
+    """Whether a plan is of this kind of device."""
+    other = _sparse_plan.LAYOUTS if device.type == "cuda" else _sparse_plan.BY_STARTS
+    if device.type not in ("cpu", "cuda"):
+        return True
+    return not {_sparse_plan.WAYS[number - 1] for number in chosen} & set(other)
+
+
+def planned(costs: _sparse_plan.Costs, why: str) -> tuple[tuple[int, ...], str]:
+    """A plan for every number of rows, and its reason: no longer that it was measured."""
+    if why == "dense":
+        return one_way("dense"), why
+    why = "table" if why == "measure" else why
+    if costs.dtype == torch.float64:
+        return one_way("mask"), why
+    classes = range(len(_sparse_plan.CLASSES))
+    return _sparse_plan.chosen_by_table(costs, classes, sparse_only=why == "sparse"), why
+
+
+def one_way(way: str) -> tuple[int, ...]:
+    """A plan that goes one way for any number of rows."""
+    return (_sparse_plan.WAYS.index(way) + 1,) * len(_sparse_plan.CLASSES)
