@@ -339,3 +339,57 @@ def test_saved_whole():
     again = torch.load(stream, weights_only=False)
     assert_same_bits(again(inputs()), model(inputs()))
     assert_follows(again[0])
+
+
+class TestGraphs:
+    """What was traced has the layouts of its time, and says so where they are of no use."""
+
+    def test_compiled_code_refuses_what_it_cannot_follow(self):
+        made = layer()
+        x = inputs()
+        compiled = torch.compile(made, fullgraph=True)
+        assert_same_bits(compiled(x), made(x))
+        made.load_state_dict(layer(sparsity=0.6).state_dict())
+        assert_same_bits(compiled(x), made(x))
+        made.values = made.values * 2
+        made.packed  # noqa: B018
+        assert_same_bits(compiled(x), made(x))
+        made.state_dict()["values"].mul_(2)
+        with pytest.raises(RuntimeError, match="values was written to in place.*once outside"):
+            compiled(x)
+        expected = made(x)
+        assert_same_bits(compiled(x), expected)
+
+    def test_written_before_it_was_compiled(self):
+        made, x = layer(), inputs()
+        made.state_dict()["values"].mul_(2)
+        with pytest.raises(RuntimeError, match="values was written to in place"):
+            torch.compile(made, fullgraph=True)(x)
+
+    def test_exported_with_its_buffers(self):
+        model = model_of().eval()
+        exported = torch.export.export(model, (inputs(),))
+        assert exported.state_dict.keys() == model.state_dict().keys()
+        shared = {t.data_ptr() for t in model.state_dict().values()}
+        constants = [t for t in exported.constants.values() if isinstance(t, torch.Tensor)]
+        assert not any(t.data_ptr() in shared for t in constants)
+        assert_same_bits(exported.module()(inputs()), model(inputs()))
+
+    def test_symbolically_traced(self):
+        model, x = model_of(), inputs()
+        traced = torch.fx.symbolic_trace(model)
+        assert [n.target for n in traced.graph.nodes if n.op == "call_module"] == ["0", "1"]
+        assert_same_bits(traced(x), model(x))
+        traced.get_submodule("0").values.mul_(2)
+        assert_same_bits(traced(x), model(x))
+        for made in (layer(activation="gelu"), layer("dense")):
+            assert torch.allclose(torch.fx.symbolic_trace(made)(x), made(x), atol=1e-5)
+
+    @pytest.mark.parametrize("plan", PLANS)
+    @pytest.mark.parametrize("trainable", [True, False])
+    def test_traced_by_jit(self, plan, trainable):
+        model = model_of(plan).requires_grad_(trainable)
+        x = inputs()
+        traced = torch.jit.trace(model, (x,))
+        assert torch.allclose(traced(x), model(x), atol=1e-5)
+        assert torch.allclose(traced(x * 2), model(x * 2), atol=1e-5)

@@ -13,11 +13,13 @@ inline constexpr const char* kSparseLinear = "strop.sparse_linear";
 inline constexpr const char* kPackSparse = "strop.pack_sparse";
 inline constexpr const char* kSparseWeight = "strop.SparseWeight";
 
-// What the public op takes of a SparseWeight. `plan` has a choice for each class of rows.
+// What the public op takes of a SparseWeight. `plan` has a choice for each class of rows. `made_of`,
+// int64 on the CPU, has the versions of bits and values that the others were made of: a compiled graph
+// holds tensors that nobody makes anew.
 inline constexpr const char* kSparseLinearArguments =
     "Tensor input, Tensor bits, Tensor values, Tensor? mask, Tensor? quads, Tensor? pairs, Tensor? "
     "dense, Tensor? back_quads, Tensor? back_pairs, Tensor? starts, int[] plan, Tensor? bias, str "
-    "activation";
+    "activation, Tensor? made_of=None";
 
 // Numbers of rows with a choice of their own end here; the last class has no end.
 inline constexpr std::array<std::int64_t, 7> kRowClasses = {1, 4, 8, 16, 32, 128, 1 << 20};
@@ -115,6 +117,18 @@ struct SparseCalls {
     throw_value_error(kSparseLinear, ": the plan wants what the weight has not prepared");
   }
 
+  // A copy, as of a frozen graph, begins to count anew: a smaller version is no write.
+  static void check_unwritten(const char* name, const Tensor& tensor, std::int64_t version) {
+    std::array<StableIValue, 1> stack = {torch::stable::detail::from(tensor)};
+    TORCH_ERROR_CODE_CHECK(
+        torch_call_dispatcher("aten::_version", "", stack.data(), TORCH_ABI_VERSION));
+    if (torch::stable::detail::to<std::int64_t>(stack[0]) > version) {
+      throw_value_error(kSparseLinear, ": ", name,
+                        " was written to in place, which compiled code cannot follow; call the layer, "
+                        "or the op, once outside of compiled code");
+    }
+  }
+
   static PlannedCall take_planned(StableIValue* values) {
     Stack stack(values);
     PlannedCall call;
@@ -128,6 +142,16 @@ struct SparseCalls {
     const auto plan = stack.take<std::vector<std::int64_t>>();
     call.bias = stack.take<OptionalTensor>();
     call.activation = activation_named(kSparseLinear, stack.take<std::string>());
+    if (const auto made_of = stack.take<OptionalTensor>()) {
+      const TensorView versions = view_of(*made_of);
+      if (versions.dtype != DType::kInt64 || versions.numel() != 2 || !made_of->is_cpu() ||
+          !is_contiguous(versions)) {
+        throw_value_error(kSparseLinear, ": made_of is not two int64 numbers on the CPU");
+      }
+      const auto* at = static_cast<const std::int64_t*>(versions.data);
+      check_unwritten("bits", call.bits, at[0]);
+      check_unwritten("values", call.values, at[1]);
+    }
     if (plan.size() != kRowClasses.size() || call.x.dim() == 0) {
       throw_value_error(kSparseLinear, ": the plan has ", plan.size(), " entries, input ",
                         call.x.dim(),

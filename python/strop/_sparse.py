@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, is_grad_enabled
 from torch._C import _is_any_autocast_enabled as any_autocast
 from torch.autograd import Function
-from torch.compiler import is_compiling
+from torch.compiler import is_compiling, is_exporting
 from torch.nn import functional
 
 from strop import _sparse_ops as ops
@@ -19,6 +19,7 @@ from strop._library import FLOATING
 from strop._quantize_gradient import transformed
 from strop._quantize_ops import mark_written
 from strop._sparse_weight import TENSORS, SparseWeight
+from strop._tracing import is_tracing
 
 _OP = "strop.sparse_linear"
 _ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
@@ -86,8 +87,8 @@ def sparse_linear(
         raise ValueError(
             f"{_OP}: activation is {activation!r}; None, relu, gelu, gelu_tanh and silu are known"
         )
-    if is_compiling():
-        y = _public_op(input, weight, bias, activation)
+    if is_tracing():
+        y = public_op(input, weight, bias, activation)
         return y if out is None else out.copy_(y)
     try:
         made_of = weight._made_of  # (spelled out: follow() asks the same, for another 0.2 us)
@@ -100,7 +101,7 @@ def sparse_linear(
             if choice == _DENSE:  # torch's own, which knows gradients and transforms
                 return _dense(input, weight, bias, activation)
             if _needs_gradient(input, bias) or transformed() or any_autocast():
-                return _public_op(input, weight, bias, activation)
+                return public_op(input, weight, bias, activation)
             if choice > _DENSE:
                 _check_columns(input, weight)
                 return cast(Tensor, ops.by_bits(input, *_bitmap(weight), bias, activation or ""))
@@ -204,13 +205,22 @@ def _dtype_name(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def _public_op(
-    x: Tensor, weight: SparseWeight, bias: Tensor | None, activation: str | None
+def public_op(
+    x: Tensor,
+    weight: SparseWeight,
+    bias: Tensor | None,
+    activation: str | None,
+    kept: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
+    """The op that graphs contain; kept: bits and values by which a module knows them."""
     if weight.starts is not None:
         _check_columns(x, weight)
-    tensors = [getattr(weight, name) for name in TENSORS]
-    return cast(Tensor, ops.sparse_linear(x, *tensors, list(weight.chosen), bias, activation or ""))
+    tensors = [*(kept or (weight.bits, weight.values)), *(getattr(weight, n) for n in TENSORS[2:])]
+    made_of = weight.versions if is_compiling() and not is_exporting() else None
+    return cast(
+        Tensor,
+        ops.sparse_linear(x, *tensors, list(weight.chosen), bias, activation or "", made_of),
+    )
 
 
 def _whole(weight: Sequence[Any], columns: int) -> Tensor:
@@ -227,15 +237,17 @@ class _Linear(Function):
     """Without activation, which torch's own differentiates."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, bias: Tensor | None, weight: tuple[Any, ...]) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, bias: Tensor | None, weight: tuple[Any, ...], made_of: tuple[Any, ...]
+    ) -> Tensor:
         ctx.weight = weight
         ctx.columns = x.shape[-1]
         ctx.bias_dtype = None if bias is None else bias.dtype
         with torch._C._AutoDispatchBelowAutograd():
-            return cast(Tensor, ops.sparse_linear(x, *weight, bias, ""))
+            return cast(Tensor, ops.sparse_linear(x, *weight, bias, "", *made_of))
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         of_x = of_bias = None
         if ctx.needs_input_grad[0]:
             quads, pairs = (ctx.weight[TENSORS.index(n)] for n in ("back_quads", "back_pairs"))
@@ -247,11 +259,11 @@ class _Linear(Function):
         if ctx.needs_input_grad[1]:
             of_bias = gradient.flatten(0, -2).sum(0) if gradient.dim() > 1 else gradient
             of_bias = of_bias.to(ctx.bias_dtype)
-        return of_x, of_bias, None
+        return of_x, of_bias, None, None
 
 
 def _public(input: Tensor, *rest: Any) -> Tensor:
-    *weight, bias, activation = rest
+    weight, (bias, activation, *made_of) = rest[:10], rest[10:]
     activated = _ACTIVATIONS.get(activation)
     if activated is None:
         raise ValueError(f"{_OP}: activation {activation!r} is not known")
@@ -260,9 +272,9 @@ def _public(input: Tensor, *rest: Any) -> Tensor:
         bias = None if bias is None else bias.to(input.dtype)
         return activated(functional.linear(input, full, bias))
     if is_grad_enabled() and (input.requires_grad or (bias is not None and bias.requires_grad)):
-        return activated(cast(Any, _Linear).apply(input, bias, tuple(weight)))
+        return activated(cast(Any, _Linear).apply(input, bias, weight, made_of))
     with torch._C._AutoDispatchBelowAutograd():
-        return cast(Tensor, ops.sparse_linear(input, *weight, bias, activation))
+        return cast(Tensor, ops.sparse_linear(input, *weight, bias, activation, *made_of))
 
 
 def _autocast(device: str) -> Callable[..., Tensor]:

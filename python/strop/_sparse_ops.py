@@ -80,16 +80,16 @@ def vmapped(
     info: Any, in_dims: Sequence[int | None], input: Tensor, *rest: Any
 ) -> tuple[Tensor, int]:
     """The batch as one more leading dimension of the input."""
-    *weight, bias, activation = rest
+    weight, (bias, activation, *made_of) = rest[:10], rest[10:]
     input_dim, *dims = in_dims
     if any(d is not None for d in dims[:9]):  # the weight's tensors
         raise NotImplementedError("strop.sparse_linear: vmap over a SparseWeight is not supported")
     size = info.batch_size
     x = input.expand(size, *input.shape) if input_dim is None else input.movedim(input_dim, 0)
-    if dims[-2] is None:
-        return sparse_linear(x, *weight, bias, activation), 0
-    bias = bias.movedim(dims[-2], 0)
-    results = [sparse_linear(x[i], *weight, bias[i], activation) for i in range(size)]
+    if dims[10] is None:
+        return sparse_linear(x, *weight, bias, activation, *made_of), 0
+    bias = bias.movedim(dims[10], 0)
+    results = [sparse_linear(x[i], *weight, bias[i], activation, *made_of) for i in range(size)]
     return torch.stack(results), 0
 
 

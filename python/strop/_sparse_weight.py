@@ -76,6 +76,8 @@ class SparseWeight(Holder):
     why: str
     input_dtype: torch.dtype
     _made_of = None  # the versions of bits and values that the layouts are of; None: those of now
+    versions = None
+    """The same as a tensor, for compiled code, which cannot ask; None on a GPU, where it would wait."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -135,7 +137,10 @@ class SparseWeight(Holder):
             if (tensor := getattr(self, name)).is_inference():
                 with torch.inference_mode(False):
                     object.__setattr__(self, name, tensor.clone())
-        object.__setattr__(self, "_made_of", (self.bits._version, self.values._version))
+        made_of = (self.bits._version, self.values._version)
+        object.__setattr__(self, "_made_of", made_of)
+        if self.device.type == "cpu":
+            object.__setattr__(self, "versions", torch.tensor(made_of))
 
     def follow(self) -> None:
         """Makes the layouts anew if bits or values were written to since they were made.

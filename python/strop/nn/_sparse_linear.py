@@ -8,14 +8,16 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.compiler import is_compiling
+from torch.fx import Proxy
 from torch.nn.parameter import is_lazy
 from typing_extensions import Self
 
 from strop import _sparse_plan
 from strop._report import size_text
-from strop._sparse import sparse_linear
+from strop._sparse import public_op, sparse_linear
 from strop._sparse_pack import pack_sparse
 from strop._sparse_weight import SparseWeight
+from strop._tracing import is_tracing
 from strop.nn._dense_weight import DenseWeight, dense_of
 from strop.nn._packed_buffers import NUMBERED, PackedBuffers
 
@@ -205,8 +207,14 @@ class SparseLinear(PackedBuffers):
 
     def forward(self, input: Tensor) -> Tensor:
         """See :func:`strop.sparse_linear`; nested tensors are taken as ``nn.Linear`` takes them."""
-        if input.is_nested:
-            return _nested(self, input)
+        if isinstance(input, Tensor):
+            if input.is_nested:
+                return _nested(self, input)
+            if is_tracing():
+                kept = (self.bits, self.values)
+                return public_op(input, self._current(), self.bias, self._activation, kept)
+        elif isinstance(input, Proxy):
+            return _symbolic(self, input)
         return sparse_linear(input, self._current(), self.bias, activation=self._activation)
 
     def extra_repr(self) -> str:
@@ -235,6 +243,14 @@ def _known(activation: str | None) -> str | None:
         known = ", ".join(ACTIVATIONS)
         raise ValueError(f"{_NAME}: activation is {activation!r}; None, {known} are known")
     return activation
+
+
+def _symbolic(layer: SparseLinear, input: Proxy) -> Any:
+    """What torch.fx traces: the layer as a whole; by itself, its op."""
+    path = input.tracer.path_of_module(layer)  # type: ignore[attr-defined]
+    if path:
+        return input.tracer.create_proxy("call_module", path, (input,), {})
+    return public_op(cast(Tensor, input), layer.packed, layer.bias, layer.activation)
 
 
 def _nested(layer: SparseLinear, input: Tensor) -> Tensor:
