@@ -374,6 +374,9 @@ class TestGraphs:
         constants = [t for t in exported.constants.values() if isinstance(t, torch.Tensor)]
         assert not any(t.data_ptr() in shared for t in constants)
         assert_same_bits(exported.module()(inputs()), model(inputs()))
+        model.state_dict()["0.values"].mul_(2)
+        with pytest.raises(RuntimeError, match="written to in place; call the layer once before"):
+            torch.export.export(model, (inputs(),))
 
     def test_symbolically_traced(self):
         model, x = model_of(), inputs()

@@ -12,7 +12,8 @@ from conftest import assert_same_bits
 from sparse_problems import ACTIVATIONS, assert_close, generator, kept, pruned
 from strop import _sparse_ops as ops
 from strop import _sparse_plan
-from strop._sparse_weight import TENSORS, SparseWeight, fits, one_way
+from strop._sparse_layouts import fits, one_way
+from strop._sparse_weight import TENSORS, SparseWeight
 
 needs_gpu = [
     pytest.mark.cuda,

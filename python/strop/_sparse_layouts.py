@@ -10,6 +10,7 @@ from torch import Tensor
 from strop import _prune_ops as prune_ops
 from strop import _sparse_ops as ops
 from strop import _sparse_plan
+from strop._library import FLOATING
 
 
 def on_cpu(
@@ -69,3 +70,20 @@ def planned(costs: _sparse_plan.Costs, why: str) -> tuple[tuple[int, ...], str]:
 def one_way(way: str) -> tuple[int, ...]:
     """A plan that goes one way for any number of rows."""
     return (_sparse_plan.WAYS.index(way) + 1,) * len(_sparse_plan.CLASSES)
+
+
+def check_chosen(chosen: Sequence[int]) -> None:
+    most = len(_sparse_plan.WAYS)
+    if len(chosen) != len(_sparse_plan.CLASSES) or not all(1 <= n <= most for n in chosen):
+        raise ValueError(
+            f"strop.SparseWeight: plan is {tuple(chosen)}; a way 1 to {most} is needed for each class"
+        )
+
+
+def check_dtypes(values: torch.dtype, input: torch.dtype, chosen: Sequence[int]) -> None:
+    wide = torch.float64
+    if input not in FLOATING or (values == wide) != (input == wide):
+        raise TypeError(f"strop.SparseWeight: input_dtype is {input}, beside values of {values}")
+    ways = {_sparse_plan.WAYS[number - 1] for number in chosen}
+    if values == wide and not ways <= {"mask", "dense"}:
+        raise TypeError("strop.SparseWeight: values of float64 have the layout mask alone")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from strop import _sparse_ops as ops
 from strop._errors import translated
 from strop._holders import Holder, holder
 from strop._library import FLOATING
-from strop._sparse_layouts import fits, on_cpu, on_gpu, planned
+from strop._sparse_layouts import check_chosen, check_dtypes, fits, on_cpu, on_gpu, planned
 
 _NAME = "strop.SparseWeight"
 PLANS = ("table", "measure", "sparse", "dense")
@@ -257,14 +257,14 @@ class SparseWeight(Holder):
 
         A plan of another kind of device is made anew.
         """
-        _check_chosen(chosen)
+        check_chosen(chosen)
         input_dtype = values.dtype if input_dtype is None else input_dtype
         if not fits(chosen, bits.device):
             costs = _sparse_plan.Costs(
                 shape, values.shape[0], values.dtype, input_dtype, bits.is_cuda
             )
             chosen, why = planned(costs, why)
-        _check_dtypes(values.dtype, input_dtype, chosen)
+        check_dtypes(values.dtype, input_dtype, chosen)
         columns = shape[1]
         if tuple(bits.shape) != (shape[0], (columns + 7) // 8):
             raise ValueError(
@@ -301,7 +301,7 @@ class SparseWeight(Holder):
     def validate(self) -> None:
         """Raises ValueError or TypeError where the fields do not fit each other."""
         rows, columns = self.shape
-        _check_chosen(self.chosen)
+        check_chosen(self.chosen)
         if self.why not in PLANS:
             raise ValueError(f"{_NAME}: why is {self.why!r}; {', '.join(PLANS)} are known")
         if not fits(self.chosen, self.device):
@@ -320,7 +320,7 @@ class SparseWeight(Holder):
         _C.check_sparse_matrix(self.bits.numpy(), values.numpy(), columns)
         if self.bits.shape[0] != rows:
             raise ValueError(f"{_NAME}: bits has {self.bits.shape[0]} rows; shape is {self.shape}")
-        _check_dtypes(self.dtype, self.input_dtype, self.chosen)
+        check_dtypes(self.dtype, self.input_dtype, self.chosen)
         if self.dense is not None and self.dense.dtype != self.input_dtype:
             raise TypeError(f"{_NAME}: dense is {self.dense.dtype}, not {self.input_dtype}")
         if self.dense is not None and tuple(self.dense.shape) != self.shape:
@@ -385,20 +385,3 @@ def _integers(name: str, tensor: Tensor, count: int) -> tuple[int, ...]:
     if not isinstance(tensor, Tensor) or tensor.dtype != torch.int64 or tensor.shape != (count,):
         raise ValueError(f"{_NAME}: {name} is not {count} integers in an int64 tensor")
     return tuple(tensor.tolist())
-
-
-def _check_chosen(chosen: Sequence[int]) -> None:
-    most = len(_sparse_plan.WAYS)
-    if len(chosen) != len(_sparse_plan.CLASSES) or not all(1 <= n <= most for n in chosen):
-        raise ValueError(
-            f"{_NAME}: plan is {tuple(chosen)}; a way 1 to {most} is needed for each class"
-        )
-
-
-def _check_dtypes(values: torch.dtype, input: torch.dtype, chosen: Sequence[int]) -> None:
-    wide = torch.float64
-    if input not in FLOATING or (values == wide) != (input == wide):
-        raise TypeError(f"{_NAME}: input_dtype is {input}, beside values of {values}")
-    ways = {_sparse_plan.WAYS[number - 1] for number in chosen}
-    if values == wide and not ways <= {"mask", "dense"}:
-        raise TypeError(f"{_NAME}: values of float64 have the layout mask alone")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch
+from torch._C import _is_tracing
 from torch.compiler import is_compiling
 
 
@@ -12,4 +12,4 @@ def is_tracing() -> bool:
     A graph may be loaded in another process, where the numbers of interned specifications mean nothing,
     and be run with gradients and without.
     """
-    return is_compiling() or torch._C._is_tracing()
+    return is_compiling() or _is_tracing()

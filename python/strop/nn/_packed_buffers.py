@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch._subclasses import FakeTensor
-from torch.compiler import is_compiling
+from torch.compiler import is_compiling, is_dynamo_compiling, is_exporting
 from typing_extensions import Self
 
 from strop._quantize_gradient import transformed
@@ -79,6 +79,7 @@ class PackedBuffers(nn.Module):
         packed, buffers = self._packed, self._buffers
         if packed is not None:
             if is_compiling():
+                _check_unwritten(packed)
                 return packed
             shape, a, plan, b, activation, c = self._facts
             if (
@@ -251,6 +252,16 @@ class PackedBuffers(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._settle()
+
+
+def _check_unwritten(packed: SparseWeight) -> None:
+    """Compiled code asks when it runs (see versions); what is exported has to be right when it is made."""
+    if not is_exporting() or is_dynamo_compiling():
+        return
+    if packed._made_of != (packed.bits._version, packed.values._version):
+        raise RuntimeError(
+            f"{_NAME}: bits or values were written to in place; call the layer once before it is exported"
+        )
 
 
 def _moved(name: str, tensor: Tensor, fn: Callable[[Tensor], Tensor]) -> Tensor:

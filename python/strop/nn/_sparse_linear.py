@@ -14,7 +14,7 @@ from typing_extensions import Self
 
 from strop import _sparse_plan
 from strop._report import size_text
-from strop._sparse import public_op, sparse_linear
+from strop._sparse import eager_linear, public_op
 from strop._sparse_pack import pack_sparse
 from strop._sparse_weight import SparseWeight
 from strop._tracing import is_tracing
@@ -215,7 +215,7 @@ class SparseLinear(PackedBuffers):
                 return public_op(input, self._current(), self.bias, self._activation, kept)
         elif isinstance(input, Proxy):
             return _symbolic(self, input)
-        return sparse_linear(input, self._current(), self.bias, activation=self._activation)
+        return eager_linear(input, self._current(), self.bias, self._activation)
 
     def extra_repr(self) -> str:
         """Shape, sparsity, bytes and plan."""
