@@ -153,6 +153,15 @@ class TestWritten:
         made.load_state_dict(layer(plan).state_dict())
         assert_follows(made)
 
+    def test_by_other_means_of_torch(self, plan):
+        made = layer(plan)
+        made.values.data = made.values * 2  # no write that torch would count
+        assert_follows(made)
+        torch.utils.swap_tensors(made.values, made.values * 3)
+        assert_follows(made)
+        made.values.set_(made.values * 4)
+        assert_follows(made)
+
     def test_what_does_not_fit_is_an_error_until_it_does(self, plan):
         made = layer(plan)
         expected, values = made(inputs()), made.values

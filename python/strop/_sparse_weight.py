@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -75,7 +76,9 @@ class SparseWeight(Holder):
     chosen: tuple[int, ...]
     why: str
     input_dtype: torch.dtype
-    _made_of = None  # the versions of bits and values that the layouts are of; None: those of now
+    _made_of = (
+        None  # versions and places of bits and values that the layouts are of; None: those of now
+    )
     versions = None
     """The same as a tensor, for compiled code, which cannot ask; None on a GPU, where it would wait."""
 
@@ -137,10 +140,15 @@ class SparseWeight(Holder):
             if (tensor := getattr(self, name)).is_inference():
                 with torch.inference_mode(False):
                     object.__setattr__(self, name, tensor.clone())
-        made_of = (self.bits._version, self.values._version)
-        object.__setattr__(self, "_made_of", made_of)
+        with suppress(RuntimeError):  # of tensors without memory
+            object.__setattr__(self, "_made_of", self._now())
         if self.device.type == "cpu":
-            object.__setattr__(self, "versions", torch.tensor(made_of))
+            versions = torch.tensor((self.bits._version, self.values._version))
+            object.__setattr__(self, "versions", versions)
+
+    def _now(self) -> tuple[int, ...]:
+        bits, values = self.bits, self.values
+        return bits._version, values._version, bits.data_ptr(), values.data_ptr()
 
     def follow(self) -> None:
         """Makes the layouts anew if bits or values were written to since they were made.
@@ -150,11 +158,11 @@ class SparseWeight(Holder):
 
         """
         if is_compiling():
-            return
-        if self._made_of is None:  # a pytree's
-            self._settle()
-        if self._made_of == (self.bits._version, self.values._version):
-            return
+            return None
+        if self._made_of is None:  # a pytree's, or without memory
+            return self._settle()
+        if self._made_of == self._now():
+            return None
         if self.device.type != "meta":
             again = self.prepared(
                 self.bits,
@@ -167,7 +175,7 @@ class SparseWeight(Holder):
             )
             for name in TENSORS[2:]:
                 object.__setattr__(self, name, getattr(again, name))
-        self._settle()
+        return self._settle()
 
     def to_dense(self) -> Tensor:
         """The weight with its zeros."""

@@ -115,7 +115,7 @@ class PackedBuffers(nn.Module):
 
     def _holds(self, packed: SparseWeight, state: Mapping[str, Tensor]) -> bool:
         """Whether these are the same tensors by other objects, as a state dict has them."""
-        versions = packed._made_of or (-1, -1)
+        versions = packed._made_of or (-1, -1, 0, 0)
         shape, a, plan, b, activation, c = self._facts
         known = {
             "bits": (packed.bits, versions[0]),
@@ -258,7 +258,7 @@ def _check_unwritten(packed: SparseWeight) -> None:
     """Compiled code asks when it runs (see versions); what is exported has to be right when it is made."""
     if not is_exporting() or is_dynamo_compiling():
         return
-    if packed._made_of != (packed.bits._version, packed.values._version):
+    if packed._made_of is None or packed._made_of != packed._now():
         raise RuntimeError(
             f"{_NAME}: bits or values were written to in place; call the layer once before it is exported"
         )
