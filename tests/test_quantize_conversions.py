@@ -1,5 +1,6 @@
 """Quantized tensors of other libraries: restored to the bit as those libraries do it."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -51,6 +52,39 @@ def test_float8_of_torchao():
     assert_same_bits(
         strop.dequantize(strop.QuantizedTensor.from_torchao(weight)), weight.dequantize()
     )
+
+
+def test_float8_blocks_of_torchao():
+    # Stated, where the scale's shape leaves a doubt.
+    module = pytest.importorskip(
+        "torchao.quantization", reason=REASON.format("torchao")
+    )
+    x = sample((8, 96), torch.float32)
+    granularity = pytest.importorskip("torchao.quantization.granularity")
+    for granule, grid in (
+        (granularity.PerBlock((4, 32)), (2, 3)),
+        (granularity.PerBlock((1, 48)), (8, 2)),
+        (granularity.PerRow(), (8, 1)),
+        (granularity.PerTensor(), (1, 1)),
+    ):
+        theirs = module.Float8Tensor.from_hp(x, granularity=granule)
+        assert theirs.scale.shape == grid
+        q = strop.QuantizedTensor.from_torchao(theirs)
+        assert_same_bits(q.dequantize(), theirs.dequantize())
+
+
+def test_transposed_ones_of_torchao_are_refused():
+    # Their blocks run down the columns, whatever sizes coincide.
+    mx = pytest.importorskip(
+        "torchao.prototype.mx_formats.mx_tensor", reason=REASON.format("torchao")
+    )
+    nvfp4 = pytest.importorskip("torchao.prototype.mx_formats.nvfp4_tensor")
+    for shape in ((64, 64), (32, 64), (1, 64), (64, 32)):
+        x = sample(shape, torch.float32)
+        made = [mx.MXTensor.to_mx(x, e, 32) for e in (torch.float8_e4m3fn, torch.float4_e2m1fn_x2)]
+        for tensor in (*made, nvfp4.NVFP4Tensor.to_nvfp4(x)):
+            with pytest.raises(ValueError, match="blocks along the last axis, of shape"):
+                strop.QuantizedTensor.from_torchao(tensor.t())
 
 
 @pytest.mark.parametrize(
@@ -113,6 +147,23 @@ def test_bitsandbytes(nested, dtype):
         assert torch.equal(q.codes, ours.codes)
 
 
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("shape", [(100,), (1, 100), (1, 1, 98), (3, 64), (2, 3, 64), (63,)], ids=str)
+def test_bitsandbytes_last_blocks(shape, nested):
+    functional = pytest.importorskip(
+        "bitsandbytes.functional", reason=REASON.format("bitsandbytes")
+    )
+    x = sample(shape, torch.float32)
+    packed, state = functional.quantize_4bit(
+        x, blocksize=64, quant_type="nf4", compress_statistics=nested
+    )
+    q = strop.QuantizedTensor.from_bitsandbytes(packed, state)
+    wanted = functional.dequantize_4bit(packed, state).view(shape)
+    torch.testing.assert_close(q.dequantize(), wanted, rtol=1e-6 if nested else 0, atol=0)
+    again = strop.unpack_bits(q.codes, 4, shape[-1])
+    assert torch.equal(strop.pack_bits(again, 4), q.codes)  # what is left of a last byte is 0
+
+
 def test_bitsandbytes_that_has_no_counterpart():
     functional = pytest.importorskip(
         "bitsandbytes.functional", reason=REASON.format("bitsandbytes")
@@ -123,88 +174,116 @@ def test_bitsandbytes_that_has_no_counterpart():
     packed, state = functional.quantize_4bit(torch.randn(4, 128), quant_type="fp4")
     with pytest.raises(ValueError, match="quant_state is of fp4; nf4 is needed"):
         strop.QuantizedTensor.from_bitsandbytes(packed, state)
+    packed, state = functional.quantize_4bit(torch.randn(4, 128), quant_type="nf4")
+    with pytest.raises(ValueError, match="packed has 255 bytes and absmax 8 elements; .* 256 and 8"):
+        strop.QuantizedTensor.from_bitsandbytes(packed[:-1], state)
+    state.packing_format_for_cpu = True
+    with pytest.raises(ValueError, match="laid out anew for a CPU"):
+        strop.QuantizedTensor.from_bitsandbytes(packed, state)
+
+
+def spread(parameter, shape, block):
+    """A block's parameter for each of its elements, numpy's way."""
+    array = parameter.reshape((1,) * (len(shape) - parameter.dim()) + tuple(parameter.shape)).numpy()
+    for axis, (n, b) in enumerate(zip(shape, block, strict=True)):
+        array = np.repeat(array, n if b < 0 else b, axis).take(range(n), axis)
+    return torch.from_numpy(array.copy())
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2], ids=str)
-def test_float8(dtype):
-    x = sample((6, 64), torch.float32).to(dtype)
-    for scale in (None, torch.tensor(0.3), torch.rand(6, 1), torch.rand(6, 2), torch.rand(1, 64)):
-        q = strop.QuantizedTensor.from_float8(x, scale)
-        assert_same_bits(
-            strop.dequantize(q), x.float() * (1.0 if scale is None else _spread(scale))
-        )
-        assert q.codes.numel() == x.numel()
-    every = torch.arange(256, dtype=torch.uint8).view(dtype)
-    assert_same_bits(strop.dequantize(strop.QuantizedTensor.from_float8(every)), every.float())
-    with pytest.raises(TypeError, match=r"tensor is torch.float32; torch.float8_e4m3fn"):
-        strop.QuantizedTensor.from_float8(x.float())
-    with pytest.raises(ValueError, match="5 blocks do not divide an axis of 64"):
-        strop.QuantizedTensor.from_float8(x, torch.rand(6, 5))
+class TestFloat8:
+    load = staticmethod(strop.QuantizedTensor.from_float8)
 
+    def test_every_value(self, dtype):
+        every = torch.arange(256, dtype=torch.uint8).view(dtype)
+        assert_same_bits(self.load(every).dequantize(), every.float())
+        scale = torch.tensor(0.3)
+        assert_same_bits(self.load(every, scale).dequantize(), every.float() * scale)
+        assert_same_bits(self.load(every[3], scale).dequantize(), every[3].float() * scale)
 
-def _spread(scale):
-    if scale.dim() == 0:
-        return scale
-    return scale.repeat_interleave(6 // scale.shape[0], 0).repeat_interleave(
-        64 // scale.shape[1], 1
+    @pytest.mark.parametrize(
+        ("shape", "block", "grid"),
+        [
+            ((192, 128), (128, 128), (2, 1)),
+            ((192, 128), (96, 128), (2, 1)),
+            ((300, 200), (128, 128), (3, 2)),
+            ((6, 64), (1, 32), (6, 2)),
+            ((6, 64), (-1, 32), (1, 2)),
+            ((6, 64), (4, -1), (2, 1)),
+            ((6, 64), (100, 100), (1, 1)),
+            ((3, 10, 7), (1, 4, 3), (3, 3, 3)),
+            ((10,), (4,), (3,)),
+        ],
     )
+    def test_blocks_that_are_given(self, dtype, shape, block, grid):
+        x, scale = sample(shape, torch.float32).to(dtype), torch.rand(grid) + 0.1
+        q = self.load(x, scale, block_size=block)
+        assert q.block_size == block
+        assert_same_bits(q.dequantize(), x.float() * spread(scale, shape, block))
+        assert_same_bits(self.load(x, torch.tensor(0.3), block_size=block).dequantize(), x.float() * 0.3)
 
+    def test_blocks_that_leave_no_doubt(self, dtype):
+        # Every size, against all sizes that have this number of blocks.
+        for n in range(1, 40):
+            x = sample((n, 3), torch.float32).to(dtype)
+            for count in range(1, n + 2):
+                sizes = [b for b in range(1, n + 1) if -(-n // b) == count]
+                scale = torch.rand(count, 1) + 0.1
+                if len(sizes) == 1 or count == 1:
+                    block = (sizes[0] if count > 1 else -1, -1)
+                    wanted = x.float() * spread(scale, (n, 3), block)
+                    assert_same_bits(self.load(x, scale).dequantize(), wanted, (n, count))
+                    continue
+                text = "give block_size" if sizes else "no block size does"
+                with pytest.raises(ValueError, match=f"{count} blocks along an axis of {n}.*{text}"):
+                    self.load(x, scale)
 
-def packed_as_words(codes, bits):
-    """Codes as pack-quantized has them: unsigned, densely, low bits first, in int32 words."""
-    numbers = (codes.long() + (1 << (bits - 1))).to(torch.uint8)
-    numbers = torch.nn.functional.pad(numbers, (0, -numbers.shape[-1] % 32))
-    packed = strop.pack_bits(numbers, bits).view(torch.int32)
-    return packed[..., : -(-codes.shape[-1] * bits // 32)].contiguous()
+    def test_groups_that_leave_no_doubt(self, dtype):
+        x, scale = sample((2, 4096), torch.float32).to(dtype), torch.rand(2, 128)
+        q = self.load(x, scale)
+        assert q.block_size == (1, 32)
+        assert_same_bits(q.dequantize(), x.float() * spread(scale, x.shape, (1, 32)))
 
+    def test_float64_scales_stay(self, dtype):
+        x, scale = sample((6, 64), torch.float32).to(dtype), torch.rand(6, 1, dtype=torch.float64)
+        q = self.load(x, scale, dtype=torch.float64)
+        assert_same_bits(q.dequantize(), x.double() * scale)
 
-@pytest.mark.parametrize("bits", [2, 3, 4, 8])
-@pytest.mark.parametrize("asymmetric", [False, True])
-def test_compressed_tensors(bits, asymmetric):
-    rows, columns, group = 32, 120, 40
-    half = 1 << (bits - 1)
-    codes = torch.randint(-half, half, (rows, columns))
-    scale = (torch.rand(rows, columns // group) + 0.1).bfloat16()
-    zero = torch.randint(-half, half, scale.shape)
-    state = {
-        "layer.weight_packed": packed_as_words(codes, bits),
-        "layer.weight_scale": scale,
-        "layer.weight_shape": torch.tensor([rows, columns]),
-    }
-    if asymmetric:
-        state["layer.weight_zero_point"] = packed_as_words(zero.T, bits).T
-    q = strop.QuantizedTensor.from_compressed_tensors(state, "layer", bits=bits)
-    less = zero.repeat_interleave(group, 1) if asymmetric else 0
-    wanted = (codes - less).float() * scale.float().repeat_interleave(group, 1)
-    assert_same_bits(strop.dequantize(q), wanted.bfloat16())
-    assert_same_bits(strop.dequantize(q, dtype=torch.float32), wanted)
-    assert q.codes.shape == (rows, columns * bits // 8)
+    def test_empty(self, dtype):
+        for shape in ((0, 64), (4, 0)):
+            x = torch.empty(shape).to(dtype)
+            for scale in (None, torch.ones(shape[0], 1)):
+                assert self.load(x, scale).dequantize().shape == shape
 
+    @pytest.mark.parametrize(
+        ("scale", "block", "error", "text"),
+        [
+            ((2, 1), None, ValueError, "2 blocks along an axis of 192, which may be of 96 to 191"),
+            ((2, 2), (128, 128), ValueError, r"blocks of \(128, 128\) of a tensor .* have \(2, 1\)"),
+            ((192,), None, ValueError, "one entry per dimension"),
+            ((192,), (1, -1), ValueError, r"have \(192, 1\)"),
+            ((2, 1), (128,), ValueError, "give one entry per dimension"),
+            ((2, 1), (128, 0), ValueError, "1 or more or -1"),
+            ((2, 1), 128, TypeError, "block_size is a int"),
+            ((2, 1), (128, 1.5), TypeError, "an entry of block_size is a float"),
+            ((2, 1), (128, True), TypeError, "an entry of block_size is a bool"),
+            ((0, 1), None, ValueError, "0 blocks along an axis of 192"),
+        ],
+    )
+    def test_what_does_not_fit(self, dtype, scale, block, error, text):
+        with pytest.raises(error, match=text):
+            self.load(torch.zeros(192, 128).to(dtype), torch.ones(scale), block_size=block)
 
-@pytest.mark.parametrize("bits", range(2, 9))
-def test_compressed_tensors_by_itself(bits):
-    module = "compressed_tensors.compressors.pack_quantized.helpers"
-    packing = pytest.importorskip(module, reason=REASON.format("compressed-tensors"))
-    codes = torch.randint(-(1 << (bits - 1)), 1 << (bits - 1), (32, 120), dtype=torch.int8)
-    assert torch.equal(packing.pack_to_int32(codes, bits), packed_as_words(codes, bits))
-
-
-def test_compressed_tensors_that_have_no_counterpart():
-    load = strop.QuantizedTensor.from_compressed_tensors
-    with pytest.raises(ValueError, match=r"state lacks layer.weight_packed"):
-        load({}, "layer")
-    state = {
-        "weight_packed": torch.zeros(4, 4, dtype=torch.int32),
-        "weight_scale": torch.ones(4, 1),
-        "weight_shape": torch.tensor([4, 32]),
-        "weight_g_idx": torch.tensor([1, 0] * 16),
-    }
-    with pytest.raises(ValueError, match="weight_g_idx reorders columns"):
-        load(state)
-    del state["weight_g_idx"]
-    state["weight_shape"] = torch.tensor([4, 64])
-    with pytest.raises(ValueError, match="rows of 4 words do not hold 64 codes of 4 bits"):
-        load(state)
+    def test_other_types(self, dtype):
+        x = torch.zeros(4).to(dtype)
+        with pytest.raises(TypeError, match=r"tensor is torch.float32; torch.float8_e4m3fn"):
+            self.load(x.float())
+        with pytest.raises(TypeError, match="tensor is torch.float8_e4m3fnuz"):
+            self.load(x.to(torch.float8_e4m3fnuz))
+        with pytest.raises(TypeError, match="scale is a float"):
+            self.load(x, 0.5)
+        with pytest.raises(TypeError, match=r"scale has dtype torch.int64"):
+            self.load(x, torch.tensor(2))
 
 
 def test_others_are_refused():

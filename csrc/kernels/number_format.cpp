@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <string_view>
 
 #include "kernels/number_grid.h"
 
@@ -43,6 +44,37 @@ constexpr NumberFormat kE3M2 = float_format("float6_e3m2fn", 6, 28.0, {2, 3, 0, 
 constexpr NumberFormat kE2M1 = float_format("float4_e2m1fn", 4, 6.0, {1, 1, 0, 0});
 constexpr NumberFormat kNf4 = {
     .name = "nf4", .bits = 4, .min = -1.0, .max = 1.0, .grid = Grid::kNf4};
+
+// A number type of torch's that is no format.
+struct OtherType {
+  std::string_view name;
+  const char* what;
+  const char* nearest;
+};
+
+constexpr OtherType kOtherTypes[] = {
+    {"int1", "one bit, -1 and 0", "int2"},
+    {"uint1", "one bit, 0 and 1", "uint2"},
+    {"bool", "one bit, 0 and 1", "uint2"},
+    {"uint16", "16 bits without a sign", "int16"},
+    {"int32", "more than 16 bits", "integer"},
+    {"int64", "more than 16 bits", "integer"},
+    {"uint32", "more than 16 bits", "integer"},
+    {"uint64", "more than 16 bits", "integer"},
+    {"qint8", "whole tensors, with their scales", "int8"},
+    {"quint8", "whole tensors, with their scales", "uint8"},
+    {"qint32", "whole tensors, with their scales", "integer"},
+    {"quint4x2", "whole tensors, with their scales", "uint4"},
+    {"quint2x4", "whole tensors, with their scales", "uint2"},
+    {"float4_e2m1fn_x2", "two codes a byte", "float4_e2m1fn"},
+    {"float8_e4m3fnuz", "bias 8, 240 at most and no -0", "float8_e4m3fn"},
+    {"float8_e5m2fnuz", "bias 16, no Inf and no -0", "float8_e5m2"},
+    {"float8_e8m0fnu", "powers of two, which scale the blocks of MX formats", "mxfp8"},
+    {"float16", "numbers that .to() casts to", "float8_e5m2"},
+    {"bfloat16", "numbers that .to() casts to", "float8_e4m3fn"},
+    {"float32", "numbers that .to() casts to", "float8_e4m3fn"},
+    {"float64", "numbers that .to() casts to", "float8_e4m3fn"},
+};
 
 }  // namespace
 
@@ -103,6 +135,22 @@ const NumberFormat* find_number_format(const std::string& name) {
     if (name == format.name) return &format;
   }
   return nullptr;
+}
+
+std::string unknown_format(const std::string& name) {
+  std::string text = "format '" + name + "' is not known; known are ";
+  for (const NumberFormat& format : number_formats()) {
+    if (&format != number_formats().data()) text += ", ";
+    text += format.name;
+  }
+  constexpr std::string_view kPrefix = "torch.";
+  std::string_view type = name;
+  if (type.substr(0, kPrefix.size()) == kPrefix) type.remove_prefix(kPrefix.size());
+  for (const OtherType& other : kOtherTypes) {
+    if (type != other.name) continue;
+    return text + "; " + name + " has " + other.what + ": " + other.nearest + " is nearest";
+  }
+  return text;
 }
 
 }  // namespace strop

@@ -59,4 +59,8 @@ const std::vector<NumberFormat>& number_formats();
 // nullptr for an unknown name.
 const NumberFormat* find_number_format(const std::string& name);
 
+// What to say of a name that is no format: those that are, and of a number type of torch's the
+// nearest one.
+std::string unknown_format(const std::string& name);
+
 }  // namespace strop

@@ -16,21 +16,9 @@ namespace {
 // Sums of two such numbers are exact in float32; see Note [Shifted range].
 constexpr std::int64_t kMaxBound = std::int64_t{1} << 22;
 
-std::string format_list() {
-  std::string text;
-  for (const NumberFormat& format : number_formats()) {
-    if (!text.empty()) text += ", ";
-    text += format.name;
-  }
-  return text;
-}
-
 NumberFormat checked_format(const char* op, const QuantizeRequest& request) {
   const NumberFormat* format = find_number_format(request.format);
-  if (format == nullptr) {
-    throw_value_error(op, ": format '", request.format, "' is not known; known are ",
-                      format_list());
-  }
+  if (format == nullptr) throw_value_error(op, ": ", unknown_format(request.format));
   return *format;
 }
 

@@ -54,7 +54,7 @@ py::list formats() {
 std::vector<double> format_values(const std::string& name) {
   std::vector<double> values;
   const NumberFormat* format = find_number_format(name);
-  if (format == nullptr) throw_value_error("strop.NumberFormat: format ", name, " is not known");
+  if (format == nullptr) throw_value_error("strop.NumberFormat: ", unknown_format(name));
   for (int code = 0; code < 1 << format->bits; ++code) values.push_back(format->value(code));
   return values;
 }
@@ -74,6 +74,7 @@ void bind_quantize(py::module_& root, py::module_& cpu, py::module_& reference) 
            "(name, bits, min, max, block, whether integer) of every number format.");
   root.def("format_values", &format_values, "The values of a format's codes, in their order.",
            "name"_a);
+  root.def("unknown_format", &unknown_format, "What to say of a name that is no format.", "name"_a);
 }
 
 }  // namespace strop

@@ -1,16 +1,19 @@
-"""Quantized tensors of other libraries as ours, to the bit. None of those libraries is imported."""
+"""Quantized tensors of other libraries as ours, to the bit. None of those libraries is imported.
+
+What a tensor's layout is, its dtypes and what is stated beside it say, never that sizes coincide.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from strop._formats import NumberFormat, format_name
-from strop._quantize_codes import pack_bits, unpack_bits
-from strop._quantized_tensor import QuantizedTensor
+from strop._quantize_codes import pack_bits
+from strop._quantized_tensor import QuantizedTensor, block_grid
 
 _FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 _MX = {
@@ -29,38 +32,95 @@ def _missing(op: str, tensor: object) -> TypeError:
     )
 
 
-def _blocks(op: str, shape: torch.Size, scale: Tensor) -> tuple[int, ...] | None:
-    """The block size of which a scale's shape is the grid."""
-    if scale.numel() == 1:
-        return None
+def certain_blocks(op: str, shape: Sequence[int], scale: Tensor) -> tuple[int, ...]:
+    """The block size of which a scale's shape is the grid, where no other would have that grid."""
     if scale.dim() != len(shape):
-        raise ValueError(f"{op}: scale has shape {tuple(scale.shape)} for a tensor {tuple(shape)}")
-    block = []
-    for n, count in zip(shape, scale.shape, strict=True):
-        if count == 0 or n % count:
-            raise ValueError(f"{op}: scale's {count} blocks do not divide an axis of {n}")
-        block.append(-1 if count == 1 else n // count)
-    return tuple(block)
+        raise ValueError(
+            f"{op}: scale has shape {tuple(scale.shape)} for a tensor {tuple(shape)}; one entry per "
+            "dimension is needed"
+        )
+    return tuple(_certain_block(op, n, c) for n, c in zip(shape, scale.shape, strict=True))
+
+
+def _certain_block(op: str, n: int, count: int) -> int:
+    if count == 1 or n == count == 0:
+        return -1
+    # ceil(n / block) == count
+    sizes = range(-(-n // count), (n - 1) // (count - 1) + 1) if count else range(0)
+    if not sizes:
+        raise ValueError(f"{op}: scale has {count} blocks along an axis of {n}; no block size does")
+    if len(sizes) > 1:
+        raise ValueError(
+            f"{op}: scale has {count} blocks along an axis of {n}, which may be of {sizes[0]} to "
+            f"{sizes[-1]} elements each; give block_size"
+        )
+    return sizes[0]
+
+
+def given_blocks(
+    op: str, shape: Sequence[int], scale: Tensor, block_size: Sequence[int]
+) -> tuple[int, ...]:
+    """A block size of whose grid a scale is."""
+    if not isinstance(block_size, tuple | list):
+        kind = type(block_size).__name__
+        raise TypeError(f"{op}: block_size is a {kind}; a tuple of ints or None is needed")
+    for size in block_size:
+        if not isinstance(size, int) or isinstance(size, bool):
+            kind = type(size).__name__
+            raise TypeError(f"{op}: an entry of block_size is a {kind}; an int is needed")
+    if len(block_size) != len(shape) or any(b < -1 or b == 0 for b in block_size):
+        raise ValueError(
+            f"{op}: block_size is {tuple(block_size)} for a {len(shape)}-D tensor; give one entry "
+            "per dimension, 1 or more or -1 for a whole axis"
+        )
+    grid = block_grid(NumberFormat.get("float8_e4m3fn"), tuple(block_size), tuple(shape))
+    fits = scale.numel() == 1 or (
+        scale.dim() == len(grid)
+        and all(n in (1, g) for n, g in zip(scale.shape, grid, strict=True))
+    )
+    if not fits:
+        raise ValueError(
+            f"{op}: scale has shape {tuple(scale.shape)}; blocks of {tuple(block_size)} of a tensor "
+            f"{tuple(shape)} have {grid}"
+        )
+    return tuple(block_size)
+
+
+def wide_scale(op: str, scale: Tensor) -> Tensor:
+    """A scale as float32, or float64."""
+    if not isinstance(scale, Tensor):
+        raise TypeError(f"{op}: scale is a {type(scale).__name__}; a tensor is needed")
+    if not scale.is_floating_point():
+        raise TypeError(f"{op}: scale has dtype {scale.dtype}; a floating dtype is needed")
+    return scale if scale.dtype == torch.float64 else scale.float()
 
 
 def from_float8(
-    tensor: Tensor, scale: Tensor | None = None, *, dtype: torch.dtype = torch.float32
+    tensor: Tensor,
+    scale: Tensor | None = None,
+    *,
+    block_size: Sequence[int] | None = None,
+    dtype: torch.dtype = torch.float32,
+    op: str = "strop.QuantizedTensor.from_float8",
 ) -> QuantizedTensor:
     """A torch.float8 tensor, whose values are multiplied by a scale."""
-    op = "strop.QuantizedTensor.from_float8"
     if not isinstance(tensor, Tensor) or tensor.dtype not in _FLOAT8:
         kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
         raise TypeError(f"{op}: tensor is {kind}; torch.float8_e4m3fn or _e5m2 is needed")
-    scale = torch.ones((), device=tensor.device) if scale is None else scale.float()
-    block = _blocks(op, tensor.shape, scale)
+    shape = tuple(tensor.shape)
+    scale = torch.ones((), device=tensor.device) if scale is None else wide_scale(op, scale)
+    block: tuple[int, ...] | None = None
+    if block_size is not None:
+        block = given_blocks(op, shape, scale, block_size)
+    elif scale.numel() != 1:
+        block = certain_blocks(op, shape, scale)
+    if scale.numel() == 1:
+        scale = scale.reshape((1,) * len(shape))
     codes = tensor.contiguous().view(torch.uint8)
-    if tensor.dim() == 0:
+    if not shape:
         codes = codes.reshape(1)
-    if block is None:
-        scale = scale.reshape((1,) * tensor.dim())
-    return QuantizedTensor(
-        codes, scale, None, None, format_name(tensor.dtype), block, tuple(tensor.shape), dtype
-    )
+    name = format_name(tensor.dtype)
+    return QuantizedTensor(codes, scale, None, None, name, block, shape, dtype)
 
 
 def from_torchao(tensor: Any) -> QuantizedTensor:
@@ -69,9 +129,21 @@ def from_torchao(tensor: Any) -> QuantizedTensor:
     convert = _TORCHAO.get(type(tensor).__name__)
     if convert is None or not hasattr(tensor, "qdata"):
         raise _missing(op, tensor)
-    if getattr(tensor, "is_swizzled_scales", False):
-        raise ValueError(f"{op}: tensor's scales are swizzled for a GPU's matrix units")
     return convert(op, tensor)
+
+
+def _recipe_scale(op: str, tensor: Any, shape: tuple[int, ...], block: int) -> Tensor:
+    """The bytes of scales of blocks along the last axis."""
+    if tensor.is_swizzled_scales:
+        raise ValueError(f"{op}: tensor's scales are swizzled for a GPU's matrix units")
+    scale: Tensor = tensor.scale
+    grid = (*shape[:-1], shape[-1] // block)
+    if tuple(scale.shape) != grid:  # after .t() they run down the columns
+        raise ValueError(
+            f"{op}: tensor has scales {tuple(scale.shape)}; blocks along the last axis, of shape "
+            f"{grid}, are needed, as they are before a transpose"
+        )
+    return scale.contiguous().view(torch.uint8)
 
 
 def _from_mx(op: str, tensor: Any) -> QuantizedTensor:
@@ -82,36 +154,52 @@ def _from_mx(op: str, tensor: Any) -> QuantizedTensor:
             "have blocks of 32"
         )
     codes = tensor.qdata.contiguous().view(torch.uint8)
-    if NumberFormat.get(name).bits == 6:  # a byte each there
-        codes = pack_bits(codes, 6)
-    scale = tensor.scale.view(torch.uint8).reshape(*tensor.shape[:-1], -1)
-    shape, dtype = tuple(tensor.shape), tensor.orig_dtype
-    return QuantizedTensor(codes, scale, None, None, name, None, shape, dtype)
+    bits = NumberFormat.get(name).bits  # two codes of 4 bits are in a byte there, one of 6
+    shape = (*codes.shape[:-1], codes.shape[-1] * (2 if bits == 4 else 1))
+    scale = _recipe_scale(op, tensor, shape, 32)
+    codes = pack_bits(codes, 6) if bits == 6 else codes
+    return QuantizedTensor(codes, scale, None, None, name, None, shape, tensor.orig_dtype)
 
 
 def _from_nvfp4(op: str, tensor: Any) -> QuantizedTensor:
-    scale = tensor.scale.view(torch.uint8).reshape(*tensor.shape[:-1], -1)
-    whole = tensor.per_tensor_scale
-    whole = torch.ones((), device=scale.device) if whole is None else whole.float().reshape(())
     codes = tensor.qdata.contiguous().view(torch.uint8)
-    shape = tuple(tensor.shape)
+    shape = (*codes.shape[:-1], codes.shape[-1] * 2)
+    scale = _recipe_scale(op, tensor, shape, 16)
+    whole = tensor.per_tensor_scale
+    whole = torch.ones((), device=scale.device) if whole is None else whole.float()
+    if whole.numel() != 1:
+        raise ValueError(f"{op}: tensor has {whole.numel()} scales of whole tensors; one is needed")
+    whole = whole.reshape(())
     return QuantizedTensor(codes, scale, None, whole, "nvfp4", None, shape, tensor.orig_dtype)
 
 
+def _stated_blocks(op: str, tensor: Any) -> tuple[int, ...]:
+    """The block size that a tensor states, whose grid its scale has."""
+    shape, scale = tuple(tensor.qdata.shape), tensor.scale
+    block = tuple(-1 if b == n else int(b) for b, n in zip(tensor.block_size, shape, strict=True))
+    return given_blocks(op, shape, scale, block)
+
+
 def _from_integers(op: str, tensor: Any) -> QuantizedTensor:
-    target = getattr(tensor, "target_dtype", torch.int8)
-    name = str(target).removeprefix("torch.")
+    # (an Int8Tensor has no other)
+    target = tensor.target_dtype if hasattr(tensor, "target_dtype") else torch.int8
+    try:
+        format = NumberFormat.get(target)
+    except ValueError:
+        raise ValueError(f"{op}: tensor has {target}; 2 to 8 bits are possible") from None
     codes = tensor.qdata.contiguous().view(torch.uint8)
-    bits = NumberFormat.get(name).bits
-    codes = codes if bits == 8 else pack_bits(codes, bits)
-    shape = tuple(tensor.qdata.shape)
-    block = tuple(-1 if b == n else b for b, n in zip(tensor.block_size, shape, strict=True))
-    scale, zero = tensor.scale.float(), tensor.zero_point
-    return QuantizedTensor(codes, scale, zero, None, name, block, shape, tensor.dtype)
+    codes = codes if format.bits == 8 else pack_bits(codes, format.bits)
+    shape, block = tuple(tensor.qdata.shape), _stated_blocks(op, tensor)
+    scale, zero = wide_scale(op, tensor.scale), tensor.zero_point
+    if zero is not None and zero.is_floating_point():
+        zero = zero.to(scale.dtype)
+    return QuantizedTensor(codes, scale, zero, None, format.name, block, shape, tensor.dtype)
 
 
 def _from_float8_tensor(op: str, tensor: Any) -> QuantizedTensor:
-    return from_float8(tensor.qdata, tensor.scale, dtype=tensor.dtype)
+    block = _stated_blocks(op, tensor) if tensor.block_size else None  # (empty: the whole tensor)
+    scale, dtype = tensor.scale, tensor.dtype
+    return from_float8(tensor.qdata, scale, block_size=block, dtype=dtype, op=op)
 
 
 _TORCHAO = {
@@ -130,70 +218,36 @@ def from_bitsandbytes(packed: Tensor, quant_state: Any) -> QuantizedTensor:
         raise TypeError(f"{op}: packed is no uint8 tensor")
     if quant_state.quant_type != "nf4":
         raise ValueError(f"{op}: quant_state is of {quant_state.quant_type}; nf4 is needed")
+    if getattr(quant_state, "packing_format_for_cpu", False):
+        raise ValueError(f"{op}: packed is laid out anew for a CPU's matrix units")
     shape, block = tuple(quant_state.shape), int(quant_state.blocksize)
-    if not shape or (shape[-1] % block and len(shape) > 1):
+    elements, last = torch.Size(shape).numel(), shape[-1] if shape else 1
+    if not shape or (last % block and elements > last):
         raise ValueError(
-            f"{op}: blocks of {block} do not divide rows of {shape[-1:]}; they would be of several "
-            "rows"
+            f"{op}: blocks of {block} do not divide rows of {last}; they would be of several rows"
         )
-    absmax = quant_state.absmax
-    if quant_state.nested:  # quantized themselves
-        inner = quant_state.state2
-        values = inner.code[absmax.long()].float().view(-1)
-        each = inner.absmax.repeat_interleave(inner.blocksize)[: values.numel()]
-        absmax = values * each + quant_state.offset
-    codes = packed.reshape(-1)
+    absmax = _absmax(quant_state)
+    if packed.numel() != (elements + 1) // 2 or absmax.numel() != -(-elements // block):
+        raise ValueError(
+            f"{op}: packed has {packed.numel()} bytes and absmax {absmax.numel()} elements; a tensor "
+            f"{shape} in blocks of {block} has {(elements + 1) // 2} and {-(-elements // block)}"
+        )
+    codes = packed.detach().reshape(-1)
     codes = codes << 4 | codes >> 4  # the first code is in the high bits there
-    codes = codes.reshape(*shape[:-1], (shape[-1] + 1) // 2)
-    scale = absmax.float().reshape(*shape[:-1], -1)
+    if elements % 2:
+        codes[-1] &= 15
+    codes = codes.reshape(*shape[:-1], (last + 1) // 2)
+    scale = absmax.reshape(*shape[:-1], -(-last // block))
     blocks = (*(1 for _ in shape[:-1]), block)
     return QuantizedTensor(codes, scale, None, None, "nf4", blocks, shape, quant_state.dtype)
 
 
-def _unpacked_words(op: str, words: Tensor, bits: int, count: int) -> Tensor:
-    """Numbers of so many bits along the last axis of int32 words, densely, low bits first."""
-    have = words.shape[-1]
-    if have != -(-count * bits // 32):
-        raise ValueError(f"{op}: rows of {have} words do not hold {count} codes of {bits} bits")
-    row = words.contiguous().view(torch.uint8)[..., : (count * bits + 7) // 8]
-    return unpack_bits(row.contiguous(), bits, count).int()
-
-
-def from_compressed_tensors(
-    state: Mapping[str, Tensor],
-    name: str = "",
-    *,
-    bits: int = 4,
-    dtype: torch.dtype | None = None,
-) -> QuantizedTensor:
-    """A weight of a compressed-tensors checkpoint of format pack-quantized."""
-    op = "strop.QuantizedTensor.from_compressed_tensors"
-    prefix = f"{name}." if name else ""
-
-    def take(key: str) -> Tensor | None:
-        return state.get(f"{prefix}weight_{key}")
-
-    words, scale, shape_tensor = take("packed"), take("scale"), take("shape")
-    if words is None or scale is None or shape_tensor is None:
-        raise ValueError(f"{op}: state lacks {prefix}weight_packed, weight_scale or weight_shape")
-    if not isinstance(bits, int) or not 2 <= bits <= 8:
-        raise ValueError(f"{op}: bits is {bits}; 2 to 8 are possible")
-    order = take("g_idx")
-    if order is not None and bool((order[1:] < order[:-1]).any()):
-        raise ValueError(f"{op}: {prefix}weight_g_idx reorders columns, which blocks cannot")
-    rows, columns = (int(n) for n in shape_tensor.tolist())
-    offset, mask = 1 << (bits - 1), (1 << bits) - 1
-    # (kept as unsigned numbers, the smallest code 0; ours is two's complement)
-    codes = (_unpacked_words(op, words, bits, columns) - offset) & mask
-    zero = take("zero_point")
-    if zero is not None:
-        if zero.dtype == torch.int32 and zero.shape[0] != rows:  # packed, down the columns
-            zero = _unpacked_words(op, zero.T.contiguous(), bits, rows).T - offset
-        zero = zero.to(torch.int8).contiguous()
-    packed = pack_bits(codes.to(torch.uint8), bits)
-    wide = scale.float()
-    block = _blocks(op, torch.Size((rows, columns)), wide)
-    shape = (rows, columns)
-    return QuantizedTensor(
-        packed, wide, zero, None, f"int{bits}", block, shape, dtype or scale.dtype
-    )
+def _absmax(quant_state: Any) -> Tensor:
+    """The blocks' largest magnitudes, restored where they are quantized themselves."""
+    absmax: Tensor = quant_state.absmax
+    if quant_state.nested:
+        inner = quant_state.state2
+        values = inner.code[absmax.long()].float().view(-1)
+        each = inner.absmax.repeat_interleave(inner.blocksize)[: values.numel()]
+        absmax = values * each + quant_state.offset
+    return absmax.float()

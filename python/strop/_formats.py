@@ -48,8 +48,7 @@ class NumberFormat:
             return name
         found = _BY_NAME.get(format_name(name))
         if found is None:
-            known = ", ".join(_BY_NAME)
-            raise ValueError(f"strop.NumberFormat: format {name!r} is not known; known are {known}")
+            raise ValueError(f"strop.NumberFormat: {_C.unknown_format(format_name(name))}")
         return found
 
     @property
@@ -84,14 +83,11 @@ _FORMATS = tuple(
 )
 _INTEGERS = {entry[0] for entry in _C.number_formats() if entry[-1]}
 _BY_NAME = {entry.name: entry for entry in _FORMATS}
+# By the names that both have; float4 is torch's for two codes in a byte.
 _DTYPE_NAMES = {
-    torch.int8: "int8",
-    torch.uint8: "uint8",
-    torch.int16: "int16",
-    torch.float8_e4m3fn: "float8_e4m3fn",
-    torch.float8_e5m2: "float8_e5m2",
-    torch.float4_e2m1fn_x2: "float4_e2m1fn",
+    dtype: name for name in _BY_NAME if isinstance(dtype := getattr(torch, name, None), torch.dtype)
 }
+_DTYPE_NAMES[torch.float4_e2m1fn_x2] = "float4_e2m1fn"
 
 
 def formats() -> tuple[NumberFormat, ...]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, TypeVar, get_type_hints
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple, TypeVar, get_type_hints
 
 import torch
 from torch import Tensor
@@ -23,8 +23,16 @@ class Holder:
     tensors do. A holder is checked once, when it is made or loaded, by :meth:`validate`; afterwards
     ops trust it.
 
+    As an attribute of a module it is neither moved nor saved with it: :class:`strop.nn.Held` makes
+    a module of it, which is.
+
     Derive with the :func:`holder` decorator.
     """
+
+    # Of each class, found once: compiled code cannot ask for annotations.
+    tensor_fields: ClassVar[tuple[str, ...]] = ()
+    fact_fields: ClassVar[tuple[str, ...]] = ()
+    _optional: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         if not is_compiling():  # shapes are symbols there; what made the holder knows them
@@ -35,12 +43,36 @@ class Holder:
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """A holder whose tensors went through ``torch.Tensor.to`` with these arguments."""
-        tensors = {k: None if t is None else t.to(*args, **kwargs) for k, t in _tensors(self)}
-        return dataclasses.replace(self, **tensors)  # type: ignore[type-var]
+        tensors = {k: None if t is None else t.to(*args, **kwargs) for k, t in self._tensors()}
+        return self._with(tensors)
+
+    def applied(self, fn: Callable[[Tensor], Tensor]) -> Self:
+        """What ``.to()``, ``.half()``, ``.share_memory()`` and their kind of a module make of it."""
+        tensors = {name: None if t is None else fn(t) for name, t in self._tensors()}
+        return self._with(tensors)
+
+    def cpu(self) -> Self:
+        """On the CPU."""
+        return self.to("cpu")
+
+    def cuda(self, device: torch.device | int | None = None, non_blocking: bool = False) -> Self:
+        """On a GPU, the current one unless another is named."""
+        if device is None:
+            place = torch.device("cuda")
+        else:
+            place = torch.device("cuda", device) if isinstance(device, int) else device
+        return self.to(place, non_blocking=non_blocking)
+
+    def share_memory_(self) -> Self:
+        """Moves the tensors to shared memory, as ``torch.Tensor.share_memory_``; returns itself."""
+        for _, tensor in self._tensors():
+            if tensor is not None:
+                tensor.share_memory_()
+        return self
 
     def state_dict(self) -> dict[str, Tensor]:
         """The tensors by field name, those that are None left out."""
-        return {name: tensor for name, tensor in _tensors(self) if tensor is not None}
+        return {name: tensor for name, tensor in self._tensors() if tensor is not None}
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor], **facts: Any) -> Self:
@@ -50,23 +82,70 @@ class Holder:
             ValueError: for a key that is unknown or missing.
 
         """
-        wanted = set(_tensor_fields(cls))
+        wanted = set(cls.tensor_fields)
         name = f"strop.{cls.__name__}"
         if unknown := sorted(set(state) - wanted):
             raise ValueError(f"{name}: state dict has unknown keys {unknown}; known are {wanted}")
-        hints = get_type_hints(cls)
-        absent = {n: None for n in wanted - set(state) if hints[n] == Tensor | None}
+        absent = dict.fromkeys(n for n in cls._optional if n not in state)
         if missing := sorted(wanted - set(state) - set(absent)):
             raise ValueError(f"{name}: state dict lacks {missing}")
         return cls(**state, **absent, **facts)
+
+    def _tensors(self) -> Iterator[tuple[str, Tensor | None]]:
+        return ((name, getattr(self, name)) for name in self.tensor_fields)
+
+    def _with(self, changed: Mapping[str, Any]) -> Self:
+        """A new holder, of other values for some fields."""
+        fields = {name: getattr(self, name) for name in self.tensor_fields + self.fact_fields}
+        fields.update(changed)
+        return type(self)(**fields)
+
+    @classmethod
+    def _trusted(cls, **fields: Any) -> Self:
+        """Of fields that were checked before."""
+        if is_compiling():
+            return cls(**fields)
+        made = object.__new__(cls)
+        for name, value in fields.items():
+            object.__setattr__(made, name, value)
+        return made
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        for name in self.tensor_fields + self.fact_fields:
+            object.__setattr__(self, name, state[name])
+        self.validate()
+
+
+class Move(NamedTuple):
+    """What arguments of ``torch.Tensor.to`` ask for."""
+
+    device: torch.device
+    dtype: torch.dtype
+    options: dict[str, bool]  # non_blocking and copy, where they are given
+
+
+def parsed_to(device: torch.device, dtype: torch.dtype, *args: Any, **kwargs: Any) -> Move:
+    """Where a tensor of a device and a dtype would be after ``.to(*args, **kwargs)``, and as what.
+
+    In compiled code too, which cannot call torch's own parser.
+    """
+    moved = torch.empty(0, dtype=dtype, device=device).to(*args, **kwargs)
+    flags = [argument for argument in args if isinstance(argument, bool)]
+    options = dict(zip(("non_blocking", "copy"), flags, strict=False))
+    options.update({k: kwargs[k] for k in ("non_blocking", "copy") if k in kwargs})
+    return Move(moved.device, moved.dtype, options)
 
 
 @dataclass_transform(frozen_default=True)
 def holder(cls: type[_H]) -> type[_H]:
     """Makes a class derived from :class:`Holder` a frozen dataclass and registers it as a pytree."""
     made: type[_H] = dataclasses.dataclass(frozen=True, eq=False)(cls)
-    tensors = _tensor_fields(made)
-    facts = [f.name for f in _fields(made) if f.name not in tensors]
+    hints = get_type_hints(made)
+    names = [f.name for f in dataclasses.fields(made)]  # type: ignore[arg-type]
+    tensors = tuple(n for n in names if hints[n] in (Tensor, Tensor | None))
+    facts = tuple(n for n in names if n not in tensors)
+    made.tensor_fields, made.fact_fields = tensors, facts
+    made._optional = tuple(n for n in tensors if hints[n] != Tensor)
 
     def flatten(self: _H) -> tuple[list[Tensor | None], tuple[Any, ...]]:
         return [getattr(self, n) for n in tensors], tuple(getattr(self, n) for n in facts)
@@ -83,16 +162,3 @@ def holder(cls: type[_H]) -> type[_H]:
     )
     torch.serialization.add_safe_globals([made])
     return made
-
-
-def _fields(cls: type[Any]) -> tuple[dataclasses.Field[Any], ...]:
-    return dataclasses.fields(cls)
-
-
-def _tensor_fields(cls: type[Any]) -> list[str]:
-    hints = get_type_hints(cls)
-    return [f.name for f in _fields(cls) if hints[f.name] in (Tensor, Tensor | None)]
-
-
-def _tensors(instance: Holder) -> list[tuple[str, Tensor | None]]:
-    return [(name, getattr(instance, name)) for name in _tensor_fields(type(instance))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from strop._formats import NumberFormat, has_tensor_scale, scales_are_bytes
-from strop._holders import Holder, holder
+from strop._holders import Holder, holder, parsed_to
 from strop._library import FLOATING
 
 
@@ -63,7 +63,10 @@ def codes_dtype(format: NumberFormat) -> torch.dtype:
 class QuantizedTensor(Holder):
     """A tensor as :func:`strop.quantize` keeps it, for :func:`strop.dequantize` to restore.
 
-    Frozen, checked when it is made, and a pytree of its tensors.
+    Frozen, checked when it is made, and a pytree of its tensors. ``q[rows]`` is the quantized tensor
+    of these rows, by an int, a slice, an index tensor or a mask of the first axis, with the bits that
+    ``q.dequantize()[rows]`` has. :class:`strop.nn.Held` makes a module of it, for a model that has it
+    to move and save it.
 
     Attributes:
         codes: uint8; below 8 bits packed densely, low bits first, each row of the last axis from a
@@ -86,8 +89,8 @@ class QuantizedTensor(Holder):
         >>> q = strop.quantize(torch.linspace(-1, 1, 64).view(2, 32), format="int4", block_size=(1, 32))
         >>> q.codes.shape, q.scale.shape, q.nbytes
         (torch.Size([2, 16]), torch.Size([2, 1]), 40)
-        >>> strop.dequantize(q).shape
-        torch.Size([2, 32])
+        >>> q.dequantize().shape, q[0].shape
+        (torch.Size([2, 32]), (32,))
 
     """
 
@@ -119,12 +122,40 @@ class QuantizedTensor(Holder):
 
         Codes and scales stay what they are.
         """
-        device, dtype, non_blocking, _ = torch._C._nn._parse_to(*args, **kwargs)
-        moved = super().to(device=device, non_blocking=non_blocking)
-        if dtype is None:
-            return moved
-        fields = {name: getattr(moved, name) for name in self.__dataclass_fields__}
-        return type(self)(**(fields | {"dtype": dtype}))
+        move = parsed_to(self.device, self.dtype, *args, **kwargs)
+        fields: dict[str, Any] = {
+            name: None if tensor is None else tensor.to(move.device, **move.options)
+            for name, tensor in self._tensors()
+        }
+        fields["dtype"] = move.dtype
+        return self._with(fields)
+
+    def applied(self, fn: Callable[[Tensor], Tensor]) -> Self:
+        """See :meth:`Holder.applied`: a cast is one of the dtype to restore."""
+        fields: dict[str, Any] = {
+            name: None if tensor is None else _by_bytes(tensor, fn)
+            for name, tensor in self._tensors()
+        }
+        fields["dtype"] = fn(torch.empty(0, dtype=self.dtype)).dtype
+        return self._with(fields)
+
+    def dequantize(
+        self, dtype: torch.dtype | None = None, *, out: Tensor | None = None
+    ) -> Tensor:
+        """The tensor restored, as :func:`strop.dequantize` does."""
+        from strop._quantize_codes import dequantize
+
+        return dequantize(self, dtype=dtype, out=out)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError(f"{_NAME}: a 0-D tensor has no length")
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any) -> QuantizedTensor:
+        from strop._quantized_rows import picked
+
+        return picked(self, rows)
 
     @staticmethod
     def from_torchao(tensor: Any) -> QuantizedTensor:
@@ -162,30 +193,41 @@ class QuantizedTensor(Holder):
 
     @staticmethod
     def from_float8(
-        tensor: Tensor, scale: Tensor | None = None, *, dtype: torch.dtype = torch.float32
+        tensor: Tensor,
+        scale: Tensor | None = None,
+        *,
+        block_size: Sequence[int] | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> QuantizedTensor:
         """From a torch.float8_e4m3fn or torch.float8_e5m2 tensor, whose bytes are kept.
 
         Args:
             tensor: the values.
-            scale: that they are multiplied by: one element, or one for each block of equal size
-                along every axis; None is 1.
+            scale: that they are multiplied by (DeepSeek's ``weight_scale_inv`` is such a one): one
+                element, or one for each block; None is 1.
+            block_size: elements that share a scale: one entry per dimension, -1 for a whole axis. A
+                last block may be short. None: what the scale's shape leaves no doubt of, such as one
+                scale for the tensor, each row or each column. [192, 128] with scales [2, 1] may be
+                blocks of 128 as well as of 96.
             dtype: to restore.
 
         Raises:
             TypeError: for another dtype.
-            ValueError: for a scale whose shape is no grid of blocks.
+            ValueError: for a scale whose shape is no grid of blocks, or one of several block sizes.
 
         Example:
             >>> import strop, torch
             >>> x = torch.tensor([1.0, -2.0]).to(torch.float8_e4m3fn)
             >>> strop.dequantize(strop.QuantizedTensor.from_float8(x, torch.tensor(0.5)))
             tensor([ 0.5000, -1.0000])
+            >>> x, scale = torch.ones(192, 128).to(torch.float8_e4m3fn), torch.rand(2, 1)
+            >>> strop.QuantizedTensor.from_float8(x, scale, block_size=(128, 128)).scale.shape
+            torch.Size([2, 1])
 
         """
         from strop._conversions import from_float8
 
-        return from_float8(tensor, scale, dtype=dtype)
+        return from_float8(tensor, scale, block_size=block_size, dtype=dtype)
 
     @staticmethod
     def from_compressed_tensors(
@@ -193,27 +235,36 @@ class QuantizedTensor(Holder):
         name: str = "",
         *,
         bits: int = 4,
+        block_size: Sequence[int] | None = None,
         dtype: torch.dtype | None = None,
     ) -> QuantizedTensor:
-        """From a weight of a compressed-tensors checkpoint, format pack-quantized.
+        """From a weight of a compressed-tensors checkpoint.
 
-        Codes lie densely, as its current versions pack them: of 3, 5, 6 and 7 bits older ones left
-        bits of every word unused.
+        Of format pack-quantized, whose codes lie densely in int32 words (of 3, 5, 6 and 7 bits older
+        versions left bits of every word unused, which is another layout); or int-quantized and
+        float-quantized, which keep a byte a weight.
+
+        Zero points of packed weights are packed as well, in int32, where each row has scales of its
+        own (the strategies channel and group); all others are int8.
 
         Args:
             state: with ``weight_packed``, ``weight_scale``, ``weight_shape`` and, where they are,
-                ``weight_zero_point`` and ``weight_g_idx``.
+                ``weight_zero_point`` and ``weight_g_idx``; or with ``weight`` and ``weight_scale``.
             name: of the module whose weight it is, such as ``model.layers.0.mlp.up_proj``.
             bits: of a code, as the checkpoint's configuration says.
+            block_size: of the strategy block, such as (128, 128). None: the strategies tensor,
+                channel and group, whose groups divide a row and so follow from the scale's shape.
             dtype: to restore; None is that of the scales.
 
         Raises:
-            ValueError: for keys that are missing, and columns that are reordered.
+            ValueError: for keys that are missing, shapes that do not fit, columns that are reordered,
+                and a scale whose blocks may be of several sizes.
+            TypeError: for dtypes of another format.
 
         """
-        from strop._conversions import from_compressed_tensors
+        from strop._compressed_tensors import from_compressed_tensors
 
-        return from_compressed_tensors(state, name, bits=bits, dtype=dtype)
+        return from_compressed_tensors(state, name, bits=bits, block_size=block_size, dtype=dtype)
 
     def validate(self) -> None:
         """Raises ValueError or TypeError where the fields do not fit each other."""
@@ -222,6 +273,7 @@ class QuantizedTensor(Holder):
             raise ValueError(f"{_NAME}: format {format.name} has no codes that could be stored")
         if self.dtype not in FLOATING:
             raise TypeError(f"{_NAME}: dtype is {self.dtype}; a floating dtype is needed")
+        object.__setattr__(self, "format", format.name)
         object.__setattr__(self, "shape", tuple(self.shape))
         if self.block_size is not None:
             object.__setattr__(self, "block_size", tuple(self.block_size))
@@ -266,6 +318,17 @@ class QuantizedTensor(Holder):
 
 
 _NAME = "strop.QuantizedTensor"
+
+
+def _by_bytes(tensor: Tensor, fn: Callable[[Tensor], Tensor]) -> Tensor:
+    """What fn makes of a tensor's memory, which no cast changes: itself, or what has its dtype."""
+    bytes = tensor.contiguous().view(-1).view(torch.uint8)
+    moved = fn(bytes)
+    if moved is bytes:
+        return tensor
+    if moved.dtype != torch.uint8:  # Module.type casts integers as well
+        moved = bytes.to(moved.device)
+    return moved.view(tensor.dtype).view(tensor.shape)
 
 
 def _check(name: str, tensor: Tensor, dtypes: tuple[torch.dtype, ...]) -> None:

@@ -1,5 +1,6 @@
 """Layers: what strop does to a model, as modules of torch."""
 
+from strop.nn._held import Held
 from strop.nn._sparse_linear import SparseLinear
 
-__all__ = ["SparseLinear"]
+__all__ = ["Held", "SparseLinear"]

@@ -1,0 +1,139 @@
+"""A holder as a module, for the model that has it to move and save it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from strop._holders import Holder
+
+_NAME = "strop.nn.Held"
+
+
+class Held(nn.Module):
+    """A :class:`strop.QuantizedTensor` as a module: what has it moves, saves and loads it.
+
+    torch moves and saves parameters, buffers and modules; a holder is none of these, and stays
+    behind as a plain attribute. Its tensors are buffers here, and calling the module gives the
+    holder that they are at that time::
+
+        self.weight = strop.nn.Held(strop.quantize(weight, format="nf4", block_size=(1, 64)))
+        ...
+        torch.nn.functional.linear(x, self.weight().dequantize())
+
+    A cast (``.half()``, ``.to(torch.bfloat16)``) is one of the dtype to restore: codes and scales
+    stay what they are. The state dict has the tensors by their names, and as extra state what they
+    mean (format, block size, shape, dtype), every entry a tensor. Loading writes in place, or takes
+    the tensors with ``assign=True``; it refuses, before anything is written, what means something
+    else. The dtype to restore is the module's, as a parameter's is.
+
+    Args:
+        holder: a QuantizedTensor, whose tensors are taken, not copied.
+
+    Raises:
+        TypeError: for anything else. A SparseWeight is held by :class:`strop.nn.SparseLinear`.
+
+    Example:
+        >>> import strop, torch
+        >>> held = strop.nn.Held(strop.quantize(torch.randn(4, 64), format="int4", block_size=(1, 32)))
+        >>> sorted(held.state_dict())
+        ['_extra_state', 'codes', 'scale']
+        >>> held.half()().dequantize().dtype
+        torch.float16
+
+    """
+
+    def __init__(self, holder: Holder) -> None:
+        super().__init__()
+        if not isinstance(holder, Holder) or type(holder).state_dict is not Holder.state_dict:
+            raise TypeError(
+                f"{_NAME}: holder is a {type(holder).__name__}; a QuantizedTensor is needed"
+            )
+        self._kind = type(holder)
+        self._facts = {name: getattr(holder, name) for name in holder.fact_fields}
+        for name in holder.tensor_fields:
+            self.register_buffer(name, getattr(holder, name))
+
+    def forward(self) -> Any:
+        """The holder, of the module's tensors."""
+        tensors = {name: self._buffers[name] for name in self._kind.tensor_fields}
+        return self._kind._trusted(**tensors, **self._facts)
+
+    def extra_repr(self) -> str:
+        """What the tensors mean."""
+        return ", ".join(f"{name}={value}" for name, value in self._facts.items())
+
+    def get_extra_state(self) -> Tensor:
+        """What the tensors mean, as bytes of JSON."""
+        return torch.tensor(list(_text(self._facts).encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Any) -> None:
+        """Does nothing: loading compares it before it writes."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        made = self().applied(fn)
+        self._facts = {name: getattr(made, name) for name in made.fact_fields}
+        self._buffers.update({name: getattr(made, name) for name in made.tensor_fields})
+        return self
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: Mapping[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        given = {n: state_dict[prefix + n] for n in self._kind.tensor_fields if prefix + n in state_dict}
+        meaning = state_dict.get(f"{prefix}_extra_state")
+        if given or meaning is not None:
+            if difference := self._difference(given, meaning):
+                error_msgs.append(f"{prefix.removesuffix('.') or 'the module'}: {difference}")
+                return
+            if local_metadata.get("assign_to_params_buffers", False):
+                self._facts.update(_dtypes(self._facts, json.loads(_decoded(meaning))))
+        arguments = (local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+    def _difference(self, given: Mapping[str, Any], meaning: Any) -> str:
+        """What a state dict has otherwise than this module; nothing if it can be loaded."""
+        own = {n: self._buffers[n] for n in self._kind.tensor_fields if self._buffers[n] is not None}
+        if set(given) != set(own) or meaning is None:
+            found = sorted([*given, *(["_extra_state"] if meaning is not None else [])])
+            return f"{_NAME}: state dict has {found}; {sorted([*own, '_extra_state'])} are needed"
+        theirs, ours = json.loads(_decoded(meaning)), json.loads(_text(self._facts))
+        for name, value in ours.items():
+            is_dtype = isinstance(self._facts[name], torch.dtype)
+            if theirs.get(name) != value and not is_dtype:
+                return f"{_NAME}: {name} is {theirs.get(name)} in the state dict; {value} is held"
+        for name, tensor in own.items():
+            assert tensor is not None
+            other = given[name]
+            if not isinstance(other, Tensor) or (other.shape, other.dtype) != (tensor.shape, tensor.dtype):
+                found = f"{other.dtype} {list(other.shape)}" if isinstance(other, Tensor) else type(other).__name__
+                return (
+                    f"{_NAME}: {name} is {found} in the state dict; {tensor.dtype} "
+                    f"{list(tensor.shape)} is held"
+                )
+        return ""
+
+
+def _text(facts: Mapping[str, Any]) -> str:
+    return json.dumps(dict(facts), default=str)
+
+
+def _decoded(meaning: Tensor) -> str:
+    return bytes(meaning.tolist()).decode()
+
+
+def _dtypes(facts: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, torch.dtype]:
+    """The dtypes among facts, as they were given."""
+    names = [name for name, value in facts.items() if isinstance(value, torch.dtype)]
+    return {name: getattr(torch, str(given[name]).removeprefix("torch.")) for name in names}
