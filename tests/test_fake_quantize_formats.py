@@ -255,11 +255,91 @@ def test_errors_of_zero_points():
         strop.fake_quantize(x, torch.tensor(1.0), torch.tensor(1), format="float8_e5m2")
 
 
-def test_formats_by_dtype():
-    x = sample((40,), torch.float32)
-    for dtype in (torch.float8_e4m3fn, torch.float8_e5m2):
-        name = str(dtype).removeprefix("torch.")
-        assert_same_bits(strop.fake_quantize(x, format=dtype), strop.fake_quantize(x, format=name))
+BY_DTYPE = {
+    **{
+        getattr(torch, f"{kind}{bits}"): f"{kind}{bits}"
+        for kind in ("int", "uint")
+        for bits in range(2, 9)
+    },
+    torch.int16: "int16",
+    torch.float8_e4m3fn: "float8_e4m3fn",
+    torch.float8_e5m2: "float8_e5m2",
+    torch.float4_e2m1fn_x2: "float4_e2m1fn",
+}
+
+
+class TestTorchsDtypes:
+    @pytest.mark.parametrize("dtype", BY_DTYPE, ids=str)
+    def test_as_formats(self, dtype):
+        x, name = sample((8, 64), torch.float32), BY_DTYPE[dtype]
+        assert strop.NumberFormat.get(dtype) == strop.NumberFormat.get(name)
+        options = {"block_size": (1, 32)}
+        wanted = strop.fake_quantize(x, format=name, **options)
+        assert_same_bits(strop.fake_quantize(x, format=dtype, **options), wanted)
+        assert_same_bits(strop.fake_quantize_(x.clone(), format=dtype, **options), wanted)
+        q = strop.quantize(x, format=dtype, **options)
+        assert q.format == name
+        assert_same_bits(q.dequantize(), wanted)
+        chosen = strop.choose_scale(x, format=dtype, **options)
+        assert_same_bits(chosen.scale, strop.choose_scale(x, format=name, **options).scale)
+        report = strop.quantization_report({"w": x}, formats=[dtype, (torch.int8, (1, 8))])
+        assert [f["format"] for f in report.to_dict()["formats"]] == [name, "int8"]
+
+    def test_compiled(self):
+        x = sample((8, 64), torch.float32)
+
+        def call(x):
+            found = []
+            for dtype in (torch.int4, torch.uint3, torch.float8_e5m2, torch.float4_e2m1fn_x2):
+                q = strop.quantize(x, format=dtype, block_size=(1, 32))
+                found += [strop.fake_quantize(x, format=dtype), q.dequantize()]
+                found.append(strop.choose_scale(x, format=dtype).scale)
+            return found
+
+        for ours, wanted in zip(torch.compile(call, fullgraph=True)(x), call(x), strict=True):
+            assert_same_bits(ours, wanted)
+
+    OTHERS = {
+        torch.int1: "int2",
+        torch.uint1: "uint2",
+        torch.bool: "uint2",
+        torch.uint16: "int16",
+        torch.int32: "integer",
+        torch.int64: "integer",
+        torch.uint64: "integer",
+        torch.qint8: "int8",
+        torch.quint4x2: "uint4",
+        torch.float8_e4m3fnuz: "float8_e4m3fn",
+        torch.float8_e5m2fnuz: "float8_e5m2",
+        torch.float8_e8m0fnu: "mxfp8",
+        torch.bfloat16: "float8_e4m3fn",
+    }
+
+    @pytest.mark.parametrize("dtype", OTHERS, ids=str)
+    def test_others_have_a_nearest_one(self, dtype):
+        text = rf"format '{dtype}' is not known; known are int2, .*; {dtype} has .*: "
+        text += f"{self.OTHERS[dtype]} is nearest"
+        x = torch.ones(4, 32)
+        for call in (
+            lambda: strop.fake_quantize(x, format=dtype),
+            lambda: strop.quantize(x, format=dtype),
+            lambda: strop.choose_scale(x, format=dtype),
+            lambda: strop.NumberFormat.get(dtype),
+            lambda: strop.quantization_report({"w": x}, formats=[dtype]),
+        ):
+            with pytest.raises(ValueError, match=text):
+                call()
+
+    def test_others_compiled(self):
+        compiled = torch.compile(
+            lambda x: strop.fake_quantize(x, format=torch.float8_e4m3fnuz), fullgraph=True
+        )
+        with pytest.raises(Exception, match="float8_e4m3fnuz has bias 8"):
+            compiled(torch.ones(4, 32))
+
+    def test_numbers_without_a_nearest_one(self):
+        with pytest.raises(ValueError, match=r"format 'torch.complex64' is not known; .*, nvfp4$"):
+            strop.fake_quantize(torch.ones(4), format=torch.complex64)
 
 
 @pytest.mark.parametrize("format", [*FLOATS, "mxfp4", "nvfp4"])

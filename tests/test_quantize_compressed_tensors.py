@@ -189,7 +189,12 @@ class TestRefused:
         ("change", "options", "error", "text"),
         [
             ({}, {"bits": 9}, ValueError, "bits is 9; 2 to 8"),
-            ({"weight_shape": torch.tensor([4, 64])}, {}, ValueError, "rows of 4 words do not hold 64"),
+            (
+                {"weight_shape": torch.tensor([4, 64])},
+                {},
+                ValueError,
+                "rows of 4 words do not hold 64",
+            ),
             ({"weight_shape": torch.tensor([5, 32])}, {}, ValueError, "5 rows are needed"),
             ({"weight_shape": torch.tensor([2, 4, 32])}, {}, ValueError, "has 3 entries; a matrix"),
             (
@@ -199,7 +204,10 @@ class TestRefused:
                 "nvfp4-pack-quantized",
             ),
             (
-                {"weight_packed": torch.zeros(4, 10, dtype=torch.int32), "weight_shape": torch.tensor([4, 96])},
+                {
+                    "weight_packed": torch.zeros(4, 10, dtype=torch.int32),
+                    "weight_shape": torch.tensor([4, 96]),
+                },
                 {"bits": 3},
                 ValueError,
                 "as older versions",
@@ -211,7 +219,12 @@ class TestRefused:
             ({}, {"block_size": (1, 8)}, ValueError, r"blocks of \(1, 8\) .* have \(4, 4\)"),
             ({}, {"block_size": (1,)}, ValueError, r"block_size is \(1,\) for a 2-D"),
             ({}, {"block_size": 16}, TypeError, "block_size is a int"),
-            ({"weight_scale": torch.ones(4, 2).int()}, {}, TypeError, "scale has dtype torch.int32"),
+            (
+                {"weight_scale": torch.ones(4, 2).int()},
+                {},
+                TypeError,
+                "scale has dtype torch.int32",
+            ),
             (
                 {"weight_zero_point": torch.zeros(4, 3, dtype=torch.int8)},
                 {},

@@ -56,9 +56,7 @@ def test_float8_of_torchao():
 
 def test_float8_blocks_of_torchao():
     # Stated, where the scale's shape leaves a doubt.
-    module = pytest.importorskip(
-        "torchao.quantization", reason=REASON.format("torchao")
-    )
+    module = pytest.importorskip("torchao.quantization", reason=REASON.format("torchao"))
     x = sample((8, 96), torch.float32)
     granularity = pytest.importorskip("torchao.quantization.granularity")
     for granule, grid in (
@@ -124,6 +122,35 @@ def test_nvfp4_of_torchao():
     assert torch.equal(q.codes, strop.quantize(x, format="nvfp4").codes)
 
 
+@pytest.mark.parametrize("name", ["MXTensor", "NVFP4Tensor"])
+def test_swizzled_scales_are_refused(name):
+    # They have the shape of others where 128 rows and four blocks divide a matrix.
+    def tensor(**facts):
+        block, scales = {"MXTensor": (32, "float8_e8m0fnu")}.get(name, (16, "float8_e4m3fn"))
+        fields = {
+            "qdata": torch.zeros(128, 128, dtype=torch.float8_e4m3fn),
+            "scale": torch.ones(128, 256 // block).to(getattr(torch, scales)),
+            "elem_dtype": torch.float4_e2m1fn_x2,
+            "block_size": block,
+            "per_tensor_scale": None,
+            "orig_dtype": torch.float32,
+        }
+        return type(name, (), fields | facts)()
+
+    class NoSwizzle:
+        pass
+
+    class Swizzle_32_4_4:
+        pass
+
+    load = strop.QuantizedTensor.from_torchao
+    for facts in ({"is_swizzled_scales": False}, {"swizzle_type": NoSwizzle()}):
+        assert load(tensor(**facts)).shape == (128, 256)
+    for facts in ({"is_swizzled_scales": True}, {"swizzle_type": Swizzle_32_4_4()}, {}):
+        with pytest.raises(ValueError, match="scales are swizzled"):
+            load(tensor(**facts))
+
+
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_bitsandbytes(nested, dtype):
@@ -148,7 +175,9 @@ def test_bitsandbytes(nested, dtype):
 
 
 @pytest.mark.parametrize("nested", [False, True])
-@pytest.mark.parametrize("shape", [(100,), (1, 100), (1, 1, 98), (3, 64), (2, 3, 64), (63,)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(100,), (1, 100), (1, 1, 98), (3, 64), (2, 3, 64), (63,)], ids=str
+)
 def test_bitsandbytes_last_blocks(shape, nested):
     functional = pytest.importorskip(
         "bitsandbytes.functional", reason=REASON.format("bitsandbytes")
@@ -175,7 +204,9 @@ def test_bitsandbytes_that_has_no_counterpart():
     with pytest.raises(ValueError, match="quant_state is of fp4; nf4 is needed"):
         strop.QuantizedTensor.from_bitsandbytes(packed, state)
     packed, state = functional.quantize_4bit(torch.randn(4, 128), quant_type="nf4")
-    with pytest.raises(ValueError, match="packed has 255 bytes and absmax 8 elements; .* 256 and 8"):
+    with pytest.raises(
+        ValueError, match="packed has 255 bytes and absmax 8 elements; .* 256 and 8"
+    ):
         strop.QuantizedTensor.from_bitsandbytes(packed[:-1], state)
     state.packing_format_for_cpu = True
     with pytest.raises(ValueError, match="laid out anew for a CPU"):
@@ -184,7 +215,9 @@ def test_bitsandbytes_that_has_no_counterpart():
 
 def spread(parameter, shape, block):
     """A block's parameter for each of its elements, numpy's way."""
-    array = parameter.reshape((1,) * (len(shape) - parameter.dim()) + tuple(parameter.shape)).numpy()
+    array = parameter.reshape(
+        (1,) * (len(shape) - parameter.dim()) + tuple(parameter.shape)
+    ).numpy()
     for axis, (n, b) in enumerate(zip(shape, block, strict=True)):
         array = np.repeat(array, n if b < 0 else b, axis).take(range(n), axis)
     return torch.from_numpy(array.copy())
@@ -220,7 +253,9 @@ class TestFloat8:
         q = self.load(x, scale, block_size=block)
         assert q.block_size == block
         assert_same_bits(q.dequantize(), x.float() * spread(scale, shape, block))
-        assert_same_bits(self.load(x, torch.tensor(0.3), block_size=block).dequantize(), x.float() * 0.3)
+        assert_same_bits(
+            self.load(x, torch.tensor(0.3), block_size=block).dequantize(), x.float() * 0.3
+        )
 
     def test_blocks_that_leave_no_doubt(self, dtype):
         # Every size, against all sizes that have this number of blocks.
@@ -235,7 +270,9 @@ class TestFloat8:
                     assert_same_bits(self.load(x, scale).dequantize(), wanted, (n, count))
                     continue
                 text = "give block_size" if sizes else "no block size does"
-                with pytest.raises(ValueError, match=f"{count} blocks along an axis of {n}.*{text}"):
+                with pytest.raises(
+                    ValueError, match=f"{count} blocks along an axis of {n}.*{text}"
+                ):
                     self.load(x, scale)
 
     def test_groups_that_leave_no_doubt(self, dtype):
@@ -243,6 +280,11 @@ class TestFloat8:
         q = self.load(x, scale)
         assert q.block_size == (1, 32)
         assert_same_bits(q.dequantize(), x.float() * spread(scale, x.shape, (1, 32)))
+
+    def test_scales_that_are_powers_of_two(self, dtype):
+        x, scale = sample((6, 64), torch.float32).to(dtype), 2.0 ** torch.arange(-3, 3.0)[:, None]
+        q = self.load(x, scale.to(torch.float8_e8m0fnu))
+        assert_same_bits(q.dequantize(), x.float() * scale)
 
     def test_float64_scales_stay(self, dtype):
         x, scale = sample((6, 64), torch.float32).to(dtype), torch.rand(6, 1, dtype=torch.float64)
@@ -259,7 +301,12 @@ class TestFloat8:
         ("scale", "block", "error", "text"),
         [
             ((2, 1), None, ValueError, "2 blocks along an axis of 192, which may be of 96 to 191"),
-            ((2, 2), (128, 128), ValueError, r"blocks of \(128, 128\) of a tensor .* have \(2, 1\)"),
+            (
+                (2, 2),
+                (128, 128),
+                ValueError,
+                r"blocks of \(128, 128\) of a tensor .* have \(2, 1\)",
+            ),
             ((192,), None, ValueError, "one entry per dimension"),
             ((192,), (1, -1), ValueError, r"have \(192, 1\)"),
             ((2, 1), (128,), ValueError, "give one entry per dimension"),

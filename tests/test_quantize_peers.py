@@ -176,6 +176,23 @@ class TestTorch:
             assert theirs[0, 0].isfinite()  # a code, which one is up to the processor
             assert theirs[0, 1] == y[0, 1] == 1
 
+    @pytest.mark.parametrize("zero", [-9, 8, 20, -1000])
+    def test_zero_points_beyond_the_range(self, device, zero):
+        # torch refuses them; here the formula holds, in float32.
+        x, scale = sample((40, 300), torch.float32), torch.tensor(0.3)
+        inverse, shift = np.float32(1) / scale.numpy(), np.float32(zero)
+        codes = np.clip(np.rint(x.numpy() * inverse) + shift, np.float32(-8), np.float32(7))
+        expected = torch.from_numpy((codes - shift) * scale.numpy())
+        at = torch.tensor(zero, dtype=torch.int32)
+        assert_same_bits(device.fake_quantize(x, scale, at, format="int4"), expected)
+        q = strop.quantize(x, scale, at, format="int4")
+        assert_same_bits(q.dequantize(), expected)
+        with pytest.raises(RuntimeError, match=r"between .?quant_min.? and .?quant_max"):
+            torch.fake_quantize_per_tensor_affine(x, 0.3, zero, -8, 7)
+        rows = torch.full((40,), 0.3), torch.full((40,), zero, dtype=torch.int32)
+        with pytest.raises(RuntimeError, match=r"between .?quant_min.? and .?quant_max"):
+            torch.fake_quantize_per_channel_affine(x, *rows, 0, -8, 7)
+
     def test_codes_beyond_64_bits_saturate(self, device):
         x = torch.tensor([[math.inf, 1e30, 1e18, -1e18, -1e30, -math.inf]])
         y = device.fake_quantize(x, ONE, format="int4")

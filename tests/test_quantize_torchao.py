@@ -1,6 +1,7 @@
 """fake_quantize against its peer torchao, and where they differ."""
 
 import math
+from importlib.metadata import PackageNotFoundError, version
 
 import pytest
 import torch
@@ -10,6 +11,18 @@ from conftest import assert_same_bits
 from quantize_problems import CASTS, RECIPES, any_bits, every_exponent, peer, sample
 
 MX_RECIPES = [f for f in RECIPES if f != "nvfp4"]
+
+
+def torchaos_version():
+    try:
+        return tuple(int(part) for part in version("torchao").split(".")[:2])
+    except PackageNotFoundError:
+        return (0, 18)
+
+
+ONLY_IN_0_18 = pytest.mark.skipif(
+    torchaos_version() > (0, 18), reason="torchao after 0.18 may agree with strop"
+)
 
 
 @pytest.fixture
@@ -125,6 +138,7 @@ class TestTorchaosMicroscaling:
             assert_same_bits(torch.where(plain, y, 0), torch.where(plain, expected, 0))
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+    @ONLY_IN_0_18
     def test_scale_byte_0(self, device, mx, format, dtype):
         # Divided by 2^-126, but multiplied by 2^-127, what the byte means.
         x = every_exponent(32, dtype)
@@ -140,6 +154,7 @@ class TestTorchaosMicroscaling:
         x = x.double()
         assert (y.double() - x).abs().sum() * 2 < (theirs.double() - x).abs().sum()
 
+    @ONLY_IN_0_18
     def test_nan_and_inf(self, device, mx, format):
         x = sample((3, 64), torch.float32) + 0.25
         x[0, 3], x[1, 3], x[2, 3] = math.nan, math.inf, -math.inf
@@ -152,6 +167,33 @@ class TestTorchaosMicroscaling:
         assert (scales[1:, 0] < 255).all()  # of Inf, as if that were 2^128
         assert_same_bits(theirs[1:, 3], x[1:, 3])
         assert (theirs[1:, :3] == 0).all()
+
+
+class TestTorchaosFloat8:
+    @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2], ids=str)
+    @pytest.mark.parametrize("grid", [(4, 4), (64, 1), (1, 1)], ids=str)
+    def test_scales_are_divided_by(self, device, dtype, grid):
+        # Here x is multiplied by the inverse: beside a midpoint, the other neighbour.
+        peer("torchao")
+        from torchao.quantization import quant_primitives as primitives
+
+        every = torch.arange(0x7C, dtype=torch.uint8).view(dtype).float()
+        every = every[every.isfinite()]
+        middle = (every[1:] + every[:-1]) / 2
+        g = torch.manual_seed(0)
+        scale = torch.rand(grid, generator=g) + 0.1
+        at = [torch.arange(n) // (n // count) for n, count in zip((64, 128), grid, strict=True)]
+        full = scale[at[0]][:, at[1]]
+        x = middle[torch.randint(len(middle), (64, 128), generator=g)] * full
+        cast = lambda v: v.to(dtype).float()  # noqa: E731
+        codes = primitives._quantize_affine_float8(x, scale, dtype)
+        theirs = primitives._dequantize_affine_float8(codes, scale)
+        assert_same_bits(theirs, cast(x / full) * full)
+        block = tuple(n // count for n, count in zip((64, 128), grid, strict=True))
+        name = strop.NumberFormat.get(dtype).name
+        y = device.fake_quantize(x, scale, format=name, block_size=block)
+        assert_same_bits(y, cast(x * (1 / full)) * full)
+        assert 0 < (y != theirs).float().mean() < 0.5
 
 
 @pytest.fixture

@@ -33,11 +33,112 @@ class TestHolder:
         assert_same_bits(strop.dequantize(half), strop.dequantize(q, dtype=torch.bfloat16))
         assert q.to("cpu").device.type == "cpu"
 
+        x = torch.ones(2, dtype=torch.float64)
+        for moved in (
+            q.to(x),
+            q.to("cpu", torch.float64),
+            q.to(dtype=torch.float64),
+            q.cpu().to(x),
+        ):
+            assert moved.dtype == torch.float64
+            assert moved.codes.data_ptr() == q.codes.data_ptr()
+        for copied in (q.to("cpu", copy=True), q.to(torch.float32, False, True)):
+            assert copied.codes.data_ptr() != q.codes.data_ptr()
+            assert_same_bits(copied.dequantize(), q.dequantize())
+        with pytest.raises(TypeError, match="dtype is torch.int8; a floating dtype"):
+            q.to(torch.int8)
+
+    def test_to_a_gpu(self):
+        q = strop.quantize(sample((6, 70), torch.float32), format="int4")
+        if torch.cuda.is_available():
+            for moved in (q.cuda(), q.cuda(0), q.cuda(torch.device("cuda:0")), q.to("cuda")):
+                assert moved.device == torch.device("cuda:0")
+                assert_same_bits(moved.dequantize().cpu(), q.dequantize())
+                assert moved.cpu().device.type == "cpu"
+        else:
+            with pytest.raises((RuntimeError, AssertionError), match=r"CUDA|cuda"):
+                q.cuda()
+
+    def test_dequantize(self):
+        q = strop.quantize(sample((6, 70), torch.float32), format="int4")
+        assert_same_bits(q.dequantize(), strop.dequantize(q))
+        assert_same_bits(q.dequantize(torch.bfloat16), strop.dequantize(q, dtype=torch.bfloat16))
+        out = torch.empty(6, 70)
+        assert q.dequantize(out=out) is out
+        assert_same_bits(out, q.dequantize())
+
+    @pytest.mark.parametrize("format", ["uint4", "nvfp4"])
+    def test_compiled_without_graph_breaks(self, format):
+        q = strop.quantize(sample((6, 70), torch.float32), format=format)
+
+        def call(x, q):
+            moved = q.to("cpu", torch.bfloat16)
+            facts = (q.nbytes, q.numel(), len(q), q.device, moved.dtype, q.cpu().format)
+            state = q.state_dict()
+            again = strop.QuantizedTensor.from_state_dict(
+                state, format=q.format, block_size=q.block_size, shape=q.shape, dtype=q.dtype
+            )
+            return (
+                x + q.nbytes,
+                facts,
+                state,
+                moved.dequantize(),
+                again.to(torch.float64).dequantize(),
+            )
+
+        x = torch.ones(2)
+        ours, wanted = torch.compile(call, fullgraph=True)(x, q), call(x, q)
+        assert ours[1] == wanted[1]
+        assert torch.equal(ours[0], wanted[0])
+        assert all(torch.equal(ours[2][name], tensor) for name, tensor in wanted[2].items())
+        for a, b in zip(ours[3:], wanted[3:], strict=True):
+            assert_same_bits(a, b)
+
+    def test_compiled_sparse_weights(self):
+        w = strop.pack_sparse(torch.randn(8, 16) * (torch.rand(8, 16) > 0.8))
+
+        def call(x, w):
+            moved = w.cpu().to(torch.float32)
+            return x + w.nbytes + w.nnz, w.state_dict(), moved.to_dense()
+
+        ours, wanted = (f(torch.ones(2), w) for f in (torch.compile(call, fullgraph=True), call))
+        assert torch.equal(ours[0], wanted[0])
+        assert all(torch.equal(ours[1][name], tensor) for name, tensor in wanted[1].items())
+        assert torch.equal(ours[2], wanted[2])
+
+    @pytest.mark.parametrize("method", ["spawn", "forkserver"])
+    def test_sent_to_another_process(self, method):
+        q = strop.quantize(sample((6, 70), torch.float32), format="uint4", block_size=(1, 32))
+        context = torch.multiprocessing.get_context(method)
+        queue = context.Queue()
+        # (of this tensor nobody else keeps the scales: a temporary would be gone before it is read)
+        process = context.Process(target=_restored, args=(q, strop.nn.Held(q[:2]), queue))
+        process.start()
+        found = queue.get(timeout=120)
+        assert_same_bits(torch.from_numpy(found[0]), q.dequantize())
+        assert_same_bits(torch.from_numpy(found[1]), q.dequantize()[:2])
+        process.join()
+        assert process.exitcode == 0
+
     def test_nbytes(self):
         x = torch.randn(64, 128)
         assert strop.quantize(x, format="int4", block_size=(1, 32)).nbytes == 64 * (64 + 4 * 4)
         assert strop.quantize(x, format="mxfp4").nbytes == 64 * (64 + 4)
         assert strop.quantize(x, format="nvfp4").nbytes == 64 * (64 + 8) + 4
+
+    def test_formats_of_torch(self):
+        q = strop.quantize(torch.randn(6, 70), format=torch.int4)
+        fields = {name: getattr(q, name) for name in q.__dataclass_fields__}
+        for format in (torch.int4, strop.NumberFormat.get("int4")):
+            again = strop.QuantizedTensor(**{**fields, "format": format})
+            assert again.format == "int4"
+            assert_same_bits(again.dequantize(), q.dequantize())
+
+    def test_forged_pickles_are_refused(self):
+        q = strop.quantize(torch.randn(6, 70), format="int4")
+        object.__setattr__(q, "shape", (6, 100))
+        with pytest.raises(ValueError, match="codes has shape"):
+            pickle.loads(pickle.dumps(q))
 
     @pytest.mark.parametrize(
         ("change", "error", "text"),
@@ -61,3 +162,7 @@ class TestHolder:
         fields = {name: getattr(q, name) for name in q.__dataclass_fields__}
         with pytest.raises(error, match=text):
             strop.QuantizedTensor(**(fields | change))
+
+
+def _restored(q, held, queue):
+    queue.put((q.dequantize().numpy(), held().dequantize().numpy()))

@@ -46,7 +46,9 @@ def from_compressed_tensors(
     _check_order(state.get(f"{weight}_g_idx"), f"{weight}_g_idx", shape[1], block)
     zero = state.get(f"{weight}_zero_point")
     if zero is not None:
-        zero = _zero_point(f"{weight}_zero_point", zero, bits if words is not None else 0, scale, shape)
+        zero = _zero_point(
+            f"{weight}_zero_point", zero, bits if words is not None else 0, scale, shape
+        )
     scale = wide_scale(_OP, scale)
     if scale.numel() == 1:
         scale = scale.reshape(1, 1)
@@ -62,9 +64,7 @@ def _packed_codes(
         raise ValueError(f"{_OP}: weight_shape has {whole.numel()} entries; a matrix has 2")
     rows, columns = (int(n) for n in whole.tolist())
     if words.dim() != 2 or words.shape[0] != rows:
-        raise ValueError(
-            f"{_OP}: {name} has shape {tuple(words.shape)}; {rows} rows are needed"
-        )
+        raise ValueError(f"{_OP}: {name} has shape {tuple(words.shape)}; {rows} rows are needed")
     # (kept as unsigned numbers, the smallest code 0; ours is two's complement)
     return _unpacked_words(name, words, bits, columns) - (1 << (bits - 1)), (rows, columns)
 
@@ -141,13 +141,15 @@ def _zero_point(
             "needed"
         )
     zero = zero.reshape(1, 1) if zero.numel() == 1 else zero
-    return wide_scale(_OP, zero).to(wide_scale(_OP, scale).dtype) if zero.is_floating_point() else zero
+    return (
+        wide_scale(_OP, zero).to(wide_scale(_OP, scale).dtype) if zero.is_floating_point() else zero
+    )
 
 
 def _check_order(
     order: Tensor | None, name: str, columns: int, block: tuple[int, ...] | None
 ) -> None:
-    """Refuses columns whose groups are not neighbours. (Where there is no order all are -1.)"""
+    """Refuses columns whose groups are not neighbours; where there is no order all are -1."""
     if order is None or bool((order == -1).all()):
         return
     group = columns if block is None or block[1] < 0 else block[1]

@@ -132,9 +132,16 @@ def from_torchao(tensor: Any) -> QuantizedTensor:
     return convert(op, tensor)
 
 
+def _swizzled(tensor: Any) -> bool:
+    """Whether scales lie as matrix units read them; what says neither way may be so."""
+    if hasattr(tensor, "swizzle_type"):  # after torchao 0.18
+        return type(tensor.swizzle_type).__name__ != "NoSwizzle"
+    return bool(getattr(tensor, "is_swizzled_scales", True))
+
+
 def _recipe_scale(op: str, tensor: Any, shape: tuple[int, ...], block: int) -> Tensor:
     """The bytes of scales of blocks along the last axis."""
-    if tensor.is_swizzled_scales:
+    if _swizzled(tensor):
         raise ValueError(f"{op}: tensor's scales are swizzled for a GPU's matrix units")
     scale: Tensor = tensor.scale
     grid = (*shape[:-1], shape[-1] // block)

@@ -121,13 +121,13 @@ class Move(NamedTuple):
 
     device: torch.device
     dtype: torch.dtype
-    options: dict[str, bool]  # non_blocking and copy, where they are given
+    options: dict[str, Any]  # non_blocking and copy, where they are given
 
 
 def parsed_to(device: torch.device, dtype: torch.dtype, *args: Any, **kwargs: Any) -> Move:
     """Where a tensor of a device and a dtype would be after ``.to(*args, **kwargs)``, and as what.
 
-    In compiled code too, which cannot call torch's own parser.
+    (torch's own parser of these does not know ``copy``.)
     """
     moved = torch.empty(0, dtype=dtype, device=device).to(*args, **kwargs)
     flags = [argument for argument in args if isinstance(argument, bool)]

@@ -137,9 +137,11 @@ def fake_quantize(
         input: float32, bfloat16, float16 or float64; any shape of up to 16 dimensions, any strides.
         scale: float32 (float64 for float64), of shape ``ceil(input.shape / block_size)`` or
             broadcastable to it.
-        zero_point: any integer dtype, or the dtype of scale; of a shape as scale's.
+        zero_point: any integer dtype, or the dtype of scale; of a shape as scale's. It may lie
+            outside the format's range.
         format: ``int2``..``int8``, ``uint2``..``uint8``, ``int16``, ``integer`` (no bounds; needs a
-            scale), a torch dtype or a :class:`NumberFormat`.
+            scale), a torch dtype (``torch.int4``, ``torch.float8_e4m3fn``...) or a
+            :class:`NumberFormat`.
         block_size: elements that share a scale: one entry per dimension, -1 for a whole axis; None is
             the whole tensor. A last block may be short.
         rounding: ``half_even``, ``half_away``, ``floor``, ``ceil``, ``trunc`` or ``stochastic``.

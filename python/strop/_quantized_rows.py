@@ -100,13 +100,16 @@ def _axes(q: QuantizedTensor, index: Tensor) -> int:
             )
         return 1
     if index.dtype not in (torch.int64, torch.int32):
-        raise TypeError(
-            f"{_NAME}: index has dtype {index.dtype}; int64, int32 or bool is needed"
-        )
+        raise TypeError(f"{_NAME}: index has dtype {index.dtype}; int64, int32 or bool is needed")
     return index.dim()
 
 
 def _is_whole(part: Any) -> bool:
     if part is Ellipsis:
         return True
-    return isinstance(part, slice) and part.start is None and part.stop is None and part.step in (None, 1)
+    return (
+        isinstance(part, slice)
+        and part.start is None
+        and part.stop is None
+        and part.step in (None, 1)
+    )

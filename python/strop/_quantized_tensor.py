@@ -139,9 +139,7 @@ class QuantizedTensor(Holder):
         fields["dtype"] = fn(torch.empty(0, dtype=self.dtype)).dtype
         return self._with(fields)
 
-    def dequantize(
-        self, dtype: torch.dtype | None = None, *, out: Tensor | None = None
-    ) -> Tensor:
+    def dequantize(self, dtype: torch.dtype | None = None, *, out: Tensor | None = None) -> Tensor:
         """The tensor restored, as :func:`strop.dequantize` does."""
         from strop._quantize_codes import dequantize
 

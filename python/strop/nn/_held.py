@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from strop._holders import Holder
+from strop._library import FLOATING
 
 _NAME = "strop.nn.Held"
 
@@ -91,49 +93,57 @@ class Held(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        given = {n: state_dict[prefix + n] for n in self._kind.tensor_fields if prefix + n in state_dict}
-        meaning = state_dict.get(f"{prefix}_extra_state")
-        if given or meaning is not None:
-            if difference := self._difference(given, meaning):
+        given = {
+            n: state_dict[prefix + n] for n in self._kind.tensor_fields if prefix + n in state_dict
+        }
+        if f"{prefix}_extra_state" in state_dict:
+            given["_extra_state"] = state_dict[f"{prefix}_extra_state"]
+        if given:
+            facts = _facts_of(given.get("_extra_state"))
+            if difference := self._difference(given, facts):
                 error_msgs.append(f"{prefix.removesuffix('.') or 'the module'}: {difference}")
                 return
             if local_metadata.get("assign_to_params_buffers", False):
-                self._facts.update(_dtypes(self._facts, json.loads(_decoded(meaning))))
+                dtypes = (n for n, fact in self._facts.items() if isinstance(fact, torch.dtype))
+                self._facts.update({name: _DTYPES[facts[name]] for name in dtypes})
         arguments = (local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
-    def _difference(self, given: Mapping[str, Any], meaning: Any) -> str:
+    def _difference(self, given: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
         """What a state dict has otherwise than this module; nothing if it can be loaded."""
-        own = {n: self._buffers[n] for n in self._kind.tensor_fields if self._buffers[n] is not None}
-        if set(given) != set(own) or meaning is None:
-            found = sorted([*given, *(["_extra_state"] if meaning is not None else [])])
-            return f"{_NAME}: state dict has {found}; {sorted([*own, '_extra_state'])} are needed"
-        theirs, ours = json.loads(_decoded(meaning)), json.loads(_text(self._facts))
-        for name, value in ours.items():
-            is_dtype = isinstance(self._facts[name], torch.dtype)
-            if theirs.get(name) != value and not is_dtype:
-                return f"{_NAME}: {name} is {theirs.get(name)} in the state dict; {value} is held"
+        own = {n: t for n, t in self._buffers.items() if t is not None}
+        needed = sorted([*own, "_extra_state"])
+        if sorted(given) != needed:
+            return f"{_NAME}: state dict has {sorted(given)}; {needed} are needed"
+        for name, value in json.loads(_text(self._facts)).items():
+            found = facts.get(name)
+            fits = found in _DTYPES if value in _DTYPES else found == value
+            if not fits:
+                return f"{_NAME}: {name} is {found} in the state dict; {value} is held"
         for name, tensor in own.items():
-            assert tensor is not None
-            other = given[name]
-            if not isinstance(other, Tensor) or (other.shape, other.dtype) != (tensor.shape, tensor.dtype):
-                found = f"{other.dtype} {list(other.shape)}" if isinstance(other, Tensor) else type(other).__name__
-                return (
-                    f"{_NAME}: {name} is {found} in the state dict; {tensor.dtype} "
-                    f"{list(tensor.shape)} is held"
-                )
+            if (found := _described(given[name])) != (held := _described(tensor)):
+                return f"{_NAME}: {name} is {found} in the state dict; {held} is held"
         return ""
+
+
+_DTYPES = {str(dtype): dtype for dtype in FLOATING}
 
 
 def _text(facts: Mapping[str, Any]) -> str:
     return json.dumps(dict(facts), default=str)
 
 
-def _decoded(meaning: Tensor) -> str:
-    return bytes(meaning.tolist()).decode()
+def _facts_of(state: Any) -> dict[str, Any]:
+    """What an extra state says; nothing where it is no such one."""
+    if not isinstance(state, Tensor) or state.dtype != torch.uint8 or state.is_meta:
+        return {}
+    with suppress(ValueError):
+        facts = json.loads(bytes(state.flatten().tolist()))
+        return facts if isinstance(facts, dict) else {}
+    return {}
 
 
-def _dtypes(facts: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, torch.dtype]:
-    """The dtypes among facts, as they were given."""
-    names = [name for name, value in facts.items() if isinstance(value, torch.dtype)]
-    return {name: getattr(torch, str(given[name]).removeprefix("torch.")) for name in names}
+def _described(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{value.dtype} {list(value.shape)}"
+    return type(value).__name__
