@@ -76,7 +76,11 @@ class TestHolder:
             facts = (q.nbytes, q.numel(), len(q), q.device, moved.dtype, q.cpu().format)
             state = q.state_dict()
             again = strop.QuantizedTensor.from_state_dict(
-                state, format=q.format, block_size=q.block_size, shape=q.shape, dtype=q.dtype
+                state,
+                format=strop.NumberFormat.get(q.format),
+                block_size=q.block_size,
+                shape=q.shape,
+                dtype=q.dtype,
             )
             return (
                 x + q.nbytes,

@@ -23,8 +23,16 @@ def from_compressed_tensors(
     dtype: torch.dtype | None = None,
 ) -> QuantizedTensor:
     """A weight of format pack-quantized, int-quantized or float-quantized."""
+    for argument, value, kind, allowed in (
+        ("state", state, Mapping, "a mapping of tensors by name"),
+        ("name", name, str, "a string"),
+        ("bits", bits, int, "an int"),
+    ):
+        if not isinstance(value, kind) or isinstance(value, bool):
+            found = type(value).__name__
+            raise TypeError(f"{_OP}: {argument} is a {found}; {allowed} is needed")
     weight = f"{name}.weight" if name else "weight"
-    if not isinstance(bits, int) or not 2 <= bits <= 8:
+    if not 2 <= bits <= 8:
         raise ValueError(f"{_OP}: bits is {bits}; 2 to 8 are possible")
     scale, stored = state.get(f"{weight}_scale"), state.get(weight)
     words, whole = state.get(f"{weight}_packed"), state.get(f"{weight}_shape")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, NamedTuple, TypeVar, get_type_hints
+from typing import Any, NamedTuple, TypeVar, cast, get_type_hints
 
 import torch
 from torch import Tensor
@@ -29,10 +29,10 @@ class Holder:
     Derive with the :func:`holder` decorator.
     """
 
-    # Of each class, found once: compiled code cannot ask for annotations.
-    tensor_fields: ClassVar[tuple[str, ...]] = ()
-    fact_fields: ClassVar[tuple[str, ...]] = ()
-    _optional: ClassVar[tuple[str, ...]] = ()
+    # Of each class, found once: compiled code cannot ask for annotations. (These have none.)
+    tensor_fields = cast(tuple[str, ...], ())
+    fact_fields = cast(tuple[str, ...], ())
+    _optional = cast(tuple[str, ...], ())
 
     def __post_init__(self) -> None:
         if not is_compiling():  # shapes are symbols there; what made the holder knows them

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from strop import _quantize_codes_ops as ops
 from strop._errors import translated
-from strop._formats import NumberFormat, format_name
+from strop._formats import NumberFormat
 from strop._quantize import plain_options
 from strop._quantize_gradient import Spelled
 from strop._quantize_ops import mark_written
@@ -187,7 +187,7 @@ def dequantize(
             f"{op}: a tensor requires a gradient, which restoring codes does not have; "
             "fake_quantize has it"
         )
-    kept = (q.codes.contiguous(), q.scale, q.zero_point, q.tensor_scale, format_name(q.format))
+    kept = (q.codes.contiguous(), q.scale, q.zero_point, q.tensor_scale, q.format)
     blocks = list(q.block_size or [])
     try:
         if out is None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from strop._formats import NumberFormat, has_tensor_scale, scales_are_bytes
+from strop._formats import NumberFormat, format_name, has_tensor_scale, scales_are_bytes
 from strop._holders import Holder, holder, parsed_to
 from strop._library import FLOATING
 
@@ -102,6 +102,11 @@ class QuantizedTensor(Holder):
     block_size: tuple[int, ...] | None
     shape: tuple[int, ...]
     dtype: torch.dtype
+
+    def __post_init__(self) -> None:
+        if isinstance(self.format, _FORMATS):  # as quantize takes them
+            object.__setattr__(self, "format", format_name(self.format))
+        super().__post_init__()
 
     @property
     def nbytes(self) -> int:
@@ -271,7 +276,6 @@ class QuantizedTensor(Holder):
             raise ValueError(f"{_NAME}: format {format.name} has no codes that could be stored")
         if self.dtype not in FLOATING:
             raise TypeError(f"{_NAME}: dtype is {self.dtype}; a floating dtype is needed")
-        object.__setattr__(self, "format", format.name)
         object.__setattr__(self, "shape", tuple(self.shape))
         if self.block_size is not None:
             object.__setattr__(self, "block_size", tuple(self.block_size))
@@ -316,6 +320,7 @@ class QuantizedTensor(Holder):
 
 
 _NAME = "strop.QuantizedTensor"
+_FORMATS = (torch.dtype, NumberFormat)
 
 
 def _by_bytes(tensor: Tensor, fn: Callable[[Tensor], Tensor]) -> Tensor:

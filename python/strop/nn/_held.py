@@ -105,7 +105,7 @@ class Held(nn.Module):
                 return
             if local_metadata.get("assign_to_params_buffers", False):
                 dtypes = (n for n, fact in self._facts.items() if isinstance(fact, torch.dtype))
-                self._facts.update({name: _DTYPES[facts[name]] for name in dtypes})
+                self._facts.update({name: _DTYPES[str(facts[name])] for name in dtypes})
         arguments = (local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
@@ -117,8 +117,8 @@ class Held(nn.Module):
             return f"{_NAME}: state dict has {sorted(given)}; {needed} are needed"
         for name, value in json.loads(_text(self._facts)).items():
             found = facts.get(name)
-            fits = found in _DTYPES if value in _DTYPES else found == value
-            if not fits:
+            is_dtype = isinstance(self._facts[name], torch.dtype)
+            if not (str(found) in _DTYPES if is_dtype else found == value):
                 return f"{_NAME}: {name} is {found} in the state dict; {value} is held"
         for name, tensor in own.items():
             if (found := _described(given[name])) != (held := _described(tensor)):
