@@ -124,7 +124,7 @@ class Move(NamedTuple):
     options: dict[str, Any]  # non_blocking and copy, where they are given
 
 
-def parsed_to(device: torch.device, dtype: torch.dtype, *args: Any, **kwargs: Any) -> Move:
+def parsed_to(device: torch.device, dtype: torch.dtype, /, *args: Any, **kwargs: Any) -> Move:
     """Where a tensor of a device and a dtype would be after ``.to(*args, **kwargs)``, and as what.
 
     (torch's own parser of these does not know ``copy``.)
