@@ -67,8 +67,9 @@ class TestHolder:
         assert q.dequantize(out=out) is out
         assert_same_bits(out, q.dequantize())
 
+    @pytest.mark.parametrize("dynamic", [False, True])
     @pytest.mark.parametrize("format", ["uint4", "nvfp4"])
-    def test_compiled_without_graph_breaks(self, format):
+    def test_compiled_without_graph_breaks(self, format, dynamic):
         q = strop.quantize(sample((6, 70), torch.float32), format=format)
 
         def call(x, q):
@@ -91,21 +92,24 @@ class TestHolder:
             )
 
         x = torch.ones(2)
-        ours, wanted = torch.compile(call, fullgraph=True)(x, q), call(x, q)
+        compiled = torch.compile(call, fullgraph=True, dynamic=dynamic)
+        ours, wanted = compiled(x, q), call(x, q)
         assert ours[1] == wanted[1]
         assert torch.equal(ours[0], wanted[0])
         assert all(torch.equal(ours[2][name], tensor) for name, tensor in wanted[2].items())
         for a, b in zip(ours[3:], wanted[3:], strict=True):
             assert_same_bits(a, b)
 
-    def test_compiled_sparse_weights(self):
+    @pytest.mark.parametrize("dynamic", [False, True])
+    def test_compiled_sparse_weights(self, dynamic):
         w = strop.pack_sparse(torch.randn(8, 16) * (torch.rand(8, 16) > 0.8))
 
         def call(x, w):
             moved = w.cpu().to(torch.float32)
             return x + w.nbytes + w.nnz, w.state_dict(), moved.to_dense()
 
-        ours, wanted = (f(torch.ones(2), w) for f in (torch.compile(call, fullgraph=True), call))
+        compiled = torch.compile(call, fullgraph=True, dynamic=dynamic)
+        ours, wanted = (f(torch.ones(2), w) for f in (compiled, call))
         assert torch.equal(ours[0], wanted[0])
         assert all(torch.equal(ours[1][name], tensor) for name, tensor in wanted[1].items())
         assert torch.equal(ours[2], wanted[2])

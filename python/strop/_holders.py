@@ -41,6 +41,11 @@ class Holder:
     def validate(self) -> None:
         """Raises ValueError or TypeError where the fields do not fit each other."""
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""  # (torch's own nbytes knows no symbols for sizes)
+        return sum(t.numel() * t.element_size() for _, t in self._tensors() if t is not None)
+
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """A holder whose tensors went through ``torch.Tensor.to`` with these arguments."""
         tensors = {k: None if t is None else t.to(*args, **kwargs) for k, t in self._tensors()}

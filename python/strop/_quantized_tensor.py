@@ -109,11 +109,6 @@ class QuantizedTensor(Holder):
         super().__post_init__()
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of all tensors."""
-        return sum(t.nbytes for t in self.state_dict().values())
-
-    @property
     def device(self) -> torch.device:
         """Where the tensors are."""
         return self.codes.device
