@@ -43,7 +43,8 @@ class Holder:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tensors."""  # (torch's own nbytes knows no symbols for sizes)
+        """Bytes of all tensors, layouts included, of which a state dict has fewer."""
+        # (torch's own nbytes knows no symbols for sizes)
         return sum(t.numel() * t.element_size() for _, t in self._tensors() if t is not None)
 
     def to(self, *args: Any, **kwargs: Any) -> Self:

@@ -111,12 +111,6 @@ class SparseWeight(Holder):
         """False: the weight is frozen, which modules of torch ask of their parameters."""
         return False
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all tensors, layouts included; a state dict has fewer."""
-        tensors = (getattr(self, name) for name in TENSORS)
-        return sum(t.nbytes for t in tensors if t is not None)
-
     def plan(self) -> str:
         """What runs for which rows of input, and why, as text to print."""
         lines = _sparse_plan.describe(self.chosen, self._costs(), self.why)
