@@ -1,6 +1,8 @@
 #include "kernels/prune_arguments.h"
 
 #include <charconv>
+#include <cmath>
+#include <limits>
 
 #include "kernels/argument_error.h"
 
@@ -123,6 +125,12 @@ void check_prune(const char* op, const char* name, const PruneRule& rule,
   }
   if (rule.pattern == PrunePattern::kGroups && weight.dims < 1) {
     throw_value_error(op, ": ", name, " has no dimension along which an n:m pattern could lie");
+  }
+  const bool wide = weight.dtype == DType::kFloat64 && rule.pattern != PrunePattern::kBlocks;
+  constexpr double kLargest = std::numeric_limits<float>::max();
+  if (!wide && std::isfinite(rule.threshold) && rule.threshold > kLargest) {
+    throw_value_error(op, ": threshold is ", rule.threshold, "; at most ", kLargest,
+                      " is needed, for it is compared in float32");
   }
 }
 

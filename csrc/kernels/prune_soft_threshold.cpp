@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <limits>
 
 #include "kernels/argument_error.h"
 #include "kernels/prune_arguments.h"
@@ -97,6 +98,11 @@ void check_soft_threshold(const char* op, const SoftThresholdTensors& t) {
                       " are supported");
   }
   if (t.amount.present) check_amount(op, t.weight, t.amount);
+  constexpr double kLargest = std::numeric_limits<float>::max();
+  if (t.weight.dtype != DType::kFloat64 && std::isfinite(t.number) && t.number > kLargest) {
+    throw_value_error(op, ": amount is ", t.number, "; at most ", kLargest,
+                      " is needed, for it is subtracted in float32");
+  }
   if (t.gradient.present) check_like(op, "gradient", t.weight, t.gradient);
   if (t.output.present) check_output(op, t);
 }

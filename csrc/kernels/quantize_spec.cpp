@@ -75,6 +75,12 @@ double checked_eps(const char* op, const QuantizeRequest& request, const NumberF
   if (static_cast<float>(eps) == 0.0f) {
     throw_value_error(op, ": eps is ", eps, ", which is 0 in float32");
   }
+  // What an all-zero block is multiplied by; of two levels the lower one has 2^-6 at least.
+  const float inverse = (two_levels ? 64.0f : 1.0f) / static_cast<float>(eps);
+  if (!std::isfinite(inverse)) {
+    throw_value_error(op, ": eps is ", eps, ", by which float32 cannot divide; ", least,
+                      " is large enough");
+  }
   return eps;
 }
 
