@@ -81,11 +81,15 @@ def _composite(weight: Tensor, amount: Amount, tensor: Tensor | None) -> Tensor:
     """The result by ops that torch can differentiate again, as often as asked."""
     # Detached from every transform around this one as well: each adds its own gradient.
     y = below_autograd(weight.detach(), amount, _plain(tensor)).detach()
+    wide = weight if weight.dtype == torch.float64 else weight.float()  # as the op compares it
     least: Any = amount if tensor is None else tensor
-    wide = weight if tensor is None else weight.to(tensor.dtype)
     keeps = wide.detach().abs() > (least if tensor is None else least.detach())
     left = torch.where(keeps, wide - torch.sign(wide.detach()) * least, torch.zeros_like(wide))
-    return y + (left - left.detach()).nan_to_num().to(weight.dtype)
+    # What is Inf is the result itself: less itself it would be NaN.
+    infinite = left.detach().isinf()
+    finite = torch.where(infinite, torch.zeros_like(left), left)
+    y = y + (finite - finite.detach()).to(weight.dtype)
+    return torch.where(infinite, left.to(weight.dtype), y)
 
 
 def needs_gradient(*tensors: Tensor | None) -> bool:
