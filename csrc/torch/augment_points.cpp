@@ -4,8 +4,10 @@
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "kernels/argument_error.h"
+#include "kernels/augment_warped_boxes.h"
 #include "torch/quantize_ops.h"
 #include "torch/tensor_arguments.h"
 
@@ -60,7 +62,7 @@ void points_op(StableIValue* values, std::uint64_t, std::uint64_t) {
   values[0] = torch::stable::detail::from(std::move(out));
 }
 
-void boxes_op(StableIValue* values, std::uint64_t, std::uint64_t) {
+void run_boxes(StableIValue* values, bool visible) {
   Stack stack(values);
   const Tensor boxes = stack.take<Tensor>(), matrices = stack.take<Tensor>();
   const auto height = stack.take<std::int64_t>(), width = stack.take<std::int64_t>();
@@ -68,22 +70,34 @@ void boxes_op(StableIValue* values, std::uint64_t, std::uint64_t) {
   check("strop.warp_boxes", from, 4, by);
   const WarpedSize size = {static_cast<double>(height), static_cast<double>(width)};
   Tensor out = empty_beside(boxes, from);
+  std::optional<Tensor> shares;
+  if (visible) shares = empty_of({from.shape[0], from.shape[1]}, from.dtype, boxes);
   by_types(from, by, [&]<class T, class M>(SampleRange range) {
-    warp_boxes<T, M>(from, by, size, range, static_cast<T*>(out.data_ptr()));
+    T* const of_shares = visible ? static_cast<T*>(shares->data_ptr()) : nullptr;
+    warp_boxes<T, M>(from, by, size, range,
+                     WarpedBoxes<T>{static_cast<T*>(out.data_ptr()), of_shares});
   });
   values[0] = torch::stable::detail::from(std::move(out));
+  if (visible) values[1] = torch::stable::detail::from(std::move(*shares));
 }
+
+void boxes_op(StableIValue* values, std::uint64_t, std::uint64_t) { run_boxes(values, false); }
+void visible_op(StableIValue* values, std::uint64_t, std::uint64_t) { run_boxes(values, true); }
 
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(strop, m) {
   m.def("_warp_points(Tensor points, Tensor matrices) -> Tensor");
   m.def("_warp_boxes(Tensor boxes, Tensor matrices, SymInt height, SymInt width) -> Tensor");
+  m.def(
+      "_warp_boxes_visible(Tensor boxes, Tensor matrices, SymInt height, SymInt width) -> (Tensor, "
+      "Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(strop, CPU, m) {
   m.impl("_warp_points", points_op);
   m.impl("_warp_boxes", boxes_op);
+  m.impl("_warp_boxes_visible", visible_op);
 }
 
 }  // namespace strop

@@ -12,13 +12,13 @@ from torch.compiler import is_compiling
 
 from strop import _augment_gradient as gradients
 from strop import _augment_ops as ops
+from strop._augment_size import Size, plain_size
 from strop._errors import translated
 from strop._library import FLOATING
 from strop._prune import number
 from strop._quantize_gradient import transformed
 
 Numbers = float | Sequence[float]
-Size = int | tuple[int, int]
 RESULT_DTYPES = (*FLOATING, torch.uint8)
 
 
@@ -46,22 +46,29 @@ def augment_images(
     Args:
         images: uint8 of 0..255, or float32, bfloat16, float16 or float64 of 0..1, of shape
             [B, C, H, W] with C of 1, 3 or 4; any strides, and none is copied first.
-        matrices: float32 [B, 2, 3], from output pixel to input pixel in index coordinates, x then y:
-            ``M @ (column, row, 1)``. None: the identity, or the resize to ``size`` that maps pixel
-            centres. One with NaN, Inf or entries beyond 2**24 gives an image of fill.
-        size: (rows, columns) of the result, an int for a square; None: as the images.
+        matrices: [B, 2, 3], or [1, 2, 3] for all images, from output pixel to input pixel in index
+            coordinates, x then y: ``M @ (column, row, 1)``. float32, or float64, which is rounded to
+            it. One with NaN, Inf or entries beyond 2**24 gives an image of fill. None: the identity,
+            or the resize to ``size`` that maps pixel centres; that has no outside, and fill_mode and
+            fill change nothing.
+        size: (rows, columns) of the result, an int for a square, of numpy's as well; None: as the
+            images.
         mean: C numbers, or one for all: a number, a sequence, or a tensor on the device of the
-            images, in float32. None is 0. On a GPU a tensor's values are not checked.
+            images, in float32. None is 0. On a GPU a tensor's values are not checked. What is
+            computed with, 1 / std and mean / std, has to be finite in float32 (float64 where the
+            images or the result are).
         std: the same; None is 1.
         interpolation: ``"bilinear"`` or ``"nearest"``.
-        fill_mode: what lies outside, by scipy.ndimage's names but for the first two:
+        fill_mode: what lies outside where there are matrices, by scipy.ndimage's names but for the
+            first two. (numpy's and torch's "reflect" is ``"mirror"``, their "wrap" and "circular"
+            ``"grid_wrap"``.)
 
             - ``"constant"``: fill (scipy's ``"grid-constant"``, as OpenCV and torchvision).
             - ``"hard_constant"``: fill wherever the position is outside of [0, n-1] (scipy's
               ``"constant"``).
             - ``"nearest"``, ``"reflect"``, ``"mirror"``, ``"wrap"``, ``"grid_wrap"``.
-        fill: a number, or one for each channel, in the images' units before they are normalised;
-            a whole number for uint8 (others are rounded).
+        fill: a number that the images' dtype holds, or one for each channel, in the images' units
+            before they are normalised; a whole number for uint8 (others are rounded).
         dtype: of the result: float32, bfloat16, float16, float64; or uint8, rounded half to even,
             with neither mean nor std (floating images: 0..1 becomes 0..255).
         memory_format: of the result: ``torch.contiguous_format`` or ``torch.channels_last``.
@@ -129,7 +136,7 @@ def warp_masks(
     Args:
         masks: bool, any integer dtype, float32, bfloat16, float16 or float64, of shape [B, H, W] or
             [B, C, H, W] with any number of channels; any strides.
-        matrices: as of :func:`augment_images`.
+        matrices: as of :func:`augment_images`; None resizes to size, and nothing lies outside.
         size: as of :func:`augment_images`.
         fill: what lies outside; a number that the dtype holds.
         out: of the result's shape and dtype, any strides, apart from what is read.
@@ -195,19 +202,6 @@ def _is_channels_last(op: str, memory_format: object) -> bool:
             "torch.channels_last is needed"
         )
     return memory_format == torch.channels_last
-
-
-def plain_size(op: str, size: object) -> list[int] | None:
-    """(rows, columns) as the ops have them."""
-    if size is None:
-        return None
-    sides = size if isinstance(size, tuple | list) else (size, size)
-    for side in sides:
-        if not isinstance(side, int | torch.SymInt) or isinstance(side, bool):
-            what = "an entry of size" if sides is size else "size"
-            allowed = "an int" if sides is size else "an int or a pair (rows, columns)"
-            raise TypeError(f"{op}: {what} is a {type(side).__name__}; {allowed} is needed")
-    return list(sides)
 
 
 def numbers(op: str, name: str, value: object) -> list[float]:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from strop._augment_size import side
 from strop._library import FLOATING
 
 Numbers: TypeAlias = "float | Sequence[float] | np.ndarray[Any, Any] | Tensor"
 """A number for all samples, or one for each."""
 Pairs: TypeAlias = "Sequence[Any] | np.ndarray[Any, Any] | Tensor"
 """An (x, y) pair for all samples, or one for each."""
+LARGEST = torch.finfo(torch.float32).max
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
@@ -43,7 +45,8 @@ def affine_matrix(
         translate: pixels (right, down), not rounded to integers: a pair, or [B, 2]. An entry of a pair may
             be a tensor [B].
         scale: above 0, and 2 shows everything twice as large; a number, a sequence of B or a tensor [B].
-            In a tensor it is not checked: what is not finite then gives fill.
+            In a tensor it is not checked: what is not finite then gives fill. (Of all arguments, numbers
+            and arrays have to be finite in float32.)
         shear: degrees along (x, y): as translate; or a number or a tensor [B], which shears along x alone.
             Two numbers in a sequence are a pair, in a tensor [2] they are two samples.
         height: of the images, in pixels.
@@ -75,9 +78,8 @@ def affine_matrix(
     op = "strop.affine_matrix"
     size = _extent(op, "height", height), _extent(op, "width", width)
     device = _device(op, angle=angle, translate=translate, scale=scale, shear=shear)
-    for number in scale if isinstance(scale, tuple | list) else (scale,):
-        if isinstance(number, Real) and not float(number) > 0:
-            raise ValueError(f"{op}: scale is {scale}; it must be above 0")
+    _check_scale(op, scale)
+    _check_numbers(op, angle=angle, translate=translate, scale=scale, shear=shear)
     return _affine_matrix(
         _column(op, "angle", angle, device),
         _pair(op, "translate", translate, device),
@@ -147,6 +149,7 @@ def keras_matrix(
     size = _extent(op, "height", height), _extent(op, "width", width)
     given = {"theta": theta, "tx": tx, "ty": ty, "shear": shear, "zx": zx, "zy": zy}
     device = _device(op, **given)
+    _check_numbers(op, **given)
     columns = [_column(op, name, value, device) for name, value in given.items()]
     theta, tx, ty, shear, zx, zy = columns
     return _keras_matrix(theta, tx, ty, shear, zx, zy, *size, legacy)
@@ -251,11 +254,40 @@ def _check_batch(op: str, **given: Tensor) -> None:
 
 
 def _extent(op: str, name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral | torch.SymInt):
-        raise TypeError(f"{op}: {name} is a {type(value).__name__}; an int is needed")
-    if value < 0:
+    extent = side(op, name, value)
+    if extent < 0:
         raise ValueError(f"{op}: {name} is {value}; it must be 0 or more")
-    return value if isinstance(value, torch.SymInt) else int(value)  # type: ignore[return-value]
+    return extent
+
+
+def _numbers_in(op: str, name: str, value: object) -> list[float]:
+    """All numbers of an argument, but for those of tensors, which may lie on a GPU."""
+    if isinstance(value, Real) and not isinstance(value, bool):
+        try:
+            return [float(value)]
+        except OverflowError:
+            raise ValueError(f"{op}: {name} is beyond what float64 holds") from None
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
+        return [float(entry) for entry in value.ravel()]
+    if isinstance(value, tuple | list):
+        return [number for entry in value for number in _numbers_in(op, name, entry)]
+    return []
+
+
+def _check_numbers(op: str, **given: object) -> None:
+    """Whether the result, which is float32, holds what numbers say."""
+    for name, value in given.items():
+        for number in _numbers_in(op, name, value):
+            if not -LARGEST <= number <= LARGEST:
+                raise ValueError(f"{op}: {name} is {number}; it must be finite in float32")
+
+
+def _check_scale(op: str, scale: object) -> None:
+    for number in _numbers_in(op, "scale", scale):
+        if not number > 0:
+            raise ValueError(f"{op}: scale is {scale}; it must be above 0")
+        if not 1 / number <= LARGEST:
+            raise ValueError(f"{op}: scale is {number}; its inverse must be finite in float32")
 
 
 def _device(op: str, **given: object) -> torch.device | None:
@@ -278,7 +310,8 @@ def _column(op: str, name: str, value: object, device: torch.device | None) -> T
     """Numbers for each sample, [B]."""
     if _is_number(value):
         # A kernel fills it: a copy from the host would wait for the GPU.
-        return torch.full((1,), cast(float, value), dtype=torch.float64, device=device)
+        number = float(value) if isinstance(value, Real) else cast(float, value)
+        return torch.full((1,), number, dtype=torch.float64, device=device)
     tensor = _tensor(op, name, value, device)
     return tensor.reshape(1) if tensor.dim() == 0 else tensor
 

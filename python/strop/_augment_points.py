@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from numbers import Integral
-from typing import cast
+from typing import Literal, cast, overload
 
 import torch
 from torch import Tensor
 from torch.compiler import is_compiling
 
+from strop._augment_boxes import InverseWarp, moved_boxes, visible_share
+from strop._augment_size import Size, plain_size
 from strop._library import FLOATING, ops
 from strop._prune_gradient import needs_gradient
 from strop._quantize_gradient import transformed
@@ -22,17 +22,18 @@ def warp_points(points: Tensor, matrices: Tensor) -> Tensor:
     ``A^-1 @ ((x, y) - t)``, where ``M = [A | t]``. In float64, whatever the dtype, and rounded once.
 
     A matrix that has no inverse shows no point anywhere, or shows it along a line: its points become NaN.
-    That is no error, since finding it would make a GPU wait.
+    That is no error, since finding it would make a GPU wait. Entries beyond 2**100 or not finite, and a
+    determinant below 2**-500, are as none. A point that is not finite becomes NaN as well.
 
     Args:
         points: [B, N, 2], x and y in index coordinates of the input: the centre of the first pixel is
             (0, 0). float32, bfloat16, float16 or float64, any strides.
         matrices: [B, 2, 3], float32 or float64, as :func:`strop.affine_matrix` gives them; [1, 2, 3] is
-            one for all samples.
+            one for all samples. float64 is not rounded here, as it is for images.
 
     Returns:
         A tensor of points' shape and dtype, in index coordinates of the output; outside of it as well.
-        Differentiable by both.
+        Differentiable by both; a point that becomes NaN has a gradient of 0.
 
     Raises:
         ValueError: a shape or device that does not fit.
@@ -53,26 +54,40 @@ def warp_points(points: Tensor, matrices: Tensor) -> Tensor:
     return _warp_points(points, matrices)
 
 
-def warp_boxes(boxes: Tensor, matrices: Tensor, *, size: Sequence[int]) -> Tensor:
+@overload
+def warp_boxes(
+    boxes: Tensor, matrices: Tensor, *, size: Size, return_visible: Literal[False] = False
+) -> Tensor: ...
+@overload
+def warp_boxes(
+    boxes: Tensor, matrices: Tensor, *, size: Size, return_visible: Literal[True]
+) -> tuple[Tensor, Tensor]: ...
+def warp_boxes(
+    boxes: Tensor, matrices: Tensor, *, size: Size, return_visible: bool = False
+) -> Tensor | tuple[Tensor, Tensor]:
     """The boxes around what boxes of the input images hold, in the output of the warp by these matrices.
 
     A box is (left, top, right, bottom) at the edges of pixels, right and bottom exclusive: the whole image
     is (0, 0, width, height), and an edge e is at ``e - 0.5`` in index coordinates. Its four corners move as
-    :func:`warp_points` says, and the result is the smallest upright box around them, clipped to the output.
-    In float64, whatever the dtype, and rounded once.
+    :func:`warp_points` says, the shape between them is clipped to the output, and the result is the
+    smallest upright box around what is left. In float64, whatever the dtype, and rounded once. An infinite
+    side is one that is far away.
 
     What has no area is empty: right is not beyond left, or bottom not beyond top. A box that leaves the image
-    becomes empty, since clipping puts two of its sides on the edge that it left by. A box that was empty
-    becomes (0, 0, 0, 0), and so does every box under a matrix that has no inverse.
+    becomes empty, on the edge or the corner that it left by. A box that was empty, or has a NaN, becomes
+    (0, 0, 0, 0), and so does every box under a matrix that has no inverse (as of :func:`warp_points`).
 
     Args:
         boxes: [B, N, 4], float32, bfloat16, float16 or float64, any strides.
-        matrices: [B, 2, 3], float32 or float64, as :func:`strop.affine_matrix` gives them; [1, 2, 3] is
-            one for all samples.
-        size: (height, width) of the output.
+        matrices: as of :func:`warp_points`.
+        size: (rows, columns) of the output, an int for a square.
+        return_visible: whether the visible shares are returned as well.
 
     Returns:
-        A tensor of boxes' shape and dtype. Differentiable by boxes and matrices.
+        A tensor of boxes' shape and dtype. With return_visible a pair of it and a tensor of boxes' dtype,
+        [B, N]: the share of each moved box's area that is in the output, 1 where all of it is, 0 where
+        nothing is or the box is empty. Both differentiable by boxes and matrices; what is empty, and what
+        no box or matrix decides, has a gradient of 0.
 
     Raises:
         ValueError: a shape, value or device that does not fit.
@@ -81,25 +96,30 @@ def warp_boxes(boxes: Tensor, matrices: Tensor, *, size: Sequence[int]) -> Tenso
     Example:
         >>> import strop, torch
         >>> right = strop.affine_matrix(0, (6, 0), 1, 0, height=8, width=10)
-        >>> strop.warp_boxes(torch.tensor([[[1., 2., 7., 4.], [5., 2., 7., 4.]]]), right, size=(8, 10))
-        tensor([[[ 7.,  2., 10.,  4.],
-                 [10.,  2., 10.,  4.]]])
+        >>> boxes = torch.tensor([[[1., 2., 7., 4.], [5., 2., 7., 4.]]])
+        >>> strop.warp_boxes(boxes, right, size=(8, 10), return_visible=True)
+        (tensor([[[ 7.,  2., 10.,  4.],
+                 [10.,  2., 10.,  4.]]]), tensor([[0.5000, 0.0000]]))
 
     """
     op = "strop.warp_boxes"
     _check(op, "boxes", boxes, 4, matrices)
-    if not isinstance(size, tuple | list):
-        kind = type(size).__name__
-        raise TypeError(f"{op}: size is a {kind}; a tuple (height, width) is needed")
-    for entry in size:
-        if isinstance(entry, bool) or not isinstance(entry, Integral | torch.SymInt):
-            kind = type(entry).__name__
-            raise TypeError(f"{op}: an entry of size is a {kind}; an int is needed")
-    if len(size) != 2 or size[0] < 0 or size[1] < 0:
-        raise ValueError(f"{op}: size is {tuple(size)}; (height, width), each 0 or more, is needed")
-    if _short(boxes, matrices):
-        return cast(Tensor, ops._warp_boxes.default(boxes, matrices, size[0], size[1]))
-    return _warp_boxes(boxes, matrices, size[0], size[1])
+    if not isinstance(return_visible, bool):
+        kind = type(return_visible).__name__
+        raise TypeError(f"{op}: return_visible is a {kind}; a bool is needed")
+    sides = plain_size(op, size)
+    if sides is None:
+        raise TypeError(f"{op}: size is None; an int or a pair (rows, columns) is needed")
+    if len(sides) != 2 or sides[0] < 0 or sides[1] < 0:
+        given = tuple(sides)
+        raise ValueError(f"{op}: size is {given}; (height, width), each 0 or more, is needed")
+    short = _short(boxes, matrices)
+    if return_visible:
+        of_both = ops._warp_boxes_visible.default if short else _warp_boxes_visible
+        return cast("tuple[Tensor, Tensor]", of_both(boxes, matrices, *sides))
+    return cast(
+        Tensor, (ops._warp_boxes.default if short else _warp_boxes)(boxes, matrices, *sides)
+    )
 
 
 def _check(op: str, name: str, tensor: object, columns: int, matrices: object) -> None:
@@ -146,54 +166,49 @@ def _short(tensor: Tensor, matrices: Tensor) -> bool:
 
 
 def _warp_points(points: Tensor, matrices: Tensor) -> Tensor:
-    a, b, e, c, d, f = matrices.double().reshape(-1, 6, 1).unbind(1)
-    x, y = points.unbind(-1)
-    x, y = x - e, y - f
-    moved = torch.stack((d * x - b * y, a * y - c * x), -1)
-    return (moved * _reciprocal(a * d - b * c).unsqueeze(-1)).to(points.dtype)
+    warp = InverseWarp.of(matrices)
+    given = points.double()
+    known = (given.isfinite().all(-1) & warp.known.unsqueeze(-1)).unsqueeze(-1)
+    # What becomes NaN has a gradient of 0: to a batch's matrices a NaN that nobody reads would spread.
+    x, y = torch.where(known, given, 0.0).unbind(-1)
+    moved = warp.moved(x, y, -1)
+    return torch.where(known, moved, torch.nan).to(points.dtype)
 
 
 def _warp_boxes(boxes: Tensor, matrices: Tensor, height: int, width: int) -> Tensor:
-    a, b, e, c, d, f = matrices.double().reshape(-1, 6, 1, 1).unbind(1)
-    start, end = boxes.chunk(2, -1)
-    some = (end > start).all(-1).unsqueeze(-1).unsqueeze(-1)
-    scale = _reciprocal((a * d - b * c).unsqueeze(-1) * some)  # NaN where nothing is left
-    x, y = (boxes.double() - 0.5).unflatten(-1, (2, 2)).unbind(-1)  # both ends along each axis
-    x, y = x - e, y - f
-    left, right = _span(d * x, b * y, scale, width)
-    top, bottom = _span(a * y, c * x, scale, height)
-    return torch.stack((left, top, right, bottom), -1).nan_to_num(0.0).to(boxes.dtype)
+    return moved_boxes(boxes, matrices, height, width).boxes.to(boxes.dtype)
 
 
-def _reciprocal(number: Tensor) -> Tensor:
-    """NaN for zero, so that what follows is NaN throughout, not an infinity that a clip would hide.
-
-    Of a determinant in float64 the products are exact where the matrix was float32, so that exactly the
-    matrices without an inverse have none.
-    """
-    return number / number / number
+def _warp_boxes_visible(
+    boxes: Tensor, matrices: Tensor, height: int, width: int
+) -> tuple[Tensor, Tensor]:
+    moved = moved_boxes(boxes, matrices, height, width)
+    return moved.boxes.to(boxes.dtype), visible_share(moved).to(boxes.dtype)
 
 
-def _span(plus: Tensor, minus: Tensor, scale: Tensor, limit: int) -> tuple[Tensor, Tensor]:
-    """The clipped range, along one axis, of what the ends of the other two add up to at four corners."""
-    corners = (plus.unsqueeze(-1) - minus.unsqueeze(-2)) * scale + 0.5
-    least, most = corners.clamp(0, limit).flatten(-2).aminmax(dim=-1)
-    return least, most
-
-
+_BOXES = "(Tensor boxes, Tensor matrices, SymInt height, SymInt width)"
 _definitions = torch.library.Library("strop", "FRAGMENT")
-for _schema, _composite in {
-    "warp_points(Tensor points, Tensor matrices) -> Tensor": _warp_points,
-    "warp_boxes(Tensor boxes, Tensor matrices, SymInt height, SymInt width) -> Tensor": _warp_boxes,
-}.items():
-    _definitions.define(_schema)
-    _definitions.impl(_schema.split("(")[0], _composite, "CompositeImplicitAutograd")
+for _name, _schema, _composite in (
+    ("warp_points", "(Tensor points, Tensor matrices) -> Tensor", _warp_points),
+    ("warp_boxes", f"{_BOXES} -> Tensor", _warp_boxes),
+    ("warp_boxes.visible", f"{_BOXES} -> (Tensor, Tensor)", _warp_boxes_visible),
+):
+    _definitions.define(_name + _schema)
+    _definitions.impl(_name, _composite, "CompositeImplicitAutograd")
 
 
 def _fake(tensor: Tensor, matrices: Tensor, *size: int) -> Tensor:
     return tensor.new_empty(tensor.shape)
 
 
-for _name in ("_warp_points", "_warp_boxes"):
-    torch.library.register_fake(f"strop::{_name}", _fake)
+def _fake_visible(boxes: Tensor, matrices: Tensor, *size: int) -> tuple[Tensor, Tensor]:
+    return boxes.new_empty(boxes.shape), boxes.new_empty(boxes.shape[:2])
+
+
+for _name, _of_fakes in (
+    ("_warp_points", _fake),
+    ("_warp_boxes", _fake),
+    ("_warp_boxes_visible", _fake_visible),
+):
+    torch.library.register_fake(f"strop::{_name}", _of_fakes)
     _definitions.impl(_name, torch.library.fallthrough_kernel, "Autograd")

@@ -1,0 +1,34 @@
+"""Sizes of images, as all functions of augmentation take them."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from numbers import Integral
+from typing import TypeAlias, cast
+
+import numpy as np
+import torch
+from torch.compiler import is_compiling
+
+Size: TypeAlias = "int | Sequence[int]"
+
+
+def plain_size(op: str, size: object) -> list[int] | None:
+    """(rows, columns) as the ops have them: of a pair, or of an int for a square."""
+    if size is None:
+        return None
+    if isinstance(size, tuple | list):
+        return [side(op, "an entry of size", entry) for entry in size]
+    return [side(op, "size", size, "an int or a pair (rows, columns)")] * 2
+
+
+def side(op: str, name: str, value: object, allowed: str = "an int") -> int:
+    """An int of torch's or of numpy's as well."""
+    if isinstance(value, torch.SymInt):
+        return cast(int, value)
+    if is_compiling() and isinstance(value, np.ndarray):  # so Dynamo sees an int of numpy's
+        return operator.index(value)
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise TypeError(f"{op}: {name} is a {type(value).__name__}; {allowed} is needed")
+    return int(value)
