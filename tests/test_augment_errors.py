@@ -32,9 +32,14 @@ def cases_of_images():
         (ValueError, f"images have shape [3, 4, 5]; {four}", X[0]),
         (ValueError, "images of shape [2, 2, 4, 5] have 2 channels; 1, 3 or 4 are", X[:, :2]),
         (TypeError, "matrices is a list; a tensor is needed", X, [1]),
-        (TypeError, "matrices have dtype float64; float32 is needed", X, M.double()),
-        (TypeError, "matrices have dtype bfloat16; float32 is needed", X, M.bfloat16()),
-        (ValueError, "matrices have shape [1, 2, 3]; [2, 2, 3] is needed for 2 images", X, M[:1]),
+        (TypeError, "matrices have dtype int64; float32 or float64 is needed", X, M.long()),
+        (TypeError, "matrices have dtype bfloat16; float32 or float64", X, M.bfloat16()),
+        (
+            ValueError,
+            "matrices have shape [3, 2, 3]; [2, 2, 3] is needed for 2 images, or [1, 2, 3]",
+            X,
+            torch.zeros(3, 2, 3),
+        ),
         (ValueError, "matrices have shape [2, 3]; [2, 2, 3] is needed", X, M[0]),
         (ValueError, "matrices and images are on different devices", X, M.to("meta")),
     ]
@@ -117,6 +122,132 @@ def test_fill():
     strop.augment_images(OUT, M, fill=[-1e9, INF, float("nan")])
 
 
+class TestNumbersInTheTypeThatComputes:
+    FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+
+    @pytest.mark.parametrize("as_tensor", [False, True])
+    def test_mean_and_std(self, as_tensor):
+        def check(text, x, dtype=torch.float32, **given):
+            if as_tensor:
+                given = {name: torch.tensor(value) for name, value in given.items()}
+                if not all(value.isfinite().all() and value.all() for value in given.values()):
+                    text = re.sub(" is .*", " is ", text)  # that of float32
+            out = OUT.clone().to(dtype).fill_(7)
+            refused(ValueError, text, x, **given, dtype=dtype)
+            refused(ValueError, text, x, **given, dtype=dtype, out=out)
+            assert (out == 7).all()
+
+        for x in (X, OUT, OUT.half()):
+            for dtype in self.FLOATS:
+                check("mean is 1e+300 and std 1; mean / std must be finite in float32", x, dtype,
+                      mean=1e300)  # fmt: skip
+                check("std is 1e-300; its inverse must be finite and not 0 in float32", x, dtype,
+                      std=[1, 1e-300, 1])  # fmt: skip
+                check("std is 1e+300; its inverse must be finite and not 0", x, dtype, std=1e300)
+                check("std is ", OUT, dtype, std=1e-45)
+                check("mean is -1e+20 and std 1e-20; mean / std must be finite", x, dtype,
+                      mean=-1e20, std=1e-20)  # fmt: skip
+        refused(ValueError, "std is 1e-310; its inverse must be finite and not 0 in float64", OUT,
+                std=1e-310, dtype=torch.float64)  # fmt: skip
+
+    def test_float64_holds_more(self):
+        x = torch.full((1, 1, 2, 2), 2.0, dtype=torch.float64)
+        found = strop.augment_images(x, mean=1e300, std=1e290, dtype=torch.float64)
+        assert (found == (2 - 1e300) / 1e290).all()
+        found = strop.augment_images(x, std=1e-300, dtype=torch.float64)
+        torch.testing.assert_close(found, x * 1e300)
+
+    @pytest.mark.parametrize(
+        ("dtype", "fill", "held"),
+        [
+            (torch.float32, 1e39, 3e38),
+            (torch.float32, -1e300, -3e38),
+            (torch.bfloat16, 3.4e38, 3.38e38),
+            (torch.float16, 65520, 65519),
+            (torch.float16, -1e6, -65504),
+        ],
+        ids=str,
+    )
+    def test_a_fill_that_the_dtype_does_not_hold(self, dtype, fill, held):
+        name = str(dtype).removeprefix("torch.")
+        x = OUT.to(dtype)
+        for op, more in (("augment_images", {}), ("warp_masks", {})):
+            refused(ValueError, f"fill is {fill:g}, which {name} does not hold", x, M, fill=fill,
+                    op=op, **more)  # fmt: skip
+        away = M + 999  # outside
+        for value in (held, INF, -INF):
+            wanted = torch.full(x.shape, value).to(dtype)
+            assert torch.equal(strop.augment_images(x, away, fill=value, dtype=dtype), wanted)
+            assert torch.equal(strop.warp_masks(x, away, fill=value), wanted)
+        refused(ValueError, f"fill is {fill:g}, which", x, M, fill=[0, 0, fill])
+
+    def test_a_fill_of_float64_keeps_its_bits(self, torch_device):
+        x, away = OUT.double(), M + 999
+        for fill in (0.1, 1e300, -1e-300):
+            wanted = torch.full_like(x, fill)
+            found = torch_device.augment_images(x, away, fill=fill, dtype=torch.float64)
+            assert torch.equal(found, wanted)
+            assert torch.equal(torch_device.warp_masks(x, away, fill=fill), wanted)
+
+    @pytest.mark.parametrize(
+        ("place", "value", "text"),
+        [
+            (0, INF, "angle is inf; it must be finite in float32"),
+            (0, [0, float("nan")], "angle is nan; it must be finite in float32"),
+            (1, (1e39, 0), "translate is 1e+39; it must be finite in float32"),
+            (1, ((0, 0), (0, -1e300)), "translate is -1e+300; it must be"),
+            (1, np.array([[0.0, INF]]), "translate is inf; it must be finite"),
+            (1, (0, 10**400), "translate is beyond what float64 holds"),
+            (2, 1e-300, "scale is 1e-300; its inverse must be finite in float32"),
+            (2, 1e-39, "scale is 1e-39; its inverse must be finite in float32"),
+            (2, 1e300, "scale is 1e+300; it must be finite in float32"),
+            (2, [1, INF], "scale is inf; it must be finite in float32"),
+            (2, np.array([1.0, 0.0]), "scale is [1. 0.]; it must be above 0"),
+            (3, (0, INF), "shear is inf; it must be finite in float32"),
+            (3, np.float64("nan"), "shear is nan; it must be finite"),
+        ],
+    )
+    def test_affine_matrix(self, place, value, text):
+        given = [0, (0, 0), 1, 0, 8, 9]
+        given[place] = value
+        refused(ValueError, text, *given, op="affine_matrix")
+
+    @pytest.mark.parametrize("place", range(6))
+    def test_keras_matrix(self, place):
+        name = ("theta", "tx", "ty", "shear", "zx", "zy")[place]
+        for value in (INF, 1e300, [1, float("nan")], np.array([-1e39])):
+            given = [0, 0, 0, 0, 1, 1, 8, 9]
+            given[place] = value
+            refused(ValueError, f"{name} is ", *given, op="keras_matrix")
+
+    def test_what_they_do_hold(self):
+        assert strop.affine_matrix(1e30, (3e38, -3e38), 1e-37, 90, 8, 9).shape == (1, 2, 3)
+        big = strop.affine_matrix(0, (0, 0), 1e37, 0, 8, 9)
+        assert big[0, 0, 0] == torch.tensor(1e-37)
+
+
+# As scipy, Keras, OpenCV, numpy, torchvision, torch and kornia write them.
+ELSEWHERE = {
+    "constant": ["grid-constant", "CONSTANT", "Constant", "BORDER_CONSTANT", "cv2.BORDER_CONSTANT", "zeros"],
+    "hard_constant": ["hard-constant", "HARD_CONSTANT", "hard constant"],
+    "nearest": ["edge", "border", "replicate", "BORDER_REPLICATE", "NEAREST", "Edge"],
+    "reflect": ["symmetric", "SYMMETRIC", "grid-mirror", "BORDER_REFLECT", "reflection", "REFLECT"],
+    "mirror": ["BORDER_REFLECT_101", "BORDER_REFLECT101", "cv2.BORDER_DEFAULT", "reflect_101", "Mirror"],
+    "wrap": ["Wrap", "WRAP"],
+    "grid_wrap": ["grid-wrap", "circular", "BORDER_WRAP", "GRID_WRAP"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("ours", ELSEWHERE)
+def test_other_spellings_of_fill_modes(ours):
+    for name in ELSEWHERE[ours]:
+        text = f"fill_mode is '{name}'; one of {MODES} is needed; that is '{ours}'"
+        refused(ValueError, text, X, M, fill_mode=name)
+        refused(ValueError, text, X, fill_mode=name)  # where it does not matter as well
+    with pytest.raises(ValueError, match="'grid_wrap' is needed$"):
+        strop.augment_images(X, M, fill_mode="linear_ramp")
+
+
 def test_names():
     refused(ValueError, f"fill_mode is 'edge'; one of {MODES} is needed", X, fill_mode="edge")
     text = "interpolation is 'bicubic'; one of 'bilinear', 'nearest' is needed"
@@ -164,7 +295,7 @@ def test_masks():
     check(TypeError, "masks have dtype complex64; bool, an integer or a floating", X.cfloat(), M)
     check(ValueError, f"masks have shape [4, 5]; {dims}", X[0, 0], M)
     check(ValueError, f"masks have shape [1, 2, 3, 4, 5]; {dims}", X[None], M)
-    check(TypeError, "matrices have dtype float16; float32 is needed", X, M.half())
+    check(TypeError, "matrices have dtype float16; float32 or float64 is needed", X, M.half())
     check(ValueError, "matrices have shape [2, 2, 3]; [1, 2, 3] is needed for 1 masks", X[:1], M)
     check(ValueError, "matrices and masks are on different devices", X, M.to("meta"))
     check(ValueError, "fill is 300, which uint8 does not hold", X, M, fill=300)
@@ -205,4 +336,4 @@ def test_raw_ops_and_bindings_say_the_same():
     with pytest.raises(RuntimeError, match="there is no gradient of uint8"):
         torch.ops.strop._augment_gradient(X, M, None, size=[4, 5])
     with pytest.raises(RuntimeError, match="matrices have shape"):
-        torch.ops.strop._augment_gradient(OUT, M[:1], None, size=[4, 5])
+        torch.ops.strop._augment_gradient(OUT, torch.zeros(3, 2, 3), None, size=[4, 5])

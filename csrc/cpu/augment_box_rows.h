@@ -12,10 +12,10 @@ STROP_INLINE Sample* samples_of_row(WarpRoom& room, int channel) {
   return reinterpret_cast<Sample*>(room.rows[channel]);
 }
 
-STROP_INLINE void set_sample(Mixed& to, float fill) {
+STROP_INLINE void set_sample(Mixed& to, double fill) {
   to.units = static_cast<std::int16_t>(fill * kMixedOne);
 }
-STROP_INLINE void set_sample(float& to, float fill) { to = fill; }
+STROP_INLINE void set_sample(float& to, double fill) { to = static_cast<float>(fill); }
 
 // Fill where a row does not see the image.
 template <class Sample>

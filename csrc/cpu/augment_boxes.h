@@ -228,6 +228,8 @@ STROP_INLINE void lay_float_box(const AugmentArgs& args, const WarpTile& tile, f
   const Warp& warp = args.warp;
   const ImageStrides& s = args.in_strides;
   const InBox& box = tile.box;
+  float fill[kFloats];
+  for (int c = 0; c < kFloats; ++c) fill[c] = static_cast<float>(args.fill[c]);
   const T* const image = static_cast<const T*>(args.in) + tile.image * s.image;
   const Part part = part_within(box.column, box.columns, warp.in_width);
   for (std::int64_t r = 0; r < box.rows; ++r, to += kFloats * box.columns) {
@@ -240,7 +242,7 @@ STROP_INLINE void lay_float_box(const AugmentArgs& args, const WarpTile& tile, f
         if (seen && stand_in(warp.fill_mode, x, warp.in_width)) {
           lay_floats(row + x * s.column, s, 1, to + kFloats * k, Number<kChannels>{});
         } else {
-          std::memcpy(to + kFloats * k, args.fill, kFloats * sizeof(float));
+          std::memcpy(to + kFloats * k, fill, sizeof fill);
         }
       }
     };

@@ -51,11 +51,11 @@ struct CopySource {
 };
 
 template <class T>
-STROP_INLINE T element_of(float value) {
+STROP_INLINE T element_of(double value) {
   if constexpr (std::is_same_v<T, std::uint8_t>) {
     return static_cast<T>(value);
   } else {
-    return FromFloat<T>::call(value);
+    return FromFloat<T>::call(static_cast<float>(value));
   }
 }
 

@@ -115,9 +115,9 @@ template <class T>
 void copy_singly(const MaskPlane<T>& plane) {
   const WarpTile& tile = plane.tile;
   const Warp& warp = plane.args.warp;
-  const auto index = [](const PositionLine& line, std::int64_t i, std::int64_t j,
-                        std::int64_t pixels) {
-    const std::int64_t p = position_within(FillMode::kConstant, line.at(i, j), pixels);
+  const auto index = [&warp](const PositionLine& line, std::int64_t i, std::int64_t j,
+                             std::int64_t pixels) {
+    const std::int64_t p = position_within(warp.fill_mode, line.at(i, j), pixels);
     const std::int64_t tap = (p + kOnePixel / 2) >> kPositionBits;
     return tap < pixels ? tap : -1;
   };

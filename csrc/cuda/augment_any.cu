@@ -12,7 +12,7 @@ namespace {
 template <class Number>
 __device__ __forceinline__ Number sampled(const AugmentArgs& args, std::int64_t plane,
                                           const TapPlaces<std::int64_t>& places, const Taps& taps,
-                                          float fill) {
+                                          double fill) {
   Number tap[4];
   for (int i = 0; i < 4; ++i) {
     tap[i] = static_cast<Number>(fill);

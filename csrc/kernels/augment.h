@@ -54,7 +54,7 @@ struct ImageStrides {
   std::int64_t column;
 };
 
-// Of a batch's matrices [B, 2, 3].
+// Of a batch's matrices [B, 2, 3]; image is 0 where one is for all.
 struct MatrixStrides {
   std::int64_t image;
   std::int64_t row;
@@ -86,10 +86,11 @@ struct Warp {
   std::int64_t in_width = 0;
   std::int64_t out_height = 0;
   std::int64_t out_width = 0;
-  const float* matrices = nullptr;  // null: the identity, or pixel centres onto pixel centres
+  const void* matrices = nullptr;        // null: the identity, or pixel centres onto pixel centres
+  DType matrix_dtype = DType::kFloat32;  // or float64, of which each entry is rounded to float32
   MatrixStrides matrix_strides = {};
   Interpolation interpolation = Interpolation::kBilinear;
-  FillMode fill_mode = FillMode::kConstant;
+  FillMode fill_mode = FillMode::kConstant;  // kNearest without matrices: a resize has no outside
 
   constexpr bool empty() const {
     return batch == 0 || channels == 0 || out_height == 0 || out_width == 0;
@@ -104,7 +105,7 @@ struct AugmentArgs {
   void* out;
   ImageStrides in_strides;
   ImageStrides out_strides;
-  float fill[kMostImageChannels];  // in the input's units, as its dtype has them
+  double fill[kMostImageChannels];  // in the input's units, as its dtype has them
   Normalization normalization;
 
   // float64 on either side runs the reference loop.
@@ -133,7 +134,7 @@ struct AugmentGradientArgs {
 
 // warp_masks: the nearest element, of any dtype; outside lies fill.
 struct WarpMasksArgs {
-  Warp warp;     // kNearest, kConstant; any number of channels
+  Warp warp;     // Interpolation::kNearest; kConstant, or kNearest without matrices; any channels
   int item = 1;  // bytes of an element: 1, 2, 4 or 8
   const void* in = nullptr;
   void* out = nullptr;

@@ -22,15 +22,66 @@ constexpr Named<FillMode> kFillModes[] = {
     {"mirror", FillMode::kMirror},     {"wrap", FillMode::kWrap},
     {"grid_wrap", FillMode::kGridWrap}};
 
+// What others call ours: OpenCV, numpy and torchvision, torch, kornia, TensorFlow, as `plain` has
+// it. Not those of scipy that only have another hyphen.
+constexpr Named<const char*> kFillModesElsewhere[] = {
+    {"grid_constant", "'constant'"},
+    {"grid_mirror", "'reflect'"},
+    {"grid_nearest", "'nearest'"},
+    {"border_constant", "'constant'"},
+    {"zeros", "'constant'"},
+    {"zero", "'constant'"},
+    {"fill", "'constant'"},
+    {"border", "'nearest'"},
+    {"border_replicate", "'nearest'"},
+    {"replicate", "'nearest'"},
+    {"replication", "'nearest'"},
+    {"edge", "'nearest'"},
+    {"clamp", "'nearest'"},
+    {"symmetric", "'reflect'"},
+    {"border_reflect", "'reflect'"},
+    {"reflection", "'reflect', or with align_corners=True 'mirror'"},
+    {"border_reflect_101", "'mirror'"},
+    {"border_reflect101", "'mirror'"},
+    {"border_default", "'mirror'"},
+    {"reflect_101", "'mirror'"},
+    {"reflect101", "'mirror'"},
+    {"border_wrap", "'grid_wrap'"},
+    {"circular", "'grid_wrap'"},
+    {"periodic", "'grid_wrap'"}};
+
+// A name in small letters, with underscores, without a module before it.
+std::string plain(const std::string& name) {
+  std::string result = name.substr(name.rfind('.') + 1);
+  for (char& letter : result) {
+    if (letter == '-' || letter == ' ') letter = '_';
+    if (letter >= 'A' && letter <= 'Z') letter = static_cast<char>(letter - 'A' + 'a');
+  }
+  return result;
+}
+
+// Which of ours a name of a fill mode may mean, or nothing.
+std::string fill_mode_hint(const std::string& name) {
+  const std::string found = plain(name);
+  for (const auto& each : kFillModes) {
+    if (found == each.name) return "; that is '" + found + "' here";
+  }
+  for (const auto& each : kFillModesElsewhere) {
+    if (found == each.name) return std::string("; that is ") + each.value + " here";
+  }
+  return "";
+}
+
 template <class Value, std::size_t kCount>
 Value named(const char* op, const char* what, const Named<Value> (&all)[kCount],
             const std::string& name) {
-  std::string known;
+  std::string known, hint;
   for (const Named<Value>& each : all) {
     if (name == each.name) return each.value;
     known += (known.empty() ? "'" : ", '") + std::string(each.name) + "'";
   }
-  throw_value_error(op, ": ", what, " is '", name, "'; one of ", known, " is needed");
+  if constexpr (std::is_same_v<Value, FillMode>) hint = fill_mode_hint(name);
+  throw_value_error(op, ": ", what, " is '", name, "'; one of ", known, " is needed", hint);
 }
 
 void check_count(const char* op, const char* name, std::size_t count, std::int64_t channels) {
@@ -40,10 +91,21 @@ void check_count(const char* op, const char* name, std::size_t count, std::int64
                                   : " channels; one for each is needed, or one for all");
 }
 
+// A number as images of a dtype have it.
+double element_of(DType dtype, double value) {
+  if (dtype == DType::kUInt8) return std::nearbyint(value);
+  return by_dtype(dtype, [&]<class T>() -> double {
+    return to_float(FromFloat<T>::call(static_cast<decltype(to_float(T{}))>(value)));
+  });
+}
+
 void check_fill(const char* op, const AugmentRequest& request, const TensorView& images) {
   check_count(op, "fill", request.fill.size(), images.shape[1]);
-  if (images.dtype != DType::kUInt8) return;
   for (const double value : request.fill) {
+    if (images.dtype != DType::kUInt8) {
+      if (std::isfinite(element_of(images.dtype, value)) || !std::isfinite(value)) continue;
+      throw_fill_error(op, images.dtype, value);
+    }
     if (value >= 0 && value <= 255) continue;
     throw_value_error(op, ": fill is ", value, "; uint8 images have values from 0 to 255");
   }
@@ -52,8 +114,6 @@ void check_fill(const char* op, const AugmentRequest& request, const TensorView&
 void check_numbers(const char* op, const AugmentRequest& request, std::int64_t channels) {
   if (!request.mean.empty()) check_count(op, "mean", request.mean.size(), channels);
   if (!request.std.empty()) check_count(op, "std", request.std.size(), channels);
-  check_mean(op, request.mean);
-  check_std(op, request.std);
 }
 
 void check_numbers_tensor(const char* op, const char* name, const TensorView& numbers,
@@ -124,15 +184,59 @@ Warp warp_of(const AugmentRequest& request, const AugmentTensors& tensors) {
   const std::vector<std::int64_t> to = augmented_shape(tensors.images, request);
   Warp warp = make_warp(tensors.images.shape, to.data(), tensors.matrices);
   warp.interpolation = named("", "", kInterpolations, request.interpolation);
-  warp.fill_mode = named("", "", kFillModes, request.fill_mode);
+  if (tensors.matrices.present) {
+    warp.fill_mode = named("", "", kFillModes, request.fill_mode);
+  }
   return warp;
 }
 
-// A number as images of a dtype have it.
-float element_of(DType dtype, double value) {
-  if (dtype == DType::kUInt8) return static_cast<float>(std::nearbyint(value));
-  const auto narrow = static_cast<float>(value);
-  return by_narrow_dtype(dtype, [&]<class T>() { return to_float(FromFloat<T>::call(narrow)); });
+void check_mean(const char* op, const std::vector<double>& mean) {
+  for (const double value : mean) {
+    if (!std::isfinite(value)) throw_value_error(op, ": mean is ", value, "; it must be finite");
+  }
+}
+
+void check_std(const char* op, const std::vector<double>& std) {
+  for (const double value : std) {
+    if (std::isfinite(value) && value != 0) continue;
+    throw_value_error(op, ": std is ", value, "; it must be finite and not 0");
+  }
+}
+
+// float32 in the memory of this process.
+std::vector<double> numbers_in(const TensorView& tensor) {
+  std::vector<double> numbers;
+  for (std::int64_t i = 0; i < tensor.numel(); ++i) {
+    const std::int64_t at = tensor.dims == 1 ? i * tensor.stride[0] : 0;
+    numbers.push_back(static_cast<const float*>(tensor.data)[at]);
+  }
+  return numbers;
+}
+
+bool is_readable(const TensorView& view) { return view.present && view.device <= 0; }
+
+// mean and std become an offset and a scale, rounded to the type that computes with them. What a
+// GPU has is not read: that would wait for it.
+void check_normalization(const char* op, const AugmentRequest& request,
+                         const AugmentTensors& tensors) {
+  if (request.dtype == DType::kUInt8) return;
+  const DType from = tensors.images.dtype;
+  const bool wide = from == DType::kFloat64 || request.dtype == DType::kFloat64;
+  const auto computed = [wide](double value) { return wide ? value : static_cast<float>(value); };
+  const char* const type = wide ? "float64" : "float32";
+  const Normalization n = normalization(request, tensors);
+  if (tensors.std.present && !is_readable(tensors.std)) return;
+  for (std::int64_t c = 0; c < tensors.images.shape[1]; ++c) {
+    const double unit = from == DType::kUInt8 ? 255.0 * kMixedOne : 1.0, std = n.std_of(c);
+    const double scale = computed(1 / (unit * std));
+    if (!std::isfinite(scale) || scale == 0) {
+      throw_value_error(op, ": std is ", std, "; its inverse must be finite and not 0 in ", type);
+    }
+    if (tensors.mean.present && !is_readable(tensors.mean)) continue;
+    if (std::isfinite(computed(-n.mean_of(c) / std))) continue;
+    throw_value_error(op, ": mean is ", n.mean_of(c), " and std ", std,
+                      "; mean / std must be finite in ", type);
+  }
 }
 
 ImageStrides strides_of(const TensorView& view) {
@@ -150,32 +254,14 @@ void check_request(const char* op, const AugmentRequest& request, const AugmentT
   check_numbers_tensor(op, "mean", tensors.mean, tensors.images);
   check_numbers_tensor(op, "std", tensors.std, tensors.images);
   check_dtype(op, request, tensors);
+  check_mean(op, request.mean);
+  check_std(op, request.std);
+  if (is_readable(tensors.mean)) check_mean(op, numbers_in(tensors.mean));
+  if (is_readable(tensors.std)) check_std(op, numbers_in(tensors.std));
+  check_normalization(op, request, tensors);
 }
 
 }  // namespace
-
-void check_mean(const char* op, const std::vector<double>& mean) {
-  for (const double value : mean) {
-    if (!std::isfinite(value)) throw_value_error(op, ": mean is ", value, "; it must be finite");
-  }
-}
-
-void check_std(const char* op, const std::vector<double>& std) {
-  for (const double value : std) {
-    if (std::isfinite(value) && value != 0) continue;
-    throw_value_error(op, ": std is ", value, "; it must be finite and not 0");
-  }
-}
-
-std::vector<double> numbers_in(const TensorView& tensor) {
-  if (!tensor.present) return {};
-  std::vector<double> numbers;
-  for (std::int64_t i = 0; i < tensor.numel(); ++i) {
-    const std::int64_t at = tensor.dims == 1 ? i * tensor.stride[0] : 0;
-    numbers.push_back(static_cast<const float*>(tensor.data)[at]);
-  }
-  return numbers;
-}
 
 std::vector<std::int64_t> augmented_shape(const TensorView& images, const AugmentRequest& request) {
   return warped_shape(images, request.size);

@@ -22,7 +22,7 @@ struct AugmentRequest {
 
 struct AugmentTensors {
   TensorView images;         // [B, C, H, W]
-  TensorView matrices = {};  // [B, 2, 3] float32
+  TensorView matrices = {};  // [B, 2, 3] or [1, 2, 3], float32 or float64
   TensorView mean = {};      // float32 of 1 or C, in place of the request's
   TensorView std = {};
   TensorView out = {};  // absent where it does not exist yet
@@ -31,11 +31,6 @@ struct AugmentTensors {
 // Each throws ArgumentError before anything is allocated.
 
 void check_augment(const char* op, const AugmentRequest& request, const AugmentTensors& tensors);
-// What mean and std have to be, of a tensor's values where they can be read.
-void check_mean(const char* op, const std::vector<double>& mean);
-void check_std(const char* op, const std::vector<double>& std);
-// float32 in the memory of this process, as numbers.
-std::vector<double> numbers_in(const TensorView& tensor);
 // [B, C, H', W'] of the result.
 std::vector<std::int64_t> augmented_shape(const TensorView& images, const AugmentRequest& request);
 // Of checked tensors, `out` among them.

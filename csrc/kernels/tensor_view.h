@@ -16,7 +16,7 @@ struct TensorView {
   bool present = false;  // false: an optional argument that was not given
   DType dtype = DType::kOther;
   int dims = 0;
-  int device = 0;  // equal for tensors on one device
+  int device = 0;  // equal for tensors on one device; above 0 where this process cannot read
   void* data = nullptr;
   const std::int64_t* shape = nullptr;
   const std::int64_t* stride = nullptr;

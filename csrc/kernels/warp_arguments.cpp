@@ -23,17 +23,13 @@ bool set_bits(double value, std::uint64_t& bits) {
   return true;
 }
 
+// The same; it is rounded, but a number does not become Inf.
 template <class T>
 bool set_float_bits(double value, std::uint64_t& bits) {
-  T element;
-  if constexpr (std::is_same_v<T, double>) {
-    element = value;
-  } else {
-    element = FromFloat<T>::call(static_cast<float>(value));
-  }
+  const T element = FromFloat<T>::call(static_cast<decltype(to_float(T{}))>(value));
   bits = 0;
   std::memcpy(&bits, &element, sizeof element);
-  return true;
+  return std::isfinite(to_float(element)) || !std::isfinite(value);
 }
 
 bool fill_bits(DType dtype, double value, std::uint64_t& bits) {
@@ -82,6 +78,10 @@ FourDims four_dims(const TensorView& view) {
 
 }  // namespace
 
+void throw_fill_error(const char* op, DType dtype, double fill) {
+  throw_value_error(op, ": fill is ", fill, ", which ", dtype_name(dtype), " does not hold");
+}
+
 void check_beside(const char* op, const char* name, const TensorView& view, const char* other_name,
                   const TensorView& other) {
   if (view.device == other.device) return;
@@ -90,18 +90,19 @@ void check_beside(const char* op, const char* name, const TensorView& view, cons
 
 void check_matrices(const char* op, const TensorView& matrices, const char* name,
                     const TensorView& images) {
-  if (matrices.dtype != DType::kFloat32) {
+  if (matrices.dtype != DType::kFloat32 && matrices.dtype != DType::kFloat64) {
     throw_type_error(op, ": matrices have dtype ", dtype_name(matrices.dtype),
-                     "; float32 is needed");
+                     "; float32 or float64 is needed");
   }
   check_beside(op, "matrices", matrices, name, images);
   const std::int64_t batch = images.shape[0];
-  if (matrices.dims == 3 && matrices.shape[0] == batch && matrices.shape[1] == 2 &&
-      matrices.shape[2] == 3) {
+  if (matrices.dims == 3 && (matrices.shape[0] == batch || matrices.shape[0] == 1) &&
+      matrices.shape[1] == 2 && matrices.shape[2] == 3) {
     return;
   }
   throw_value_error(op, ": matrices have shape ", shape_text(matrices.shape, matrices.dims), "; [",
-                    batch, ", 2, 3] is needed for ", batch, " ", name);
+                    batch, ", 2, 3] is needed for ", batch, " ", name,
+                    batch == 1 ? "" : ", or [1, 2, 3] for all");
 }
 
 void check_sides(const char* op, const char* name, const TensorView& images, const OutSize& size) {
@@ -155,10 +156,14 @@ Warp make_warp(const std::int64_t* from, const std::int64_t* to, const TensorVie
   warp.in_width = from[3];
   warp.out_height = to[2];
   warp.out_width = to[3];
-  if (matrices.present) {
-    warp.matrices = static_cast<const float*>(matrices.data);
-    warp.matrix_strides = {matrices.stride[0], matrices.stride[1], matrices.stride[2]};
+  if (!matrices.present) {
+    warp.fill_mode = FillMode::kNearest;
+    return warp;
   }
+  warp.matrices = matrices.data;
+  warp.matrix_dtype = matrices.dtype;
+  warp.matrix_strides = {matrices.shape[0] == 1 ? 0 : matrices.stride[0], matrices.stride[1],
+                         matrices.stride[2]};
   return warp;
 }
 
@@ -180,10 +185,7 @@ void check_warp_masks(const char* op, const MaskTensors& t, const OutSize& size,
   check_sides(op, "masks", t.masks, size);
   if (t.matrices.present) check_matrices(op, t.matrices, "masks", t.masks);
   std::uint64_t bits = 0;
-  if (!fill_bits(t.masks.dtype, fill, bits)) {
-    throw_value_error(op, ": fill is ", fill, ", which ", dtype_name(t.masks.dtype),
-                      " does not hold");
-  }
+  if (!fill_bits(t.masks.dtype, fill, bits)) throw_fill_error(op, t.masks.dtype, fill);
   if (!t.out.present) return;
   check_warped(op, t.out, warped_shape(t.masks, size), t.masks.dtype);
   check_apart(op, t.out, "masks", t.masks);

@@ -18,7 +18,9 @@ void check_warped(const char* op, const TensorView& out, const std::vector<std::
                   DType dtype);
 void check_apart(const char* op, const TensorView& out, const char* name, const TensorView& input);
 
-// Of shapes [B, C, H, W] before and after.
+[[noreturn]] void throw_fill_error(const char* op, DType dtype, double fill);
+
+// Of shapes [B, C, H, W] before and after. What a resize reads lies in the image.
 Warp make_warp(const std::int64_t* from, const std::int64_t* to, const TensorView& matrices);
 
 }  // namespace strop

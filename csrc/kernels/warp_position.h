@@ -52,9 +52,11 @@ STROP_INLINE std::int64_t position_units(double pixels) {
 }
 
 // A line of a matrix; false where it leads too far, or is not finite.
-STROP_INLINE bool set_line(const float* m, std::int64_t stride, const Warp& warp,
+template <class Number>
+STROP_INLINE bool set_line(const Number* m, std::int64_t stride, const Warp& warp,
                            PositionLine& line) {
-  const double by_column = m[0], by_row = m[stride], start = m[2 * stride];
+  const double by_column = static_cast<float>(m[0]), by_row = static_cast<float>(m[stride]);
+  const double start = static_cast<float>(m[2 * stride]);
   const double columns = static_cast<double>(warp.out_width - 1);
   const double rows = static_cast<double>(warp.out_height - 1);
   const double a = __builtin_fabs(by_column), b = __builtin_fabs(by_row);
@@ -73,6 +75,14 @@ STROP_INLINE PositionLine spread_line(std::int64_t in, std::int64_t out, bool co
   return columns ? PositionLine{step, 0, start} : PositionLine{0, step, start};
 }
 
+template <class Number>
+STROP_INLINE bool set_lines(const Warp& warp, std::int64_t image, PositionMap& map) {
+  const MatrixStrides& strides = warp.matrix_strides;
+  const auto* const m = static_cast<const Number*>(warp.matrices) + image * strides.image;
+  return set_line(m, strides.column, warp, map.x) &&
+         set_line(m + strides.row, strides.column, warp, map.y);
+}
+
 STROP_INLINE PositionMap position_map(const Warp& warp, std::int64_t image) {
   PositionMap map = {{0, 0, 0}, {0, 0, 0}, warp.in_height > 0 && warp.in_width > 0};
   if (warp.matrices == nullptr) {
@@ -80,10 +90,9 @@ STROP_INLINE PositionMap position_map(const Warp& warp, std::int64_t image) {
     map.y = spread_line(warp.in_height, warp.out_height, false);
     return map;
   }
-  const MatrixStrides& strides = warp.matrix_strides;
-  const float* const m = warp.matrices + image * strides.image;
-  map.near = map.near && set_line(m, strides.column, warp, map.x) &&
-             set_line(m + strides.row, strides.column, warp, map.y);
+  const bool wide = warp.matrix_dtype == DType::kFloat64;
+  map.near =
+      map.near && (wide ? set_lines<double>(warp, image, map) : set_lines<float>(warp, image, map));
   return map;
 }
 

@@ -43,12 +43,18 @@ struct Line {
 
 inline Integer units(double m) { return std::llrint(std::ldexp(m, 32)); }
 
+// An entry of a matrix as float32 has it.
+inline float entry_of(const Warp& warp, Integer at) {
+  if (warp.matrix_dtype == DType::kFloat32) return static_cast<const float*>(warp.matrices)[at];
+  return static_cast<float>(static_cast<const double*>(warp.matrices)[at]);
+}
+
 // Nothing where the line leads too far.
 inline std::optional<Line> matrix_line(const Warp& warp, Integer image, Integer row) {
   double m[3];
   for (Integer i = 0; i < 3; ++i) {
     const MatrixStrides& s = warp.matrix_strides;
-    m[i] = warp.matrices[image * s.image + row * s.row + i * s.column];
+    m[i] = entry_of(warp, image * s.image + row * s.row + i * s.column);
     if (!(std::abs(m[i]) <= std::ldexp(1, 24))) return std::nullopt;
   }
   const double reach = std::abs(m[0]) * static_cast<double>(warp.out_width - 1) +

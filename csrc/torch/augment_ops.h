@@ -78,14 +78,6 @@ struct AugmentOps {
     return call;
   }
 
-  // What a GPU has is not read here: that would wait for it.
-  static void check_values(const Call& call) {
-    if (call.mean && call.mean->is_cpu()) {
-      check_mean(kAugmentImages, numbers_in(view_of(call.mean)));
-    }
-    if (call.std && call.std->is_cpu()) check_std(kAugmentImages, numbers_in(view_of(call.std)));
-  }
-
   static Tensor empty_images(const std::vector<std::int64_t>& shape, DType dtype,
                              bool channels_last, const Tensor& beside) {
     return channels_last ? empty_channels_last(shape, dtype, beside)
@@ -103,7 +95,6 @@ struct AugmentOps {
     const bool channels_last = stack.take<bool>();
     const AugmentTensors tensors = call.tensors({});
     check_augment(kAugmentImages, call.request, tensors);
-    check_values(call);
     Tensor out = empty_images(augmented_shape(tensors.images, call.request), call.request.dtype,
                               channels_last, call.images);
     run(call, out);
@@ -115,7 +106,6 @@ struct AugmentOps {
     const Call call = take_call(stack);
     const Tensor out = stack.take<Tensor>();
     check_augment(kAugmentImages, call.request, call.tensors(out));
-    check_values(call);
     run(call, out);
   }
 

@@ -105,6 +105,16 @@ def _folded(tensor: Tensor, dim: int | None, size: int) -> Tensor:
     return many.flatten(0, 1)
 
 
+def _folded_matrices(matrices: Tensor, dim: int | None, size: int, batch: int) -> Tensor:
+    """The same of matrices, of which one may be for all images of a batch."""
+    if dim is None:
+        return matrices if matrices.shape[0] == 1 else _folded(matrices, dim, size)
+    matrices = matrices.movedim(dim, 0)
+    if matrices.shape[1] == 1:
+        matrices = matrices.expand(size, batch, *matrices.shape[2:])
+    return matrices.flatten(0, 1)
+
+
 def _vmap(op: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, int]]:
     """The rule of an op whose first tensors are images and matrices; all others are parameters."""
 
@@ -122,12 +132,12 @@ def _vmap(op: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, int]]:
                 for i in range(n)
             ]
             return torch.stack([op(*sample, **options) for sample in samples]), 0
-        folded = [
-            None if tensor is None else _folded(tensor, dim, n)
-            for tensor, dim in zip(given[:2], in_dims, strict=False)
-        ]
-        result = op(*folded, *given[2:], **options)
-        return result.unflatten(0, (n, result.shape[0] // n)), 0
+        batch = images.shape[0] if in_dims[0] is None else images.movedim(in_dims[0], 0).shape[1]
+        maps = given[1]
+        if maps is not None:
+            maps = _folded_matrices(maps, in_dims[1], n, batch)
+        result = op(_folded(images, in_dims[0], n), maps, *given[2:], **options)
+        return result.unflatten(0, (n, batch)), 0
 
     return rule
 

@@ -18,13 +18,15 @@ struct Side {
 Side input_of(const Warp& warp) { return {warp.in_height, warp.in_width}; }
 Side output_of(const Warp& warp) { return {warp.out_height, warp.out_width}; }
 
+std::size_t item_of(DType dtype) { return static_cast<std::size_t>(dtype_size(dtype)); }
+
 class Images {
  public:
   explicit Images(Warp& warp) : warp_(warp) {
     const MatrixStrides& s = warp.matrix_strides;
     arrays_.add({"matrices",
                  warp.matrices,
-                 sizeof(float),
+                 item_of(warp.matrix_dtype),
                  {{warp.batch, s.image}, {2, s.row}, {3, s.column}},
                  Use::kInput});
   }
@@ -68,8 +70,6 @@ class Images {
   DeviceArrays arrays_;
   Warp& warp_;
 };
-
-std::size_t item_of(DType dtype) { return static_cast<std::size_t>(dtype_size(dtype)); }
 
 void run_on_host(AugmentArgs args, const Launch& on) {
   Images images(args.warp);
