@@ -188,3 +188,27 @@ def test_subclass():
     strop.fake_quantize(plain, scale, zero, **options).sum().backward()
     y.sum().backward()
     assert torch.equal(tagged.grad.as_subclass(torch.Tensor), plain.grad)
+
+
+@pytest.mark.parametrize("format", ["int8", "uint4", "float8_e4m3fn", "float4_e2m1fn", "nf4"])
+@pytest.mark.parametrize("scale", [0.05, 0.0, float("inf"), float("nan"), 1e-45])
+def test_blocks_that_are_nothing_but_padding(format, scale):
+    """A transform gives the eager result and gradients, where a scale or an element cannot be divided by."""
+    row = [0.3, -0.7, float("inf"), -float("inf"), float("nan"), 100.0, -100.0, 0.0]
+    rows = torch.tensor([row, [0.0] * 8, [0.25, -0.5, 1, -2, 100, -100, 0.5, 0.125], row[2:4] * 4])
+    scales = torch.tensor([[0.05], [scale], [scale], [scale]])
+    points = (None, torch.full((4, 1), 3.0)) if format in ("int8", "uint4") else (None,)
+
+    def call(x, s, *z):
+        return strop.fake_quantize(x, s, *z, format=format, block_size=(1, -1))
+
+    for point in points:
+        tensors = [rows, scales] + ([] if point is None else [point])
+        leaves = [t.clone().requires_grad_() for t in tensors]
+        eager = call(*leaves)
+        wanted = torch.autograd.grad(eager, leaves, torch.ones_like(rows))
+        found, gradients = torch.func.vjp(call, *tensors)
+        close = {"rtol": 1e-5, "atol": 1e-6, "equal_nan": True}
+        torch.testing.assert_close(found, eager.detach(), rtol=0, atol=0, equal_nan=True)
+        for of_transform, of_eager in zip(gradients(torch.ones_like(rows)), wanted, strict=True):
+            torch.testing.assert_close(of_transform, of_eager, **close)

@@ -126,15 +126,12 @@ class Spelled(NamedTuple):
         y = self.forward(x, scale, zero_point).detach()
         if scale is None:
             return y + _only_gradient(x)
-        in_range = self._in_range(x.detach(), scale.detach(), zero_point)
+        units, in_range = self._units(x.detach(), scale.detach(), zero_point)
         passed = torch.where(in_range, x, torch.zeros_like(x))
         result = y + _only_gradient(passed)
         steps = self._spread(scale, x)
         if _differs(scale):
-            slope = (y - passed) / steps
-            result = result + (self.grad_factor * slope.detach() * _only_gradient(steps)).to(
-                x.dtype
-            )
+            result = result + (self.grad_factor * units * _only_gradient(steps)).to(x.dtype)
         if zero_point is not None and _differs(zero_point):
             slope = torch.where(in_range, torch.zeros_like(steps), -steps)
             zeros = self._spread(zero_point, x)
@@ -143,15 +140,24 @@ class Spelled(NamedTuple):
             )
         return result
 
-    def _in_range(self, x: Tensor, scale: Tensor, zero_point: Tensor | None) -> Tensor:
-        """Where the code was in range."""
+    def _units(
+        self, x: Tensor, scale: Tensor, zero_point: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """By how many scales the result changes with the scale, and where the code was in range.
+
+        All in units of the scale, which is not divided by: it may be 0.
+        """
         wide = x.float() if x.element_size() == 2 else x  # where no two codes round to one value
+        wide = wide * self._spread(1 / scale, x)
+        one = torch.ones_like(scale)
+        code = self.forward(wide, one, zero_point)  # less the zero point
         format = NumberFormat.get(self.format)
-        if not format.is_integer:
-            return (wide * self._spread(1 / scale, x)).abs() <= format.max
-        unbounded = self._replace(format="integer", quant_min=None, quant_max=None)
-        bounded = self.forward(wide, scale, zero_point)
-        return (bounded == unbounded.forward(wide, scale, zero_point)) & wide.isfinite()
+        if format.is_integer:
+            unbounded = self._replace(format="integer", quant_min=None, quant_max=None)
+            in_range = (code == unbounded.forward(wide, one, zero_point)) & wide.isfinite()
+        else:
+            in_range = wide.abs() <= format.max
+        return code - torch.where(in_range, wide, torch.zeros_like(wide)), in_range
 
     def _spread(self, parameter: Tensor, x: Tensor) -> Tensor:
         """A parameter of every block as one that broadcasts to the elements of x."""
