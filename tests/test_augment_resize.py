@@ -1,5 +1,6 @@
 """A resize, and no warp at all, have no outside: without matrices no fill is read, whatever the options say."""
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import interpolate
@@ -141,6 +142,28 @@ def test_images_without_pixels_are_fill():
         found = strop.augment_images(torch.zeros(1, 1, 0, 4), size=(2, 3), fill=7, fill_mode=mode)
         assert (found == 7).all()
     assert (strop.warp_masks(torch.zeros(1, 4, 0), None, size=(2, 3), fill=7) == 7).all()
+
+
+@pytest.mark.parametrize("mode", FILL_MODES)
+def test_scipys_nearest_pixel_at_halves_and_quarters(mode):
+    """Equal but for mirror, half a pixel beyond the last one: there scipy rounds before it mirrors."""
+    ndimage = pytest.importorskip("scipy.ndimage")
+    scipys = {"constant": "grid-constant", "hard_constant": "constant", "grid_wrap": "grid-wrap"}
+    for n in (2, 3, 5):
+        places = np.arange(-24 * n, 24 * n + 1) / 4
+        row = np.arange(10.0, 10 + n)
+        wanted = ndimage.map_coordinates(
+            row, [places], order=0, mode=scipys.get(mode, mode), cval=-1
+        )
+        if mode == "mirror":
+            other = (places > 0) & (places % (2 * (n - 1)) == n - 0.5)
+            assert (wanted[other] == row[n - 2]).all()
+            wanted[other] = row[n - 1]
+        steps = torch.tensor([[[0.25, 0, places[0]], [0, 1, 0]]])
+        options = {"fill": -1, "fill_mode": mode, "interpolation": "nearest"}
+        x = torch.tensor(row).reshape(1, 1, 1, n)
+        found = strop.augment_images(x, steps, size=(1, len(places)), dtype=F64, **options)
+        assert found.flatten().tolist() == wanted.tolist()
 
 
 def test_bindings():

@@ -30,6 +30,12 @@ MISTAKES = [
     ({"eps": 0.0}, ValueError, "eps is 0; a positive finite number is needed"),
     ({"eps": float("nan")}, ValueError, "eps is nan; a positive finite number"),
     ({"eps": 1e-60}, ValueError, "eps is 1e-60, which is 0 in float32"),
+    ({"eps": 1e-45}, ValueError, "eps is 1e-45, by which float32 cannot divide; 1.17549e-38 is"),
+    (
+        {"eps": 1e-37, "format": "nvfp4", "block_size": None},
+        ValueError,
+        "eps is 1e-37, by which float32 cannot divide; 7.52316e-37 is large enough",
+    ),
     ({"scale": torch.ones(3)}, ValueError, r"scale has shape \[3\]; input of shape \[4, 16\]"),
     ({"scale": torch.ones(1, 1, 1)}, ValueError, r"scale has shape \[1, 1, 1\]"),
     (

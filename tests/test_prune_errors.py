@@ -187,3 +187,24 @@ def test_raw_ops_and_bindings_say_the_same():
             module.prune_mask(W.t().numpy(), sparsity=0.5)
         with pytest.raises(TypeError, match="there is no argument colour"):
             module.prune_mask(W.numpy(), sparsity=0.5, colour=1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_numbers_that_float32_does_not_hold(dtype):
+    w = torch.tensor([[1.0, -2.0, math.inf, math.nan]]).to(dtype)
+    for value in (1e39, 1e300):
+        with pytest.raises(ValueError, match="threshold is .*; at most 3.40282e\\+38 is needed"):
+            strop.prune_mask(w, threshold=value)
+        with pytest.raises(ValueError, match="amount is .*; at most 3.40282e\\+38 is needed"):
+            strop.soft_threshold(w, value)
+        before = w.clone()
+        with pytest.raises(ValueError, match="amount is .*; at most"):
+            strop.soft_threshold_(w, value)
+        assert torch.equal(w.nan_to_num(), before.nan_to_num())
+    assert strop.prune_mask(w, threshold=3.4e38).tolist() == [[False, False, True, True]]
+    assert strop.prune_mask(w, threshold=math.inf).tolist() == [[False, False, False, True]]
+    assert strop.prune_mask(w, threshold=-1e300).all()
+    assert strop.soft_threshold(w, 3e38)[0, :3].tolist() == [0, 0, math.inf]
+    wide = w.double()  # computes with 1e300 itself
+    assert strop.prune_mask(wide, threshold=1e300).tolist() == [[False, False, True, True]]
+    assert strop.soft_threshold(wide, 1e300)[0, :3].tolist() == [0, 0, math.inf]

@@ -165,6 +165,31 @@ class TestTransforms:
         kept = (w[0].abs() > amount[0]).float()
         torch.testing.assert_close(hessian[0, :, 0], 2 * torch.diag(kept))
 
+    @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+    def test_gradients_of_what_is_not_finite(self, dtype):
+        """Those of the kernels, though Inf less itself is NaN, and in the type that compares."""
+        inf, nan = math.inf, math.nan
+        w = torch.tensor([inf, -inf, nan, 0.0, 0.10009765625, -3.0, 3.0], dtype=dtype)
+        rows = torch.tensor([1.0, 1.0, 1.0, 1.0, 0.1, nan, inf])
+        for amount in (0.1, rows.to(torch.float64 if dtype == torch.float64 else torch.float32)):
+            leaf = w.clone().requires_grad_()
+            y = strop.soft_threshold(leaf, amount)
+            (wanted,) = torch.autograd.grad(y, leaf, torch.ones_like(y))
+            found, gradient = torch.func.vjp(lambda t: strop.soft_threshold(t, amount), w)  # noqa: B023
+            assert_same_bits(found, y.detach())
+            assert_same_bits(gradient(torch.ones_like(y))[0], wanted)
+            _, tangent = torch.func.jvp(
+                lambda t: strop.soft_threshold(t, amount),  # noqa: B023
+                (w,),
+                (torch.ones_like(w),),
+            )
+            assert_same_bits(tangent, wanted)
+        leaf, whole = rows.clone().requires_grad_(), w.float()
+        y = strop.soft_threshold(whole, leaf)
+        (wanted,) = torch.autograd.grad(y, leaf, torch.ones_like(y))
+        _, gradient = torch.func.vjp(lambda a: strop.soft_threshold(whole, a), rows)
+        assert_same_bits(gradient(torch.ones_like(y))[0], wanted)
+
     def test_vmap(self):
         w, amount = torch.randn(3, 4, 6), torch.rand(3, 4, 1)
         for in_dims, tensors in (

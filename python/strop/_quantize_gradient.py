@@ -140,9 +140,7 @@ class Spelled(NamedTuple):
             )
         return result
 
-    def _units(
-        self, x: Tensor, scale: Tensor, zero_point: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def _units(self, x: Tensor, scale: Tensor, zero_point: Tensor | None) -> tuple[Tensor, Tensor]:
         """By how many scales the result changes with the scale, and where the code was in range.
 
         All in units of the scale, which is not divided by: it may be 0.
