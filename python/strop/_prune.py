@@ -34,7 +34,8 @@ def prune_mask(
 
     Args:
         weight: float32, bfloat16, float16 or float64, of any shape and strides.
-        threshold: keeps ``|w| > threshold``, compared in float32 (float64 for float64).
+        threshold: keeps ``|w| > threshold``, compared in float32 (float64 for float64), which has to
+            hold it.
         sparsity: the share that is pruned, 0 to 1.
         pattern: what is pruned together:
 
@@ -119,8 +120,9 @@ def soft_threshold(weight: Tensor, amount: float | Tensor, *, out: Tensor | None
 
     Args:
         weight: float32, bfloat16, float16 or float64, any strides.
-        amount: a number of 0 or more; or a tensor that broadcasts to weight ([N, 1] for an amount per
-            row), of weight's dtype or float32, in which a negative amount moves weights away from zero.
+        amount: a number of 0 or more that float32 holds (float64 for float64); or a tensor that
+            broadcasts to weight ([N, 1] for an amount per row), of weight's dtype or float32, in which a
+            negative amount moves weights away from zero.
         out: of weight's shape and dtype; weight itself, or a tensor apart from it.
 
     Returns:

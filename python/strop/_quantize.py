@@ -148,7 +148,8 @@ def fake_quantize(
         symmetric: of a chosen scale.
         quant_min: narrows an integer format.
         quant_max: narrows an integer format.
-        eps: the smallest scale that is chosen; the smallest normal float32 by default.
+        eps: the smallest scale that is chosen; the smallest normal float32 by default. float32 has to
+            hold its inverse.
         grad_factor: of the gradients of scale and zero_point.
         seed: of stochastic rounding: an int, or an int64 tensor of one element. Equal seeds give
             equal results on every device, instruction set and number of threads.
