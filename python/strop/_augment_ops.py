@@ -133,10 +133,9 @@ def _vmap(op: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, int]]:
             ]
             return torch.stack([op(*sample, **options) for sample in samples]), 0
         batch = images.shape[0] if in_dims[0] is None else images.movedim(in_dims[0], 0).shape[1]
-        maps = given[1]
-        if maps is not None:
-            maps = _folded_matrices(maps, in_dims[1], n, batch)
-        result = op(_folded(images, in_dims[0], n), maps, *given[2:], **options)
+        if tensors and tensors[0] is not None:
+            given[1] = _folded_matrices(tensors[0], in_dims[1], n, batch)
+        result = op(_folded(images, in_dims[0], n), *given[1:], **options)
         return result.unflatten(0, (n, batch)), 0
 
     return rule
