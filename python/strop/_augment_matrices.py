@@ -262,6 +262,8 @@ def _extent(op: str, name: str, value: object) -> int:
 
 def _numbers_in(op: str, name: str, value: object) -> list[float]:
     """All numbers of an argument, but for those of tensors, which may lie on a GPU."""
+    if type(value) is float:
+        return [value]
     if isinstance(value, Real) and not isinstance(value, bool):
         try:
             return [float(value)]

@@ -25,6 +25,8 @@ def plain_size(op: str, size: object) -> list[int] | None:
 
 def side(op: str, name: str, value: object, allowed: str = "an int") -> int:
     """An int of torch's or of numpy's as well."""
+    if type(value) is int:  # nearly always, and isinstance of an abstract class takes its time
+        return value
     if isinstance(value, torch.SymInt):
         return cast(int, value)
     if is_compiling() and isinstance(value, np.ndarray):  # so Dynamo sees an int of numpy's
