@@ -72,11 +72,8 @@ class TestAgainstFloat64:
             beside = x.clone()
             beside[:, 11] = special
             y, expected = (multiplied(v, weight, layout) for v in (beside, x))
-            # One row of x that is not finite goes another way through the mask: other sums.
             assert y.isfinite().all()
-            assert_close(y, x, weight)
-            if layout != "mask":
-                assert_same_bits(y, expected)
+            assert_same_bits(y, expected)
             kept_special = weight.clone()
             kept_special[3, 5] = special
             assert not multiplied(x, kept_special, layout)[:, 3].isfinite().any()

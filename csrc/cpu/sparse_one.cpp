@@ -88,19 +88,6 @@ void put_row(const SparseLinearArgs& args, const float* sums, std::int64_t colum
   }
 }
 
-// The nonzeros of a row one by one.
-template <class V>
-STROP_INLINE float plain_product(const std::uint64_t* words, std::int64_t count, const V* values,
-                                 const float* x) {
-  float sum = 0;
-  for (std::int64_t i = 0; i < count; ++i) {
-    for (std::uint64_t word = words[i]; word != 0; word &= word - 1) {
-      sum += to_float(*values++) * x[64 * i + __builtin_ctzll(word)];
-    }
-  }
-  return sum;
-}
-
 #if defined(__AVX2__)
 // For a byte of the mask and each of its columns: the place of its value among those of the byte,
 // with the sign bit where there is one, so that the same vector moves the values and chooses of x
@@ -129,34 +116,50 @@ struct SpreadTable {
 };
 constexpr SpreadTable kSpread;
 
-// Whether nothing can come of lanes without a weight: 32 bits hold another weight there and 0 of x,
-// 16 bits hold 0 and what x is.
+// Whether something that is no number may stand in a lane without a weight: 32 bits hold another
+// weight there and 0 of x, 16 bits hold 0 and what x is.
 template <class V>
-STROP_INLINE bool can_spread(const LayoutHeader& header, bool x_is_finite) {
-  return sizeof(V) == 4 ? header.finite != 0 : x_is_finite;
+STROP_INLINE bool may_be_no_number(const LayoutHeader& header, bool x_is_finite) {
+  return sizeof(V) == 4 ? header.finite == 0 : !x_is_finite;
 }
 
-// sum + the products of the columns of a byte, whose values begin at `values`.
-STROP_INLINE __m256 add_byte(unsigned byte, const float* values, const float* x, __m256 sum) {
-  const __m256i place = _mm256_load_si256(reinterpret_cast<const __m256i*>(kSpread.place[byte]));
-  const __m256 at =
-      _mm256_blendv_ps(_mm256_setzero_ps(), _mm256_loadu_ps(x), _mm256_castsi256_ps(place));
-  return _mm256_fmadd_ps(_mm256_permutevar8x32_ps(_mm256_loadu_ps(values), place), at, sum);
+STROP_INLINE __m256i place_of(unsigned byte) {
+  return _mm256_load_si256(reinterpret_cast<const __m256i*>(kSpread.place[byte]));
 }
+STROP_INLINE __m256 zero_but(__m256i place, __m256 v) {
+  return _mm256_blendv_ps(_mm256_setzero_ps(), v, _mm256_castsi256_ps(place));
+}
+
+// sum + the products of the columns of a byte, whose values begin at `values`. kBoth: lanes without
+// a weight hold 0 twice. Their product is 0 either way, so that the sum is the same to the bit.
+template <bool kBoth>
+STROP_INLINE __m256 add_byte(unsigned byte, const float* values, const float* x, __m256 sum) {
+  const __m256i place = place_of(byte);
+  __m256 spread = _mm256_permutevar8x32_ps(_mm256_loadu_ps(values), place);
+  if constexpr (kBoth) spread = zero_but(place, spread);
+  return _mm256_fmadd_ps(spread, zero_but(place, _mm256_loadu_ps(x)), sum);
+}
+template <bool kBoth>
+STROP_INLINE __m256 columns_of(unsigned byte, const float* x) {
+  const __m256 columns = _mm256_loadu_ps(x);
+  return kBoth ? zero_but(place_of(byte), columns) : columns;
+}
+template <bool kBoth>
 STROP_INLINE __m256 add_byte(unsigned byte, const BFloat16* values, const float* x, __m256 sum) {
   const __m256i from = _mm256_load_si256(reinterpret_cast<const __m256i*>(kSpread.upper[byte]));
   const __m128i next = _mm_loadu_si128(reinterpret_cast<const __m128i*>(values));
   const __m256i spread = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(next), from);
-  return _mm256_fmadd_ps(_mm256_castsi256_ps(spread), _mm256_loadu_ps(x), sum);
+  return _mm256_fmadd_ps(_mm256_castsi256_ps(spread), columns_of<kBoth>(byte, x), sum);
 }
+template <bool kBoth>
 STROP_INLINE __m256 add_byte(unsigned byte, const Float16* values, const float* x, __m256 sum) {
   const __m128i from = _mm_load_si128(reinterpret_cast<const __m128i*>(kSpread.word[byte]));
   const __m128i next = _mm_loadu_si128(reinterpret_cast<const __m128i*>(values));
   const __m256 spread = _mm256_cvtph_ps(_mm_shuffle_epi8(next, from));
-  return _mm256_fmadd_ps(spread, _mm256_loadu_ps(x), sum);
+  return _mm256_fmadd_ps(spread, columns_of<kBoth>(byte, x), sum);
 }
 
-template <class V>
+template <bool kBoth, class V>
 STROP_INLINE float product(const std::uint64_t* words, std::int64_t count, const V* values,
                            const float* x) {
   __m256 sum[4] = {};
@@ -166,26 +169,35 @@ STROP_INLINE float product(const std::uint64_t* words, std::int64_t count, const
     unrolled<8>([&](auto byte) STROP_UNROLLED {
       // (counted from the word's first value: one byte does not wait for another)
       const std::uint64_t before = word & ((std::uint64_t{1} << 8 * byte) - 1);
-      sum[byte % 4] = add_byte(word >> 8 * byte & 0xff, values + __builtin_popcountll(before),
-                               x + 64 * i + 8 * byte, sum[byte % 4]);
+      sum[byte % 4] =
+          add_byte<kBoth>(word >> 8 * byte & 0xff, values + __builtin_popcountll(before),
+                          x + 64 * i + 8 * byte, sum[byte % 4]);
     });
     values += __builtin_popcountll(word);
   }
   const __m256 all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
   float lanes[8];
   _mm256_storeu_ps(lanes, all);
-  return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) +
-         ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
+  const float result = ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) +
+                       ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
+  return result + 0.0f;  // no -0: the sign of a 0 that a lane without a weight adds is x's
 }
 #else
 template <class V>
-STROP_INLINE bool can_spread(const LayoutHeader&, bool) {
+STROP_INLINE bool may_be_no_number(const LayoutHeader&, bool) {
   return false;
 }
-template <class V>
+// The nonzeros of a row one by one.
+template <bool, class V>
 STROP_INLINE float product(const std::uint64_t* words, std::int64_t count, const V* values,
                            const float* x) {
-  return plain_product(words, count, values, x);
+  float sum = 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    for (std::uint64_t word = words[i]; word != 0; word &= word - 1) {
+      sum += to_float(*values++) * x[64 * i + __builtin_ctzll(word)];
+    }
+  }
+  return sum;
 }
 #endif
 
@@ -232,7 +244,7 @@ void multiply_row(const SparseLinearArgs& args, const float* x, bool x_is_finite
   const auto* const bits = reinterpret_cast<const std::uint64_t*>(layout + header.second);
   const auto* const values = reinterpret_cast<const V*>(layout + header.third);
   const std::int64_t row_words = header.row_words();
-  const bool spread = can_spread<V>(header, x_is_finite);
+  const bool both = may_be_no_number<V>(header, x_is_finite);
   constexpr std::int64_t kRows = 64;
   float sums[kRows];
   for (std::int64_t row = begin; row < end; row += kRows) {
@@ -240,8 +252,8 @@ void multiply_row(const SparseLinearArgs& args, const float* x, bool x_is_finite
     for (std::int64_t i = 0; i < count; ++i) {
       const std::uint64_t* const of_row = bits + (row + i) * row_words;
       const V* const from = values + starts[row + i];
-      sums[i] =
-          spread ? product(of_row, row_words, from, x) : plain_product(of_row, row_words, from, x);
+      sums[i] = both ? product<true>(of_row, row_words, from, x)
+                     : product<false>(of_row, row_words, from, x);
     }
     put_row(args, sums, row, count, y);
   }
