@@ -41,7 +41,7 @@ const ValueRows<T>& rows_of(const FakeQuantizeArgs& args) {
 }
 
 // Scales that are kept as bytes.
-void read_scale_bytes(const QuantizeTask& task, const QuantizeTile& tile, TileParams& params) {
+TileNeeds read_scale_bytes(const QuantizeTask& task, const QuantizeTile& tile, TileParams& params) {
   const FakeQuantizeArgs& args = task.args;
   const auto* bytes = static_cast<const std::uint8_t*>(args.scale) + tile.scale;
   const std::int64_t step = task.inner().scale;
@@ -53,6 +53,9 @@ void read_scale_bytes(const QuantizeTask& task, const QuantizeTile& tile, TilePa
     params.inverse[i] = 0.0f;
     params.zero_point[i] = 0.0f;
   }
+  const std::int64_t padded = (tile.blocks + kLanes - 1) / kLanes * kLanes;
+  for (std::int64_t i = tile.blocks; i < padded; ++i) params.scale[i] = 1.0f;
+  return needs_of(args, padded, params);
 }
 
 // A run's codes, as bytes or words.
@@ -78,12 +81,12 @@ void take_codes(const FakeQuantizeArgs& args, std::int64_t at, std::int64_t coun
 }
 
 template <class T>
-void value_tile(const QuantizeTask& task, QuantizeTile tile, Scratch<T>& scratch) {
+void value_tile(const QuantizeTask& task, QuantizeTile tile, bool saturates, Scratch<T>& scratch) {
   const FakeQuantizeArgs& args = task.args;
   const QuantizeDim& inner = task.inner();
   const ValueRows<T>& rows = rows_of<T>(args);
   const bool wide = args.rule.bits > 8;
-  const bool by_element = wide || task.narrow;
+  const bool by_element = wide || task.narrow || saturates;
   const std::int64_t chunk = by_element ? kMaxTileBlocks : kCodeRun;
   for (std::int64_t row = 0; row < tile.rows; ++row, tile.next_row(args)) {
     for (std::int64_t column = 0; column < tile.columns; column += chunk) {
@@ -94,7 +97,8 @@ void value_tile(const QuantizeTask& task, QuantizeTile tile, Scratch<T>& scratch
       const ValueRun<T> run = {dense ? output : scratch.output,
                                left < chunk ? left : chunk,
                                {inner.block, into / inner.block, into % inner.block},
-                               task.stream && dense};
+                               task.stream && dense,
+                               saturates};
       take_codes(args, tile.input + column * inner.input, run.count, scratch);
       if (by_element) {
         expand_params(scratch.params, run.steps, run.count, scratch.expanded);
@@ -117,12 +121,10 @@ void value_tiles(const QuantizeTask& task, std::int64_t begin, std::int64_t end)
   Scratch<T> scratch;
   for (std::int64_t number = begin; number < end; ++number) {
     const QuantizeTile tile = tile_at(task, number);
-    if (task.args.rule.scales == ScaleKind::kAny) {
-      read_params(task, tile, scratch.params);
-    } else {
-      read_scale_bytes(task, tile, scratch.params);
-    }
-    value_tile(task, tile, scratch);
+    const TileNeeds needs = task.args.rule.scales == ScaleKind::kAny
+                                ? read_params(task, tile, scratch.params)
+                                : read_scale_bytes(task, tile, scratch.params);
+    value_tile(task, tile, needs.saturation, scratch);
   }
   if (task.stream) stream_fence();
 }

@@ -23,7 +23,7 @@ const RowKernels<T>& rows_of(const QuantizeRule& rule) {
     case Grid::kNf4:
       return nf4_rows<T>();
     default:
-      return integer_rows<T>(rule.rounding);
+      return integer_rows<T>(rule);
   }
 }
 
@@ -37,10 +37,13 @@ void scatter(const RowRun<T>& run, T* to, std::int64_t step, std::uint8_t* mask,
   }
 }
 
-// `exact`: by the formula as it stands, element by element.
 template <class T>
-void quantize_tile(const QuantizeTask& task, QuantizeTile tile, bool exact, Scratch<T>& scratch) {
+void quantize_tile(const QuantizeTask& task, QuantizeTile tile, const TileNeeds& needs,
+                   Scratch<T>& scratch) {
   const FakeQuantizeArgs& args = task.args;
+  // By the formula as it stands, element by element. (without bounds, rows of blocks saturate as well)
+  const bool saturates = needs.saturation && !args.rule.unbounded();
+  const bool exact = task.exact || needs.formula || saturates;
   const QuantizeDim& inner = task.inner();
   const RowKernels<T>& kernels = rows_of<T>(args.rule);
   const auto by_element =
@@ -57,6 +60,7 @@ void quantize_tile(const QuantizeTask& task, QuantizeTile tile, bool exact, Scra
       T* const output = static_cast<T*>(args.output) + at;
       run.output = output;
       run.stream = task.stream;
+      run.saturates = needs.saturation;
       run.bits = {args.mask, at, scratch.bits};
       if (inner.output != 1) {
         run.output = scratch.output;
@@ -82,8 +86,8 @@ void fake_quantize_tiles(const QuantizeTask& task, std::int64_t begin, std::int6
   Scratch<T> scratch;
   for (std::int64_t number = begin; number < end; ++number) {
     const QuantizeTile tile = tile_at(task, number);
-    const bool usual = tile_params(task, tile, scratch);
-    quantize_tile(task, tile, task.exact || !usual, scratch);
+    const TileNeeds needs = tile_params(task, tile, scratch);
+    quantize_tile(task, tile, needs, scratch);
   }
   if (task.stream) stream_fence();
 }

@@ -26,6 +26,7 @@ struct ValueRun {
   std::int64_t count;
   BlockSteps steps;
   bool stream;
+  bool saturates;  // results may be beyond T: see Note [Saturation]
 };
 
 // Two vectors of codes as words in the order of the elements.
@@ -162,10 +163,10 @@ struct Nf4Values {
 };
 
 template <class Values>
-STROP_INLINE Vec dequantized(const Values& values, I32 codes, Vec scale, Vec zero_point) {
+STROP_INLINE Vec unscaled(const Values& values, I32 codes, Vec zero_point) {
   const Vec value = values.of(codes);
-  if constexpr (!Values::kHasZeroPoint) return value * scale;
-  return (value - zero_point) * scale;
+  if constexpr (!Values::kHasZeroPoint) return value;
+  return value - zero_point;
 }
 
 template <class T>
@@ -185,8 +186,8 @@ STROP_INLINE Pair values_at(const std::uint8_t* codes, const Values& values,
                             const QuantizeParams<Vec>& params, const T*) {
   I32 a, b;
   two_codes<T>(codes, a, b);
-  return {dequantized(values, a, params.scale, params.zero_point),
-          dequantized(values, b, params.scale, params.zero_point)};
+  return {unscaled(values, a, params.zero_point) * params.scale,
+          unscaled(values, b, params.zero_point) * params.scale};
 }
 
 // One block's part of a run.
@@ -259,13 +260,17 @@ template <class Values, class T, class Code>
 void value_elements(const ValueRun<T>& run, const Code* codes, const TileParams& params,
                     const QuantizeRule& rule) {
   const Values values(rule);
+  const Vec most(static_cast<float>(kLargestNumber<T>));
   for (std::int64_t i = 0; i < run.count; i += kLanes) {
     const std::int64_t left = run.count - i;
     const auto at = [&](const float* from) {
       return left >= kLanes ? load(from + i) : load_first(from + i, left);
     };
-    const Vec result =
-        dequantized(values, codes_at(codes + i), at(params.scale), at(params.zero_point));
+    const QuantizeParams<Vec> p = {Vec(0.0f), at(params.scale), at(params.zero_point)};
+    const Vec number = unscaled(values, codes_at(codes + i), p.zero_point);
+    Vec result = number * p.scale;
+    if (run.saturates) [[unlikely]]
+      result = saturated(result, number, p, most);
     if (left >= kLanes) {
       store<false>(run.output + i, result);
     } else {

@@ -31,6 +31,7 @@ struct Integers {
   __attribute__((always_inline)) explicit Integers(const QuantizeRule&) {}
 
   struct Block {
+    static constexpr bool kMayLackBounds = true;
     Vec inverse;
     Vec scale;
     CodeRange<Vec> shifted;
@@ -147,6 +148,7 @@ struct OnGrid {
   }
 
   struct Block {
+    static constexpr bool kMayLackBounds = false;
     const Grid& grid;  // (a copy went through the stack in halves: 30 cycles a block)
     Vec inverse;
     Vec scale;

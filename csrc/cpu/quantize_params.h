@@ -38,24 +38,47 @@ inline ReadZeroPoints zero_point_reader(DType dtype) {
   }
 }
 
-// The shifted ranges of `blocks` blocks. Returns whether all parameters are usual ones: positive or
-// NaN scales, zero points within kMostShift. Unused lanes count too: they hold 1 and 0.
-inline bool shift_ranges(const QuantizeRule& rule, std::int64_t blocks, TileParams& params) {
+// What the parameters of a tile's blocks ask for.
+struct TileNeeds {
+  bool formula;     // they are not what Note [Shifted range] covers
+  bool saturation;  // results may be beyond the dtype: Note [Saturation]
+};
+
+// The shifted ranges of `blocks` blocks. Usual are positive or NaN scales, and zero points within
+// kMostShift. Unused lanes count too: they hold 1 and 0.
+inline TileNeeds shift_ranges(const FakeQuantizeArgs& args, std::int64_t blocks,
+                              TileParams& params) {
+  const QuantizeRule& rule = args.rule;
   const Vec min(static_cast<float>(rule.quant_min)), max(static_cast<float>(rule.quant_max));
-  I32 unusual{};
+  const Vec most(static_cast<float>(largest_number(args.dtype)));
+  I32 unusual{}, beyond{};
   for (std::int64_t i = 0; i < blocks; i += kLanes) {
     const Vec scale = load(params.scale + i), zero_point = load(params.zero_point + i);
     unusual |=
         I32(scale.v <= broadcast(0.0f)) | I32(magnitude(zero_point).v > broadcast(kMostShift));
-    store<false>(params.min + i, min - zero_point);
-    store<false>(params.max + i, max - zero_point);
+    const Vec low = min - zero_point, high = max - zero_point;
+    beyond |= may_saturate(at_least(magnitude(low), magnitude(high)), scale, most);
+    store<false>(params.min + i, low);
+    store<false>(params.max + i, high);
   }
-  return largest(unusual & broadcast(std::int32_t{1})) == 0;
+  return {.formula = lane_bits(unusual) != 0, .saturation = lane_bits(beyond) != 0};
 }
 
-// Given parameters of a tile's blocks. Returns as shift_ranges does; true for a format that shifts
-// none.
-inline bool read_params(const QuantizeTask& task, const QuantizeTile& tile, TileParams& params) {
+// The needs of any format's parameters, of whole vectors of blocks.
+inline TileNeeds needs_of(const FakeQuantizeArgs& args, std::int64_t blocks, TileParams& params) {
+  if (args.rule.grid == Grid::kInteger) return shift_ranges(args, blocks, params);
+  const Vec largest_value(static_cast<float>(args.rule.quant_max));
+  const Vec most(static_cast<float>(largest_number(args.dtype)));
+  I32 beyond{};
+  for (std::int64_t i = 0; i < blocks; i += kLanes) {
+    beyond |= may_saturate(largest_value, load(params.scale + i), most);
+  }
+  return {.formula = false, .saturation = lane_bits(beyond) != 0};
+}
+
+// Given parameters of a tile's blocks.
+inline TileNeeds read_params(const QuantizeTask& task, const QuantizeTile& tile,
+                             TileParams& params) {
   const FakeQuantizeArgs& args = task.args;
   const QuantizeDim& inner = task.inner();
   const float* scale = static_cast<const float*>(args.scale) + tile.scale;
@@ -74,7 +97,7 @@ inline bool read_params(const QuantizeTask& task, const QuantizeTile& tile, Tile
     zero_point_reader(args.zero_point_dtype)(args.zero_point, tile.zero_point, inner.zero_point,
                                              tile.blocks, params.zero_point);
   }
-  return args.rule.grid != Grid::kInteger || shift_ranges(args.rule, padded, params);
+  return needs_of(args, padded, params);
 }
 
 // A parameter for every element of a run.

@@ -32,6 +32,7 @@ struct RowRun {
   std::int64_t count;
   BlockSteps steps;
   bool stream;
+  bool saturates;      // results may be beyond T: see Note [Saturation]
   std::int64_t ahead;  // elements, of what to prefetch
   MaskRun bits;        // only where there is a mask
 };
@@ -42,15 +43,42 @@ struct QuantizedPair {
   I32 b_in_range;
 };
 
+// Holds results of a format without bounds within what T holds: see Note [Saturation].
+template <class T, class Block>
+STROP_INLINE void hold(const Block& block, Vec x, Quantized<Vec>& results) {
+  const Vec most(static_cast<float>(kLargestNumber<T>));
+  if (lane_bits(less(most, magnitude(results.value))) == 0) return;
+  results.value = saturated(results.value, x, {block.inverse, block.scale, Vec(0.0f)}, most);
+}
+
+// `saturates`: results may be beyond T, which under a block's own loop means that there are no
+// bounds.
+template <class T, class Block>
+STROP_INLINE Quantized<Vec> results_of(const Block& block, Vec x, Vec u, bool saturates) {
+  Quantized<Vec> results = block.of(x, u);
+  if constexpr (Block::kMayLackBounds) {
+    if (saturates) [[unlikely]]
+      hold<T>(block, x, results);
+  }
+  return results;
+}
+
 // A pair whose two vectors may be of two blocks.
-template <class Block>
-STROP_INLINE QuantizedPair pair_of(const Block& first, const Block& second, Pair x) {
-  const Quantized<Vec> a = first.of(x.a, Vec(0.0f)), b = second.of(x.b, Vec(0.0f));
+template <class T, class Block>
+STROP_INLINE QuantizedPair pair_of(const Block& first, const Block& second, Pair x,
+                                   bool saturates) {
+  Quantized<Vec> a = first.of(x.a, Vec(0.0f)), b = second.of(x.b, Vec(0.0f));
+  if constexpr (Block::kMayLackBounds) {
+    if (saturates) [[unlikely]] {
+      hold<T>(first, x.a, a);
+      hold<T>(second, x.b, b);
+    }
+  }
   return {{a.value, b.value}, a.in_range, b.in_range};
 }
-template <class Block>
-STROP_INLINE QuantizedPair pair_of(const Block& block, Pair x) {
-  return pair_of(block, block, x);
+template <class T, class Block>
+STROP_INLINE QuantizedPair pair_of(const Block& block, Pair x, bool saturates) {
+  return pair_of<T>(block, block, x, saturates);
 }
 
 // Stores a pair's mask bits at a place that begins a byte.
@@ -72,7 +100,7 @@ STROP_INLINE void quantize_run(const RowRun<T>& run, const typename Codec::Block
   BitWriter bits{run.bits.mask, run.bits.at};
   if (count < kLanes) {
     const Vec u = kRandom ? load_first(run.random, count) : Vec(0.0f);
-    const Quantized<Vec> few = value.of(load_first(input, count), u);
+    const Quantized<Vec> few = results_of<T>(value, load_first(input, count), u, run.saturates);
     store_first(output, few.value, count);
     if constexpr (kMask) {
       bits.add(lane_bits(few.in_range), static_cast<int>(count));
@@ -81,7 +109,8 @@ STROP_INLINE void quantize_run(const RowRun<T>& run, const typename Codec::Block
     return;
   }
   const auto at = [&](std::int64_t i) {
-    return value.of(load(input + i), kRandom ? load(run.random + i) : Vec(0.0f));
+    return results_of<T>(value, load(input + i), kRandom ? load(run.random + i) : Vec(0.0f),
+                         run.saturates);
   };
   const std::int64_t rest = count % kLanes;
   const Quantized<Vec> last = rest != 0 ? at(count - kLanes) : Quantized<Vec>{};
@@ -92,8 +121,9 @@ STROP_INLINE void quantize_run(const RowRun<T>& run, const typename Codec::Block
     for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
       prefetch(input + i + run.ahead);
       prefetch(input + i + run.ahead + 2 * kLanes);
-      const QuantizedPair first = pair_of(value, load_pair(input + i));
-      const QuantizedPair second = pair_of(value, load_pair(input + i + 2 * kLanes));
+      const QuantizedPair first = pair_of<T>(value, load_pair(input + i), run.saturates);
+      const QuantizedPair second =
+          pair_of<T>(value, load_pair(input + i + 2 * kLanes), run.saturates);
       store_pair<kStream>(output + i, first.value);
       store_pair<kStream>(output + i + 2 * kLanes, second.value);
       if constexpr (kMask) {
@@ -135,7 +165,7 @@ STROP_INLINE std::int64_t quantize_groups(const RowRun<T>& row, const TileParams
     const typename Codec::Block value(codec, params, g);
     for (std::int64_t i = 0; i < block; i += 2 * kLanes) {
       prefetch(input + row.ahead);
-      const QuantizedPair pair = pair_of(value, load_pair(input));
+      const QuantizedPair pair = pair_of<T>(value, load_pair(input), row.saturates);
       store_pair<kStream>(output, pair.value);
       if constexpr (kMask) {
         store_pair_bits(bits, output, pair);
@@ -164,9 +194,9 @@ STROP_INLINE std::int64_t quantize_vectors(const RowRun<T>& row, const TileParam
     const Pair x = load_pair(row.input + done);
     QuantizedPair pair;
     if constexpr (kPairsInterleave<T>) {
-      pair = pair_of(Block(first, second), x);
+      pair = pair_of<T>(Block(first, second), x, row.saturates);
     } else {
-      pair = pair_of(first, second, x);
+      pair = pair_of<T>(first, second, x, row.saturates);
     }
     store_pair<kStream>(row.output + done, pair.value);
     if constexpr (kMask) store_pair_bits(bits + done / 8, row.output, pair);
@@ -227,15 +257,24 @@ template <class Codec, class T>
 void quantize_elements(const RowRun<T>& row, const TileParams& params, const QuantizeRule& rule) {
   constexpr bool kRandom = Codec::kRounding == Rounding::kStochastic;
   const Codec codec(rule);
-  const Vec zero(0.0f);
+  const Vec zero(0.0f), most(static_cast<float>(kLargestNumber<T>));
   const bool stream = row.stream && aligned_for_stream(row.output);
+  const bool unbounded = rule.unbounded();
+  const auto results_at = [&](Vec x, const QuantizeParams<Vec>& p,
+                              Vec u) __attribute__((always_inline)) {
+    Quantized<Vec> results = codec.at(x, p, u);
+    if (row.saturates) [[unlikely]] {
+      results.value = saturated(results.value, unbounded ? x : zero, p, most);
+    }
+    return results;
+  };
   BitWriter bits{row.bits.mask, row.bits.at};
   std::int64_t i = 0;
   for (; i + kLanes <= row.count; i += kLanes) {
     const QuantizeParams<Vec> p = {load(params.inverse + i), load(params.scale + i),
                                    load(params.zero_point + i)};
     const Quantized<Vec> one =
-        codec.at(load(row.input + i), p, kRandom ? load(row.random + i) : zero);
+        results_at(load(row.input + i), p, kRandom ? load(row.random + i) : zero);
     if (stream) {
       store<true>(row.output + i, one.value);
     } else {
@@ -247,7 +286,7 @@ void quantize_elements(const RowRun<T>& row, const TileParams& params, const Qua
     const auto first = [&](const auto* from) { return load_first(from + i, rest); };
     const QuantizeParams<Vec> p = {first(params.inverse), first(params.scale),
                                    first(params.zero_point)};
-    const Quantized<Vec> some = codec.at(first(row.input), p, kRandom ? first(row.random) : zero);
+    const Quantized<Vec> some = results_at(first(row.input), p, kRandom ? first(row.random) : zero);
     store_first(row.output + i, some.value, rest);
     bits.add(lane_bits(some.in_range), static_cast<int>(rest));
   }
@@ -266,7 +305,7 @@ struct RowKernels {
 
 // Each in a source of its own.
 template <class T>
-const RowKernels<T>& integer_rows(Rounding rounding);
+const RowKernels<T>& integer_rows(const QuantizeRule& rule);
 template <class T>
 const RowKernels<T>& float_rows(Rounding rounding);
 template <class T>

@@ -33,8 +33,8 @@ inline const float* random_of(const FakeQuantizeArgs& args, const QuantizeTile& 
 }
 
 template <bool kSymmetric, class T>
-void choose_tile(const FakeQuantizeArgs& args, const TileExtremes& extremes, std::int64_t blocks,
-                 TileParams& params) {
+TileNeeds choose_tile(const FakeQuantizeArgs& args, const TileExtremes& extremes,
+                      std::int64_t blocks, TileParams& params) {
   Vec tensor_scale(1.0f);
   if (args.tensor_scale != nullptr)
     tensor_scale = Vec(*static_cast<const float*>(args.tensor_scale));
@@ -46,7 +46,7 @@ void choose_tile(const FakeQuantizeArgs& args, const TileExtremes& extremes, std
     store<false>(params.inverse + i, chosen.inverse);
     store<false>(params.zero_point + i, chosen.zero_point);
   }
-  if (args.rule.grid == Grid::kInteger) shift_ranges(args.rule, blocks, params);
+  return needs_of(args, blocks, params);
 }
 
 // Calls function(run, first column) on a row's pieces of at most `chunk` columns, gathered into
@@ -89,15 +89,14 @@ void find_extremes(const QuantizeTask& task, QuantizeTile tile, TileScratch<T>& 
   }
 }
 
-// The parameters of a tile's blocks, given or chosen. Returns as read_params does.
+// The parameters of a tile's blocks, given or chosen.
 template <class T>
-bool tile_params(const QuantizeTask& task, const QuantizeTile& tile, TileScratch<T>& scratch) {
+TileNeeds tile_params(const QuantizeTask& task, const QuantizeTile& tile, TileScratch<T>& scratch) {
   const FakeQuantizeArgs& args = task.args;
   if (!args.dynamic()) return read_params(task, tile, scratch.params);
   const auto choose = args.rule.symmetric ? choose_tile<true, T> : choose_tile<false, T>;
   find_extremes(task, tile, scratch);
-  choose(args, scratch.extremes, tile.blocks, scratch.params);
-  return true;
+  return choose(args, scratch.extremes, tile.blocks, scratch.params);
 }
 
 }  // namespace strop::cpu::STROP_ISA

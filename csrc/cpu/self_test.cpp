@@ -36,7 +36,7 @@ T* to_cache_line(T* within) {
   return within + (64 - address % 64) % 64 / sizeof(T);
 }
 
-enum class Scales { kGiven, kGivenFloatingZero, kSymmetric, kAsymmetric };
+enum class Scales { kGiven, kGivenFloatingZero, kGivenAlone, kSymmetric, kAsymmetric };
 
 template <class T>
 std::string run_one(const QuantizeKernels& kernels, const Layout& layout, Rounding rounding,
@@ -45,7 +45,7 @@ std::string run_one(const QuantizeKernels& kernels, const Layout& layout, Roundi
   const std::int64_t shape[2] = {layout.rows, layout.columns};
   const std::int64_t stride[2] = {layout.columns * spread + (layout.strided ? 5 : 0), spread};
   const std::int64_t count = stride[0] * layout.rows;
-  const bool given = scales == Scales::kGiven || scales == Scales::kGivenFloatingZero;
+  const bool given = scales < Scales::kSymmetric;
   std::vector<T> input = stored<T>(sample_values(count, !given));
   std::vector<T> expected(input.size()), room(input.size() + 64 / sizeof(T));
   T* const actual = to_cache_line(room.data());
@@ -74,9 +74,11 @@ std::string run_one(const QuantizeKernels& kernels, const Layout& layout, Roundi
   const std::int64_t grid_stride[2] = {grid[1], 1};
   if (given) {
     tensors.scale = view_of(scale.data(), DType::kFloat32, grid, grid_stride);
-    tensors.zero_point = scales == Scales::kGiven
-                             ? view_of(zero.data(), DType::kInt8, grid, grid_stride)
-                             : view_of(floating_zero.data(), DType::kFloat32, grid, grid_stride);
+    if (scales == Scales::kGiven) {
+      tensors.zero_point = view_of(zero.data(), DType::kInt8, grid, grid_stride);
+    } else if (scales == Scales::kGivenFloatingZero) {
+      tensors.zero_point = view_of(floating_zero.data(), DType::kFloat32, grid, grid_stride);
+    }
     args = fake_quantize_args(spec, tensors, 42);
   }
   reference::fake_quantize(args);
@@ -101,6 +103,7 @@ std::string run_all(const QuantizeKernels& kernels) {
         return run_one<T>(kernels, layout, static_cast<Rounding>(rounding), scales, format);
       };
       std::string problem = run("int16", Scales::kGiven);
+      if (problem.empty()) problem = run("integer", Scales::kGivenAlone);
       for (const Scales scales :
            {Scales::kGivenFloatingZero, Scales::kSymmetric, Scales::kAsymmetric}) {
         if (problem.empty()) problem = run("int8", scales);

@@ -28,6 +28,7 @@ struct RuleNumbers {
   ScaleKind scales;
   bool is_signed;
   bool symmetric;
+  bool unbounded;
 
   RuleNumbers(const QuantizeRule& rule, const void* of_tensor)
       : quant_min(number<A>(rule.quant_min)),
@@ -45,7 +46,8 @@ struct RuleNumbers {
         grid(rule.grid),
         scales(rule.scales),
         is_signed(rule.is_signed),
-        symmetric(rule.symmetric) {
+        symmetric(rule.symmetric),
+        unbounded(rule.unbounded()) {
     if (grid == Grid::kFloat) floats = float_grid<A>(rule);
   }
 

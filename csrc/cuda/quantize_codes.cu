@@ -150,6 +150,8 @@ __global__ void __launch_bounds__(kThreads)
     }
     const bool one = problem.block_of(at.column) == problem.block_of(at.column + at.count - 1);
     const QuantizeParams<A> params = kept_params(problem, at.row, at.column);
+    constexpr bool kWide = kLargestNumber<A> < kLargestNumber<T>;
+    const A most = number<A>(kWide ? kLargestNumber<A> : kLargestNumber<T>);
     A values[kUnit] = {};
 #pragma unroll
     for (int i = 0; i < kUnit; ++i) {
@@ -157,7 +159,9 @@ __global__ void __launch_bounds__(kThreads)
       const std::uint32_t code =
           packed ? unit.get(i, bits) : code_at(problem, first + i * inner.input);
       const QuantizeParams<A> of = one ? params : kept_params(problem, at.row, at.column + i);
-      values[i] = (value_of(code, problem.rule) - of.zero_point) * of.scale;
+      const A unscaled = value_of(code, problem.rule) - of.zero_point;
+      values[i] = unscaled * of.scale;
+      if (less(most, magnitude(values[i]))) values[i] = saturated(values[i], unscaled, of, most);
     }
     T* const row = static_cast<T*>(problem.args.output) + at.row.output;
     store_unit(values, row + at.column * inner.output, inner.output, at.count, problem.whole);

@@ -126,6 +126,22 @@ __device__ __forceinline__ void for_each_on_grid(const Problem<A>& problem, std:
   }
 }
 
+// Note [Saturation], at one comparison an element. Lanes that are not there may be beyond as well.
+template <class T, int kVector, class A, class ParamsOf>
+__device__ __forceinline__ void saturate(A (&values)[kVector], const Piece<T, kVector>& piece,
+                                         bool unbounded, ParamsOf params_of) {
+  const A most = number<A>(kLargestNumber<T>);
+  bool beyond = false;
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) beyond |= less(most, magnitude(values[i]));
+  if (!beyond) return;
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) {
+    const A x = unbounded ? widened(piece.x.lane(i)) : A(0);
+    values[i] = saturated(values[i], x, params_of(i), most);
+  }
+}
+
 // Replaces a piece's elements by their results; the bits of their mask, for kMask. params_of(i) has
 // the parameters of element i.
 template <bool kUsual, bool kMask, class T, int kVector, class ParamsOf>
@@ -153,6 +169,7 @@ __device__ __forceinline__ unsigned quantize_piece(Piece<T, kVector>& piece,
       put(i, {found.value * params.scale, found.in_range});
     });
   }
+  saturate(values, piece, problem.rule.unbounded, params_of);
   narrow(values, piece.x);
   return bits;
 }

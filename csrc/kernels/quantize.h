@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cfloat>
 #include <cstdint>
+#include <limits>
 
 #include "kernels/number_grid.h"
 #include "kernels/portability.h"
@@ -23,7 +25,8 @@ namespace strop {
 //
 // in float32 for float32, bfloat16 and float16 (float64 for float64), each operation rounded once,
 // never contracted. NaN stays NaN, Inf saturates. Given scales are taken as they are: 0, negative
-// and non-finite ones give what the arithmetic gives.
+// and non-finite ones give what the arithmetic gives. What the dtype cannot hold becomes its
+// largest number: Note [Saturation].
 //
 // A block is block_size elements in each dimension (the last may be short); each block has its own
 // scale and zero point. Without a scale they follow from the block's extremes, by choose_symmetric
@@ -115,6 +118,48 @@ STROP_INLINE T unclamped_code(T scaled, T zero_point, T u) {
   }
 }
 
+// Note [Saturation]
+// What is beyond the largest number of the output's dtype becomes that number, with its sign: Inf
+// comes of nothing finite. An Inf that was given stays: x in a format without bounds, a code, scale
+// or zero point. A block's largest |code - zero_point| times its scale tells whether any of its
+// results can be beyond, so that most blocks never look. A format without bounds has no such code:
+// there the results are looked at.
+constexpr double largest_number(DType dtype) {
+  switch (dtype) {
+    case DType::kBFloat16:
+      return 0x1.fep127;
+    case DType::kFloat16:
+      return 65504.0;
+    case DType::kFloat64:
+      return DBL_MAX;
+    default:
+      return static_cast<double>(FLT_MAX);
+  }
+}
+template <class T>
+inline constexpr double kLargestNumber = largest_number(dtype_of<T>);
+
+inline constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+template <class T>
+STROP_INLINE Truth<T> is_infinite(T v) {
+  return same(magnitude(v), number<T>(kInfinity));
+}
+
+// A result that may be beyond `most`. `x` is what else may have been Inf.
+template <class T>
+STROP_INLINE T saturated(T y, T x, const QuantizeParams<T>& p, T most) {
+  const T held = at_most(most, at_least(T(0.0f) - most, y));
+  const T by_params = choose(is_infinite(p.scale), y, choose(is_infinite(p.zero_point), y, held));
+  return choose(is_infinite(x), y, by_params);
+}
+
+// Whether results may be, where no |code - zero_point| exceeds a bound.
+template <class T>
+STROP_INLINE Truth<T> may_saturate(T bound, T scale, T most) {
+  return less(most, magnitude(bound * scale));
+}
+
 // From a code before it is clamped.
 template <class T>
 STROP_INLINE Quantized<T> value_of_code(T code, const QuantizeParams<T>& p,
@@ -166,7 +211,8 @@ STROP_INLINE FloatGrid<T> float_grid(const QuantizeRule& rule) {
 // block with an element that is not finite has scale NaN, and its result is NaN.
 //
 //   symmetric     scale = max(amax / ((quant_max - quant_min) / 2), eps), zero_point of the rule
-//   asymmetric    scale = max((max - min) / (quant_max - quant_min), eps)
+//   asymmetric    scale = max((max - min) / (quant_max - quant_min), eps), by halves of all four
+//                 where the difference would be Inf
 //                 zero_point = clamp(quant_min - round_half_even(min / scale), quant_min,
 //                 quant_max)
 //   power of two  scale = 2^(floor(log2(amax)) - max_exponent), within 2^-127 and 2^127
@@ -199,7 +245,10 @@ STROP_INLINE QuantizeParams<T> choose_asymmetric(T min, T max, const Rule& rule)
   const T high = number<T>(rule.quant_max);
   const T below = at_most(T(0.0f), finite_or_nan(min));
   const T above = at_least(T(0.0f), finite_or_nan(max));
-  const T scale = at_least(number<T>(rule.eps), (above - below) / number<T>(rule.range()));
+  const T width = above - below, range = number<T>(rule.range()), half = T(0.5f);
+  const Truth<T> beyond = is_infinite(width);
+  const T scale = at_least(number<T>(rule.eps), choose(beyond, above * half - below * half, width) /
+                                                    choose(beyond, range * half, range));
   return with_inverse(scale, at_most(high, at_least(low, low - round_half_even(below / scale))));
 }
 

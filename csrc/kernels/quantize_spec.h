@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -32,6 +33,9 @@ struct QuantizeRule {
 
   constexpr double half_range() const { return (quant_max - quant_min) / 2; }
   constexpr double range() const { return quant_max - quant_min; }
+  constexpr bool unbounded() const {
+    return !(range() <= std::numeric_limits<double>::max());  // at either end
+  }
 };
 
 // What a caller may ask for, as he wrote it. `whole` is block_size=None.

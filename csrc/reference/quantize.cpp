@@ -49,7 +49,8 @@ void quantize_block(const FakeQuantizeArgs& args, const Block& block, const Valu
       const auto bit = static_cast<std::uint8_t>(1 << to % 8);
       __atomic_fetch_or(args.mask + to / 8, bit, __ATOMIC_RELAXED);
     }
-    output[to] = FromFloat<Storage>::call(found.value);
+    const bool inf_stays = args.rule.unbounded() && std::isinf(x);
+    output[to] = stored<T, Storage>(found.value, inf_stays || p.has_inf());
   });
 }
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <type_traits>
 
 #include "kernels/quantize.h"
 
@@ -93,11 +95,31 @@ T rounded(Rounding rounding, T v, T u) {
   return u < v - std::floor(v) ? std::floor(v) + 1 : std::floor(v);
 }
 
+// The largest number that both an element and the arithmetic can hold.
+template <class T, class Storage>
+T largest_result() {
+  if constexpr (std::is_same_v<Storage, BFloat16>) return to_float(BFloat16{0x7f7f});
+  if constexpr (std::is_same_v<Storage, Float16>) return to_float(Float16{0x7bff});
+  if constexpr (std::is_same_v<Storage, float>) return std::numeric_limits<float>::max();
+  return std::numeric_limits<T>::max();
+}
+
+// As an element, which is finite unless an Inf was given.
+template <class T, class Storage>
+Storage stored(T result, bool inf_was_given) {
+  const T most = largest_result<T, Storage>();
+  if (!inf_was_given && result > most) result = most;
+  if (!inf_was_given && result < -most) result = -most;
+  return FromFloat<Storage>::call(static_cast<decltype(to_float(Storage{}))>(result));
+}
+
 template <class T>
 struct Parameters {
   T scale;
   T zero_point;
   T inverse = T(1) / scale;
+
+  bool has_inf() const { return std::isinf(scale) || std::isinf(zero_point); }
 };
 
 template <class T>

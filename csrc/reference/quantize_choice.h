@@ -64,8 +64,10 @@ Parameters<T> chosen_parameters(const FakeQuantizeArgs& args, const Block& block
             static_cast<T>(rule.zero_point)};
   }
   const T low = static_cast<T>(rule.quant_min), high = static_cast<T>(rule.quant_max);
-  const T width = range.largest - range.smallest;
-  const T scale = std::max(width / static_cast<T>(rule.range()), eps);
+  const T width = range.largest - range.smallest, codes = static_cast<T>(rule.range());
+  const T step =
+      std::isinf(width) ? (range.largest / 2 - range.smallest / 2) / (codes / 2) : width / codes;
+  const T scale = std::max(step, eps);
   return {scale, std::min(std::max(low - std::nearbyint(range.smallest / scale), low), high)};
 }
 

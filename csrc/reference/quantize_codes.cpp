@@ -104,8 +104,9 @@ void dequantize_as(const DequantizeArgs& args) {
     const Parameters<T> p = kept_parameters<T>(args, block);
     for_each_element(problem, block, [&](std::int64_t from, std::int64_t to, std::int64_t) {
       const int code = static_cast<int>(read_bits(codes, from, problem.rule.bits));
-      const T value = (static_cast<T>(args.format.value(code)) - p.zero_point) * p.scale;
-      static_cast<Storage*>(problem.output)[to] = FromFloat<Storage>::call(value);
+      const T kept = static_cast<T>(args.format.value(code));
+      static_cast<Storage*>(problem.output)[to] =
+          stored<T, Storage>((kept - p.zero_point) * p.scale, std::isinf(kept) || p.has_inf());
     });
   }
 }

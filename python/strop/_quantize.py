@@ -123,7 +123,8 @@ def fake_quantize(
 
     in float32 (float64 for float64), bit-equal to ``torch.fake_quantize_per_tensor_affine`` and
     ``torch.fake_quantize_per_channel_affine`` for finite input. A floating zero_point is added
-    before rounding. NaN stays NaN, Inf saturates; the values of scale are taken as they are.
+    before rounding. NaN stays NaN, Inf saturates, and so does a result that the dtype cannot hold: finite
+    input gives no Inf. The values of scale are taken as they are.
 
     Without a scale, each block's is chosen from its elements: symmetric
     ``max(amax / ((quant_max - quant_min) / 2), eps)``, else from the smallest and the largest

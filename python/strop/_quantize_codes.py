@@ -151,7 +151,7 @@ def dequantize(
 ) -> Tensor:
     """Restores a quantized tensor: ``(code - zero_point) * scale``.
 
-    In float32, or float64 where the scales are; then rounded to ``dtype``.
+    In float32, or float64 where the scales are; then rounded to ``dtype``, within its largest number.
 
     Args:
         q: of any format.
