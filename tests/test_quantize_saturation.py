@@ -73,9 +73,11 @@ class TestByArithmeticOfItsOwn:
         scale = torch.tensor(2.0 ** (math.frexp(largest(dtype))[1] - 8))
         for zero in (-100, 7, 100):
             options = {"format": "uint8", "quant_min": 3, "quant_max": 250}
-            code = torch.round(x.double() / scale) + zero
-            exact = (code.clamp(3, 250) - zero) * scale
+            scaled = x.double() / scale
             for kind in (torch.int32, torch.float32):
+                floating = kind.is_floating_point
+                code = torch.round(scaled + zero) if floating else torch.round(scaled) + zero
+                exact = (code.clamp(3, 250) - zero) * scale
                 y = device.fake_quantize(x, scale, torch.tensor(zero, dtype=kind), **options)
                 assert_same_bits(y, stored(exact, dtype), zero)
 

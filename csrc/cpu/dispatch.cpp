@@ -7,6 +7,7 @@
 
 #include "cpu/self_test.h"
 #include "kernels/argument_error.h"
+#include "kernels/forked.h"
 
 namespace strop::cpu {
 
@@ -80,24 +81,34 @@ const std::vector<BuiltSet>& built_sets() {
 // What the self-test says of each built set that the machine has, found when first asked: choosing
 // the best one tests no other.
 struct Verdict {
-  std::once_flag once;
+  bool found = false;
   bool usable = false;
   std::string problem;
 };
 
+Verdict found_verdict(const BuiltSet& set) {
+  Verdict result{.found = true, .usable = false, .problem = {}};
+  if (!set.present()) return result;
+  result.problem = self_test(set.kernels);
+  result.usable = result.problem.empty();
+  if (result.usable) return result;
+  std::fprintf(stderr,
+               "strop: warning: instruction set %s fails its self-test and is not used: %s\n",
+               set.kernels.name, result.problem.c_str());
+  return result;
+}
+
+std::vector<Verdict>& verdicts() {
+  static std::vector<Verdict> all(built_sets().size());
+  return all;
+}
+[[maybe_unused]] const std::vector<Verdict>& made_with_the_library =
+    verdicts();  // see Note [After a fork]
+
 const Verdict& verdict(std::size_t number) {
-  static std::vector<Verdict> verdicts(built_sets().size());
-  Verdict& result = verdicts[number];
-  std::call_once(result.once, [&] {
-    const BuiltSet& set = built_sets()[number];
-    if (!set.present()) return;
-    result.problem = self_test(set.kernels);
-    result.usable = result.problem.empty();
-    if (result.usable) return;
-    std::fprintf(stderr,
-                 "strop: warning: instruction set %s fails its self-test and is not used: %s\n",
-                 set.kernels.name, result.problem.c_str());
-  });
+  const std::lock_guard<std::mutex> lock(lasting_things());
+  Verdict& result = verdicts()[number];
+  if (!result.found) result = found_verdict(built_sets()[number]);
   return result;
 }
 

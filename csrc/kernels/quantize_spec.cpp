@@ -9,6 +9,7 @@
 #include <mutex>
 
 #include "kernels/argument_error.h"
+#include "kernels/forked.h"
 
 namespace strop {
 namespace {
@@ -128,7 +129,6 @@ void check_block_size(const char* op, const QuantizeRequest& request, const Numb
 }
 
 struct SpecTable {
-  std::mutex mutex;
   std::atomic<int> count{0};
   std::array<std::unique_ptr<const QuantizeSpec>, kMaxInternedSpecs> specs;
 };
@@ -137,6 +137,7 @@ SpecTable& spec_table() {
   static SpecTable& table = *new SpecTable;  // never destroyed: ops may run at exit
   return table;
 }
+[[maybe_unused]] const SpecTable& made_with_the_library = spec_table();  // see Note [After a fork]
 
 }  // namespace
 
@@ -170,7 +171,7 @@ QuantizeSpec make_quantize_spec(const char* op, const QuantizeRequest& request) 
 int intern_quantize_spec(const char* op, const QuantizeRequest& request) {
   QuantizeSpec spec = make_quantize_spec(op, request);
   SpecTable& table = spec_table();
-  const std::lock_guard<std::mutex> lock(table.mutex);
+  const std::lock_guard<std::mutex> lock(lasting_things());
   const int count = table.count.load(std::memory_order_relaxed);
   for (int i = 0; i < count; ++i) {
     if (table.specs[i]->request == request) return i;

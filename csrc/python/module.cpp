@@ -6,6 +6,7 @@
 
 #include "cpu/dispatch.h"
 #include "kernels/argument_error.h"
+#include "kernels/failed_allocation.h"
 #include "python/augment.h"
 #include "python/errors.h"
 #include "python/prune.h"
@@ -51,6 +52,14 @@ py::object take_argument_error() {
   return py::make_tuple(kind, last.text);
 }
 
+// (text, shape, strides, bytes an element, GPU) of what this thread's last op could not allocate,
+// or None; see Note [Failed allocations].
+py::object take_failed() {
+  const FailedAllocation failed = take_failed_allocation();
+  if (failed.text.empty()) return py::none();
+  return py::make_tuple(failed.text, failed.shape, failed.stride, failed.item, failed.gpu);
+}
+
 }  // namespace
 }  // namespace strop
 
@@ -68,6 +77,8 @@ PYBIND11_MODULE(_C, m) {
   m.def("build_info", &build_info, "How this library was built.");
   m.def("take_argument_error", &take_argument_error,
         "(kind, text) of this thread's last argument error, or None.");
+  m.def("take_failed_allocation", &take_failed,
+        "(text, shape, strides, bytes an element, GPU) of what could not be allocated, or None.");
   py::module_ cpu_module = m.def_submodule("cpu", "The kernels of the instruction set in force.");
   py::module_ reference_module = m.def_submodule("reference", "The oracle's plain loops.");
   bind_quantize(m, cpu_module, reference_module);

@@ -42,7 +42,7 @@ struct PruneOps {
     const PruneRule rule = make_prune_rule(kPruneMask, request);
     check_prune(kPruneMask, "weight", rule, view_of(weight));
     Tensor mask = mask_of(weight);
-    const Tensor dense = torch::stable::contiguous(weight);
+    const Tensor dense = made_contiguous(weight);
     Backend backend(weight);
     backend.prune({rule, {prune_tensor(view_of(dense), mask.data_ptr())}});
     values[0] = torch::stable::detail::from(std::move(mask));
@@ -72,7 +72,7 @@ struct PruneOps {
     std::vector<Tensor> masks, dense;
     for (const Tensor& weight : weights) {
       masks.push_back(mask_of(weight));
-      dense.push_back(torch::stable::contiguous(weight));
+      dense.push_back(made_contiguous(weight));
       args.tensors.push_back(prune_tensor(view_of(dense.back()), masks.back().data_ptr()));
     }
     Backend backend(weights[0]);
@@ -154,7 +154,7 @@ struct PruneOps {
     Stack stack(values);
     const Tensor mask = stack.take<Tensor>();
     check_pack_mask("strop.pack_mask", view_of(mask));
-    const Tensor dense = torch::stable::contiguous(mask);
+    const Tensor dense = made_contiguous(mask);
     const TensorView view = view_of(dense);
     std::vector<std::int64_t> shape(view.shape, view.shape + view.dims);
     shape.back() = (shape.back() + 7) / 8;
@@ -169,7 +169,7 @@ struct PruneOps {
     const Tensor bits = stack.take<Tensor>();
     const auto count = stack.take<std::int64_t>();
     check_unpack_mask("strop.unpack_mask", view_of(bits), count);
-    const Tensor dense = torch::stable::contiguous(bits);
+    const Tensor dense = made_contiguous(bits);
     const TensorView view = view_of(dense);
     std::vector<std::int64_t> shape(view.shape, view.shape + view.dims);
     shape.back() = count;

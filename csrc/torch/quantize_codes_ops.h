@@ -159,7 +159,7 @@ struct QuantizeCodeOps {
     const Tensor codes = stack.take<Tensor>();
     const std::int64_t bits = stack.take<std::int64_t>();
     check_pack("strop.pack_bits", view_of(codes), bits);
-    const Tensor dense = torch::stable::contiguous(codes);
+    const Tensor dense = made_contiguous(codes);
     const TensorView view = view_of(dense);
     std::vector<std::int64_t> shape(view.shape, view.shape + view.dims);
     const BitRows rows = bit_rows(view.shape, view.dims, bits);
@@ -171,7 +171,7 @@ struct QuantizeCodeOps {
   }
 
   static void unpack_into(const Tensor& packed, std::int64_t bits, const Tensor& out) {
-    const Tensor dense = torch::stable::contiguous(packed);
+    const Tensor dense = made_contiguous(packed);
     const TensorView view = view_of(out);
     const BitRows rows = bit_rows(view.shape, view.dims, bits);
     Backend backend(packed);

@@ -43,7 +43,7 @@ struct SparseCalls {
   static Tensor rows_of_unit_stride(const Tensor& tensor) {
     const TensorView view = view_of(tensor);
     const bool plain = view.dims == 2 && view.shape[1] > 1 && view.stride[1] == 1;
-    return plain || is_contiguous(view) ? tensor : torch::stable::contiguous(tensor);
+    return plain || is_contiguous(view) ? tensor : made_contiguous(tensor);
   }
 
   static std::vector<std::int64_t> result_shape(const Tensor& x, std::int64_t columns) {
@@ -87,11 +87,27 @@ struct SparseCalls {
   // Torch's own linear, in the dense weight's dtype.
   static Tensor dense(const Tensor& x, const Tensor& weight, OptionalTensor bias,
                       Activation activation) {
+    try {
+      return by_torch(x, weight, std::move(bias), activation);
+    } catch (const ArgumentError&) {
+      throw;
+    } catch (const std::exception&) {
+      // Says what torch could not, if it was memory for x in the weight's dtype, or for the result.
+      const DType dtype = view_of(weight).dtype;
+      if (x.scalar_type() != weight.scalar_type())
+        empty_of(result_shape(x, x.size(x.dim() - 1)), dtype, x);
+      empty_of(result_shape(x, weight.size(0)), dtype, x);
+      throw;
+    }
+  }
+
+  static Tensor by_torch(const Tensor& x, const Tensor& weight, OptionalTensor bias,
+                         Activation activation) {
     using torch::stable::to, torch::stable::detail::from;
     const auto dtype = weight.scalar_type();
     if (x.scalar_type() != dtype) {
       check_beside_values(kSparseLinear, "input", view_of(x).dtype, view_of(weight).dtype);
-      const Tensor y = dense(to(x, dtype), weight, std::move(bias), activation);
+      const Tensor y = by_torch(to(x, dtype), weight, std::move(bias), activation);
       return to(y, x.scalar_type());
     }
     if (bias && bias->scalar_type() != dtype) {

@@ -17,7 +17,7 @@ struct Bitmap {
   // The kernels copy values four bytes at a time.
   void align() {
     if (reinterpret_cast<std::uintptr_t>(values.data_ptr()) % 4 != 0) {
-      values = torch::stable::clone(values);
+      values = copied(values);
     }
   }
   BitmapTensors views() const { return {view_of(bits), view_of(values), view_of(starts)}; }
@@ -88,7 +88,7 @@ struct BitmapOps : SparseCalls {
 
   static void multiply(Call& call, const Tensor& y) {
     call.x = rows_of_unit_stride(call.x);
-    if (call.bias) call.bias = torch::stable::contiguous(*call.bias);
+    if (call.bias) call.bias = made_contiguous(*call.bias);
     call.weight.align();
     BitmapLinearTensors tensors = views(call);
     tensors.y = view_of(y);
@@ -164,7 +164,7 @@ struct BitmapOps : SparseCalls {
     const TensorView from = view_of(weight);
     Tensor bits = empty_of({from.shape[0], (from.shape[1] + 7) / 8}, DType::kUInt8, weight);
     if (mask) {
-      const Tensor keep = torch::stable::contiguous(*mask);
+      const Tensor keep = made_contiguous(*mask);
       cuda::pack_mask({keep.data_ptr(), bits.data_ptr(), from.shape[0], from.shape[1]}, on);
       return bits;
     }
@@ -185,7 +185,7 @@ struct BitmapOps : SparseCalls {
     const auto mask = stack.take<OptionalTensor>();
     check_bitmap_dtype(kPackSparse, "weight", view_of(given).dtype);
     check_pack_sparse(kPackSparse, view_of(given), view_of(mask));
-    const Tensor weight = torch::stable::contiguous(given);
+    const Tensor weight = made_contiguous(given);
     const CudaDevice device(weight);
     Tensor bits = bits_of(weight, mask, device.launch());
     const Tensor starts = starts_of(bits, device.launch());

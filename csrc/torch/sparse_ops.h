@@ -29,7 +29,7 @@ struct SparseOps : SparseCalls {
     check_sparse_linear(kSparseLinear,
                         {view_of(call.x), view_of(call.layout), view_of(call.bias), {}});
     call.x = rows_of_unit_stride(call.x);
-    if (call.bias) call.bias = torch::stable::contiguous(*call.bias);
+    if (call.bias) call.bias = made_contiguous(*call.bias);
   }
 
   static Tensor made(Call call) {

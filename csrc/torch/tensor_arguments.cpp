@@ -1,6 +1,15 @@
 #include "torch/tensor_arguments.h"
 
+#include <dlfcn.h>
 #include <torch/csrc/stable/ops.h>
+
+#include <atomic>
+#include <cstring>
+#include <exception>
+#include <sstream>
+
+#include "kernels/failed_allocation.h"
+#include "kernels/forked.h"
 
 namespace strop {
 namespace {
@@ -39,15 +48,81 @@ std::int32_t torch_dtype(DType dtype) {
   }
 }
 
-Tensor empty_on_device_of(const Tensor& tensor, const TensorView& layout, std::int32_t dtype) {
+// torch's own words for what it last raised in this thread, which torch 2.13 keeps.
+std::string last_text_of_torch() {
+  using What = const char* (*)();
+  static const auto what =
+      reinterpret_cast<What>(dlsym(RTLD_DEFAULT, "torch_exception_get_what_without_backtrace"));
+  const char* const text = what == nullptr ? nullptr : what();
+  return text == nullptr ? "" : text;
+}
+
+// See Note [Failed allocations].
+[[noreturn, gnu::cold]] void throw_no_memory(const TensorView& layout, int gpu) {
+  FailedAllocation failed = {.shape = {layout.shape, layout.shape + layout.dims},
+                             .stride = {layout.stride, layout.stride + layout.dims},
+                             .item = dtype_size(layout.dtype),
+                             .gpu = gpu,
+                             .text = last_text_of_torch()};
+  if (failed.text.empty()) {
+    std::ostringstream text;
+    text << "can't allocate memory: a tensor of shape " << shape_text(layout.shape, layout.dims)
+         << ", " << dtype_size(layout.dtype) << " bytes an element";
+    failed.text = text.str();
+  }
+  const std::runtime_error error(failed.text);
+  leave_failed_allocation(std::move(failed));
+  throw error;
+}
+
+// Of the layout's shape, strides and dtype.
+Tensor empty_on_device_of(const Tensor& tensor, const TensorView& layout) {
   std::int32_t device_type = 0, device_index = 0;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(tensor.get(), &device_type));
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(tensor.get(), &device_index));
   AtenTensorHandle handle = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(layout.dims, layout.shape, layout.stride, dtype,
-                                                  device_type, device_index, &handle));
+  const auto failed =
+      aoti_torch_empty_strided(layout.dims, layout.shape, layout.stride, torch_dtype(layout.dtype),
+                               device_type, device_index, &handle);
+  if (failed) throw_no_memory(layout, tensor.is_cpu() ? -1 : device_index);
   return Tensor(handle);
 }
+
+// The elements, row-major, to a stretch of memory, by this thread.
+void copy_elements(const TensorView& from, void* to) {
+  const auto item = static_cast<std::size_t>(dtype_size(from.dtype));
+  const auto* const first = static_cast<const std::uint8_t*>(from.data);
+  auto* next = static_cast<std::uint8_t*>(to);
+  std::vector<std::int64_t> position(static_cast<std::size_t>(from.dims));
+  std::int64_t offset = 0;
+  for (std::int64_t left = from.numel(); left > 0; --left, next += item) {
+    std::memcpy(next, first + offset * static_cast<std::int64_t>(item), item);
+    for (int d = from.dims - 1; d >= 0; --d) {
+      auto& at = position[static_cast<std::size_t>(d)];
+      offset += from.stride[d];
+      if (++at < from.shape[d]) break;
+      offset -= from.shape[d] * from.stride[d];
+      at = 0;
+    }
+  }
+}
+
+// What the threads of one job share: an exception that passes torch's stable ABI loses its kind.
+struct Job {
+  Parallel::Body body;
+  void* context;
+  std::atomic_flag failed = {};
+  std::exception_ptr error = {};
+
+  static void run(std::int64_t begin, std::int64_t end, void* self) {
+    Job& job = *static_cast<Job*>(self);
+    try {
+      job.body(begin, end, job.context);
+    } catch (...) {
+      if (!job.failed.test_and_set()) job.error = std::current_exception();
+    }
+  }
+};
 
 }  // namespace
 
@@ -108,19 +183,38 @@ TensorView view_of(const std::optional<Tensor>& tensor) {
 
 // Past the dispatcher, which torch::stable's functions go through: 2 us less.
 Tensor empty_like(const Tensor& tensor, const TensorView& view) {
-  if (view.numel() == 0 || !is_dense(view)) return torch::stable::empty_like(tensor);
-  std::int32_t dtype = 0;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(tensor.get(), &dtype));
-  return empty_on_device_of(tensor, view, dtype);
+  if (is_dense(view) && view.numel() > 0) return empty_on_device_of(tensor, view);
+  try {
+    return torch::stable::empty_like(tensor);
+  } catch (const std::exception&) {
+    empty_of({view.shape, view.shape + view.dims}, view.dtype, tensor);  // says it, if it is memory
+    throw;
+  }
+}
+
+Tensor copied(const Tensor& tensor) {
+  const TensorView view = view_of(tensor);
+  Tensor copy = empty_of({view.shape, view.shape + view.dims}, view.dtype, tensor);
+  if (lost_threads() && tensor.is_cpu()) {  // torch might wait for them
+    copy_elements(view, copy.data_ptr());
+  } else {
+    torch::stable::copy_(copy, tensor);
+  }
+  return copy;
+}
+
+Tensor made_contiguous(const Tensor& tensor) {
+  return is_contiguous(view_of(tensor)) ? tensor : copied(tensor);
 }
 
 Tensor empty_bytes(std::int64_t count, const Tensor& beside) {
   const std::int64_t step = 1;
   TensorView view;
+  view.dtype = DType::kUInt8;
   view.dims = 1;
   view.shape = &count;
   view.stride = &step;
-  return empty_on_device_of(beside, view, aoti_torch_dtype_uint8());
+  return empty_on_device_of(beside, view);
 }
 
 Tensor empty_of(const std::vector<std::int64_t>& shape, DType dtype, const Tensor& beside) {
@@ -129,10 +223,11 @@ Tensor empty_of(const std::vector<std::int64_t>& shape, DType dtype, const Tenso
     stride[d - 1] = stride[d] * (shape[d] > 1 ? shape[d] : 1);
   }
   TensorView view;
+  view.dtype = dtype;
   view.dims = static_cast<int>(shape.size());
   view.shape = shape.data();
   view.stride = stride.data();
-  return empty_on_device_of(beside, view, torch_dtype(dtype));
+  return empty_on_device_of(beside, view);
 }
 
 Tensor empty_channels_last(const std::vector<std::int64_t>& shape, DType dtype,
@@ -140,17 +235,22 @@ Tensor empty_channels_last(const std::vector<std::int64_t>& shape, DType dtype,
   const std::int64_t column = shape[1], row = column * shape[3];
   const std::int64_t stride[] = {row * shape[2], 1, row, column};
   TensorView view;
+  view.dtype = dtype;
   view.dims = 4;
   view.shape = shape.data();
   view.stride = stride;
-  return empty_on_device_of(beside, view, torch_dtype(dtype));
+  return empty_on_device_of(beside, view);
 }
 
 Parallel torch_threads() {
   Parallel parallel;
+  if (lost_threads()) return parallel;
   parallel.threads = static_cast<int>(torch::stable::get_num_threads());
   parallel.run = [](std::int64_t count, std::int64_t grain, Parallel::Body body, void* context) {
-    TORCH_ERROR_CODE_CHECK(torch_parallel_for(0, count, grain, body, context));
+    Job job = {.body = body, .context = context};
+    const auto failed = torch_parallel_for(0, count, grain, Job::run, &job);
+    if (job.error) std::rethrow_exception(job.error);
+    TORCH_ERROR_CODE_CHECK(failed);
   };
   return parallel;
 }

@@ -17,6 +17,7 @@ from torch.autograd import forward_ad
 from torch.autograd.function import Function
 
 from strop import _augment_ops as ops
+from strop._failed_allocation import raises_memory_errors
 from strop._quantize_gradient import refused
 from strop._quantize_ops import mark_written
 
@@ -73,6 +74,7 @@ class _Warped(Function):
             return below_autograd(images, matrices, mean, std, **call._asdict(), **shift)
 
     @staticmethod
+    @raises_memory_errors
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return ctx.back.adjoint(gradient, *ctx.saved_tensors), None, None, None, None, None
 
@@ -208,8 +210,8 @@ def warped_masks_out(
 
 
 _kernels = torch.library.Library("strop", "IMPL")
-_kernels.impl("augment_images", augmented, "Autograd")
+_kernels.impl("augment_images", raises_memory_errors(augmented), "Autograd")
 _kernels.impl("augment_images.out", augmented_out, "Autograd")
 _kernels.impl("_augment_gradient", _gradient, "Autograd")
-_kernels.impl("warp_masks", warped_masks, "Autograd")
+_kernels.impl("warp_masks", raises_memory_errors(warped_masks), "Autograd")
 _kernels.impl("warp_masks.out", warped_masks_out, "Autograd")

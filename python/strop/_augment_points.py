@@ -10,6 +10,7 @@ from torch.compiler import is_compiling
 
 from strop._augment_boxes import InverseWarp, moved_boxes, visible_share
 from strop._augment_size import Size, plain_size
+from strop._failed_allocation import raises_memory_errors
 from strop._library import FLOATING, ops
 from strop._prune_gradient import needs_gradient
 from strop._quantize_gradient import transformed
@@ -50,7 +51,7 @@ def warp_points(points: Tensor, matrices: Tensor) -> Tensor:
     """
     _check("strop.warp_points", "points", points, 2, matrices)
     if _short(points, matrices):
-        return cast(Tensor, ops._warp_points.default(points, matrices))
+        return cast(Tensor, _points_op(points, matrices))
     return _warp_points(points, matrices)
 
 
@@ -115,11 +116,9 @@ def warp_boxes(
         raise ValueError(f"{op}: size is {given}; (height, width), each 0 or more, is needed")
     short = _short(boxes, matrices)
     if return_visible:
-        of_both = ops._warp_boxes_visible.default if short else _warp_boxes_visible
+        of_both = _visible_op if short else _warp_boxes_visible
         return cast("tuple[Tensor, Tensor]", of_both(boxes, matrices, *sides))
-    return cast(
-        Tensor, (ops._warp_boxes.default if short else _warp_boxes)(boxes, matrices, *sides)
-    )
+    return cast(Tensor, (_boxes_op if short else _warp_boxes)(boxes, matrices, *sides))
 
 
 def _check(op: str, name: str, tensor: object, columns: int, matrices: object) -> None:
@@ -152,6 +151,11 @@ def _check(op: str, name: str, tensor: object, columns: int, matrices: object) -
         raise ValueError(
             f"{op}: matrices is on {matrices.device} and {name} on {tensor.device}; one device is needed"
         )
+
+
+_points_op = raises_memory_errors(ops._warp_points.default)
+_boxes_op = raises_memory_errors(ops._warp_boxes.default)
+_visible_op = raises_memory_errors(ops._warp_boxes_visible.default)
 
 
 def _short(tensor: Tensor, matrices: Tensor) -> bool:

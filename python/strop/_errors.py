@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from strop import _C, _library
+from strop._failed_allocation import memory_error
 
 
 def translated(
@@ -21,9 +22,13 @@ def translated(
 
     A torch op can raise RuntimeError alone. An argument error left its kind behind (see Note [One
     error text] in csrc/kernels/argument_error.h) and becomes ValueError or TypeError of the same
-    text; what is no tensor, or one that no kernel exists for, gets an error that says so. All else
-    stays.
+    text; an allocation that failed becomes torch's own error for it; what is no tensor, or one that
+    no kernel exists for, gets an error that says so. All else stays.
     """
+    if (of_memory := memory_error(error)) is not None:
+        return of_memory
+    if isinstance(error, MemoryError):  # of C++, which says no more
+        return MemoryError(f"{op}: there is not enough memory for what it works with")
     last = _C.take_argument_error()
     if last is not None and last[1] in str(error):
         kind, text = last

@@ -14,6 +14,7 @@ from torch import Tensor, is_grad_enabled
 from torch.autograd.function import Function
 
 from strop import _prune_ops as ops
+from strop._failed_allocation import raises_memory_errors
 from strop._quantize_gradient import refused, transformed
 from strop._quantize_ops import mark_written
 
@@ -58,6 +59,7 @@ class _SoftThreshold(Function):
         return below_autograd(weight, amount, tensor)
 
     @staticmethod
+    @raises_memory_errors
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         weight, tensor = ctx.saved_tensors
         passing = passed(gradient, weight.detach(), ctx.amount, _plain(tensor))
@@ -169,7 +171,7 @@ def _vmap_gradient(
 torch.library.register_vmap("strop::soft_threshold", _vmap)
 torch.library.register_vmap("strop::_soft_threshold_gradient", _vmap_gradient)
 _kernels = torch.library.Library("strop", "IMPL")
-_kernels.impl("soft_threshold", _public, "Autograd")
+_kernels.impl("soft_threshold", raises_memory_errors(_public), "Autograd")
 _kernels.impl("soft_threshold.out", _public_out, "Autograd")
 _kernels.impl("soft_threshold_", _public_in_place, "Autograd")
 _kernels.impl("_soft_threshold_gradient", torch.library.fallthrough_kernel, "Autograd")

@@ -19,6 +19,7 @@ from torch.autograd import forward_ad
 from torch.autograd.function import Function
 
 from strop import _quantize_ops as ops
+from strop._failed_allocation import raises_memory_errors
 from strop._formats import NumberFormat, format_name, has_tensor_scale
 
 transforms_active: Callable[[], bool] = torch._C._are_functorch_transforms_active
@@ -222,6 +223,7 @@ class _StraightThrough(Function):
         return y
 
     @staticmethod
+    @raises_memory_errors
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (mask,) = ctx.saved_tensors
         return _masked(gradient, mask, ctx.stride), None, None, None
@@ -260,6 +262,7 @@ class _Learned(Function):
         return call.forward(x, scale, zero_point)
 
     @staticmethod
+    @raises_memory_errors
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, scale, zero_point = ctx.saved_tensors
         if is_grad_enabled() and gradient.requires_grad:
@@ -373,7 +376,7 @@ def _vmap(info: Any, in_dims: Sequence[int | None], x: Tensor, *rest: Any) -> tu
 
 torch.library.register_vmap("strop::fake_quantize", _vmap)
 _kernels = torch.library.Library("strop", "IMPL")
-_kernels.impl("fake_quantize", _public, "Autograd")
+_kernels.impl("fake_quantize", raises_memory_errors(_public), "Autograd")
 _kernels.impl("fake_quantize.out", _public_out, "Autograd")
 _kernels.impl("fake_quantize_", _public_in_place, "Autograd")
 for _name in (

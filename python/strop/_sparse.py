@@ -15,6 +15,7 @@ from torch.nn import functional
 from strop import _sparse_ops as ops
 from strop import _sparse_plan
 from strop._errors import translated
+from strop._failed_allocation import raises_memory_errors
 from strop._library import FLOATING
 from strop._quantize_gradient import transformed
 from strop._quantize_ops import mark_written
@@ -264,6 +265,7 @@ class _Linear(Function):
             return cast(Tensor, ops.sparse_linear(x, *weight, bias, "", *made_of))
 
     @staticmethod
+    @raises_memory_errors
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         of_x = of_bias = None
         if ctx.needs_input_grad[0]:
@@ -307,7 +309,7 @@ def _autocast(device: str) -> Callable[..., Tensor]:
 
 
 _kernels = torch.library.Library("strop", "IMPL")
-_kernels.impl("sparse_linear", _public, "Autograd")
+_kernels.impl("sparse_linear", raises_memory_errors(_public), "Autograd")
 _kernels.impl("sparse_linear", _autocast("cpu"), "AutocastCPU")
 _kernels.impl("sparse_linear", _autocast("cuda"), "AutocastCUDA")
 for _name in (

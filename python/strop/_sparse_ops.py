@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from strop import _library
+from strop._failed_allocation import raises_memory_errors
 
 _ops = _library.ops
 
@@ -18,10 +19,10 @@ by_layout_out = _ops._sparse_linear.out
 transposed = _ops._sparse_transposed.default
 by_bits = _ops._sparse_linear_bits.default
 by_bits_out = _ops._sparse_linear_bits.out
-unpack_by_starts = _ops._sparse_unpack.default
+unpack_by_starts = raises_memory_errors(_ops._sparse_unpack.default)
 pack_sparse = _ops.pack_sparse.default
-unpack_sparse = _ops.unpack_sparse.default
-layout = _ops._sparse_layout.default
+unpack_sparse = raises_memory_errors(_ops.unpack_sparse.default)
+layout = raises_memory_errors(_ops._sparse_layout.default)
 
 
 def _fake_sparse_linear(input: Tensor, bits: Tensor, *rest: Any) -> Tensor:
