@@ -10,6 +10,7 @@ from torch.compiler import is_compiling
 
 from strop._augment_boxes import InverseWarp, moved_boxes, visible_share
 from strop._augment_size import Size, plain_size
+from strop._errors import translated, unfit
 from strop._library import FLOATING, ops
 from strop._prune_gradient import needs_gradient
 from strop._quantize_gradient import transformed
@@ -49,9 +50,13 @@ def warp_points(points: Tensor, matrices: Tensor) -> Tensor:
 
     """
     _check("strop.warp_points", "points", points, 2, matrices)
-    if _short(points, matrices):
-        return cast(Tensor, ops._warp_points.default(points, matrices))
-    return _warp_points(points, matrices)
+    try:
+        if _short(points, matrices):
+            return cast(Tensor, ops._warp_points.default(points, matrices))
+        return _warp_points(points, matrices)
+    except Exception as error:
+        given = {"points": points, "matrices": matrices}
+        raise translated("strop.warp_points", error, given) from None
 
 
 @overload
@@ -124,10 +129,8 @@ def warp_boxes(
 
 def _check(op: str, name: str, tensor: object, columns: int, matrices: object) -> None:
     for which, given in ((name, tensor), ("matrices", matrices)):
-        if not isinstance(given, Tensor):
-            raise TypeError(f"{op}: {which} is a {type(given).__name__}; a tensor is needed")
-        if given.layout is not torch.strided:
-            raise TypeError(f"{op}: {which} has layout {given.layout}; torch.strided is needed")
+        if (problem := unfit(given)) is not None:
+            raise TypeError(f"{op}: {which} {problem}")
     tensor, matrices = cast(Tensor, tensor), cast(Tensor, matrices)
     if tensor.dtype not in FLOATING:
         dtype = str(tensor.dtype).removeprefix("torch.")
@@ -197,17 +200,24 @@ for _name, _schema, _composite in (
     _definitions.impl(_name, _composite, "CompositeImplicitAutograd")
 
 
-def _fake(tensor: Tensor, matrices: Tensor, *size: int) -> Tensor:
-    return tensor.new_empty(tensor.shape)
+def _fake_points(points: Tensor, matrices: Tensor) -> Tensor:
+    _check("strop.warp_points", "points", points, 2, matrices)
+    return points.new_empty(points.shape)
+
+
+def _fake_boxes(boxes: Tensor, matrices: Tensor, height: int, width: int) -> Tensor:
+    _check("strop.warp_boxes", "boxes", boxes, 4, matrices)
+    return boxes.new_empty(boxes.shape)
 
 
 def _fake_visible(boxes: Tensor, matrices: Tensor, *size: int) -> tuple[Tensor, Tensor]:
+    _check("strop.warp_boxes", "boxes", boxes, 4, matrices)
     return boxes.new_empty(boxes.shape), boxes.new_empty(boxes.shape[:2])
 
 
 for _name, _of_fakes in (
-    ("_warp_points", _fake),
-    ("_warp_boxes", _fake),
+    ("_warp_points", _fake_points),
+    ("_warp_boxes", _fake_boxes),
     ("_warp_boxes_visible", _fake_visible),
 ):
     torch.library.register_fake(f"strop::{_name}", _of_fakes)
