@@ -96,11 +96,13 @@ CALLS: dict[str, Callable[[], Arguments] | list[Callable[[], Arguments]]] = {
         "state": _packed_state(),
         "name": "",
         "bits": 4,
+        "block_size": (1, 8),
         "dtype": torch.float32,
     },
     "QuantizedTensor.from_float8": lambda: {
         "tensor": X.to(torch.float8_e4m3fn),
         "scale": torch.ones(4, 1),
+        "block_size": (1, -1),
         "dtype": torch.float32,
     },
     "QuantizedTensor.from_state_dict": lambda: {

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from strop._arguments import named_kind
+from strop._arguments import instance, integer, named_kind
 from strop._errors import check_tensors
 from strop._formats import NumberFormat, format_name
 from strop._quantize_codes import pack_bits
@@ -63,13 +63,8 @@ def given_blocks(
     op: str, shape: Sequence[int], scale: Tensor, block_size: Sequence[int]
 ) -> tuple[int, ...]:
     """A block size of whose grid a scale is."""
-    if not isinstance(block_size, tuple | list):
-        kind = type(block_size).__name__
-        raise TypeError(f"{op}: block_size is a {kind}; a tuple of ints or None is needed")
-    for size in block_size:
-        if not isinstance(size, int) or isinstance(size, bool):
-            kind = type(size).__name__
-            raise TypeError(f"{op}: an entry of block_size is a {kind}; an int is needed")
+    instance(op, "block_size", block_size, (tuple, list), "a tuple of ints or None")
+    block_size = [integer(op, "an entry of block_size", size) for size in block_size]
     if len(block_size) != len(shape) or any(b < -1 or b == 0 for b in block_size):
         raise ValueError(
             f"{op}: block_size is {tuple(block_size)} for a {len(shape)}-D tensor; give one entry "
@@ -92,7 +87,7 @@ def wide_scale(op: str, scale: Tensor) -> Tensor:
     """A scale as float32, or float64."""
     if not isinstance(scale, Tensor):
         raise TypeError(f"{op}: scale is a {type(scale).__name__}; a tensor is needed")
-    if not scale.is_floating_point():
+    if not scale.is_floating_point() or scale.dtype == torch.float4_e2m1fn_x2:
         raise TypeError(f"{op}: scale has dtype {scale.dtype}; a floating dtype is needed")
     return scale if scale.dtype == torch.float64 else scale.float()
 
