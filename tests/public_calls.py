@@ -154,6 +154,7 @@ CALLS: dict[str, Callable[[], Arguments] | list[Callable[[], Arguments]]] = {
     "isa": dict,
     "keras_matrix": lambda: {**_KERAS, "height": 4, "width": 5, "legacy": False},
     "load_sparsified": lambda: {"model": _model(), "state_dict": _sparse_state()},
+    "nn.Held": lambda: {"holder": _quantized()},
     "nn.SparseLinear": lambda: {"weight": _weight(), "bias": torch.zeros(4), "activation": "relu"},
     "nn.SparseLinear.from_dense": lambda: {
         "linear": nn.Linear(16, 4),

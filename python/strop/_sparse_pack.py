@@ -46,7 +46,8 @@ def _checked_rows(rows: int | Sequence[int] | None) -> list[int]:
     except TypeError:
         given = []
     if not given:
-        raise TypeError(f"{_OP}: rows is {rows!r:.60}; an int or several are needed")
+        what = repr(rows) if isinstance(rows, str | float | list) else named_kind(rows)
+        raise TypeError(f"{_OP}: rows is {what:.60}; an int or several are needed")
     if min(given) < 1:
         raise ValueError(f"{_OP}: rows is {rows!r}; numbers from 1 on are needed")
     return sorted({_sparse_plan.row_class(n) for n in given})
