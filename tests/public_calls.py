@@ -233,7 +233,12 @@ CALLS: dict[str, Callable[[], Arguments] | list[Callable[[], Arguments]]] = {
         "out": torch.empty(2, 8, dtype=torch.uint8),
     },
     "unpack_mask": lambda: {"bits": BYTES, "K": 30},
-    "warp_boxes": lambda: {"boxes": torch.rand(1, 2, 4), "matrices": MATRIX, "size": (4, 5)},
+    "warp_boxes": lambda: {
+        "boxes": torch.rand(1, 2, 4),
+        "matrices": MATRIX,
+        "size": (4, 5),
+        "return_visible": False,
+    },
     "warp_masks": lambda: {
         "masks": torch.zeros(1, 4, 5),
         "matrices": MATRIX.clone(),

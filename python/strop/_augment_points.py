@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast, overload
+from collections.abc import Callable
+from typing import Any, Literal, cast, overload
 
 import torch
 from torch import Tensor
@@ -189,12 +190,25 @@ def _warp_boxes_visible(
     return moved.boxes.to(boxes.dtype), visible_share(moved).to(boxes.dtype)
 
 
+def _checked(name: str, columns: int, composite: Callable[..., Any]) -> Callable[..., Any]:
+    """A composite as an op, which nobody may have checked before."""
+
+    def op(tensor: Tensor, matrices: Tensor, *size: int) -> Any:
+        _check(f"strop.warp_{name}", name, tensor, columns, matrices)
+        return composite(tensor, matrices, *size)
+
+    return op
+
+
 _BOXES = "(Tensor boxes, Tensor matrices, SymInt height, SymInt width)"
 _definitions = torch.library.Library("strop", "FRAGMENT")
+_points_op = _checked("points", 2, _warp_points)
+_boxes_op = _checked("boxes", 4, _warp_boxes)
+_visible_op = _checked("boxes", 4, _warp_boxes_visible)
 for _name, _schema, _composite in (
-    ("warp_points", "(Tensor points, Tensor matrices) -> Tensor", _warp_points),
-    ("warp_boxes", f"{_BOXES} -> Tensor", _warp_boxes),
-    ("warp_boxes.visible", f"{_BOXES} -> (Tensor, Tensor)", _warp_boxes_visible),
+    ("warp_points", "(Tensor points, Tensor matrices) -> Tensor", _points_op),
+    ("warp_boxes", f"{_BOXES} -> Tensor", _boxes_op),
+    ("warp_boxes.visible", f"{_BOXES} -> (Tensor, Tensor)", _visible_op),
 ):
     _definitions.define(_name + _schema)
     _definitions.impl(_name, _composite, "CompositeImplicitAutograd")
