@@ -321,7 +321,8 @@ def _column(op: str, name: str, value: object, device: torch.device | None) -> T
     """Numbers for each sample, [B]."""
     if _is_number(value):
         # A kernel fills it: a copy from the host would wait for the GPU.
-        number = float(value) if isinstance(value, Real) else cast(float, value)
+        plain = isinstance(value, Real | np.ndarray)
+        number = float(cast(float, value)) if plain else cast(float, value)
         return torch.full((1,), number, dtype=torch.float64, device=device)
     tensor = _tensor(op, name, value, device)
     return tensor.reshape(1) if tensor.dim() == 0 else tensor

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.compiler import is_compiling
 
+from strop._arguments import boolean
 from strop._augment_boxes import InverseWarp, moved_boxes, visible_share
 from strop._augment_size import Size, plain_size
 from strop._errors import translated, unfit
@@ -110,9 +111,7 @@ def warp_boxes(
     """
     op = "strop.warp_boxes"
     _check(op, "boxes", boxes, 4, matrices)
-    if not isinstance(return_visible, bool):
-        kind = type(return_visible).__name__
-        raise TypeError(f"{op}: return_visible is a {kind}; a bool is needed")
+    return_visible = boolean(op, "return_visible", return_visible)
     sides = plain_size(op, size)
     if sides is None:
         raise TypeError(f"{op}: size is None; an int or a pair (rows, columns) is needed")
@@ -120,12 +119,14 @@ def warp_boxes(
         given = tuple(sides)
         raise ValueError(f"{op}: size is {given}; (height, width), each 0 or more, is needed")
     short = _short(boxes, matrices)
-    if return_visible:
-        of_both = ops._warp_boxes_visible.default if short else _warp_boxes_visible
-        return cast("tuple[Tensor, Tensor]", of_both(boxes, matrices, *sides))
-    return cast(
-        Tensor, (ops._warp_boxes.default if short else _warp_boxes)(boxes, matrices, *sides)
-    )
+    one = ops._warp_boxes.default if short else _warp_boxes
+    of_both = ops._warp_boxes_visible.default if short else _warp_boxes_visible
+    try:
+        made: Tensor | tuple[Tensor, Tensor]
+        made = (of_both if return_visible else one)(boxes, matrices, *sides)
+    except Exception as error:
+        raise translated(op, error, {"boxes": boxes, "matrices": matrices}) from None
+    return made
 
 
 def _check(op: str, name: str, tensor: object, columns: int, matrices: object) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias, cast
-
-import torch
+from typing import TypeAlias
 
 from strop._arguments import integer
 
@@ -23,8 +21,4 @@ def plain_size(op: str, size: object) -> list[int] | None:
 
 def side(op: str, name: str, value: object, allowed: str = "an int") -> int:
     """An int of torch's or of numpy's as well."""
-    if type(value) is int:  # nearly always, and isinstance of an abstract class takes its time
-        return value
-    if isinstance(value, torch.SymInt):
-        return cast(int, value)
     return integer(op, name, value, allowed)
