@@ -1,6 +1,51 @@
 #include "kernels/dtype.h"
 
+#include <cstddef>
+#include <iterator>
+
+#include "kernels/dtype_named.h"
+
 namespace strop {
+namespace {
+
+constexpr const char* kOthers[] = {"an unsupported dtype",
+                                   "complex32",
+                                   "float8_e4m3fn",
+                                   "float8_e4m3fnuz",
+                                   "float8_e5m2",
+                                   "float8_e5m2fnuz",
+                                   "float8_e8m0fnu",
+                                   "float4_e2m1fn_x2",
+                                   "int1",
+                                   "int2",
+                                   "int3",
+                                   "int4",
+                                   "int5",
+                                   "int6",
+                                   "int7",
+                                   "uint1",
+                                   "uint2",
+                                   "uint3",
+                                   "uint4",
+                                   "uint5",
+                                   "uint6",
+                                   "uint7",
+                                   "bits1x8",
+                                   "bits2x4",
+                                   "bits4x2",
+                                   "bits8",
+                                   "bits16"};
+
+constexpr auto kFirstOther = static_cast<std::size_t>(DType::kOther);
+
+}  // namespace
+
+DType dtype_named(const std::string& name) {
+  for (std::size_t i = 1; i < std::size(kOthers); ++i) {
+    if (name == kOthers[i]) return static_cast<DType>(kFirstOther + i);
+  }
+  return DType::kOther;
+}
 
 const char* dtype_name(DType dtype) {
   switch (dtype) {
@@ -34,10 +79,10 @@ const char* dtype_name(DType dtype) {
       return "complex64";
     case DType::kComplex128:
       return "complex128";
-    case DType::kOther:
-      break;
+    default:
+      const std::size_t other = static_cast<std::size_t>(dtype) - kFirstOther;
+      return kOthers[other < std::size(kOthers) ? other : 0];
   }
-  return "an unsupported dtype";
 }
 
 int dtype_size(DType dtype) {
@@ -62,10 +107,9 @@ int dtype_size(DType dtype) {
       return 8;
     case DType::kComplex128:
       return 16;
-    case DType::kOther:
-      break;
+    default:
+      return 0;
   }
-  return 0;
 }
 
 }  // namespace strop

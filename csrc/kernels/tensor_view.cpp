@@ -18,13 +18,13 @@ struct Axis {
 struct Footprint {
   std::intptr_t begin;
   std::intptr_t end;
-  std::array<Axis, kMaxDims> axes;
+  std::array<Axis, 64> axes;  // 64-bit indices have no more of them
   int count = 0;
 };
 
 Footprint footprint(const TensorView& view) {
   const std::int64_t item = dtype_size(view.dtype);
-  Footprint result{};
+  Footprint result;
   result.begin = reinterpret_cast<std::intptr_t>(view.data);
   result.end = result.begin + item;
   for (int d = 0; d < view.dims; ++d) {
@@ -126,6 +126,7 @@ std::string shape_text(const std::int64_t* shape, int dims) {
 
 Overlap overlap(const TensorView& a, const TensorView& b) {
   if (a.numel() == 0 || b.numel() == 0) return Overlap::kNone;
+  if (a.data == nullptr || b.data == nullptr) return Overlap::kNone;  // shapes alone
   if (same_layout(a, b)) return Overlap::kSame;
   const Footprint fa = footprint(a);
   const Footprint fb = footprint(b);

@@ -16,16 +16,7 @@ struct Cpu {
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_FRAGMENT(strop, m) {
-  const auto define = [&](const char* name, const char* arguments, const char* result) {
-    m.def((std::string(name) + arguments + result).c_str());
-  };
-  define("augment_images", kAugmentArguments, ", bool channels_last=False) -> Tensor");
-  define("augment_images.out", kAugmentArguments, ", Tensor(a!) out) -> ()");
-  define("_augment_gradient", kAugmentGradientArguments, ") -> Tensor");
-  define("warp_masks", kWarpMasksArguments, ") -> Tensor");
-  define("warp_masks.out", kWarpMasksArguments, ", Tensor(a!) out) -> ()");
-}
+STABLE_TORCH_LIBRARY_FRAGMENT(strop, m) { define_augment_ops(m); }
 
 STABLE_TORCH_LIBRARY_IMPL(strop, CPU, m) { AugmentOps<Cpu>::implement(m); }
 

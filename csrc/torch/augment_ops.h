@@ -31,6 +31,18 @@ inline constexpr const char* kAugmentGradientArguments =
 inline constexpr const char* kWarpMasksArguments =
     "(Tensor masks, Tensor? matrices=None, *, SymInt[]? size=None, float fill=0.0";
 
+template <class Library>
+void define_augment_ops(Library& m) {
+  const auto define = [&](const char* name, const char* arguments, const char* result) {
+    m.def((std::string(name) + arguments + result).c_str());
+  };
+  define("augment_images", kAugmentArguments, ", bool channels_last=False) -> Tensor");
+  define("augment_images.out", kAugmentArguments, ", Tensor(a!) out) -> ()");
+  define("_augment_gradient", kAugmentGradientArguments, ") -> Tensor");
+  define("warp_masks", kWarpMasksArguments, ") -> Tensor");
+  define("warp_masks.out", kWarpMasksArguments, ", Tensor(a!) out) -> ()");
+}
+
 template <class Backend>
 struct AugmentOps {
   // One call's arguments.

@@ -22,6 +22,26 @@ inline constexpr const char* kPruneMasks = "strop.prune_masks";
 // A number or a tensor: exactly one of them is given.
 inline constexpr const char* kAmount = "float? amount=None, Tensor? amount_tensor=None";
 
+template <class Library>
+void define_prune_ops(Library& m) {
+  const auto soft = [&](const char* name, const char* weight, const char* result) {
+    m.def((std::string(name) + "(" + weight + ", " + kAmount + result).c_str());
+  };
+  m.def(
+      "prune_mask(Tensor weight, float? threshold=None, float? sparsity=None, "
+      "str pattern='unstructured', int[] block_size=[], str per='tensor', str norm='l1') -> "
+      "Tensor");
+  m.def(
+      "prune_masks(Tensor[] weights, float? sparsity=None, str pattern='unstructured', "
+      "int[] block_size=[], str norm='l1') -> Tensor[]");
+  soft("soft_threshold", "Tensor weight", ") -> Tensor");
+  soft("soft_threshold.out", "Tensor weight", ", *, Tensor(a!) out) -> ()");
+  soft("soft_threshold_", "Tensor(a!) weight", ") -> ()");
+  soft("_soft_threshold_gradient", "Tensor gradient, Tensor weight", ") -> Tensor");
+  m.def("pack_mask(Tensor mask) -> Tensor");
+  m.def("unpack_mask(Tensor bits, SymInt K) -> Tensor");
+}
+
 template <class Backend>
 struct PruneOps {
   static Tensor mask_of(const Tensor& weight) {

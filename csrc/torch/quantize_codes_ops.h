@@ -172,11 +172,11 @@ struct QuantizeCodeOps {
 
   static void unpack_into(const Tensor& packed, std::int64_t bits, const Tensor& out) {
     const Tensor dense = made_contiguous(packed);
-    const TensorView view = view_of(out);
+    const TensorView from = view_of(dense), view = view_of(out);
     const BitRows rows = bit_rows(view.shape, view.dims, bits);
     Backend backend(packed);
     if (rows.rows * rows.count > 0) {
-      backend.unpack(with_data(rows, dense.data_ptr(), out.data_ptr()));
+      backend.unpack(with_data(rows, from.data, view.data));
     }
   }
 

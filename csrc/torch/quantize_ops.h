@@ -143,7 +143,7 @@ struct QuantizeOps {
 
   static const std::uint64_t* seed_at(const QuantizeCall& call) {
     if (!call.seed_tensor) return nullptr;
-    return static_cast<const std::uint64_t*>(call.seed_tensor->data_ptr());
+    return static_cast<const std::uint64_t*>(view_of(*call.seed_tensor).data);
   }
 
   static void run(Backend& backend, const QuantizeCall& call, const FakeQuantizeTensors& tensors,

@@ -84,7 +84,23 @@ struct SparseCalls {
     return torch::stable::detail::to<Tensor>(stack[0]);
   }
 
-  // Torch's own linear, in the dense weight's dtype.
+  static void check_dense(const Tensor& x, const Tensor& weight, const OptionalTensor& bias) {
+    const TensorView input = view_of(x), matrix = view_of(weight);
+    if (matrix.dims != 2) {
+      throw_value_error(kSparseLinear, ": dense has shape ", shape_text(matrix.shape, matrix.dims),
+                        "; two dimensions are needed");
+    }
+    check_beside_values(kSparseLinear, "input", input.dtype, matrix.dtype);
+    if (input.shape[input.dims - 1] != matrix.shape[1]) {
+      throw_value_error(kSparseLinear, ": input has shape ", shape_text(input.shape, input.dims),
+                        "; the weight takes ", matrix.shape[1], " columns");
+    }
+    if (!bias) return;
+    check_beside_values(kSparseLinear, "bias", view_of(bias).dtype, matrix.dtype);
+    check_linear_bias(kSparseLinear, view_of(bias), matrix.shape[0], input);
+  }
+
+  // Torch's own linear, in the dense weight's dtype; the input has a dimension.
   static Tensor dense(const Tensor& x, const Tensor& weight, OptionalTensor bias,
                       Activation activation) {
     try {
@@ -104,16 +120,13 @@ struct SparseCalls {
   static Tensor by_torch(const Tensor& x, const Tensor& weight, OptionalTensor bias,
                          Activation activation) {
     using torch::stable::to, torch::stable::detail::from;
+    check_dense(x, weight, bias);
     const auto dtype = weight.scalar_type();
     if (x.scalar_type() != dtype) {
-      check_beside_values(kSparseLinear, "input", view_of(x).dtype, view_of(weight).dtype);
       const Tensor y = by_torch(to(x, dtype), weight, std::move(bias), activation);
       return to(y, x.scalar_type());
     }
-    if (bias && bias->scalar_type() != dtype) {
-      check_beside_values(kSparseLinear, "bias", view_of(bias).dtype, view_of(weight).dtype);
-      bias = to(*bias, dtype);
-    }
+    if (bias && bias->scalar_type() != dtype) bias = to(*bias, dtype);
     const Tensor y = call_aten("aten::linear", {from(x), from(weight), from(bias)});
     switch (activation) {
       case Activation::kRelu:

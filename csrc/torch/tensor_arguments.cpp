@@ -3,17 +3,22 @@
 #include <dlfcn.h>
 #include <torch/csrc/stable/ops.h>
 
+#include <algorithm>
 #include <atomic>
+#include <cctype>
 #include <cstring>
 #include <exception>
 #include <sstream>
+#include <string>
 
+#include "kernels/dtype_named.h"
 #include "kernels/failed_allocation.h"
 #include "kernels/forked.h"
 
 namespace strop {
 namespace {
 
+using torch::headeronly::DeviceType;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
@@ -124,6 +129,25 @@ struct Job {
   }
 };
 
+// By torch's name of it: Float8_e4m3fn is float8_e4m3fn.
+DType other_dtype(ScalarType type) {
+  if (type == ScalarType::ComplexHalf) return dtype_named("complex32");
+  std::string name = torch::headeronly::toString(type);
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](unsigned char letter) { return static_cast<char>(std::tolower(letter)); });
+  return dtype_named(name);
+}
+
+DType dtype_of_tensor(const Tensor& tensor) {
+  try {
+    return dtype_of_scalar(tensor.scalar_type());
+  } catch (const std::exception&) {  // one that the stable ABI does not translate
+    std::int32_t dtype = 0;
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(tensor.get(), &dtype));
+    return other_dtype(static_cast<ScalarType>(dtype));
+  }
+}
+
 }  // namespace
 
 DType dtype_of_scalar(ScalarType type) {
@@ -159,19 +183,20 @@ DType dtype_of_scalar(ScalarType type) {
     case ScalarType::ComplexDouble:
       return DType::kComplex128;
     default:
-      return DType::kOther;
+      return other_dtype(type);
   }
 }
 
 TensorView view_of(const Tensor& tensor) {
   TensorView view;
   view.present = true;
-  view.dtype = dtype_of_scalar(tensor.scalar_type());
+  view.dtype = dtype_of_tensor(tensor);
   view.dims = static_cast<int>(tensor.dim());
-  view.device = tensor.is_cpu() ? -1
-                                : 256 * static_cast<int>(tensor.device().type()) +
-                                      static_cast<int>(tensor.get_device_index());
-  view.data = tensor.data_ptr();
+  const auto device = tensor.is_cpu() ? DeviceType::CPU : tensor.device().type();
+  view.device = device == DeviceType::CPU
+                    ? -1
+                    : 256 * static_cast<int>(device) + static_cast<int>(tensor.get_device_index());
+  view.data = device == DeviceType::Meta ? nullptr : tensor.data_ptr();
   view.shape = tensor.sizes().data();
   view.stride = tensor.strides().data();
   return view;

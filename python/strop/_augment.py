@@ -6,19 +6,24 @@ from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.compiler import is_compiling
 
 from strop import _augment_gradient as gradients
 from strop import _augment_ops as ops
+from strop._arguments import number
 from strop._augment_size import Size, plain_size
 from strop._errors import translated
 from strop._library import FLOATING
-from strop._prune import number
 from strop._quantize_gradient import transformed
 
 Numbers = float | Sequence[float]
+# Which torch stores, and converts to no other.
+_NO_NUMBERS = {getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in range(1, 8)}
+_NO_NUMBERS |= {torch.bits1x8, torch.bits2x4, torch.bits4x2, torch.bits8, torch.bits16}
+_NO_NUMBERS |= {torch.float4_e2m1fn_x2}
 RESULT_DTYPES = (*FLOATING, torch.uint8)
 
 
@@ -120,6 +125,7 @@ def augment_images(
         return gradients.augmented(*tensors, **options)
     except Exception as error:
         given = {"images": images, "matrices": matrices, "out": out}
+        given |= {n: t for n, t in (("mean", mean), ("std", std)) if isinstance(t, Tensor)}
         raise translated(op, error, given) from None
 
 
@@ -206,6 +212,8 @@ def _is_channels_last(op: str, memory_format: object) -> bool:
 
 def numbers(op: str, name: str, value: object) -> list[float]:
     """A number, or several, as the ops have them."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
     if isinstance(value, Real | torch.SymFloat) and not isinstance(value, bool):
         return [cast(float, number(op, name, value))]
     if isinstance(value, str | bool | Tensor) or not isinstance(value, Iterable):
@@ -224,7 +232,7 @@ def _parameter(op: str, name: str, value: object) -> tuple[list[float] | None, T
         return None, None
     if not isinstance(value, Tensor):
         return numbers(op, name, value), None
-    if value.is_complex():
+    if value.is_complex() or value.dtype in _NO_NUMBERS:
         raise TypeError(f"{op}: {name} has dtype {value.dtype}; a real dtype is needed")
     return None, value.float()
 

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from strop._arguments import boolean
 from strop._augment_size import side
+from strop._errors import translated, unfit
 from strop._library import FLOATING
 
 Numbers: TypeAlias = "float | Sequence[float] | np.ndarray[Any, Any] | Tensor"
@@ -80,13 +82,16 @@ def affine_matrix(
     device = _device(op, angle=angle, translate=translate, scale=scale, shear=shear)
     _check_scale(op, scale)
     _check_numbers(op, angle=angle, translate=translate, scale=scale, shear=shear)
-    return _affine_matrix(
-        _column(op, "angle", angle, device),
-        _pair(op, "translate", translate, device),
-        _column(op, "scale", scale, device),
-        _shear(op, shear, device),
-        *size,
-    )
+    tensors = {
+        "angle": _column(op, "angle", angle, device),
+        "translate": _pair(op, "translate", translate, device),
+        "scale": _column(op, "scale", scale, device),
+        "shear": _shear(op, shear, device),
+    }
+    try:
+        return cast(Tensor, cast(Any, _affine_matrix)(*tensors.values(), *size))
+    except Exception as error:
+        raise translated(op, error, tensors) from None
 
 
 def keras_matrix(
@@ -144,15 +149,16 @@ def keras_matrix(
 
     """
     op = "strop.keras_matrix"
-    if not isinstance(legacy, bool):
-        raise TypeError(f"{op}: legacy is a {type(legacy).__name__}; a bool is needed")
+    legacy = boolean(op, "legacy", legacy)
     size = _extent(op, "height", height), _extent(op, "width", width)
     given = {"theta": theta, "tx": tx, "ty": ty, "shear": shear, "zx": zx, "zy": zy}
     device = _device(op, **given)
     _check_numbers(op, **given)
-    columns = [_column(op, name, value, device) for name, value in given.items()]
-    theta, tx, ty, shear, zx, zy = columns
-    return _keras_matrix(theta, tx, ty, shear, zx, zy, *size, legacy)
+    tensors = {name: _column(op, name, value, device) for name, value in given.items()}
+    try:
+        return cast(Tensor, cast(Any, _keras_matrix)(*tensors.values(), *size, legacy))
+    except Exception as error:
+        raise translated(op, error, tensors) from None
 
 
 def _affine_matrix(
@@ -233,7 +239,10 @@ def _about(
 def _check_batch(op: str, **given: Tensor) -> None:
     """Whether the tensors, [B] or (where a pair is needed) [B, 2], agree in B."""
     first, size = "", 1
+    _device(op, **given)
     for name, tensor in given.items():
+        if (problem := unfit(tensor)) is not None:
+            raise TypeError(f"{op}: {name} {problem}")
         dtype = str(tensor.dtype).removeprefix("torch.")
         if tensor.dtype not in FLOATING and tensor.dtype not in _INTEGERS:
             raise TypeError(
@@ -312,7 +321,8 @@ def _column(op: str, name: str, value: object, device: torch.device | None) -> T
     """Numbers for each sample, [B]."""
     if _is_number(value):
         # A kernel fills it: a copy from the host would wait for the GPU.
-        number = float(value) if isinstance(value, Real) else cast(float, value)
+        plain = isinstance(value, Real | np.ndarray)
+        number = float(cast(float, value)) if plain else cast(float, value)
         return torch.full((1,), number, dtype=torch.float64, device=device)
     tensor = _tensor(op, name, value, device)
     return tensor.reshape(1) if tensor.dim() == 0 else tensor
@@ -346,19 +356,23 @@ def _shear(op: str, value: object, device: torch.device | None) -> Tensor:
 
 
 def _is_number(value: object) -> bool:
+    if isinstance(value, np.ndarray):
+        return value.ndim == 0 and value.dtype.kind in "iuf"
     symbolic = torch.SymFloat | torch.SymInt
     return isinstance(value, Real | symbolic) and not isinstance(value, bool)
 
 
 def _tensor(op: str, name: str, value: object, device: torch.device | None) -> Tensor:
     if isinstance(value, Tensor):
+        if (problem := unfit(value)) is not None:
+            raise TypeError(f"{op}: {name} {problem}")
         return value
     try:
         if isinstance(value, np.ndarray):
             return torch.as_tensor(value, device=device)
         if isinstance(value, tuple | list):
             return torch.tensor(value, dtype=torch.float64, device=device)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise TypeError(f"{op}: {name} is {value!r}; numbers are needed") from None
     raise TypeError(f"{op}: {name} is a {type(value).__name__}; numbers or a tensor are needed")
 

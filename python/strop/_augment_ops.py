@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from strop import _library
+from strop._shapes import register_fake, register_vmap
 
 _ops = _library.ops
 
@@ -31,12 +32,6 @@ def _images_of(like: Tensor, size: Size, dtype: torch.dtype, channels_last: bool
 # What can be said of tensors without data; the kernels check everything.
 
 
-def _check_beside(op: str, name: str, images: Tensor, **others: Tensor | None) -> None:
-    for other, tensor in others.items():
-        if tensor is not None and tensor.device != images.device:
-            raise ValueError(f"strop.{op}: {other} and {name} are on different devices")
-
-
 def _fake_augment_images(
     images: Tensor,
     matrices: Tensor | None = None,
@@ -48,8 +43,6 @@ def _fake_augment_images(
     channels_last: bool = False,
     **options: Any,
 ) -> Tensor:
-    given = {"matrices": matrices, "mean": mean_tensor, "std": std_tensor}
-    _check_beside("augment_images", "images", images, **given)
     if images.dim() != 4:
         raise ValueError(
             f"strop.augment_images: images have shape {list(images.shape)}; "
@@ -72,31 +65,22 @@ def _fake_augment_gradient(
 def _fake_warp_masks(
     masks: Tensor, matrices: Tensor | None = None, *, size: Size = None, fill: float = 0.0
 ) -> Tensor:
-    _check_beside("warp_masks", "masks", masks, matrices=matrices)
     return masks.new_empty((*masks.shape[:-2], *(masks.shape[-2:] if size is None else size)))
 
 
-def _fake_augment_images_out(
-    images: Tensor, *tensors: Tensor | None, out: Tensor, **options: Any
-) -> None:
-    _check_beside("augment_images", "images", images, out=out)
-
-
-def _fake_warp_masks_out(
-    masks: Tensor, matrices: Tensor | None = None, *, out: Tensor, **options: Any
-) -> None:
-    _check_beside("warp_masks", "masks", masks, out=out)
+def _fake_written(*tensors: Tensor | None, **options: Any) -> None:
+    return None
 
 
 _FAKES: dict[str, Callable[..., Any]] = {
     "augment_images": _fake_augment_images,
-    "augment_images.out": _fake_augment_images_out,
+    "augment_images.out": _fake_written,
     "_augment_gradient": _fake_augment_gradient,
     "warp_masks": _fake_warp_masks,
-    "warp_masks.out": _fake_warp_masks_out,
+    "warp_masks.out": _fake_written,
 }
 for _name, _fake in _FAKES.items():
-    torch.library.register_fake(f"strop::{_name}", _fake)
+    register_fake(_name, _fake, "{0} and {1} are on different devices")
 
 
 def _folded(tensor: Tensor, dim: int | None, size: int) -> Tensor:
@@ -141,6 +125,6 @@ def _vmap(op: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, int]]:
     return rule
 
 
-torch.library.register_vmap("strop::augment_images", _vmap(augment_images))
-torch.library.register_vmap("strop::_augment_gradient", _vmap(augment_gradient))
-torch.library.register_vmap("strop::warp_masks", _vmap(warp_masks))
+register_vmap("augment_images", _vmap(augment_images))
+register_vmap("_augment_gradient", _vmap(augment_gradient))
+register_vmap("warp_masks", _vmap(warp_masks))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast, overload
+from collections.abc import Callable
+from typing import Any, Literal, cast, overload
 
 import torch
 from torch import Tensor
 from torch.compiler import is_compiling
 
+from strop._arguments import boolean
 from strop._augment_boxes import InverseWarp, moved_boxes, visible_share
 from strop._augment_size import Size, plain_size
-from strop._failed_allocation import raises_memory_errors
+from strop._errors import translated, unfit
 from strop._library import FLOATING, ops
 from strop._prune_gradient import needs_gradient
 from strop._quantize_gradient import transformed
@@ -50,9 +52,13 @@ def warp_points(points: Tensor, matrices: Tensor) -> Tensor:
 
     """
     _check("strop.warp_points", "points", points, 2, matrices)
-    if _short(points, matrices):
-        return cast(Tensor, _points_op(points, matrices))
-    return _warp_points(points, matrices)
+    try:
+        if _short(points, matrices):
+            return cast(Tensor, ops._warp_points.default(points, matrices))
+        return _warp_points(points, matrices)
+    except Exception as error:
+        given = {"points": points, "matrices": matrices}
+        raise translated("strop.warp_points", error, given) from None
 
 
 @overload
@@ -105,9 +111,7 @@ def warp_boxes(
     """
     op = "strop.warp_boxes"
     _check(op, "boxes", boxes, 4, matrices)
-    if not isinstance(return_visible, bool):
-        kind = type(return_visible).__name__
-        raise TypeError(f"{op}: return_visible is a {kind}; a bool is needed")
+    return_visible = boolean(op, "return_visible", return_visible)
     sides = plain_size(op, size)
     if sides is None:
         raise TypeError(f"{op}: size is None; an int or a pair (rows, columns) is needed")
@@ -115,18 +119,20 @@ def warp_boxes(
         given = tuple(sides)
         raise ValueError(f"{op}: size is {given}; (height, width), each 0 or more, is needed")
     short = _short(boxes, matrices)
-    if return_visible:
-        of_both = _visible_op if short else _warp_boxes_visible
-        return cast("tuple[Tensor, Tensor]", of_both(boxes, matrices, *sides))
-    return cast(Tensor, (_boxes_op if short else _warp_boxes)(boxes, matrices, *sides))
+    one = ops._warp_boxes.default if short else _warp_boxes
+    of_both = ops._warp_boxes_visible.default if short else _warp_boxes_visible
+    try:
+        made: Tensor | tuple[Tensor, Tensor]
+        made = (of_both if return_visible else one)(boxes, matrices, *sides)
+    except Exception as error:
+        raise translated(op, error, {"boxes": boxes, "matrices": matrices}) from None
+    return made
 
 
 def _check(op: str, name: str, tensor: object, columns: int, matrices: object) -> None:
     for which, given in ((name, tensor), ("matrices", matrices)):
-        if not isinstance(given, Tensor):
-            raise TypeError(f"{op}: {which} is a {type(given).__name__}; a tensor is needed")
-        if given.layout is not torch.strided:
-            raise TypeError(f"{op}: {which} has layout {given.layout}; torch.strided is needed")
+        if (problem := unfit(given)) is not None:
+            raise TypeError(f"{op}: {which} {problem}")
     tensor, matrices = cast(Tensor, tensor), cast(Tensor, matrices)
     if tensor.dtype not in FLOATING:
         dtype = str(tensor.dtype).removeprefix("torch.")
@@ -151,11 +157,6 @@ def _check(op: str, name: str, tensor: object, columns: int, matrices: object) -
         raise ValueError(
             f"{op}: matrices is on {matrices.device} and {name} on {tensor.device}; one device is needed"
         )
-
-
-_points_op = raises_memory_errors(ops._warp_points.default)
-_boxes_op = raises_memory_errors(ops._warp_boxes.default)
-_visible_op = raises_memory_errors(ops._warp_boxes_visible.default)
 
 
 def _short(tensor: Tensor, matrices: Tensor) -> bool:
@@ -190,28 +191,48 @@ def _warp_boxes_visible(
     return moved.boxes.to(boxes.dtype), visible_share(moved).to(boxes.dtype)
 
 
+def _checked(name: str, columns: int, composite: Callable[..., Any]) -> Callable[..., Any]:
+    """A composite as an op, which nobody may have checked before."""
+
+    def op(tensor: Tensor, matrices: Tensor, *size: int) -> Any:
+        _check(f"strop.warp_{name}", name, tensor, columns, matrices)
+        return composite(tensor, matrices, *size)
+
+    return op
+
+
 _BOXES = "(Tensor boxes, Tensor matrices, SymInt height, SymInt width)"
 _definitions = torch.library.Library("strop", "FRAGMENT")
+_points_op = _checked("points", 2, _warp_points)
+_boxes_op = _checked("boxes", 4, _warp_boxes)
+_visible_op = _checked("boxes", 4, _warp_boxes_visible)
 for _name, _schema, _composite in (
-    ("warp_points", "(Tensor points, Tensor matrices) -> Tensor", _warp_points),
-    ("warp_boxes", f"{_BOXES} -> Tensor", _warp_boxes),
-    ("warp_boxes.visible", f"{_BOXES} -> (Tensor, Tensor)", _warp_boxes_visible),
+    ("warp_points", "(Tensor points, Tensor matrices) -> Tensor", _points_op),
+    ("warp_boxes", f"{_BOXES} -> Tensor", _boxes_op),
+    ("warp_boxes.visible", f"{_BOXES} -> (Tensor, Tensor)", _visible_op),
 ):
     _definitions.define(_name + _schema)
     _definitions.impl(_name, _composite, "CompositeImplicitAutograd")
 
 
-def _fake(tensor: Tensor, matrices: Tensor, *size: int) -> Tensor:
-    return tensor.new_empty(tensor.shape)
+def _fake_points(points: Tensor, matrices: Tensor) -> Tensor:
+    _check("strop.warp_points", "points", points, 2, matrices)
+    return points.new_empty(points.shape)
+
+
+def _fake_boxes(boxes: Tensor, matrices: Tensor, height: int, width: int) -> Tensor:
+    _check("strop.warp_boxes", "boxes", boxes, 4, matrices)
+    return boxes.new_empty(boxes.shape)
 
 
 def _fake_visible(boxes: Tensor, matrices: Tensor, *size: int) -> tuple[Tensor, Tensor]:
+    _check("strop.warp_boxes", "boxes", boxes, 4, matrices)
     return boxes.new_empty(boxes.shape), boxes.new_empty(boxes.shape[:2])
 
 
 for _name, _of_fakes in (
-    ("_warp_points", _fake),
-    ("_warp_boxes", _fake),
+    ("_warp_points", _fake_points),
+    ("_warp_boxes", _fake_boxes),
     ("_warp_boxes_visible", _fake_visible),
 ):
     torch.library.register_fake(f"strop::{_name}", _of_fakes)

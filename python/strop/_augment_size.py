@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
-from numbers import Integral
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
-import numpy as np
-import torch
-from torch.compiler import is_compiling
+from strop._arguments import integer
 
 Size: TypeAlias = "int | Sequence[int]"
 
@@ -25,12 +21,4 @@ def plain_size(op: str, size: object) -> list[int] | None:
 
 def side(op: str, name: str, value: object, allowed: str = "an int") -> int:
     """An int of torch's or of numpy's as well."""
-    if type(value) is int:  # nearly always, and isinstance of an abstract class takes its time
-        return value
-    if isinstance(value, torch.SymInt):
-        return cast(int, value)
-    if is_compiling() and isinstance(value, np.ndarray):  # so Dynamo sees an int of numpy's
-        return operator.index(value)
-    if not isinstance(value, Integral) or isinstance(value, bool):
-        raise TypeError(f"{op}: {name} is a {type(value).__name__}; {allowed} is needed")
-    return int(value)
+    return integer(op, name, value, allowed)

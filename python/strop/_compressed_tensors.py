@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from strop._arguments import instance, integer
 from strop._conversions import certain_blocks, from_float8, given_blocks, wide_scale
+from strop._holders import check_state
 from strop._quantize_codes import pack_bits, unpack_bits
 from strop._quantized_tensor import QuantizedTensor
 
@@ -23,14 +25,11 @@ def from_compressed_tensors(
     dtype: torch.dtype | None = None,
 ) -> QuantizedTensor:
     """A weight of format pack-quantized, int-quantized or float-quantized."""
-    for argument, value, kind, allowed in (
-        ("state", state, Mapping, "a mapping of tensors by name"),
-        ("name", name, str, "a string"),
-        ("bits", bits, int, "an int"),
-    ):
-        if not isinstance(value, kind) or isinstance(value, bool):
-            found = type(value).__name__
-            raise TypeError(f"{_OP}: {argument} is a {found}; {allowed} is needed")
+    check_state(_OP, state)
+    instance(_OP, "name", name, str, "a string")
+    bits = integer(_OP, "bits", bits)
+    if dtype is not None:
+        instance(_OP, "dtype", dtype, torch.dtype, "a torch.dtype")
     weight = f"{name}.weight" if name else "weight"
     if not 2 <= bits <= 8:
         raise ValueError(f"{_OP}: bits is {bits}; 2 to 8 are possible")

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from strop._arguments import instance, integer, named_kind
+from strop._errors import check_tensors
 from strop._formats import NumberFormat, format_name
 from strop._quantize_codes import pack_bits
 from strop._quantized_tensor import QuantizedTensor, block_grid
@@ -61,13 +63,8 @@ def given_blocks(
     op: str, shape: Sequence[int], scale: Tensor, block_size: Sequence[int]
 ) -> tuple[int, ...]:
     """A block size of whose grid a scale is."""
-    if not isinstance(block_size, tuple | list):
-        kind = type(block_size).__name__
-        raise TypeError(f"{op}: block_size is a {kind}; a tuple of ints or None is needed")
-    for size in block_size:
-        if not isinstance(size, int) or isinstance(size, bool):
-            kind = type(size).__name__
-            raise TypeError(f"{op}: an entry of block_size is a {kind}; an int is needed")
+    instance(op, "block_size", block_size, (tuple, list), "a tuple of ints or None")
+    block_size = [integer(op, "an entry of block_size", size) for size in block_size]
     if len(block_size) != len(shape) or any(b < -1 or b == 0 for b in block_size):
         raise ValueError(
             f"{op}: block_size is {tuple(block_size)} for a {len(shape)}-D tensor; give one entry "
@@ -90,7 +87,7 @@ def wide_scale(op: str, scale: Tensor) -> Tensor:
     """A scale as float32, or float64."""
     if not isinstance(scale, Tensor):
         raise TypeError(f"{op}: scale is a {type(scale).__name__}; a tensor is needed")
-    if not scale.is_floating_point():
+    if not scale.is_floating_point() or scale.dtype == torch.float4_e2m1fn_x2:
         raise TypeError(f"{op}: scale has dtype {scale.dtype}; a floating dtype is needed")
     return scale if scale.dtype == torch.float64 else scale.float()
 
@@ -107,7 +104,10 @@ def from_float8(
     if not isinstance(tensor, Tensor) or tensor.dtype not in _FLOAT8:
         kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
         raise TypeError(f"{op}: tensor is {kind}; torch.float8_e4m3fn or _e5m2 is needed")
+    check_tensors(op, tensor=tensor, scale=scale)
     shape = tuple(tensor.shape)
+    if scale is not None and scale.device != tensor.device:
+        raise ValueError(f"{op}: scale is on {scale.device}, tensor is on {tensor.device}")
     scale = torch.ones((), device=tensor.device) if scale is None else wide_scale(op, scale)
     block: tuple[int, ...] | None = None
     if block_size is not None:
@@ -223,6 +223,10 @@ def from_bitsandbytes(packed: Tensor, quant_state: Any) -> QuantizedTensor:
     op = "strop.QuantizedTensor.from_bitsandbytes"
     if not isinstance(packed, Tensor) or packed.dtype != torch.uint8:
         raise TypeError(f"{op}: packed is no uint8 tensor")
+    check_tensors(op, packed=packed)
+    if not hasattr(quant_state, "quant_type"):
+        kind = named_kind(quant_state)
+        raise TypeError(f"{op}: quant_state is {kind}; a QuantState of bitsandbytes is needed")
     if quant_state.quant_type != "nf4":
         raise ValueError(f"{op}: quant_state is of {quant_state.quant_type}; nf4 is needed")
     if getattr(quant_state, "packing_format_for_cpu", False):
@@ -234,6 +238,8 @@ def from_bitsandbytes(packed: Tensor, quant_state: Any) -> QuantizedTensor:
             f"{op}: blocks of {block} do not divide rows of {last}; they would be of several rows"
         )
     absmax = _absmax(quant_state)
+    if packed.device != absmax.device:
+        raise ValueError(f"{op}: packed is on {packed.device}, quant_state on {absmax.device}")
     if packed.numel() != (elements + 1) // 2 or absmax.numel() != -(-elements // block):
         raise ValueError(
             f"{op}: packed has {packed.numel()} bytes and absmax {absmax.numel()} elements; a tensor "

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from strop import _C
+from strop._arguments import instance
+
+_NAME = "strop.NumberFormat"
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class NumberFormat:
 
         Raises:
             ValueError: for an unknown one.
+            TypeError: for another type.
 
         Example:
             >>> import strop
@@ -46,9 +50,10 @@ class NumberFormat:
         """
         if isinstance(name, NumberFormat):
             return name
+        instance(_NAME, "name", name, (str, torch.dtype), "a string, torch.dtype or NumberFormat")
         found = _BY_NAME.get(format_name(name))
         if found is None:
-            raise ValueError(f"strop.NumberFormat: {_C.unknown_format(format_name(name))}")
+            raise ValueError(f"{_NAME}: {_C.unknown_format(format_name(name))}")
         return found
 
     @property
@@ -71,7 +76,7 @@ class NumberFormat:
 
         """
         if math.isinf(self.max):
-            raise ValueError(f"strop.NumberFormat: format {self.name} has no bounds to list")
+            raise ValueError(f"{_NAME}: format {self.name} has no bounds to list")
         values = torch.tensor(_C.format_values(self.name), dtype=torch.float32)
         found: torch.Tensor = (values[values.isfinite()] + 0.0).unique()  # (-0 is 0)
         return found

@@ -8,6 +8,7 @@ from typing import TypedDict
 import torch
 
 from strop import _C
+from strop._arguments import instance
 
 OLDEST_TORCH = (2, 11)
 
@@ -45,6 +46,30 @@ if torch.version.cuda is not None and library_path("_ops_cuda.so").exists():
 FLOATING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 """The dtypes that kernels know as floating; state dicts number them in this order."""
 ops = torch.ops.strop  # from here, so that whoever uses an op has loaded it
+shapes = torch.ops.strop_shapes  # see Note [Ops without data] in csrc/torch/shapes.cpp
+
+
+def set_isa(name: str | None) -> None:
+    """Puts an instruction set in force for the whole process.
+
+    Args:
+        name: one of ``strop.supported_isas()``; None chooses anew, as at the first call.
+
+    Raises:
+        ValueError: for one that cannot be used here.
+        TypeError: for another type.
+
+    Example:
+        >>> import strop
+        >>> strop.set_isa("baseline")
+        >>> strop.isa()
+        'baseline'
+        >>> strop.set_isa(None)
+
+    """
+    if name is not None:
+        instance("strop.set_isa", "name", name, str, "a string or None")
+    _C.set_isa(name)
 
 
 def build_info() -> BuildInfo:

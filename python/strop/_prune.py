@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any, cast
 
-import torch
 from torch import Tensor
 from torch.compiler import is_compiling
 
 from strop import _prune_gradient as gradients
 from strop import _prune_ops as ops
+from strop._arguments import integer, number
 from strop._errors import translated
 from strop._quantize_gradient import refused, transformed
 
@@ -90,25 +89,8 @@ def plain_options(op: str, pattern: Pattern, *names: str) -> tuple[Any, ...]:
     if not isinstance(pattern, tuple | list):
         kind = type(pattern).__name__
         raise TypeError(f"{op}: pattern is a {kind}; a string or a tuple (rows, columns) is needed")
-    for size in pattern:
-        if not isinstance(size, int) or isinstance(size, bool):
-            kind = type(size).__name__
-            raise TypeError(f"{op}: an entry of pattern is a {kind}; an int is needed")
-    return "block", list(pattern), *names
-
-
-def number(op: str, name: str, value: object) -> float | None:
-    """A number as the ops have it, or a TypeError that names what is none."""
-    if value is None:
-        return None
-    if not isinstance(value, Real | torch.SymFloat) or isinstance(value, bool):
-        raise TypeError(f"{op}: {name} is a {type(value).__name__}; a number is needed")
-    if isinstance(value, torch.SymFloat):
-        return value  # type: ignore[return-value]
-    try:
-        return float(value)
-    except OverflowError:
-        raise ValueError(f"{op}: {name} is beyond what float64 holds") from None
+    sizes = [integer(op, "an entry of pattern", size) for size in pattern]
+    return "block", sizes, *names
 
 
 def soft_threshold(weight: Tensor, amount: float | Tensor, *, out: Tensor | None = None) -> Tensor:
@@ -154,7 +136,7 @@ def soft_threshold(weight: Tensor, amount: float | Tensor, *, out: Tensor | None
         ops.soft_threshold_out(weight, value, tensor, out=out)
         return out
     except Exception as error:
-        raise translated(op, error, {"weight": weight, "out": out}) from None
+        raise translated(op, error, _tensors(weight, amount) | {"out": out}) from None
 
 
 def soft_threshold_(weight: Tensor, amount: float | Tensor) -> Tensor:
@@ -187,7 +169,11 @@ def soft_threshold_(weight: Tensor, amount: float | Tensor) -> Tensor:
         ops.soft_threshold_in_place(weight, value, tensor)
         return weight
     except Exception as error:
-        raise translated(op, error, {"weight": weight}) from None
+        raise translated(op, error, _tensors(weight, amount)) from None
+
+
+def _tensors(weight: object, amount: object) -> dict[str, object]:
+    return {"weight": weight, "amount": amount if isinstance(amount, Tensor) else None}
 
 
 def _amount(op: str, weight: Tensor, amount: object) -> tuple[float | None, Tensor | None]:
@@ -247,8 +233,7 @@ def unpack_mask(bits: Tensor, K: int) -> Tensor:
 
     """
     op = "strop.unpack_mask"
-    if not isinstance(K, int | torch.SymInt) or isinstance(K, bool):
-        raise TypeError(f"{op}: K is a {type(K).__name__}; an int is needed")
+    K = integer(op, "K", K)
     try:
         return cast(Tensor, ops.unpack_mask(bits, K))
     except Exception as error:

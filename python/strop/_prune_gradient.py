@@ -17,6 +17,7 @@ from strop import _prune_ops as ops
 from strop._failed_allocation import raises_memory_errors
 from strop._quantize_gradient import refused, transformed
 from strop._quantize_ops import mark_written
+from strop._shapes import register_vmap
 
 Amount = float | None
 
@@ -168,8 +169,8 @@ def _vmap_gradient(
     return ops.soft_threshold_gradient(gradient, weight, amount, tensor), 0
 
 
-torch.library.register_vmap("strop::soft_threshold", _vmap)
-torch.library.register_vmap("strop::_soft_threshold_gradient", _vmap_gradient)
+register_vmap("soft_threshold", _vmap)
+register_vmap("_soft_threshold_gradient", _vmap_gradient)
 _kernels = torch.library.Library("strop", "IMPL")
 _kernels.impl("soft_threshold", raises_memory_errors(_public), "Autograd")
 _kernels.impl("soft_threshold.out", _public_out, "Autograd")

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from strop import _prune_ops as ops
+from strop._arguments import number
 from strop._errors import translated
-from strop._prune import Pattern, number, plain_options
+from strop._prune import Pattern, plain_options
 
 _OP = "strop.prune_masks"
 Filter = Callable[[str, Tensor], bool]
@@ -85,7 +87,7 @@ def _chosen(source: Weights, filter: Filter | None) -> dict[str, Tensor]:
         if filter is None or filter(name, weight):
             chosen[name] = weight
     if not chosen:
-        raise ValueError(f"{_OP}: there is no weight to prune")
+        raise ValueError(f"{_OP}: there is no weight to prune in model_or_params")
     return chosen
 
 
@@ -98,7 +100,8 @@ def _named(source: Weights, filter: Filter | None) -> Iterable[tuple[str, Tensor
         return ((name, p) for name, p in parameters if id(p) in linear)
     if isinstance(source, Mapping):
         return cast("Mapping[str, Tensor]", source).items()
-    if isinstance(source, Tensor) or not isinstance(source, Iterable):
+    single = isinstance(source, np.ndarray) and source.ndim == 0
+    if single or isinstance(source, Tensor) or not isinstance(source, Iterable):
         kind = type(source).__name__
         raise TypeError(
             f"{_OP}: model_or_params is a {kind}; a module, a mapping, or pairs of name and tensor "

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from strop import _library
+from strop._shapes import register_fake, register_vmap
 
 _ops = _library.ops
 
@@ -79,7 +80,7 @@ _FAKES: dict[str, Callable[..., Any]] = {
     "unpack_mask": _fake_unpack_mask,
 }
 for _name, _fake in _FAKES.items():
-    torch.library.register_fake(f"strop::{_name}", _fake)
+    register_fake(_name, _fake)
 
 
 def _vmap_prune_mask(
@@ -120,7 +121,7 @@ def _vmap_unpack_mask(
     return unpack_mask(bits.movedim(in_dims[0] or 0, 0), K), 0
 
 
-torch.library.register_vmap("strop::prune_mask", _vmap_prune_mask)
-torch.library.register_vmap("strop::prune_masks", _vmap_prune_masks)
-torch.library.register_vmap("strop::pack_mask", _vmap_pack_mask)
-torch.library.register_vmap("strop::unpack_mask", _vmap_unpack_mask)
+register_vmap("prune_mask", _vmap_prune_mask)
+register_vmap("prune_masks", _vmap_prune_masks)
+register_vmap("pack_mask", _vmap_pack_mask)
+register_vmap("unpack_mask", _vmap_unpack_mask)

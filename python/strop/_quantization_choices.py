@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from strop._formats import NumberFormat
@@ -119,6 +120,7 @@ def _of_mapping(label: Any, options: Any) -> Choice:
 
 def _checked(label: str | None, options: Mapping[str, Any], where: str) -> Choice:
     """A choice of which one is sure that fake_quantize takes it."""
+    options = {name: _plain(value) for name, value in options.items()}
     given = options["format"]
     if not isinstance(given, str | torch.dtype | NumberFormat):
         allowed = "a name, dtype or NumberFormat" if label is not None else _entries()
@@ -139,6 +141,14 @@ def _checked(label: str | None, options: Mapping[str, Any], where: str) -> Choic
         _, _, text = str(error).partition(": ")
         raise type(error)(f"{_OP}: {where}: {text}") from None
     return Choice(label or "", format, None if block is None else tuple(block), others)
+
+
+def _plain(value: Any) -> Any:
+    """Numpy's numbers as Python's, which JSON takes."""
+    if isinstance(value, tuple | list):
+        return tuple(_plain(entry) for entry in value)
+    scalar = isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0)
+    return value.item() if scalar else value
 
 
 def _entries() -> str:

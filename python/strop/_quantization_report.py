@@ -272,6 +272,8 @@ def _tensors(given: Any) -> dict[str, Tensor]:
             )
         if is_lazy(value):
             raise ValueError(f"{_OP}: {name!r} is not initialised; run the model once")
+        if isinstance(value, Tensor) and value.is_nested:
+            raise TypeError(f"{_OP}: {name!r} is a nested tensor; one of a single shape is needed")
         if isinstance(value, Tensor):
             found[name] = value.detach()
         elif not name.endswith("_extra_state"):  # anything, by torch's convention

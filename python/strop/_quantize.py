@@ -13,6 +13,7 @@ from torch.compiler import is_compiling
 from strop import _C
 from strop import _quantize_gradient as gradients
 from strop import _quantize_ops as ops
+from strop._arguments import boolean, instance, integer, needed_number, number, seed_number
 from strop._errors import translated
 from strop._formats import NumberFormat, format_name
 
@@ -59,24 +60,27 @@ def plain_options(op: str, options: _Options) -> _Options:
     """The options as plain values of the right types, or a TypeError that names the wrong one."""
     format, block_size, rounding, symmetric, quant_min, quant_max, eps = options
 
-    def check(name: str, value: Any, kinds: type | tuple[type, ...], allowed: str) -> None:
-        if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
-            raise TypeError(f"{op}: {name} is a {type(value).__name__}; {allowed} is needed")
-
-    check("format", format, (str, torch.dtype, NumberFormat), "a name, dtype or NumberFormat")
+    kinds = (str, torch.dtype, NumberFormat)
+    instance(op, "format", format, kinds, "a name, dtype or NumberFormat")
     if block_size is not None:
-        check("block_size", block_size, (tuple, list), "a tuple of ints or None")
-        for size in block_size:
-            check("an entry of block_size", size, int, "an int")
-        block_size = tuple(block_size)
-    check("rounding", rounding, str, "a string")
-    check("symmetric", symmetric, bool, "a bool")
-    for name, bound in (("quant_min", quant_min), ("quant_max", quant_max)):
-        if bound is not None:
-            check(name, bound, int, "an int or None")
-    if eps is not None:
-        check("eps", eps, (int, float), "a float or None")
+        instance(op, "block_size", block_size, (tuple, list), "a tuple of ints or None")
+        block_size = tuple([integer(op, "an entry of block_size", size) for size in block_size])
+    instance(op, "rounding", rounding, str, "a string")
+    symmetric = boolean(op, "symmetric", symmetric)
+    if quant_min is not None:
+        quant_min = integer(op, "quant_min", quant_min, "an int or None")
+    if quant_max is not None:
+        quant_max = integer(op, "quant_max", quant_max, "an int or None")
+    eps = number(op, "eps", eps, "a float or None")
     return (format_name(format), block_size, rounding, symmetric, quant_min, quant_max, eps)
+
+
+def _spelled(
+    op: str, options: _Options, seed: int | Tensor | None, grad_factor: float
+) -> gradients.Spelled:
+    """The options as the public op takes them."""
+    factor = needed_number(op, "grad_factor", grad_factor)
+    return gradients.Spelled.of(plain_options(op, options), seed_number(op, seed), factor)
 
 
 def _spelled_out(
@@ -175,12 +179,16 @@ def fake_quantize(
     """
     options = (format, block_size, rounding, symmetric, quant_min, quant_max, eps)
     if is_compiling():
-        spelled = gradients.Spelled.of(options, seed, grad_factor)
+        spelled = _spelled(_OP, options, seed, grad_factor)
         return _spelled_out(_OP, (input, scale, zero_point), spelled, out)
     try:
         spec = _specification(_OP, options)
+        if type(grad_factor) is not float:
+            grad_factor = needed_number(_OP, "grad_factor", grad_factor)
+        if seed is not None and type(seed) is not int:
+            seed = seed_number(_OP, seed)
         if spec < 0 or isinstance(seed, Tensor) or gradients.transformed():
-            spelled = gradients.Spelled.of(options, seed, grad_factor)
+            spelled = _spelled(_OP, options, seed, grad_factor)
             return _spelled_out(_OP, (input, scale, zero_point), spelled, out)
         if out is None:
             if is_grad_enabled() and gradients.needs_gradient(input, scale, zero_point):
@@ -227,12 +235,16 @@ def fake_quantize_(
     """
     options = (format, block_size, rounding, symmetric, quant_min, quant_max, eps)
     if is_compiling():
-        spelled = gradients.Spelled.of(options, seed, grad_factor)
+        spelled = _spelled(_OP_IN_PLACE, options, seed, grad_factor)
         return _spelled_out(_OP_IN_PLACE, (input, scale, zero_point), spelled)
     try:
         spec = _specification(_OP_IN_PLACE, options)
+        if type(grad_factor) is not float:
+            grad_factor = needed_number(_OP_IN_PLACE, "grad_factor", grad_factor)
+        if seed is not None and type(seed) is not int:
+            seed = seed_number(_OP_IN_PLACE, seed)
         if spec < 0 or isinstance(seed, Tensor) or gradients.transformed():
-            spelled = gradients.Spelled.of(options, seed, grad_factor)
+            spelled = _spelled(_OP_IN_PLACE, options, seed, grad_factor)
             return _spelled_out(_OP_IN_PLACE, (input, scale, zero_point), spelled)
         if is_grad_enabled() and gradients.needs_gradient(input, scale, zero_point):
             raise gradients.refused(_OP_IN_PLACE)

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from strop import _quantize_codes_ops as ops
-from strop._errors import translated
+from strop._arguments import integer, seed_number
+from strop._errors import check_tensors, in_the_name_of, translated
 from strop._formats import NumberFormat
+from strop._library import FLOATING
 from strop._quantize import plain_options
 from strop._quantize_gradient import Spelled
 from strop._quantize_ops import mark_written
@@ -69,7 +71,7 @@ def quantize(
     options = (format, block_size, rounding, symmetric, quant_min, quant_max, eps)
     try:
         plain = plain_options(op, options)
-        call = Spelled.of(plain, seed, 1.0)
+        call = Spelled.of(plain, seed_number(op, seed), 1.0)
         with torch.no_grad():
             made = ops.quantize(input, scale, zero_point, *call[:-1])
         codes, made_scale, made_zero, tensor_scale = made
@@ -79,16 +81,17 @@ def quantize(
     if scale is None:
         scale = made_scale
         zero_point = _present(made_zero)
-    return QuantizedTensor(
-        codes=codes,
-        scale=scale,
-        zero_point=zero_point,
-        tensor_scale=_present(tensor_scale),
-        format=plain[0],
-        block_size=plain[1],
-        shape=tuple(input.shape),
-        dtype=input.dtype,
-    )
+    with in_the_name_of(op):
+        return QuantizedTensor(
+            codes=codes,
+            scale=scale,
+            zero_point=zero_point,
+            tensor_scale=_present(tensor_scale),
+            format=plain[0],
+            block_size=plain[1],
+            shape=tuple(input.shape),
+            dtype=input.dtype,
+        )
 
 
 def choose_scale(
@@ -178,8 +181,13 @@ def dequantize(
         raise TypeError(f"{op}: q is a {type(q).__name__}; a QuantizedTensor is needed")
     if dtype is not None and not isinstance(dtype, torch.dtype):
         raise TypeError(f"{op}: dtype is a {type(dtype).__name__}; a torch.dtype is needed")
+    check_tensors(op, out=out)
     if out is not None and dtype not in (None, out.dtype):
         raise TypeError(f"{op}: out has dtype {out.dtype}, dtype is {dtype}; give one of them")
+    for name, given in (("dtype", dtype), ("out's dtype", None if out is None else out.dtype)):
+        if given not in (None, *FLOATING):
+            known = "float32, bfloat16, float16 or float64"
+            raise TypeError(f"{op}: {name} is {given}; {known} is needed")
     if torch.is_grad_enabled() and any(
         t is not None and t.requires_grad for t in (q.scale, q.zero_point, q.tensor_scale, out)
     ):
@@ -223,7 +231,7 @@ def pack_bits(codes: Tensor, bits: int) -> Tensor:
 
     """
     op = "strop.pack_bits"
-    _check_bits(op, bits)
+    bits = integer(op, "bits", bits)
     try:
         return cast(Tensor, ops.pack_bits(codes, bits))
     except Exception as error:
@@ -253,9 +261,7 @@ def unpack_bits(packed: Tensor, bits: int, count: int, *, out: Tensor | None = N
 
     """
     op = "strop.unpack_bits"
-    _check_bits(op, bits)
-    if not isinstance(count, int | torch.SymInt) or isinstance(count, bool):
-        raise TypeError(f"{op}: count is a {type(count).__name__}; an int is needed")
+    bits, count = integer(op, "bits", bits), integer(op, "count", count)
     try:
         if out is None:
             return cast(Tensor, ops.unpack_bits(packed, bits, count))
@@ -264,8 +270,3 @@ def unpack_bits(packed: Tensor, bits: int, count: int, *, out: Tensor | None = N
         return out
     except Exception as error:
         raise translated(op, error, {"packed": packed, "out": out}) from None
-
-
-def _check_bits(op: str, bits: object) -> None:
-    if not isinstance(bits, int) or isinstance(bits, bool):
-        raise TypeError(f"{op}: bits is a {type(bits).__name__}; an int is needed")

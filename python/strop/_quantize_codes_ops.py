@@ -17,6 +17,7 @@ from strop._formats import (
 )
 from strop._quantize_ops import check_spelled
 from strop._quantized_tensor import block_grid, codes_dtype, codes_shape
+from strop._shapes import register_fake, register_vmap
 
 _ops = _library.ops
 
@@ -139,4 +140,6 @@ _FAKES: dict[str, Callable[..., Any]] = {
     "unpack_bits.out": _fake_unpack_bits_out,
 }
 for _name, _fake in _FAKES.items():
-    torch.library.register_fake(f"strop::{_name}", _fake)
+    register_fake(_name, _fake)
+for _name in ("quantize", "choose_scale", "dequantize", "pack_bits", "unpack_bits"):
+    register_vmap(_name)

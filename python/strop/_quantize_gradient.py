@@ -21,6 +21,7 @@ from torch.autograd.function import Function
 from strop import _quantize_ops as ops
 from strop._failed_allocation import raises_memory_errors
 from strop._formats import NumberFormat, format_name, has_tensor_scale
+from strop._shapes import register_vmap
 
 transforms_active: Callable[[], bool] = torch._C._are_functorch_transforms_active
 
@@ -374,7 +375,7 @@ def _vmap(info: Any, in_dims: Sequence[int | None], x: Tensor, *rest: Any) -> tu
     return ops.public(x, *parameters, *call), 0
 
 
-torch.library.register_vmap("strop::fake_quantize", _vmap)
+register_vmap("fake_quantize", _vmap)
 _kernels = torch.library.Library("strop", "IMPL")
 _kernels.impl("fake_quantize", raises_memory_errors(_public), "Autograd")
 _kernels.impl("fake_quantize.out", _public_out, "Autograd")

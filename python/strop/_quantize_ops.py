@@ -16,6 +16,7 @@ from torch.autograd.graph import increment_version
 
 from strop import _C, _library
 from strop._library import FLOATING
+from strop._shapes import register_fake
 
 _ops = _library.ops
 
@@ -162,4 +163,4 @@ _FAKES: dict[str, Callable[..., Any]] = {
     "_masked_gradient.out": _fake_masked_out,
 }
 for _name, _fake in _FAKES.items():
-    torch.library.register_fake(f"strop::{_name}", _fake)
+    register_fake(_name, _fake)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from strop._errors import in_the_name_of
 from strop._formats import NumberFormat, format_name, has_tensor_scale, scales_are_bytes
 from strop._holders import Holder, holder, parsed_to
 from strop._library import FLOATING
@@ -266,7 +267,8 @@ class QuantizedTensor(Holder):
 
     def validate(self) -> None:
         """Raises ValueError or TypeError where the fields do not fit each other."""
-        format = NumberFormat.get(self.format)
+        with in_the_name_of(_NAME):
+            format = NumberFormat.get(self.format)
         if not format.bits:
             raise ValueError(f"{_NAME}: format {format.name} has no codes that could be stored")
         if self.dtype not in FLOATING:
@@ -309,9 +311,12 @@ class QuantizedTensor(Holder):
             _check("tensor_scale", self.tensor_scale, (torch.float32, torch.float64))
             if self.tensor_scale.numel() != 1:
                 raise ValueError(f"{_NAME}: tensor_scale has {self.tensor_scale.numel()} elements")
-        devices = {t.device for t in self.state_dict().values()}
-        if len(devices) > 1:
-            raise ValueError(f"{_NAME}: tensors are on {sorted(map(str, devices))}; one is needed")
+        for name, tensor in self.state_dict().items():
+            if tensor.device != self.device:
+                raise ValueError(
+                    f"{_NAME}: {name} is on {tensor.device}, codes is on {self.device}; one device "
+                    "is needed"
+                )
 
 
 _NAME = "strop.QuantizedTensor"

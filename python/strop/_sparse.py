@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, is_grad_enabled
 from torch._C import _is_any_autocast_enabled as any_autocast
+from torch._subclasses import FakeTensor
 from torch.autograd import Function
 from torch.compiler import is_compiling, is_exporting
 from torch.nn import functional
@@ -84,6 +85,9 @@ def sparse_linear(
     """
     if not isinstance(weight, SparseWeight):
         raise TypeError(f"{_OP}: weight is a {type(weight).__name__}; a SparseWeight is needed")
+    if activation is not None and not isinstance(activation, str):
+        kind = type(activation).__name__
+        raise TypeError(f"{_OP}: activation is a {kind}; a string or None is needed")
     if activation is not None and (activation not in _ACTIVATIONS or activation == ""):
         raise ValueError(
             f"{_OP}: activation is {activation!r}; None, relu, gelu, gelu_tanh and silu are known"
@@ -112,6 +116,8 @@ def eager_linear(
             values.data_ptr(),
         ):
             weight.follow()
+        if type(input) is FakeTensor or input.is_meta:
+            _check_beside(input, weight, bias)
         columns = weight.shape[1]
         rows = input.numel() // columns if columns else _MANY
         choice = weight.chosen[_CLASS_OF[rows] if rows < _MANY else -1]
@@ -154,7 +160,9 @@ def _into(
         if out.shape != y.shape:
             raise ValueError(f"{_OP}: out has shape {list(out.shape)}; {list(y.shape)} is needed")
         if out.dtype != y.dtype:
-            raise TypeError(f"{_OP}: out has dtype {out.dtype}; input has {y.dtype}")
+            raise TypeError(f"{_OP}: out has dtype {_dtype_name(out)}; input has {_dtype_name(y)}")
+        if out.device != y.device:
+            raise ValueError(f"{_OP}: out is on {out.device}; input is on {y.device}")
         return out.copy_(y)
     into = out if out.is_contiguous() else out.new_empty(out.shape)
     if choice > _DENSE:
@@ -191,28 +199,26 @@ def _dense(x: Tensor, weight: SparseWeight, bias: Tensor | None, activation: str
     try:
         y = functional.linear(x, dense, bias)
     except Exception:
-        _check_dense(x, dense, bias)
+        _check_beside(x, weight, bias)
         raise
     if bias is not None and bias.dim() != 1:  # torch would have it
-        _check_dense(x, dense, bias)
+        _check_beside(x, weight, bias)
     return y if activation is None else _ACTIVATIONS[activation](y)
 
 
-def _check_dense(x: Tensor, dense: Tensor, bias: Tensor | None) -> None:
-    """Says what torch's linear does not like in the words of the sparse way."""
+def _check_beside(x: Tensor, weight: SparseWeight, bias: Tensor | None) -> None:
+    """Says in the words of the sparse way what torch's linear, or a layout without data, does not."""
     for name, tensor in (("input", x), ("bias", bias)):
-        if tensor is not None and not _goes_with(tensor.dtype, dense.dtype):
-            wide = dense.dtype == torch.float64
+        if tensor is not None and not _goes_with(tensor.dtype, weight.dtype):
+            wide = weight.dtype == torch.float64
             raise TypeError(
                 f"{_OP}: {name} has dtype {_dtype_name(tensor)}; beside values of "
-                f"{_dtype_name(dense)} {'float64' if wide else 'float32, bfloat16 or float16'} is needed"
+                f"{_dtype_name(weight.values)} {'float64' if wide else 'float32, bfloat16 or float16'} "
+                "is needed"
             )
-    if x.dim() == 0 or x.shape[-1] != dense.shape[1]:
-        raise ValueError(
-            f"{_OP}: input has shape {list(x.shape)}; the weight takes {dense.shape[1]} columns"
-        )
-    if bias is not None and bias.shape != dense.shape[:1]:
-        raise ValueError(f"{_OP}: bias has shape {list(bias.shape)}; [{dense.shape[0]}] is needed")
+    _check_columns(x, weight)
+    if bias is not None and tuple(bias.shape) != weight.shape[:1]:
+        raise ValueError(f"{_OP}: bias has shape {list(bias.shape)}; [{weight.shape[0]}] is needed")
 
 
 def _goes_with(dtype: torch.dtype, values: torch.dtype) -> bool:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensor
 
+from strop import _C, _sparse_plan
 from strop import _prune_ops as prune_ops
 from strop import _sparse_ops as ops
-from strop import _sparse_plan
+from strop._errors import check_tensors
 from strop._library import FLOATING
+
+_NAME = "strop.SparseWeight"
 
 
 def on_cpu(
@@ -76,7 +82,7 @@ def check_chosen(chosen: Sequence[int]) -> None:
     most = len(_sparse_plan.WAYS)
     if len(chosen) != len(_sparse_plan.CLASSES) or not all(1 <= n <= most for n in chosen):
         raise ValueError(
-            f"strop.SparseWeight: plan is {tuple(chosen)}; a way 1 to {most} is needed for each class"
+            f"strop.SparseWeight: chosen, the plan is {tuple(chosen)}; a way 1 to {most} is needed for each class"
         )
 
 
@@ -87,3 +93,39 @@ def check_dtypes(values: torch.dtype, input: torch.dtype, chosen: Sequence[int])
     ways = {_sparse_plan.WAYS[number - 1] for number in chosen}
     if values == wide and not ways <= {"mask", "dense"}:
         raise TypeError("strop.SparseWeight: values of float64 have the layout mask alone")
+
+
+def array_of(
+    name: str, tensor: Tensor, dtypes: Sequence[torch.dtype] = (torch.uint8,)
+) -> np.ndarray[Any, Any]:
+    """A tensor as its checks take it."""
+    check_tensors(_NAME, **{name: tensor})
+    if isinstance(tensor, FakeTensor) or tensor.device.type != "cpu":
+        raise ValueError(f"{_NAME}: {name} is no tensor with data on cpu, where bits is")
+    if tensor.dtype not in dtypes:
+        known = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+        raise TypeError(f"{_NAME}: {name} has dtype {tensor.dtype}; {known} is needed")
+    if dtypes == (torch.uint8,) and name != "bits" and tensor.dim() != 1:
+        raise ValueError(f"{_NAME}: {name} has shape {list(tensor.shape)}; one dimension is needed")
+    short = tensor.dtype == torch.bfloat16  # which numpy lacks, and whose numbers are not looked at
+    plain = tensor.detach().resolve_neg()
+    array: np.ndarray[Any, Any] = (plain.view(torch.float16) if short else plain).numpy()
+    return array
+
+
+def check_layout(name: str, layout: Tensor, shape: tuple[int, int]) -> None:
+    """Raises where a layout is not one of such a weight."""
+    array = array_of(name, layout)
+    try:
+        _C.check_sparse_layout(array, *shape)
+    except (TypeError, ValueError) as error:
+        text = str(error).removeprefix(f"{_NAME}: ")
+        raise type(error)(f"{_NAME}: {name}: {text}") from None
+
+
+def integers_in(name: str, tensor: Tensor, count: int) -> tuple[int, ...]:
+    """So many of a state dict."""
+    right = isinstance(tensor, Tensor) and tensor.dtype == torch.int64 and tensor.shape == (count,)
+    if not right or isinstance(tensor, FakeTensor) or tensor.is_meta:
+        raise ValueError(f"{_NAME}: {name} is not {count} integers in an int64 tensor")
+    return tuple(tensor.tolist())

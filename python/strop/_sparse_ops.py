@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensor
 
 from strop import _library
 from strop._failed_allocation import raises_memory_errors
+from strop._shapes import check_devices, register_vmap
 
 _ops = _library.ops
 
@@ -25,56 +27,158 @@ unpack_sparse = raises_memory_errors(_ops.unpack_sparse.default)
 layout = raises_memory_errors(_ops._sparse_layout.default)
 
 
-def _fake_sparse_linear(input: Tensor, bits: Tensor, *rest: Any) -> Tensor:
-    return input.new_empty((*input.shape[:-1], bits.shape[0]))
+_NAME = "strop.sparse_linear"
+Result = Callable[..., Any]
 
 
-def _fake_by_layout(input: Tensor, layout: Tensor, outputs: int, *rest: Any) -> Tensor:
-    return input.new_empty((*input.shape[:-1], outputs))
+# What is checked here is what csrc/kernels/sparse_arguments.cpp says of tensors with data, but for symbols.
 
 
-def _fake_out(input: Tensor, *rest: Any, out: Tensor) -> None:
-    return None
+def _floating(op: str, **tensors: Tensor | None) -> None:
+    for name, tensor in tensors.items():
+        if tensor is not None and tensor.dtype not in _library.FLOATING:
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            known = "float32, bfloat16, float16 or float64"
+            raise TypeError(f"{op}: {name} has dtype {dtype}; {known} is needed")
 
 
-def _fake_unpack_by_starts(bits: Tensor, values: Tensor, starts: Tensor, columns: int) -> Tensor:
-    return values.new_empty((bits.shape[0], columns))
+def _of_rank(op: str, rank: int, **tensors: Tensor | None) -> None:
+    words = {1: "one dimension is", 2: "two dimensions are"}
+    for name, tensor in tensors.items():
+        if tensor is not None and tensor.dim() != rank:
+            raise ValueError(f"{op}: {name} has shape {list(tensor.shape)}; {words[rank]} needed")
+
+
+def _unlike(a: int, b: int) -> bool:
+    """Whether two sizes are known to differ."""
+    return isinstance(a, int) and isinstance(b, int) and a != b
+
+
+def _linear(x: Tensor, outputs: int, bias: Tensor | None = None) -> Tensor:
+    _floating(_NAME, input=x, bias=bias)
+    if x.dim() == 0:
+        raise ValueError(f"{_NAME}: input has shape []; one or more dimensions are needed")
+    _of_rank(_NAME, 1, bias=bias)
+    if bias is not None and _unlike(bias.shape[0], outputs):
+        raise ValueError(f"{_NAME}: bias has shape {list(bias.shape)}; [{outputs}] is needed")
+    return x.new_empty((*x.shape[:-1], outputs))
+
+
+def _of_bits(x: Tensor, bits: Tensor, values: Tensor, *rest: Any) -> Tensor:
+    """By the bits of a weight, and what follows: bias and activation, and maybe more."""
+    if bits.dtype != torch.uint8:
+        raise TypeError(f"{_NAME}: bits has dtype {bits.dtype}; uint8 is needed")
+    _floating(_NAME, values=values)
+    _of_rank(_NAME, 2, bits=bits)
+    _of_rank(_NAME, 1, values=values)
+    activation = next(i for i, value in enumerate(rest) if isinstance(value, str))
+    y = _linear(x, bits.shape[0], rest[activation - 1])
+    if _unlike((x.shape[-1] + 7) // 8, bits.shape[1]):
+        raise ValueError(
+            f"{_NAME}: input has shape {list(x.shape)}; the weight takes up to {8 * bits.shape[1]} columns"
+        )
+    return y
+
+
+def _fake_by_layout(
+    x: Tensor, layout: Tensor, outputs: int, bias: Tensor | None, activation: str
+) -> Tensor:
+    return _linear(x, outputs, bias)
+
+
+def _fake_dense(bits: Tensor, values: Tensor, *rest: Any) -> Tensor:
+    op = "strop.SparseWeight"
+    _floating(op, values=values)
+    _of_rank(op, 2, bits=bits)
+    _of_rank(op, 1, values=values)
+    return values.new_empty((bits.shape[0], rest[-1]))
 
 
 def _fake_transposed(gradient: Tensor, quads: Tensor, pairs: Tensor, columns: int) -> Tensor:
-    return gradient.new_empty((*gradient.shape[:-1], columns))
+    return _linear(gradient, columns)
 
 
 def _fake_pack_sparse(weight: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    count = torch.library.get_ctx().new_dynamic_size()
+    op = "strop.pack_sparse"
+    _floating(op, weight=weight)
+    _of_rank(op, 2, weight=weight, mask=mask)
+    if mask is not None and mask.dtype != torch.bool:
+        raise TypeError(f"{op}: mask has dtype {mask.dtype}; bool is needed")
+    if mask is not None and any(map(_unlike, mask.shape, weight.shape)):
+        raise ValueError(
+            f"{op}: mask has shape {list(mask.shape)}; weight has {list(weight.shape)}"
+        )
+    count = _unknown_size(op, "weight", weight)
     bits = weight.new_empty((weight.shape[0], (weight.shape[1] + 7) // 8), dtype=torch.uint8)
     return bits, weight.new_empty((count,))
 
 
-def _fake_unpack_sparse(bits: Tensor, values: Tensor, columns: int) -> Tensor:
-    return values.new_empty((bits.shape[0], columns))
+def _unknown_size(op: str, name: str, tensor: Tensor) -> int:
+    if not isinstance(tensor, FakeTensor):
+        raise ValueError(
+            f"{op}: {name} is on meta; what is made of it has a size that depends on values"
+        )
+    return torch.library.get_ctx().new_dynamic_size()  # type: ignore[return-value]
 
 
 def _fake_layout(bits: Tensor, values: Tensor, columns: int, layout: str) -> Tensor:
+    op = "strop.SparseWeight"
+    _floating(op, values=values)
+    _of_rank(op, 2, bits=bits)
     if layout == "starts":
         return bits.new_empty((bits.shape[0] + 1,), dtype=torch.int64)
-    return bits.new_empty((torch.library.get_ctx().new_dynamic_size(),))
+    return bits.new_empty((_unknown_size(op, "bits", bits),))
+
+
+def _on_one_device(op: str, fake: Result) -> Result:
+    packet, _, overload = op.partition(".")
+    schema = getattr(getattr(_ops, packet), overload or "default")._schema
+    names = [argument.name for argument in schema.arguments]
+    called = _NAME if "linear" in op or "transposed" in op else f"strop.{op.lstrip('_')}"
+
+    def checked(*given: Any, **options: Any) -> Any:
+        tensors = dict(zip(names, given, strict=False)) | options
+        tensors.pop("made_of", None)  # on the CPU, wherever the weight is
+        check_devices(called, tensors, "{0} is on {2}, {1} is on {3}; one device is needed")
+        out = options.pop("out", None)
+        made = fake(*given, **options)
+        if out is None:
+            return made
+        if out.dim() != made.dim() or any(map(_unlike, out.shape, made.shape)):
+            raise ValueError(
+                f"{called}: out has shape {list(out.shape)}; {list(made.shape)} is needed"
+            )
+        if out.dtype != made.dtype:
+            here, there = (str(t.dtype).removeprefix("torch.") for t in (out, made))
+            raise TypeError(f"{called}: out has dtype {here}; input has {there}")
+        return None
+
+    return checked
 
 
 _FAKES: dict[str, Callable[..., Any]] = {
-    "sparse_linear": _fake_sparse_linear,
+    "sparse_linear": _of_bits,
     "_sparse_linear": _fake_by_layout,
-    "_sparse_linear.out": _fake_out,
-    "_sparse_linear_bits": _fake_sparse_linear,
-    "_sparse_linear_bits.out": _fake_out,
-    "_sparse_unpack": _fake_unpack_by_starts,
+    "_sparse_linear.out": _fake_by_layout,
+    "_sparse_linear_bits": _of_bits,
+    "_sparse_linear_bits.out": _of_bits,
+    "_sparse_unpack": _fake_dense,
     "_sparse_transposed": _fake_transposed,
     "pack_sparse": _fake_pack_sparse,
-    "unpack_sparse": _fake_unpack_sparse,
+    "unpack_sparse": _fake_dense,
     "_sparse_layout": _fake_layout,
 }
 for _name, _fake in _FAKES.items():
-    torch.library.register_fake(f"strop::{_name}", _fake)
+    torch.library.register_fake(f"strop::{_name}", _on_one_device(_name, _fake))
+
+
+def _on_gpus_alone(*given: Any, **options: Any) -> None:
+    raise ValueError(f"{_NAME}: bits and starts are of a weight on a GPU; a CPU has layouts")
+
+
+_kernels = torch.library.Library("strop", "IMPL")
+for _name in ("_sparse_linear_bits", "_sparse_linear_bits.out", "_sparse_unpack"):
+    _kernels.impl(_name, _on_gpus_alone, "CPU")
 
 
 def vmapped(
@@ -94,4 +198,4 @@ def vmapped(
     return torch.stack(results), 0
 
 
-torch.library.register_vmap("strop::sparse_linear", vmapped)
+register_vmap("sparse_linear", vmapped)

@@ -7,23 +7,49 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensor
 from torch.compiler import is_compiling
 
 from strop import _sparse_ops as ops
 from strop import _sparse_plan
-from strop._errors import translated
+from strop._arguments import boolean, integer, named_kind
+from strop._errors import translated, unfit
+from strop._library import FLOATING
 from strop._sparse_layouts import one_way
 from strop._sparse_weight import PLANS, SparseWeight
+
+_OP = "strop.pack_sparse"
+
+
+def _check_tensors(weight: object, mask: object, dtype: object) -> None:
+    """What the op would not say, or not in time."""
+    for name, tensor in (("weight", weight), ("mask", mask)):
+        if isinstance(tensor, FakeTensor) or (isinstance(tensor, Tensor) and tensor.is_meta):
+            raise ValueError(f"{_OP}: {name} has a shape alone; values to pack are needed")
+    known = "float32, bfloat16, float16 or float64"
+    if isinstance(weight, Tensor) and weight.dtype not in FLOATING:
+        kind = str(weight.dtype).removeprefix("torch.")
+        if unfit(weight) is None:
+            raise TypeError(f"{_OP}: weight has dtype {kind}; {known} is needed")
+    if dtype is not None and not isinstance(dtype, torch.dtype):
+        raise TypeError(f"{_OP}: dtype is {named_kind(dtype)}; a torch.dtype is needed")
+    if dtype not in (None, *FLOATING):
+        name = str(dtype).removeprefix("torch.")
+        raise TypeError(f"{_OP}: weight has dtype {name}, as dtype says; {known} is needed")
 
 
 def _checked_rows(rows: int | Sequence[int] | None) -> list[int]:
     if rows is None:
         return list(range(len(_sparse_plan.CLASSES)))
-    given = [rows] if isinstance(rows, int) else list(rows)
-    if not given or any(not isinstance(n, int) or isinstance(n, bool) for n in given):
-        raise TypeError(f"strop.pack_sparse: rows is {rows!r}; an int or several are needed")
+    try:
+        given = [integer(_OP, "rows", n) for n in (rows if isinstance(rows, Sequence) else [rows])]
+    except TypeError:
+        given = []
+    if not given:
+        what = repr(rows) if isinstance(rows, str | float | list) else named_kind(rows)
+        raise TypeError(f"{_OP}: rows is {what:.60}; an int or several are needed")
     if min(given) < 1:
-        raise ValueError(f"strop.pack_sparse: rows is {rows!r}; numbers from 1 on are needed")
+        raise ValueError(f"{_OP}: rows is {rows!r}; numbers from 1 on are needed")
     return sorted({_sparse_plan.row_class(n) for n in given})
 
 
@@ -72,18 +98,21 @@ def pack_sparse(
         0.89 True
 
     """
-    op = "strop.pack_sparse"
     if is_compiling():
-        raise RuntimeError(f"{op}: packing happens once, outside of compiled code")
+        raise RuntimeError(f"{_OP}: packing happens once, outside of compiled code")
+    if not isinstance(plan, str):
+        raise TypeError(f"{_OP}: plan is {named_kind(plan)}; a string is needed")
     if plan not in PLANS:
-        raise ValueError(f"{op}: plan is {plan!r}; {', '.join(PLANS)} are known")
+        raise ValueError(f"{_OP}: plan is {plan!r}; {', '.join(PLANS)} are known")
     classes = _checked_rows(rows)
+    backward = boolean(_OP, "backward", backward)
+    _check_tensors(weight, mask, dtype)
     try:
         with torch.inference_mode(False), torch.no_grad():
             cast = weight if dtype is None else weight.to(dtype)
             bits, values = ops.pack_sparse(cast.detach(), mask)
     except Exception as error:
-        raise translated(op, error, {"weight": weight, "mask": mask}) from None
+        raise translated(_OP, error, {"weight": weight, "mask": mask}) from None
     shape = (weight.shape[0], weight.shape[1])
     wide = torch.float64 in (values.dtype, weight.dtype)
     input_dtype = values.dtype if wide else weight.dtype

@@ -9,15 +9,26 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensor
 from torch.compiler import is_compiling
 from typing_extensions import Self
 
 from strop import _C, _sparse_plan
 from strop import _sparse_ops as ops
 from strop._errors import translated
-from strop._holders import Holder, holder
+from strop._holders import Holder, check_state, holder
 from strop._library import FLOATING
-from strop._sparse_layouts import check_chosen, check_dtypes, fits, on_cpu, on_gpu, planned
+from strop._sparse_layouts import (
+    array_of,
+    check_chosen,
+    check_dtypes,
+    check_layout,
+    fits,
+    integers_in,
+    on_cpu,
+    on_gpu,
+    planned,
+)
 
 _NAME = "strop.SparseWeight"
 PLANS = ("table", "measure", "sparse", "dense")
@@ -128,7 +139,7 @@ class SparseWeight(Holder):
 
     def _settle(self) -> None:
         """Takes the layouts for those of bits and values as they are."""
-        if is_compiling():
+        if is_compiling() or isinstance(self.bits, FakeTensor):
             return
         for name in ("bits", "values"):  # what inference mode made has no version
             if (tensor := getattr(self, name)).is_inference():
@@ -216,12 +227,13 @@ class SparseWeight(Holder):
             ValueError: for keys that are unknown or missing, and tensors that do not fit.
 
         """
+        check_state(_NAME, state)
         wanted = {"bits", "values", "shape", "plan"}
         if set(state) != wanted or facts:
             found = sorted(set(state) | set(facts))
             raise ValueError(f"{_NAME}: state dict has keys {found}; {sorted(wanted)} are needed")
-        shape = _integers("shape", state["shape"], 2)
-        plan = _integers("plan", state["plan"], len(_sparse_plan.CLASSES) + 3)
+        shape = integers_in("shape", state["shape"], 2)
+        plan = integers_in("plan", state["plan"], len(_sparse_plan.CLASSES) + 3)
         return cls._numbered_anew(state["bits"], state["values"], shape, plan)
 
     @classmethod
@@ -302,6 +314,8 @@ class SparseWeight(Holder):
 
     def validate(self) -> None:
         """Raises ValueError or TypeError where the fields do not fit each other."""
+        if len(self.shape) != 2:
+            raise ValueError(f"{_NAME}: shape is {self.shape}; (N, K) is needed")
         rows, columns = self.shape
         check_chosen(self.chosen)
         if self.why not in PLANS:
@@ -315,11 +329,8 @@ class SparseWeight(Holder):
                 raise ValueError(f"{_NAME}: the plan has {way}, which is not prepared")
         if self.device.type != "cpu":
             return  # checked before it went there
-        short = (
-            self.dtype == torch.bfloat16
-        )  # which numpy lacks, and whose numbers are not looked at
-        values = self.values.view(torch.float16) if short else self.values
-        _C.check_sparse_matrix(self.bits.numpy(), values.numpy(), columns)
+        bits, values = array_of("bits", self.bits), array_of("values", self.values, FLOATING)
+        _C.check_sparse_matrix(bits, values, columns)
         if self.bits.shape[0] != rows:
             raise ValueError(f"{_NAME}: bits has {self.bits.shape[0]} rows; shape is {self.shape}")
         check_dtypes(self.dtype, self.input_dtype, self.chosen)
@@ -329,12 +340,10 @@ class SparseWeight(Holder):
             raise ValueError(
                 f"{_NAME}: dense has shape {tuple(self.dense.shape)}, not {self.shape}"
             )
-        for name in ("mask", "quads", "pairs"):
+        turned = (columns, rows)
+        for name in ("mask", "quads", "pairs", "back_quads", "back_pairs"):
             if (layout := getattr(self, name)) is not None:
-                _C.check_sparse_layout(layout.numpy(), rows, columns)
-        for name in ("back_quads", "back_pairs"):
-            if (layout := getattr(self, name)) is not None:
-                _C.check_sparse_layout(layout.numpy(), columns, rows)
+                check_layout(name, layout, turned if name.startswith("back_") else self.shape)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         self.follow()
@@ -381,9 +390,3 @@ def _unpickled(
 
 
 torch.serialization.add_safe_globals([_unpickled])
-
-
-def _integers(name: str, tensor: Tensor, count: int) -> tuple[int, ...]:
-    if not isinstance(tensor, Tensor) or tensor.dtype != torch.int64 or tensor.shape != (count,):
-        raise ValueError(f"{_NAME}: {name} is not {count} integers in an int64 tensor")
-    return tuple(tensor.tolist())

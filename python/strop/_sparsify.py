@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from strop._arguments import boolean, instance
 from strop._prune import Pattern
 from strop._report import Report
 from strop._sparse_weight import PLANS
@@ -101,6 +102,8 @@ def sparsify(
 
     """
     _check(model, filter, plan)
+    only_if_faster = boolean(_OP, "only_if_faster", only_if_faster)
+    fuse = boolean(_OP, "fuse", fuse)
     found = groups(model, filter)
     for group in found:
         if not group.alone and group.linear.weight.is_meta:
@@ -140,5 +143,7 @@ def _check(model: object, filter: object, plan: str | None) -> None:
         )
     if filter is not None and not callable(filter):
         raise TypeError(f"{_OP}: filter is a {type(filter).__name__}; a function is needed")
+    if plan is not None:
+        instance(_OP, "plan", plan, str, "a string or None")
     if plan is not None and plan not in PLANS:
         raise ValueError(f"{_OP}: plan is {plan!r}; None, {', '.join(PLANS)} are known")

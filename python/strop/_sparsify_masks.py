@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from strop._errors import in_the_name_of, unfit
 from strop._prune import Pattern
 from strop._prune_masks import prune_masks
 from strop._sparsify_layers import Group
@@ -22,7 +23,8 @@ def masks_of(
     pattern: Pattern,
 ) -> dict[int, Tensor]:
     """Masks by the id of the group; a group without one stays as it is."""
-    prunes = sparsity is not None or pattern != "unstructured"
+    some = not isinstance(pattern, str) or pattern != "unstructured"
+    prunes = sparsity is not None or some
     if given is not None:
         if prunes:
             what = "sparsity" if sparsity is not None else "pattern"
@@ -40,7 +42,8 @@ def masks_of(
     if not wanted:
         return {}
     weights = {f"{g.name}.weight": g.linear.weight for g in wanted}
-    masks = prune_masks(weights, sparsity=sparsity, pattern=pattern)
+    with in_the_name_of(_OP):
+        masks = prune_masks(weights, sparsity=sparsity, pattern=pattern)
     return {id(group): mask for group, mask in zip(wanted, masks.values(), strict=True)}
 
 
@@ -68,6 +71,10 @@ def _check_mask(name: str, mask: Tensor, group: Group) -> None:
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
         raise TypeError(f"{_OP}: masks has a {kind} for '{name}'; a bool tensor is needed")
+    if (problem := unfit(mask)) is not None:
+        raise TypeError(f"{_OP}: '{name}' of masks {problem}")
+    if mask.is_meta:
+        raise ValueError(f"{_OP}: '{name}' of masks is on meta, where there are no values")
     if tuple(mask.shape) != shape:
         raise ValueError(f"{_OP}: masks has shape {list(mask.shape)} for '{name}' of {list(shape)}")
     if group.layers[0].carries_mask:

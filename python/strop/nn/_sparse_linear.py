@@ -13,6 +13,9 @@ from torch.nn.parameter import is_lazy
 from typing_extensions import Self
 
 from strop import _sparse_plan
+from strop._arguments import instance
+from strop._errors import check_tensors, in_the_name_of
+from strop._library import FLOATING
 from strop._report import size_text
 from strop._sparse import eager_linear, public_op
 from strop._sparse_pack import pack_sparse
@@ -91,13 +94,14 @@ class SparseLinear(PackedBuffers):
             raise TypeError(
                 f"{_NAME}: weight is a {type(weight).__name__}; a SparseWeight is needed"
             )
-        if bias is not None and not isinstance(bias, Tensor):
-            raise TypeError(f"{_NAME}: bias is a {type(bias).__name__}; a tensor is needed")
+        check_tensors(_NAME, bias=bias)
         self.out_features, self.in_features = weight.shape
         if bias is not None and tuple(bias.shape) != (self.out_features,):
             raise ValueError(
                 f"{_NAME}: bias has shape {list(bias.shape)}; [{self.out_features}] is needed"
             )
+        if bias is not None and bias.dtype not in FLOATING:
+            raise TypeError(f"{_NAME}: bias has dtype {bias.dtype}; a floating dtype is needed")
         if bias is not None and not isinstance(bias, nn.Parameter):
             bias = nn.Parameter(bias)
         self.register_parameter("bias", bias)
@@ -145,7 +149,10 @@ class SparseLinear(PackedBuffers):
             raise TypeError(f"{_NAME}: linear is a {type(linear).__name__}; an nn.Linear is needed")
         if linear.weight.device.type == "meta":
             raise ValueError(f"{_NAME}: linear is on meta, where there are no weights to pack")
-        weight = pack_sparse(effective(linear, "weight"), mask, dtype=dtype, rows=rows, plan=plan)
+        with in_the_name_of(_NAME):
+            weight = pack_sparse(
+                effective(linear, "weight"), mask, dtype=dtype, rows=rows, plan=plan
+            )
         made = cls(weight, bias_for(linear, weight.dtype), activation=activation)
         return made.train(linear.training)
 
@@ -239,6 +246,8 @@ class SparseLinear(PackedBuffers):
 
 
 def _known(activation: str | None) -> str | None:
+    if activation is not None:
+        instance(_NAME, "activation", activation, str, "a string or None")
     if activation not in NUMBERED:
         known = ", ".join(ACTIVATIONS)
         raise ValueError(f"{_NAME}: activation is {activation!r}; None, {known} are known")
