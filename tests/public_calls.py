@@ -153,6 +153,7 @@ CALLS: dict[str, Callable[[], Arguments] | list[Callable[[], Arguments]]] = {
     "formats": dict,
     "isa": dict,
     "keras_matrix": lambda: {**_KERAS, "height": 4, "width": 5, "legacy": False},
+    "densify": lambda: {"model": _model()},
     "load_sparsified": lambda: {"model": _model(), "state_dict": _sparse_state()},
     "nn.Held": lambda: {"holder": _quantized()},
     "nn.SparseLinear": lambda: {"weight": _weight(), "bias": torch.zeros(4), "activation": "relu"},

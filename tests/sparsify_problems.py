@@ -92,3 +92,20 @@ def count_calls(model):
         if isinstance(module, strop.nn.SparseLinear):
             module.register_forward_hook(lambda *_, name=name: calls.append(name))
     return calls
+
+
+class Conv1D(nn.Module):
+    """GPT-2's linear layer, as transformers has it."""
+
+    def __init__(self, nf, nx):
+        super().__init__()
+        self.nf, self.nx = nf, nx
+        self.weight = nn.Parameter(torch.empty(nx, nf))
+        self.bias = nn.Parameter(torch.zeros(nf))
+        nn.init.normal_(self.weight, std=0.2)
+        nn.init.normal_(self.bias)
+
+    def forward(self, x):
+        size_out = x.size()[:-1] + (self.nf,)
+        x = torch.addmm(self.bias, x.view(-1, x.size(-1)), self.weight)
+        return x.view(size_out)

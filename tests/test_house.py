@@ -320,6 +320,7 @@ def test_forked_worker():
         "_sparse_pack",
         "nn._sparse_linear",
         "_sparsify",
+        "_densify",
         "_load_sparsified",
     ],
 )

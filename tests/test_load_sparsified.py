@@ -23,7 +23,7 @@ from sparsify_problems import (
 
 def sparse_net(**options):
     model = prune_in_place(net())
-    strop.sparsify(model, only_if_faster=False, **options)
+    strop.sparsify(model, batch(3, 48), only_if_faster=False, **options)
     return model
 
 

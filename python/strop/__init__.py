@@ -9,6 +9,7 @@ from strop._augment import augment_images, warp_masks
 from strop._augment_matrices import affine_matrix, keras_matrix
 from strop._augment_points import warp_boxes, warp_points
 from strop._C import isa, supported_isas
+from strop._densify import densify
 from strop._formats import NumberFormat, formats
 from strop._library import build_info, set_isa
 from strop._load_sparsified import load_sparsified
@@ -36,6 +37,7 @@ __all__ = [
     "augment_images",
     "build_info",
     "choose_scale",
+    "densify",
     "dequantize",
     "fake_quantize",
     "fake_quantize_",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from strop._compiled_models import plain_name
 from strop._sparse_weight import SparseWeight
 from strop._sparsify_convert import replace
-from strop._sparsify_fusion import Fusion, fusions
+from strop._sparsify_fusion import Fusion, possible_fusions
 from strop._sparsify_layers import Group, Layer, groups
 from strop.nn import SparseLinear
 from strop.nn._packed_buffers import STATE_KEYS, WEIGHT_KEYS, activation_of, weight_of
@@ -24,10 +25,10 @@ _SHOWN = 8  # keys of an error
 def load_sparsified(model: _Model, state_dict: Mapping[str, Any]) -> _Model:
     """Makes of a dense model the sparse one whose state dict this is.
 
-    Each ``nn.Linear`` that the state dict has in the sparse form becomes a :class:`strop.nn.SparseLinear`
-    of the same plan, with its activation if it had become a part of the layer, as
-    :func:`strop.sparsify` would have put it there; the rest is loaded as ``load_state_dict``
-    does, strictly. The results are those of the model that was saved, to the bit, on the same instruction
+    Each linear layer that the state dict has in the sparse form becomes a :class:`strop.nn.SparseLinear`
+    of the same plan, with what was set on it, and with its activation if that had become a part of the
+    layer, as :func:`strop.sparsify` would have put it there; the rest is loaded as ``load_state_dict``
+    does, strictly. Names may differ by what ``torch.compile`` adds to them. The results are those of the model that was saved, to the bit, on the same instruction
     set and for a model of the same dtype.
 
     Args:
@@ -58,12 +59,13 @@ def load_sparsified(model: _Model, state_dict: Mapping[str, Any]) -> _Model:
 
     """
     _check(model, state_dict)
+    state_dict = _renamed(model, state_dict)
     made: list[tuple[Layer, SparseLinear]] = []
-    found = groups(model, None)
+    found = [group for group in groups(model, None) if group.sparse is None]
     for group in found:
         made += _modules(group, state_dict)
     layers = [layer for group in found for layer in group.layers if not layer.alone]
-    fused = _fused(fusions(model, layers), made)
+    fused = _fused(possible_fusions(model, layers), made)
     rest = _rest(model, state_dict, [layer for layer, _ in made])
     on_meta = any(t.is_meta for name, t in model.state_dict().items() if name in rest)
     try:
@@ -89,6 +91,22 @@ def _check(model: object, state_dict: object) -> None:
         if not isinstance(value, Tensor) and not name.endswith("_extra_state"):
             kind = type(value).__name__
             raise TypeError(f"{_OP}: '{name}' of state_dict is a {kind}; a tensor is needed")
+
+
+def _renamed(model: nn.Module, state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The state by the model's names, which ``torch.compile`` lengthens, in the one or in the other."""
+    names = {plain_name(name): name for name, _ in model.named_modules(remove_duplicate=False)}
+    renamed = OrderedDict()
+    for key, value in state.items():
+        module, _, own = key.rpartition(".")
+        name = names.get(plain_name(module), module)
+        renamed[f"{name}.{own}".lstrip(".")] = value
+    if renamed.keys() == state.keys():
+        return state
+    if hasattr(state, "_metadata"):
+        found = {names.get(plain_name(name), name): data for name, data in state._metadata.items()}
+        renamed._metadata = found  # type: ignore[attr-defined]
+    return renamed
 
 
 def _modules(group: Group, state: Mapping[str, Any]) -> list[tuple[Layer, SparseLinear]]:
@@ -131,28 +149,27 @@ def _weight(layer: Layer, own: Mapping[str, Any]) -> SparseWeight:
         weight = weight_of(own, copy=True)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{_OP}: '{layer.name}': {error}") from None
-    shape = (layer.linear.out_features, layer.linear.in_features)
-    if weight.shape != shape:
+    if weight.shape != (shape := layer.shape):
         raise ValueError(
             f"{_OP}: '{layer.name}' has shape {weight.shape} in state_dict, {shape} in the model"
         )
-    device = layer.linear.weight.device
-    return weight if device.type == "meta" else weight.to(device)
+    before = layer.parameter
+    return weight if before is None or before.is_meta else weight.to(before.device)
 
 
 def _module(layer: Layer, weight: SparseWeight, own: Mapping[str, Any]) -> SparseLinear:
-    before, bias = layer.linear.bias, own.get("bias")
+    before, bias = cast("Tensor | None", layer.linear.bias), own.get("bias")
     if (before is None) != (bias is None):
         where = "the model" if bias is None else "state_dict"
         raise ValueError(f"{_OP}: '{layer.name}' has a bias in {where} alone")
-    if bias is not None:
+    if bias is not None and before is not None:
         moved = bias.detach().clone().to(weight.device)
         bias = nn.Parameter(moved, requires_grad=before.requires_grad)
     try:
         module = SparseLinear(weight, bias, activation=activation_of(own))
     except (TypeError, ValueError) as error:
         raise type(error)(f"{_OP}: '{layer.name}': {error}") from None
-    return module.train(layer.linear.training)
+    return module
 
 
 def _fused(

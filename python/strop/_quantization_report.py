@@ -19,6 +19,7 @@ from strop._quantization_choices import Choice, Formats, choices
 from strop._quantize import fake_quantize
 from strop._report import Report, counted
 from strop._storage import StoredBytes, stored_bytes
+from strop._tensor_kinds import facts, unreadable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,6 +77,18 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class LeftAlone(Entry):
+    """A tensor that was not quantized."""
+
+    reason: str
+    unreadable: bool  # a weight it may be, but not in numbers that strop reads
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return {**super().to_dict(), "reason": self.reason}
+
+
+@dataclass(frozen=True)
 class Weight(Entry):
     """A tensor that was quantized, as a matrix."""
 
@@ -95,7 +108,7 @@ class QuantizationReport(Report):
 
     choices: Sequence[Choice]
     weights: Sequence[Weight]
-    left_alone: Sequence[Entry]
+    left_alone: Sequence[LeftAlone]
 
     @property
     def weight_size(self) -> int:
@@ -183,7 +196,9 @@ def quantization_report(
     A weight of three dimensions is a stack of matrices, whose rows are its last axis; one of four
     or more is a convolution's kernel and taken as the matrix ``weight.flatten(1)``, one row an
     output channel. Everything else (biases, norms, integers, floats of 8 bits) is left alone, and
-    listed with its bytes. Tensors that share their memory under several names are counted once,
+    listed with its bytes and the reason; so is what cannot be read: what other libraries quantized or
+    distributed (tensors of a class of their own), what is on meta or not initialised, sparse layouts, and
+    devices without kernels. Where nothing else is there, the latter four are errors. Tensors that share their memory under several names are counted once,
     under the first; the others are given beside it.
 
     Bytes are those of codes packed densely, each row to whole bytes, of a float32 scale for each
@@ -207,15 +222,15 @@ def quantization_report(
         A :class:`Report`: ``print`` it, ``.plot(path)``. Its ``.to_dict()`` has ``formats``,
         ``weights`` (each with ``name``, ``tied`` names, ``shape``, ``matrix``, ``dtype``, ``bytes``,
         ``signal``, and by label in ``formats``: ``bytes``, of which ``code_bytes``, ``scale_bytes``
-        and ``zero_point_bytes``, ``sqnr_db``, ``noise``), ``left_alone``, and ``totals`` (``bytes``
+        and ``zero_point_bytes``, ``sqnr_db``, ``noise``), ``left_alone`` (each with its ``reason``), and ``totals`` (``bytes``
         of the weights, ``left_alone_bytes``, ``model_bytes``, and by label in ``formats`` the same
         figures of all weights, with ``ratio``, how many times smaller they are, ``model_bytes`` and
         ``model_ratio``).
 
     Raises:
         TypeError: something of another type than above.
-        ValueError: an unknown format or option, one that does not fit, a format twice, a weight that
-            is not initialised or on a device that has no kernels.
+        ValueError: an unknown format or option, one that does not fit, a format twice, weights of which
+            all are not initialised or on a device that has no kernels.
 
     Example:
         >>> import strop, torch
@@ -230,13 +245,18 @@ def quantization_report(
     """
     wanted = choices(formats)
     weights: list[tuple[Entry, Tensor]] = []
-    left_alone: list[Entry] = []
+    left_alone: list[LeftAlone] = []
+    unread: list[tuple[Entry, Tensor]] = []
     for entry, tensor in _entries(_tensors(model_or_state_dict)):
-        if tensor.dim() >= 2 and tensor.dtype in _QUANTIZABLE:
-            _check_has_kernel(entry.name, tensor)
-            weights.append((entry, tensor))
+        if why := _no_weight(tensor):
+            left_alone.append(LeftAlone(**vars(entry), reason=why, unreadable=False))
+        elif why := unreadable(tensor) or _without_kernel(tensor):
+            left_alone.append(LeftAlone(**vars(entry), reason=why, unreadable=True))
+            unread.append((entry, tensor))
         else:
-            left_alone.append(entry)
+            weights.append((entry, tensor))
+    for entry, tensor in [] if weights else unread:
+        _check_has_kernel(entry.name, tensor)
     elements = len(wanted) * sum(tensor.numel() for _, tensor in weights)
     with (
         torch.no_grad(),
@@ -258,7 +278,7 @@ def quantization_report(
 def _tensors(given: Any) -> dict[str, Tensor]:
     """The tensors of a model by name."""
     if isinstance(given, nn.Module):
-        given = given.state_dict()
+        given = given.state_dict(keep_vars=True)  # (not everything can be detached)
     elif not isinstance(given, Mapping):
         raise TypeError(
             f"{_OP}: model_or_state_dict is a {type(given).__name__}; a torch.nn.Module or a state "
@@ -270,12 +290,8 @@ def _tensors(given: Any) -> dict[str, Tensor]:
             raise TypeError(
                 f"{_OP}: a key of the state dict is a {type(name).__name__}; a string is needed"
             )
-        if is_lazy(value):
-            raise ValueError(f"{_OP}: {name!r} is not initialised; run the model once")
-        if isinstance(value, Tensor) and value.is_nested:
-            raise TypeError(f"{_OP}: {name!r} is a nested tensor; one of a single shape is needed")
         if isinstance(value, Tensor):
-            found[name] = value.detach()
+            found[name] = value if unreadable(value) else value.detach()
         elif not name.endswith("_extra_state"):  # anything, by torch's convention
             raise TypeError(
                 f"{_OP}: state dict entry {name!r} is a {type(value).__name__}; a tensor is needed"
@@ -290,22 +306,36 @@ def _entries(tensors: Mapping[str, Tensor]) -> Iterator[tuple[Entry, Tensor]]:
         names.setdefault(_identity(name, tensor), []).append(name)
     for first, *tied in names.values():
         tensor = tensors[first]
-        size = tensor.numel() * tensor.element_size()
-        dtype = str(tensor.dtype).removeprefix("torch.")
-        yield Entry(first, tuple(tied), tuple(tensor.shape), dtype, size), tensor
+        shape, dtype, size = facts(tensor)
+        yield Entry(first, tuple(tied), shape, str(dtype).removeprefix("torch."), size), tensor
 
 
 def _identity(name: str, tensor: Tensor) -> Any:
     """Equal for tensors of the same memory, be it read in another order."""
-    if tensor.layout != torch.strided or tensor.numel() == 0 or tensor.device.type == "meta":
+    if unreadable(tensor) or tensor.numel() == 0:
         return name
     return (tensor.device, tensor.data_ptr(), tensor.numel(), tensor.dtype)
 
 
+def _no_weight(tensor: Tensor) -> str:
+    """Why a tensor is no weight; nothing if it is one."""
+    shape, dtype, _ = facts(tensor)
+    if dtype not in _QUANTIZABLE:
+        return f"dtype {str(dtype).removeprefix('torch.')}"
+    return "fewer than two dimensions" if len(shape) < 2 and not is_lazy(tensor) else ""
+
+
+def _without_kernel(tensor: Tensor) -> str:
+    known = tensor.device.type in _library.DEVICES
+    return "" if known else f"on {tensor.device}, where there are no kernels"
+
+
 def _check_has_kernel(name: str, tensor: Tensor) -> None:
-    if tensor.layout != torch.strided:
+    if is_lazy(tensor):
+        raise ValueError(f"{_OP}: {name!r} is not initialised; run the model once")
+    if unreadable(tensor).startswith("of layout"):
         raise TypeError(f"{_OP}: {name!r} has layout {tensor.layout}; torch.strided is needed")
-    if tensor.device.type not in _library.DEVICES:
+    if unreadable(tensor).startswith("on meta") or _without_kernel(tensor):
         known = ", ".join(_library.DEVICES)
         raise ValueError(f"{_OP}: {name!r} is on {tensor.device}; there are kernels for {known}")
 

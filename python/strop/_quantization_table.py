@@ -16,7 +16,7 @@ from rich.text import Text
 from strop._report import counted, size_text
 
 if TYPE_CHECKING:
-    from strop._quantization_report import Entry, QuantizationReport
+    from strop._quantization_report import Entry, LeftAlone, QuantizationReport
 
 _HEADING = 8  # characters to a line
 _LEAST_NAME = 24
@@ -74,7 +74,7 @@ def _weights(report: QuantizationReport) -> Table:
     return grid
 
 
-def _left_alone(entries: Sequence[Entry]) -> Table:
+def _left_alone(entries: Sequence[LeftAlone]) -> Table:
     """What is alike but for the numbers in its name is one row."""
     grid = Table(
         box=box.SIMPLE_HEAD,
@@ -84,15 +84,20 @@ def _left_alone(entries: Sequence[Entry]) -> Table:
     grid.add_column("name", overflow="fold", min_width=_LEAST_NAME)
     for heading in ("tensors", "shape", "dtype", "bytes"):
         grid.add_column(heading, justify="right", no_wrap=True)
-    alike: dict[tuple[str, tuple[int, ...], str], list[Entry]] = {}
+    told = any(entry.unreadable for entry in entries)
+    if told:
+        grid.add_column("reason", overflow="fold")
+    alike: dict[tuple[str, tuple[int, ...], str, str], list[LeftAlone]] = {}
     for entry in entries:
         pattern = re.sub(r"(?<![^.])\d+(?![^.])", "*", entry.name)
-        alike.setdefault((pattern, entry.shape, entry.dtype), []).append(entry)
-    for (pattern, shape, dtype), group in alike.items():
+        reason = entry.reason if entry.unreadable else ""
+        alike.setdefault((pattern, entry.shape, entry.dtype, reason), []).append(entry)
+    for (pattern, shape, dtype, reason), group in alike.items():
         name = _named(group[0]) if len(group) == 1 else escape(pattern)
         dimensions = "x".join(map(str, shape)) or "()"
         size = size_text(sum(entry.size for entry in group))
-        grid.add_row(name, str(len(group)), dimensions, dtype, size)
+        why = (f" {escape(reason)}",) if told else ()
+        grid.add_row(name, str(len(group)), dimensions, dtype, size, *why)
     return grid
 
 

@@ -1,4 +1,4 @@
-"""Runs a model to see how many rows of input its layers get, and measures the layers on them."""
+"""Runs a model to see what its layers are given and do, and measures them on as much."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from strop import _sparse_plan
+from strop._compiled_models import in_eager
+from strop._linear_kinds import matrix
 from strop._sparse import _ACTIVATIONS, sparse_linear
 from strop._sparse_weight import SparseWeight
+from strop._sparsify_fusion import Fusion
+from strop._sparsify_layers import Layer
+from strop._sparsify_watch import Watch
 
 _OP = "strop.sparsify"
 
@@ -40,29 +45,42 @@ class Seen:
     dtype: torch.dtype
 
 
-def seen_rows(
-    model: nn.Module, example_inputs: object, linears: Sequence[nn.Linear]
-) -> dict[int, Seen]:
-    """Rows of input by the id of the layer, from one run in eval mode without gradients."""
+@dataclass(frozen=True)
+class Observed:
+    """What one run of the model showed."""
+
+    seen: Mapping[int, Seen]
+    """By the id of a layer, what it was given."""
+    read: Mapping[int, str]
+    """By the id of a layer, why its weight has to stay as it is."""
+    fusions: Mapping[int, Fusion]
+    """Of those that seemed possible, those that the model runs as such."""
+
+
+def observed(
+    model: nn.Module,
+    example_inputs: object,
+    layers: Sequence[Layer],
+    fusions: Mapping[int, Fusion],
+) -> Observed:
+    """What the layers do in one run, in eager and in eval mode, without gradients."""
     arguments, options = _arguments(example_inputs)
+    columns = {id(layer.linear): layer.shape[1] for layer in layers}
     seen: dict[int, Seen] = {}
 
-    def note(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
-        x = given[0] if given else named.get("input")
-        columns = getattr(module, "in_features", 0)
+    def note(module: nn.Module, x: Any) -> None:
         if isinstance(x, Tensor) and x.is_nested:
             x = x.values()
-        if isinstance(x, Tensor) and columns and (rows := x.numel() // columns):
+        if isinstance(x, Tensor) and (rows := x.numel() // max(columns[id(module)], 1)):
             seen.setdefault(id(module), Seen(Counter(), x.dtype)).rows[rows] += 1
 
-    hooks = [linear.register_forward_pre_hook(note, with_kwargs=True) for linear in linears]
-    try:
-        with torch.no_grad(), _evaluating(model):
-            model(*arguments, **options)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return seen
+    watch = Watch(layers, fusions)
+    with torch.no_grad(), _evaluating(model), in_eager():
+        with watch.watching(note):
+            result = model(*arguments, **options)
+        fused = watch.fused()
+        del result
+    return Observed(seen, watch.read, fused)
 
 
 def _arguments(given: object) -> tuple[Sequence[Any], Mapping[str, Any]]:
@@ -99,7 +117,7 @@ def _set_training(modules: Sequence[nn.Module], training: bool) -> None:
 
 
 def timings(
-    linear: nn.Linear, weight: SparseWeight, seen: Seen, activation: str | None
+    linear: nn.Module, weight: SparseWeight, seen: Seen, activation: str | None
 ) -> list[Timing]:
     """One for each class of rows that was seen, at the number that was seen most."""
     typical: dict[int, int] = {}
@@ -107,7 +125,7 @@ def timings(
         typical.setdefault(_sparse_plan.row_class(rows), rows)
     found = []
     for rows in sorted(typical.values()):
-        x = torch.randn(rows, linear.in_features, device=linear.weight.device).to(seen.dtype)
+        x = torch.randn(rows, weight.shape[1], device=weight.device).to(seen.dtype)
         calls = _calls(linear, weight, x, activation)
         timer = _sparse_plan.by_events if x.is_cuda else None
         with torch.no_grad():
@@ -117,10 +135,11 @@ def timings(
 
 
 def _calls(
-    linear: nn.Linear, weight: SparseWeight, x: Tensor, activation: str | None
+    linear: nn.Module, weight: SparseWeight, x: Tensor, activation: str | None
 ) -> list[Callable[[], object]]:
-    dense = linear.weight.detach().to(x.dtype)
-    bias = None if linear.bias is None else linear.bias.detach().to(x.dtype)
+    dense = matrix(linear).to(x.dtype)
+    given = cast("Tensor | None", linear.bias)
+    bias = None if given is None else given.detach().to(x.dtype)
     activated = _ACTIVATIONS[activation]
     return [
         lambda: sparse_linear(x, weight, bias, activation=activation),

@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
+from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from strop import _sparse_plan, _sparsity_picture, _sparsity_table
+from strop._linear_kinds import matrix
 from strop._report import Report, counted
 from strop._sparse_weight import SparseWeight
-from strop._sparsify_convert import Outcome
 from strop._sparsify_fusion import Fusion
-from strop._sparsify_masks import weight_to_pack
+from strop._sparsify_others import Other
+from strop._sparsify_outcome import Outcome
 from strop._sparsify_run import Timing
+from strop._tensor_kinds import facts, unreadable
 from strop.nn._sparse_linear import ways
 
 if TYPE_CHECKING:
@@ -126,7 +129,9 @@ class SparsityReport(Report):
         return f"{counted(len(self.layers), 'layer')} sparse, {len(self.left_alone)} left alone"
 
 
-def report_of(outcomes: Iterable[Outcome], fusions: Mapping[int, Fusion]) -> SparsityReport:
+def report_of(
+    outcomes: Iterable[Outcome], fusions: Mapping[int, Fusion], others: Iterable[Other]
+) -> SparsityReport:
     """The report of what is going to happen to a model."""
     layers, left_alone = [], []
     for one in outcomes:
@@ -134,17 +139,21 @@ def report_of(outcomes: Iterable[Outcome], fusions: Mapping[int, Fusion]) -> Spa
             layers.append(_converted(one, one.weight, fusions))
         else:
             left_alone.append(LeftAlone(**_facts(one), reason=one.reason, timings=one.timings))
-    return SparsityReport(layers, left_alone)
+    return SparsityReport(layers, [*left_alone, *map(_other, others)])
 
 
 def _facts(one: Outcome) -> dict[str, Any]:
     """What an entry begins with."""
     first, *tied = [name for layer in one.group.layers for name in layer.names]
-    weight = one.group.layers[0].parameter
-    size = 0 if is_lazy(weight) else weight.element_size()
-    shape = (one.group.linear.out_features, one.group.linear.in_features)
+    layer = one.group.layers[0]
+    weight, size = layer.parameter, 0
+    if layer.sparse is not None:
+        size = layer.sparse.packed.input_dtype.itemsize
+    elif weight is not None and not is_lazy(weight):
+        size = facts(weight)[1].itemsize
+    shape = layer.shape
     return {
-        "name": first,
+        "name": first or "the model",
         "tied": tuple(tied),
         "shape": shape,
         "sparsity": _sparsity(one),
@@ -157,16 +166,39 @@ def _sparsity(one: Outcome) -> float:
         return one.weight.sparsity
     if one.mask is not None:
         return 1 - int(one.mask.count_nonzero()) / max(one.mask.numel(), 1)
+    layer = one.group.layers[0]
+    if layer.sparse is not None:
+        return layer.sparse.packed.sparsity
+    weight = layer.parameter
+    readable = weight is not None and not unreadable(weight)
+    return _zeros(matrix(layer.linear)) if readable else 0.0
+
+
+def _zeros(weight: Tensor) -> float:
+    """The share of weights that are zero; none where torch cannot count them, as in floats of 8 bits."""
     try:
-        weight = weight_to_pack(one.group)
         return 1 - int(weight.count_nonzero()) / max(weight.numel(), 1)
-    except (ValueError, RuntimeError, NotImplementedError):  # not initialised, on meta, quantized
+    except (NotImplementedError, RuntimeError):
         return 0.0
+
+
+def _other(one: Other) -> LeftAlone:
+    shape, _, size = facts(one.parameter)
+    return LeftAlone(
+        name=one.names[0],
+        tied=one.names[1:],
+        shape=shape,
+        sparsity=0.0 if unreadable(one.parameter) else _zeros(one.parameter.detach()),
+        dense_bytes=size,
+        reason=one.reason,
+        timings=(),
+    )
 
 
 def _converted(one: Outcome, weight: SparseWeight, fusions: Mapping[int, Fusion]) -> Converted:
     labels = _sparse_plan.row_labels()
-    fused = [fusions[id(x.linear)] for x in one.group.layers if id(x.linear) in fusions]
+    fused = [fusions[id(x.linear)].activation for x in one.group.layers if id(x.linear) in fusions]
+    fused += [x.sparse.activation for x in one.group.layers if x.sparse and x.sparse.activation]
     return Converted(
         **_facts(one),
         dtype=str(weight.dtype).removeprefix("torch."),
@@ -176,5 +208,5 @@ def _converted(one: Outcome, weight: SparseWeight, fusions: Mapping[int, Fusion]
         plan=weight.why,
         ways=dict(zip(labels, ways(weight), strict=True)),
         timings=one.timings,
-        activation=fused[0].activation if fused else None,
+        activation=fused[0] if fused else None,
     )
