@@ -22,6 +22,11 @@ CLANGXX ?= clang++
 # Where no GPU is, one architecture shows that the kernels compile, in a third of the time; wheels have all.
 CUDA_BUILD ?= $(if $(shell command -v nvidia-smi),,-C cmake.define.STROP_CUDA_ARCHITECTURES=90-real)
 
+# What a build folder, or an environment, is made with once and then remembers: others get others.
+TOOLS := $(foreach name,CC CXX CXXFLAGS LDFLAGS CUDACXX CUDAFLAGS CUDA_HOME CUDA_PATH,$(name)=$(if $(filter-out undefined default,$(origin $(name))),$($(name))))
+key = $(firstword $(shell printf '%s' '$(1)' | cksum))
+TEST_BUILD := build/test-$(call key,$(TOOLS))
+
 COMMA := ,
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
@@ -35,7 +40,7 @@ export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: all demo examples test sweep lint format bench bench-deepsparse bench-torchvision gpu asan cuda-coverage wheel \
-  test-torch-matrix clang aarch64 clean
+  test-torch-matrix clang aarch64 clean FORCE
 all: test
 
 $(STAMPS)/venv:
@@ -43,8 +48,15 @@ $(STAMPS)/venv:
 	$(PIP) --upgrade 'pip>=25.1'
 	@mkdir -p $(STAMPS) && touch $@
 
+# What was asked for last. It is younger than what was made when something else was.
+$(STAMPS)/asked-%: $(STAMPS)/venv FORCE
+	@printf '%s' '$(ASKED_$*)' | cmp -s - $@ || printf '%s' '$(ASKED_$*)' > $@
+ASKED_torch = $(TORCH)
+ASKED_build = $(CUDA_BUILD) $(TEST_BUILD)
+FORCE:
+
 # Torch first and by itself, so that no other package chooses one.
-$(STAMPS)/torch: $(STAMPS)/venv
+$(STAMPS)/torch: $(STAMPS)/asked-torch
 	$(PIP) $(TORCH)
 	@touch $@
 
@@ -52,9 +64,9 @@ $(STAMPS)/group-%: pyproject.toml $(STAMPS)/torch
 	$(PIP) --group $*
 	@touch $@
 
-$(STAMPS)/built: $(SOURCES) $(STAMPS)/group-build
-	$(PIP) --no-build-isolation -C cmake.define.STROP_WERROR=ON -C cmake.define.STROP_CUDA_HOST=ON \
-	  $(CUDA_BUILD) -C install.strip=false --editable .
+$(STAMPS)/built: $(SOURCES) $(STAMPS)/group-build $(STAMPS)/asked-build
+	$(PIP) --no-build-isolation -C build-dir=$(TEST_BUILD) -C cmake.define.STROP_WERROR=ON \
+	  -C cmake.define.STROP_CUDA_HOST=ON $(CUDA_BUILD) -C install.strip=false --editable .
 	@touch $@
 
 # The model's package asks for frameworks that the demo does without.
@@ -126,6 +138,14 @@ OUT ?= out
 gpu:
 	$(PYTHON) -m benchmarks.gpu --out $(OUT)
 
+# $(call environment,folder): one under it that sees the packages of the first, but folder/stage in place
+# of the strop which is installed there.
+define environment
+	$(BIN)/python -m venv --without-pip $(1)/venv
+	$(BIN)/python -c "import sysconfig; print('$(1)/stage', sysconfig.get_path('purelib'), sep='\n')" \
+	  > $(1)/venv/$$($(BIN)/python -c "import sysconfig; print('lib/python' + sysconfig.get_python_version())")/site-packages/strop.pth
+endef
+
 # $(call stage,folder,cmake's arguments): another build of the libraries, and an environment that sees
 # the packages of the first, but that build in place of the strop which is installed there.
 define stage
@@ -134,9 +154,7 @@ define stage
 	cmake --build $(1)
 	cmake --install $(1) --prefix $(1)/stage > $(1)/install.log
 	cp -r python/strop $(1)/stage/
-	$(BIN)/python -m venv --without-pip $(1)/venv
-	$(BIN)/python -c "import sysconfig; print('$(1)/stage', sysconfig.get_path('purelib'), sep='\n')" \
-	  > $(1)/venv/$$($(BIN)/python -c "import sysconfig; print('lib/python' + sysconfig.get_python_version())")/site-packages/strop.pth
+	$(call environment,$(1))
 endef
 
 # The families' tests, every library of ours under AddressSanitizer and UndefinedBehaviorSanitizer.
@@ -156,16 +174,19 @@ cuda-coverage: $(STAMPS)/built $(STAMPS)/group-test
 	$(BIN)/gcovr --root csrc --filter csrc/cuda/ --gcov-ignore-parse-errors --merge-lines --merge-mode-functions merge-use-line-min \
 	  $(COVERAGE)
 
-# A wheel under dist/ for other machines: what it needs of them, and that it keeps to torch's stable
-# ABI, is checked.
+# A wheel under dist/ for other machines, from an empty folder: what it needs of them, that it keeps to
+# torch's stable ABI, and that it has the kernels which are promised, is checked.
+WHEEL := $(CURDIR)/build/wheel
 wheel: $(STAMPS)/built $(STAMPS)/group-wheel
-	rm -rf build/wheel dist
+	rm -rf $(WHEEL) dist
 	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-build-isolation --no-deps \
-	  -C cmake.define.STROP_WERROR=ON -w build/wheel .
-	$(BIN)/auditwheel repair --exclude 'libtorch*.so' --exclude 'libc10*.so' -w dist build/wheel/*.whl
+	  -C build-dir=$(WHEEL)/cmake -C cmake.define.STROP_WERROR=ON -w $(WHEEL) .
+	$(BIN)/auditwheel repair --exclude 'libtorch*.so' --exclude 'libc10*.so' -w dist $(WHEEL)/*.whl
 	$(BIN)/auditwheel show dist/*.whl
-	$(BIN)/python -m zipfile -e dist/*.whl build/wheel/unpacked
-	$(BIN)/torch-abi-audit --check torch build/wheel/unpacked/strop
+	$(BIN)/python -m zipfile -e dist/*.whl $(WHEEL)/stage
+	$(BIN)/torch-abi-audit --check torch $(WHEEL)/stage/strop
+	$(call environment,$(WHEEL))
+	$(WHEEL)/venv/bin/python tests/check_wheel.py $(WHEEL)/stage
 
 # The same wheel on several torches, each in an environment of its own (not all of them small: on
 # PyPI a torch is a CUDA build of several GB).
@@ -181,8 +202,8 @@ test-torch-%: wheel
 
 # The kernels alone by another compiler, or for another processor under an emulator.
 clang: $(STAMPS)/group-build
-	CXX=$(CLANGXX) cmake --preset dev -B build/clang && cmake --build build/clang
-	build/clang/strop_self_test
+	CXX=$(CLANGXX) cmake --preset dev -B build/$(notdir $(CLANGXX)) && cmake --build build/$(notdir $(CLANGXX))
+	build/$(notdir $(CLANGXX))/strop_self_test
 
 aarch64: $(STAMPS)/group-build
 	cmake --preset aarch64 && cmake --build --preset aarch64
