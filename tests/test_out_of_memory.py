@@ -159,7 +159,7 @@ x = torch.empty(300, 1 << 20)  # 1.2 GB, of which none is touched
 strop.sparse_linear(x[:2], w)  # (what is made at the first call)
 strop.fake_quantize(torch.ones(1 << 20), torch.tensor(1.0))
 limit(1 << 26)
-for given in (torch.ones(1, 1 << 20).expand(300, -1), x):
+for given in (torch.ones(1, 1).expand(300, 1 << 20), x):
     try:
         strop.sparse_linear(given, w, out=out)
         print("no error")

@@ -197,7 +197,6 @@ class TestRestoring:
         else:
             every = torch.arange(count, dtype=torch.uint8)
             codes = strop.pack_bits(every, entry.bits) if entry.bits < 8 else every
-            codes = codes.view(torch.int8) if format == "int8" else codes
             values = torch.tensor(strop._C.format_values(format), dtype=torch.float64)
         power = math.frexp(largest(dtype))[1] - math.frexp(entry.max)[1] + 1
         power = min(power, 1023 if dtype == torch.float64 else 127)
@@ -205,11 +204,11 @@ class TestRestoring:
         kept = (codes.numpy(), scale.numpy(), None, None)
         y = restored(device, kept, torch.empty(values.shape, dtype=dtype), format=format)
         exact = values * 2.0**power
-        wide = torch.where(exact.isfinite(), stored(exact.nan_to_num(), dtype), exact.to(dtype))
+        wide = torch.where(values.isfinite(), stored(exact.nan_to_num(), dtype), exact.to(dtype))
         assert_same_bits(y, wide, format)
 
     def test_narrower_than_the_scales(self, torch_device):
-        codes = torch.tensor([-128, -1, 0, 127], dtype=torch.int8)
+        codes = torch.tensor([-128, -1, 0, 127], dtype=torch.int8).view(torch.uint8)
         for given in (torch.float32, torch.float64):
             for dtype in DTYPES:
                 scale = torch.tensor([largest(given) / 100], dtype=given)

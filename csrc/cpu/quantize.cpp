@@ -41,7 +41,8 @@ template <class T>
 void quantize_tile(const QuantizeTask& task, QuantizeTile tile, const TileNeeds& needs,
                    Scratch<T>& scratch) {
   const FakeQuantizeArgs& args = task.args;
-  // By the formula as it stands, element by element. (without bounds, rows of blocks saturate as well)
+  // By the formula as it stands, element by element. (without bounds, rows of blocks saturate as
+  // well)
   const bool saturates = needs.saturation && !args.rule.unbounded();
   const bool exact = task.exact || needs.formula || saturates;
   const QuantizeDim& inner = task.inner();

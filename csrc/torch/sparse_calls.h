@@ -13,9 +13,9 @@ inline constexpr const char* kSparseLinear = "strop.sparse_linear";
 inline constexpr const char* kPackSparse = "strop.pack_sparse";
 inline constexpr const char* kSparseWeight = "strop.SparseWeight";
 
-// What the public op takes of a SparseWeight. `plan` has a choice for each class of rows. `made_of`,
-// int64 on the CPU, has the versions of bits and values that the others were made of: a compiled graph
-// holds tensors that nobody makes anew.
+// What the public op takes of a SparseWeight. `plan` has a choice for each class of rows.
+// `made_of`, int64 on the CPU, has the versions of bits and values that the others were made of: a
+// compiled graph holds tensors that nobody makes anew.
 inline constexpr const char* kSparseLinearArguments =
     "Tensor input, Tensor bits, Tensor values, Tensor? mask, Tensor? quads, Tensor? pairs, Tensor? "
     "dense, Tensor? back_quads, Tensor? back_pairs, Tensor? starts, int[] plan, Tensor? bias, str "
@@ -152,9 +152,10 @@ struct SparseCalls {
     TORCH_ERROR_CODE_CHECK(
         torch_call_dispatcher("aten::_version", "", stack.data(), TORCH_ABI_VERSION));
     if (torch::stable::detail::to<std::int64_t>(stack[0]) > version) {
-      throw_value_error(kSparseLinear, ": ", name,
-                        " was written to in place, which compiled code cannot follow; call the layer, "
-                        "or the op, once outside of compiled code");
+      throw_value_error(
+          kSparseLinear, ": ", name,
+          " was written to in place, which compiled code cannot follow; call the layer, "
+          "or the op, once outside of compiled code");
     }
   }
 

@@ -9,6 +9,7 @@ from numbers import Real
 import numpy as np
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 
 def integer(op: str, name: str, value: object, allowed: str = "an int") -> int:
@@ -19,6 +20,8 @@ def integer(op: str, name: str, value: object, allowed: str = "an int") -> int:
         return value  # type: ignore[return-value]
     else:
         whole = _whole(op, name, value, allowed)
+        if is_compiling():  # it may be a symbol
+            return whole
     if not -(2**63) <= whole < 2**63:
         raise ValueError(f"{op}: {name} is {whole}, which does not fit 64 bits")
     return whole

@@ -31,7 +31,7 @@ class InverseWarp(NamedTuple):
         known = (given.abs() <= LARGEST_ENTRY).flatten(1).all(1)
         known = known & (_determinant(given).abs() >= SMALLEST_DETERMINANT)
         identity = torch.eye(2, 3, dtype=torch.float64, device=matrices.device)
-        return InverseWarp(torch.where(known.reshape(-1, 1, 1), given, identity), known)
+        return InverseWarp(torch.where(known[:, None, None], given, identity), known)
 
     @property
     def scale(self) -> Tensor:
@@ -41,10 +41,11 @@ class InverseWarp(NamedTuple):
     def moved(self, x: Tensor, y: Tensor, dim: int) -> Tensor:
         """Of coordinates [B, ...] in the input those in the output, as a dimension of their own."""
         ones = (1,) * (x.dim() - 1)
-        a, b, e, c, d, f = self.matrices.reshape(-1, 6, *ones).unbind(1)
+        entries = self.matrices.flatten(1).unflatten(1, (6, *ones))
+        a, b, e, c, d, f = entries.unbind(1)
         x, y = x - e, y - f
         moved = torch.stack((d * x - b * y, a * y - c * x), dim)
-        return moved * self.scale.reshape(-1, 1, *ones)
+        return moved * self.scale.unsqueeze(1).unflatten(1, (1, *ones))
 
 
 def _determinant(matrices: Tensor) -> Tensor:

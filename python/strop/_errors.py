@@ -44,7 +44,7 @@ def translated(
         return ours
     if str(error).startswith(f"{op}: "):
         return error
-    needed = next(iter(tensors))
+    needed = next(iter(tensors), None)
     given = {n: tensor for n, tensor in tensors.items() if tensor is not None or n == needed}
     for name, tensor in given.items():
         if (problem := unfit(tensor)) is not None:

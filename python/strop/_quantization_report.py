@@ -322,7 +322,8 @@ def _no_weight(tensor: Tensor) -> str:
     shape, dtype, _ = facts(tensor)
     if dtype not in _QUANTIZABLE:
         return f"dtype {str(dtype).removeprefix('torch.')}"
-    return "fewer than two dimensions" if len(shape) < 2 and not is_lazy(tensor) else ""
+    shapeless = is_lazy(tensor) or tensor.is_nested
+    return "fewer than two dimensions" if len(shape) < 2 and not shapeless else ""
 
 
 def _without_kernel(tensor: Tensor) -> str:
@@ -333,6 +334,8 @@ def _without_kernel(tensor: Tensor) -> str:
 def _check_has_kernel(name: str, tensor: Tensor) -> None:
     if is_lazy(tensor):
         raise ValueError(f"{_OP}: {name!r} is not initialised; run the model once")
+    if tensor.is_nested:
+        raise TypeError(f"{_OP}: {name!r} is a nested tensor; one of a single shape is needed")
     if unreadable(tensor).startswith("of layout"):
         raise TypeError(f"{_OP}: {name!r} has layout {tensor.layout}; torch.strided is needed")
     if unreadable(tensor).startswith("on meta") or _without_kernel(tensor):

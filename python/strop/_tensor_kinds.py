@@ -44,7 +44,7 @@ def _answers_itself(kind: type[Tensor]) -> bool:
 
 def facts(tensor: Tensor) -> tuple[tuple[int, ...], torch.dtype, int]:
     """Shape, dtype and bytes of any tensor; of one without a shape, an empty one."""
-    if is_lazy(tensor):
+    if is_lazy(tensor) or (tensor.is_nested and tensor.layout == torch.strided):
         return (), tensor.dtype, 0
     with torch._C.DisableTorchFunctionSubclass():
         shape = tuple(tensor.shape)
