@@ -312,6 +312,8 @@ def test_tensors_without_data_are_taken_and_refused_alike(name, mode):
                 continue
             without = _without_data(arguments, mode)
             expected = _outcome(function, arguments)
+            if "must be finite" in str(expected):  # of a value, which is not there
+                continue
             with mode or contextlib.nullcontext():
                 found = _outcome(function, without)
             if isinstance(expected, Exception):

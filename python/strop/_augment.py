@@ -9,7 +9,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor
-from torch.compiler import is_compiling
 
 from strop import _augment_gradient as gradients
 from strop import _augment_ops as ops
@@ -18,6 +17,7 @@ from strop._augment_size import Size, plain_size
 from strop._errors import translated
 from strop._library import FLOATING
 from strop._quantize_gradient import transformed
+from strop._tracing import is_tracing
 
 Numbers = float | Sequence[float]
 # Which torch stores, and converts to no other.
@@ -113,7 +113,7 @@ def augment_images(
         options["dtype"] = _result_dtype(op, dtype)
         channels_last = _is_channels_last(op, memory_format)
         tensors = (images, matrices, mean_tensor, std_tensor)
-        dispatched = is_compiling() or transformed()
+        dispatched = is_tracing(images) or transformed()
         if out is not None:
             (ops.augment_images_out if dispatched else gradients.augmented_out)(
                 *tensors, **options, out=out
@@ -170,7 +170,7 @@ def warp_masks(
     op = gradients.WARP_MASKS
     try:
         options = {"size": plain_size(op, size), "fill": _mask_fill(op, fill)}
-        dispatched = is_compiling() or transformed()
+        dispatched = is_tracing(masks) or transformed()
         if out is not None:
             (ops.warp_masks_out if dispatched else gradients.warped_masks_out)(
                 masks, matrices, **options, out=out

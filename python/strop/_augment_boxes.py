@@ -45,7 +45,8 @@ class InverseWarp(NamedTuple):
         a, b, e, c, d, f = entries.unbind(1)
         x, y = x - e, y - f
         moved = torch.stack((d * x - b * y, a * y - c * x), dim)
-        return moved * self.scale.unsqueeze(1).unflatten(1, (1, *ones))
+        scale: Tensor = self.scale.unsqueeze(1).unflatten(1, (1, *ones))
+        return moved * scale
 
 
 def _determinant(matrices: Tensor) -> Tensor:

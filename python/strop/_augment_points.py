@@ -7,7 +7,6 @@ from typing import Any, Literal, cast, overload
 
 import torch
 from torch import Tensor
-from torch.compiler import is_compiling
 
 from strop._arguments import boolean
 from strop._augment_boxes import InverseWarp, moved_boxes, visible_share
@@ -16,6 +15,7 @@ from strop._errors import translated, unfit
 from strop._library import FLOATING, ops
 from strop._prune_gradient import needs_gradient
 from strop._quantize_gradient import transformed
+from strop._tracing import is_symbol, is_tracing
 
 
 def warp_points(points: Tensor, matrices: Tensor) -> Tensor:
@@ -51,6 +51,8 @@ def warp_points(points: Tensor, matrices: Tensor) -> Tensor:
                  [10., 10.]]])
 
     """
+    if is_symbol(points):
+        return cast(Tensor, ops.warp_points.default(points, matrices))
     _check("strop.warp_points", "points", points, 2, matrices)
     try:
         if _short(points, matrices):
@@ -110,7 +112,9 @@ def warp_boxes(
 
     """
     op = "strop.warp_boxes"
-    _check(op, "boxes", boxes, 4, matrices)
+    symbol = is_symbol(boxes)
+    if not symbol:
+        _check(op, "boxes", boxes, 4, matrices)
     return_visible = boolean(op, "return_visible", return_visible)
     sides = plain_size(op, size)
     if sides is None:
@@ -118,9 +122,14 @@ def warp_boxes(
     if len(sides) != 2 or sides[0] < 0 or sides[1] < 0:
         given = tuple(sides)
         raise ValueError(f"{op}: size is {given}; (height, width), each 0 or more, is needed")
-    short = _short(boxes, matrices)
-    one = ops._warp_boxes.default if short else _warp_boxes
-    of_both = ops._warp_boxes_visible.default if short else _warp_boxes_visible
+    one: Callable[..., Any]
+    of_both: Callable[..., Any]
+    if symbol:
+        one, of_both = ops.warp_boxes.default, ops.warp_boxes.visible
+    elif _short(boxes, matrices):
+        one, of_both = ops._warp_boxes.default, ops._warp_boxes_visible.default
+    else:
+        one, of_both = _warp_boxes, _warp_boxes_visible
     try:
         made: Tensor | tuple[Tensor, Tensor]
         made = (of_both if return_visible else one)(boxes, matrices, *sides)
@@ -164,7 +173,7 @@ def _short(tensor: Tensor, matrices: Tensor) -> bool:
     return (
         tensor.device.type == "cpu"
         and tensor.itemsize >= 4
-        and not is_compiling()
+        and not is_tracing()
         and not transformed()
         and not needs_gradient(tensor, matrices)
     )

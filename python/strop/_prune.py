@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any, cast
 
 from torch import Tensor
-from torch.compiler import is_compiling
 
 from strop import _prune_gradient as gradients
 from strop import _prune_ops as ops
 from strop._arguments import integer, number
 from strop._errors import translated
 from strop._quantize_gradient import refused, transformed
+from strop._tracing import is_tracing
 
 Pattern = str | tuple[int, int]
 
@@ -126,7 +126,7 @@ def soft_threshold(weight: Tensor, amount: float | Tensor, *, out: Tensor | None
     try:
         value, tensor = _amount(op, weight, amount)
         if out is None:
-            if is_compiling() or transformed():
+            if is_tracing(weight) or transformed():
                 return cast(Tensor, ops.soft_threshold(weight, value, tensor))
             if gradients.needs_gradient(weight, tensor):
                 return gradients.recorded(weight, value, tensor)

@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, is_grad_enabled
-from torch.compiler import is_compiling
 
 from strop import _C
 from strop import _quantize_gradient as gradients
@@ -16,6 +15,7 @@ from strop import _quantize_ops as ops
 from strop._arguments import boolean, instance, integer, needed_number, number, seed_number
 from strop._errors import translated
 from strop._formats import NumberFormat, format_name
+from strop._tracing import is_tracing
 
 _OP = "strop.fake_quantize"
 _OP_IN_PLACE = "strop.fake_quantize_"
@@ -178,7 +178,7 @@ def fake_quantize(
 
     """
     options = (format, block_size, rounding, symmetric, quant_min, quant_max, eps)
-    if is_compiling():
+    if is_tracing(input):
         spelled = _spelled(_OP, options, seed, grad_factor)
         return _spelled_out(_OP, (input, scale, zero_point), spelled, out)
     try:
@@ -234,7 +234,7 @@ def fake_quantize_(
 
     """
     options = (format, block_size, rounding, symmetric, quant_min, quant_max, eps)
-    if is_compiling():
+    if is_tracing(input):
         spelled = _spelled(_OP_IN_PLACE, options, seed, grad_factor)
         return _spelled_out(_OP_IN_PLACE, (input, scale, zero_point), spelled)
     try:
