@@ -75,11 +75,11 @@ def test_beside_weights_that_are_no_numbers(cpu, layout, values):
     weight, pruned = weight_of(values, 0.5)
     kept_column = int((~pruned).nonzero()[4])
     others = torch.arange(SHAPE[0]) != 5
-    plain = {
-        rows: multiplied(next(inputs_of(rows, values, pruned)), weight, layout) for rows in ROWS
-    }
     for special in (torch.inf, torch.nan):
         weight[5, kept_column] = special
+        plain = {
+            rows: multiplied(next(inputs_of(rows, values, pruned)), weight, layout) for rows in ROWS
+        }
         for rows in ROWS:
             for x in inputs_of(rows, values, pruned):
                 y = multiplied(x, weight, layout)

@@ -92,7 +92,8 @@ def tried(
         stored_bytes(layer) for layer in dense.modules() if isinstance(layer, nn.Linear)
     )
 
-    report = strop.sparsify(sparse)
+    # (run once, which shows the activations that may become a part of their layers)
+    report = strop.sparsify(sparse, (tokens(BATCHES[-1]),), plan="table")
 
     masked = embed(dense)
     off = float((embed(sparse) - masked).abs().max())

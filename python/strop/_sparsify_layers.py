@@ -240,6 +240,8 @@ def _reason(linear: nn.Module) -> str:
     weight = None if isinstance(linear, SparseLinear) else stored(linear, "weight")
     if weight is not None and is_lazy(weight):
         return f"its weight is not initialised ({type(linear).__name__})"
+    if weight is not None and (why := _unfit(weight)):
+        return f"its weight {why}"
     if why := other_forward(linear):
         return why
     if "forward" in vars(linear):
