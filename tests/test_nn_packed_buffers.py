@@ -53,6 +53,11 @@ def assert_follows(made):
     assert_same_bits(again(x), made(x))
 
 
+def layouts_of(packed):
+    names = ("mask", "quads", "pairs", "dense")
+    return {name: getattr(packed, name) for name in names if getattr(packed, name) is not None}
+
+
 class TestBuffers:
     def test_every_key_of_the_state_dict_is_a_buffer_or_a_parameter(self):
         model = model_of()
@@ -215,6 +220,20 @@ class TestWritten:
         made.load_state_dict(other.state_dict())
         assert_same_bits(held["values"], other.values)
         held["values"].mul_(0.25)
+        assert_follows(made)
+
+    def test_what_was_written_as_it_was(self, plan):
+        made = layer(plan, activation="relu")
+        for _ in range(3):  # as DistributedDataParallel does before each forward
+            with torch.no_grad():
+                for buffer in made.buffers():
+                    buffer.copy_(buffer.clone())
+            before = layouts_of(made._packed)
+            made(inputs())
+        after = layouts_of(made.packed)
+        assert before.keys() == after.keys()
+        assert all(before[name] is after[name] for name in before)
+        made.values.mul_(2)
         assert_follows(made)
 
     def test_a_weight_by_itself(self, plan):

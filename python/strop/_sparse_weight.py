@@ -23,6 +23,7 @@ from strop._sparse_layouts import (
     check_chosen,
     check_dtypes,
     check_layout,
+    content_of,
     fits,
     integers_in,
     on_cpu,
@@ -87,9 +88,8 @@ class SparseWeight(Holder):
     chosen: tuple[int, ...]
     why: str
     input_dtype: torch.dtype
-    _made_of = (
-        None  # versions and places of bits and values that the layouts are of; None: those of now
-    )
+    _made_of = None  # versions and places of what the layouts are of; None: as bits and values are
+    _content = b""  # the same by value, once it was written to
     versions = None
     """The same as a tensor, for compiled code, which cannot ask; None on a GPU, where it would wait."""
 
@@ -168,7 +168,8 @@ class SparseWeight(Holder):
             return self._settle()
         if self._made_of == self._now():
             return None
-        if self.device.type != "meta":
+        content = content_of(self.bits, self.values)
+        if self.device.type != "meta" and (content != self._content or not content):
             again = self.prepared(
                 self.bits,
                 self.values,
@@ -180,6 +181,7 @@ class SparseWeight(Holder):
             )
             for name in TENSORS[2:]:
                 object.__setattr__(self, name, getattr(again, name))
+            object.__setattr__(self, "_content", content)
         return self._settle()
 
     def to_dense(self) -> Tensor:
@@ -210,10 +212,10 @@ class SparseWeight(Holder):
             "bits": self.bits,
             "values": self.values,
             "shape": torch.tensor(self.shape),
-            "plan": torch.tensor(self._numbered()),
+            "plan": torch.tensor(self.numbered()),
         }
 
-    def _numbered(self) -> tuple[int, ...]:
+    def numbered(self) -> tuple[int, ...]:
         """The plan as a state dict has it: the ways, then three facts."""
         backward = self.back_quads is not None
         facts = (int(backward), PLANS.index(self.why), FLOATING.index(self.input_dtype))
@@ -353,7 +355,7 @@ class SparseWeight(Holder):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # No tensor that only this call would hold: a process that is spawned reads them after it.
-        return _unpickled, (self.bits, self.values, self.shape, self._numbered())
+        return _unpickled, (self.bits, self.values, self.shape, self.numbered())
 
     def _remade(self, dtype: torch.dtype | None, device: torch.device) -> Self:
         """There, of another dtype, for input of that dtype."""

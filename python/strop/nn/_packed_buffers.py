@@ -102,6 +102,9 @@ class PackedBuffers(nn.Module):
             return _of_nothing(state["bits"], state["values"], self._shape())
         if self._packed is not None and self._holds(self._packed, state):
             return self._packed
+        if self._packed is not None and self._same_facts(self._packed, state):
+            self._settle()
+            return self._packed  # (which follows its bits and values by itself)
         packed, activation = weight_of(state, copy=False), activation_of(state)
         if packed.shape != self._shape():
             raise ValueError(
@@ -126,6 +129,16 @@ class PackedBuffers(nn.Module):
         }
         return state.keys() == known.keys() and all(
             _same(tensor, *known[name]) for name, tensor in state.items()
+        )
+
+    def _same_facts(self, packed: SparseWeight, state: Mapping[str, Tensor]) -> bool:
+        """Whether all but bits and values is as it was, though somebody wrote to it."""
+        return (
+            packed.bits is state["bits"]
+            and packed.values is state["values"]
+            and state["shape"].tolist() == list(self._shape())
+            and state["plan"].tolist() == list(packed.numbered())
+            and activation_of(state) == self._activation
         )
 
     def _shape(self) -> tuple[int, int]:
