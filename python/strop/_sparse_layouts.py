@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence, Set
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -58,15 +58,15 @@ def on_gpu(
 def content_of(*tensors: Tensor) -> bytes:
     """A digest of what tensors hold, which their writers may have left as it was; nothing on a GPU.
 
-    (DistributedDataParallel writes to every buffer before each forward.) A gigabyte takes a second, a
-    tenth of what layouts take.
+    (DistributedDataParallel writes to every buffer before each forward.) It takes a quarter of the time
+    that layouts take.
     """
     if any(t.device.type != "cpu" for t in tensors):
         return b""
     digest = hashlib.blake2b(digest_size=32)
     for tensor in tensors:
         as_bytes = tensor.detach().contiguous().flatten().view(torch.uint8)
-        digest.update(memoryview(as_bytes.numpy()))
+        digest.update(cast(Any, as_bytes.numpy()))
     return digest.digest()
 
 
