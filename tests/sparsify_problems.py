@@ -9,6 +9,7 @@ import strop
 from sparse_problems import generator, pruned
 
 SHAPE = (24, 40)
+PLANS = ("sparse", "dense", "table")
 
 
 def dense(shape=SHAPE, sparsity=0.8, bias=True, dtype=torch.float32):
@@ -21,6 +22,10 @@ def dense(shape=SHAPE, sparsity=0.8, bias=True, dtype=torch.float32):
 
 def layer(plan="sparse", activation=None, **options):
     return strop.nn.SparseLinear.from_dense(dense(**options), plan=plan, activation=activation)
+
+
+def two_layers(plan="sparse"):
+    return nn.Sequential(layer(plan, activation="relu"), layer(plan, shape=(16, 24)))
 
 
 def inputs(rows=5, columns=SHAPE[1], **options):

@@ -10,13 +10,7 @@ from torch import nn
 import strop
 from conftest import assert_same_bits
 from sparse_problems import kept
-from sparsify_problems import SHAPE, dense, inputs, layer
-
-PLANS = ("sparse", "dense", "table")
-
-
-def model_of(plan="sparse"):
-    return nn.Sequential(layer(plan, activation="relu"), layer(plan, shape=(16, 24)))
+from sparsify_problems import PLANS, SHAPE, dense, inputs, layer, two_layers
 
 
 class TestDenseWeight:
@@ -122,7 +116,7 @@ class TestGraphs:
             torch.compile(made, fullgraph=True)(x)
 
     def test_exported_with_its_buffers(self):
-        model = model_of().eval()
+        model = two_layers().eval()
         exported = torch.export.export(model, (inputs(),))
         assert exported.state_dict.keys() == model.state_dict().keys()
         shared = {t.data_ptr() for t in model.state_dict().values()}
@@ -134,7 +128,7 @@ class TestGraphs:
             torch.export.export(model, (inputs(),))
 
     def test_symbolically_traced(self):
-        model, x = model_of(), inputs()
+        model, x = two_layers(), inputs()
         traced = torch.fx.symbolic_trace(model)
         assert [n.target for n in traced.graph.nodes if n.op == "call_module"] == ["0", "1"]
         assert_same_bits(traced(x), model(x))
@@ -146,7 +140,7 @@ class TestGraphs:
     @pytest.mark.parametrize("plan", PLANS)
     @pytest.mark.parametrize("trainable", [True, False])
     def test_traced_by_jit(self, plan, trainable):
-        model = model_of(plan).requires_grad_(trainable)
+        model = two_layers(plan).requires_grad_(trainable)
         x = inputs()
         traced = torch.jit.trace(model, (x,))
         assert torch.allclose(traced(x), model(x), atol=1e-5)

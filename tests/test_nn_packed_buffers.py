@@ -14,14 +14,9 @@ from torch.func import functional_call
 import strop
 from conftest import assert_same_bits
 from sparse_problems import pruned
-from sparsify_problems import SHAPE, inputs, layer
+from sparsify_problems import PLANS, SHAPE, inputs, layer, two_layers
 
-PLANS = ("sparse", "dense", "table")
 ROWS = (1, 3, 20, 200)
-
-
-def model_of(plan="sparse"):
-    return nn.Sequential(layer(plan, activation="relu"), layer(plan, shape=(16, 24)))
 
 
 def reference_of(made):
@@ -60,7 +55,7 @@ def layouts_of(packed):
 
 class TestBuffers:
     def test_every_key_of_the_state_dict_is_a_buffer_or_a_parameter(self):
-        model = model_of()
+        model = two_layers()
         named = dict([*model.named_parameters(), *model.named_buffers()])
         state = model.state_dict()
         assert state.keys() == named.keys()
@@ -69,14 +64,14 @@ class TestBuffers:
         assert not any(t.requires_grad for t in model.buffers())
 
     def test_names_of_distributed_state_dicts(self):
-        model, other = model_of(), model_of("dense")
+        model, other = two_layers(), two_layers("dense")
         state = distributed.get_model_state_dict(model)
         assert state.keys() == model.state_dict().keys()
         distributed.set_model_state_dict(other, state)
         assert_same_bits(other(inputs()), model(inputs()))
 
     def test_functional_call(self):
-        model = model_of()
+        model = two_layers()
         other, x, before = copy.deepcopy(model), inputs(), model(inputs())
         other[0].values.mul_(2)
         packed = model[0].packed
@@ -86,7 +81,7 @@ class TestBuffers:
         assert_same_bits(model(x), before)
 
     def test_gradients_through_functional_call(self):
-        model, x = model_of(), inputs()
+        model, x = two_layers(), inputs()
         parameters = {name: p.detach() for name, p in model.named_parameters()}
 
         def loss(parameters):
@@ -191,7 +186,7 @@ class TestWritten:
             made(inputs())
 
     def test_a_checkpoint_that_is_read_in_place(self, plan, tmp_path):
-        model, other = model_of(plan), model_of(plan)
+        model, other = two_layers(plan), two_layers(plan)
         for made in other:
             made.values.mul_(0.5)
         dcp.save(other.state_dict(), checkpoint_id=tmp_path / "saved", no_dist=True)
@@ -267,7 +262,7 @@ def test_processes_of_every_kind(method):
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"this system has no start method {method}")
     context = torch.multiprocessing.get_context(method)
-    queue, x, model = context.SimpleQueue(), inputs(), model_of().requires_grad_(False)
+    queue, x, model = context.SimpleQueue(), inputs(), two_layers().requires_grad_(False)
     packed = layer().packed
     narrow = packed.to(torch.bfloat16)
     wanted = [strop.sparse_linear(x, packed), model(x), strop.sparse_linear(x, narrow)]
@@ -281,7 +276,7 @@ def test_processes_of_every_kind(method):
 
 
 def test_saved_whole():
-    model = model_of()
+    model = two_layers()
     model[0].values.mul_(3)
     stream = io.BytesIO()
     torch.save(model, stream)

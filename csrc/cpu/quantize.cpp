@@ -23,7 +23,7 @@ const RowKernels<T>& rows_of(const QuantizeRule& rule) {
     case Grid::kNf4:
       return nf4_rows<T>();
     default:
-      return integer_rows<T>(rule);
+      return integer_rows<T>(rule.rounding);
   }
 }
 

@@ -21,11 +21,11 @@ constexpr RowKernels<T> kRows[kRoundings] = {
 }  // namespace
 
 template <class T>
-const RowKernels<T>& integer_rows(const QuantizeRule& rule) {
-  return kRows<T>[static_cast<int>(rule.rounding)];
+const RowKernels<T>& integer_rows(Rounding rounding) {
+  return kRows<T>[static_cast<int>(rounding)];
 }
-template const RowKernels<float>& integer_rows(const QuantizeRule&);
-template const RowKernels<BFloat16>& integer_rows(const QuantizeRule&);
-template const RowKernels<Float16>& integer_rows(const QuantizeRule&);
+template const RowKernels<float>& integer_rows(Rounding);
+template const RowKernels<BFloat16>& integer_rows(Rounding);
+template const RowKernels<Float16>& integer_rows(Rounding);
 
 }  // namespace strop::cpu::STROP_ISA

@@ -305,7 +305,7 @@ struct RowKernels {
 
 // Each in a source of its own.
 template <class T>
-const RowKernels<T>& integer_rows(const QuantizeRule& rule);
+const RowKernels<T>& integer_rows(Rounding rounding);
 template <class T>
 const RowKernels<T>& float_rows(Rounding rounding);
 template <class T>

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from strop._arguments import boolean
-from strop._augment_size import side
+from strop._arguments import boolean, integer, number
 from strop._errors import translated, unfit
 from strop._library import FLOATING
 
@@ -263,7 +262,7 @@ def _check_batch(op: str, **given: Tensor) -> None:
 
 
 def _extent(op: str, name: str, value: object) -> int:
-    extent = side(op, name, value)
+    extent = integer(op, name, value)
     if extent < 0:
         raise ValueError(f"{op}: {name} is {value}; it must be 0 or more")
     return extent
@@ -271,34 +270,29 @@ def _extent(op: str, name: str, value: object) -> int:
 
 def _numbers_in(op: str, name: str, value: object) -> list[float]:
     """All numbers of an argument, but for those of tensors, which may lie on a GPU."""
-    if type(value) is float:
-        return [value]
     if isinstance(value, Real) and not isinstance(value, bool):
-        try:
-            return [float(value)]
-        except OverflowError:
-            raise ValueError(f"{op}: {name} is beyond what float64 holds") from None
+        return [cast(float, number(op, name, value))]
     if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
         return [float(entry) for entry in value.ravel()]
     if isinstance(value, tuple | list):
-        return [number for entry in value for number in _numbers_in(op, name, entry)]
+        return [found for entry in value for found in _numbers_in(op, name, entry)]
     return []
 
 
 def _check_numbers(op: str, **given: object) -> None:
     """Whether the result, which is float32, holds what numbers say."""
     for name, value in given.items():
-        for number in _numbers_in(op, name, value):
-            if not -LARGEST <= number <= LARGEST:
-                raise ValueError(f"{op}: {name} is {number}; it must be finite in float32")
+        for found in _numbers_in(op, name, value):
+            if not -LARGEST <= found <= LARGEST:
+                raise ValueError(f"{op}: {name} is {found}; it must be finite in float32")
 
 
 def _check_scale(op: str, scale: object) -> None:
-    for number in _numbers_in(op, "scale", scale):
-        if not number > 0:
+    for found in _numbers_in(op, "scale", scale):
+        if not found > 0:
             raise ValueError(f"{op}: scale is {scale}; it must be above 0")
-        if not 1 / number <= LARGEST:
-            raise ValueError(f"{op}: scale is {number}; its inverse must be finite in float32")
+        if not 1 / found <= LARGEST:
+            raise ValueError(f"{op}: scale is {found}; its inverse must be finite in float32")
 
 
 def _device(op: str, **given: object) -> torch.device | None:

@@ -15,10 +15,5 @@ def plain_size(op: str, size: object) -> list[int] | None:
     if size is None:
         return None
     if isinstance(size, tuple | list):
-        return [side(op, "an entry of size", entry) for entry in size]
-    return [side(op, "size", size, "an int or a pair (rows, columns)")] * 2
-
-
-def side(op: str, name: str, value: object, allowed: str = "an int") -> int:
-    """An int of torch's or of numpy's as well."""
-    return integer(op, name, value, allowed)
+        return [integer(op, "an entry of size", entry) for entry in size]
+    return [integer(op, "size", size, "an int or a pair (rows, columns)")] * 2

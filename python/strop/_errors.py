@@ -88,7 +88,7 @@ def check_tensors(op: str, **tensors: object) -> None:
             continue
         if (problem := unfit(tensor)) is not None:
             raise TypeError(f"{op}: {name} {problem}")
-        if not isinstance(tensor, FakeTensor) and _is_foreign(tensor):
+        if not isinstance(tensor, FakeTensor) and is_foreign(type(tensor)):
             raise _of_foreign(op, name, tensor)
 
 
@@ -115,14 +115,14 @@ def _of_kinds(op: str, tensors: Mapping[str, Tensor]) -> Exception | None:
                 return TypeError(
                     f"{op}: {name} is a FakeTensor, and others have data; mix no kinds"
                 )
-        elif _is_foreign(tensor):
+        elif is_foreign(type(tensor)):
             return _of_foreign(op, name, tensor)
     return None
 
 
-def _is_foreign(tensor: object) -> bool:
-    """Whether a tensor is of a subclass that brings its own idea of an op."""
-    return getattr(type(tensor), "__torch_dispatch__", _PLAIN) is not _PLAIN
+def is_foreign(kind: type) -> bool:
+    """Whether tensors of a subclass bring their own idea of an op."""
+    return getattr(kind, "__torch_dispatch__", _PLAIN) is not _PLAIN
 
 
 def _of_foreign(op: str, name: str, tensor: object) -> TypeError:

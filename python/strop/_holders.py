@@ -36,6 +36,7 @@ class Holder:
     tensor_fields = cast(tuple[str, ...], ())
     fact_fields = cast(tuple[str, ...], ())
     _optional = cast(tuple[str, ...], ())
+    _hints = cast(dict[str, Any], {})
 
     def __post_init__(self) -> None:
         if not is_compiling():  # shapes are symbols there; what made the holder knows them
@@ -45,7 +46,7 @@ class Holder:
     def _check_kinds(self) -> None:
         """Raises TypeError where a field is of another type than its annotation, in plain types."""
         op = f"strop.{type(self).__name__}"
-        for name, hint in _hints(type(self)).items():
+        for name, hint in self._hints.items():
             value = getattr(self, name)
             kinds = get_args(hint) or (hint,)
             if value is None and type(None) in kinds:
@@ -176,10 +177,11 @@ def check_state(op: str, state: object) -> None:
 def holder(cls: type[_H]) -> type[_H]:
     """Makes a class derived from :class:`Holder` a frozen dataclass and registers it as a pytree."""
     made: type[_H] = dataclasses.dataclass(frozen=True, eq=False)(cls)
-    hints = get_type_hints(made)
-    names = [f.name for f in dataclasses.fields(made)]  # type: ignore[arg-type]
-    tensors = tuple(n for n in names if hints[n] in (Tensor, Tensor | None))
-    facts = tuple(n for n in names if n not in tensors)
+    known = get_type_hints(made)
+    hints = {f.name: known[f.name] for f in dataclasses.fields(made)}  # type: ignore[arg-type]
+    tensors = tuple(n for n, hint in hints.items() if hint in (Tensor, Tensor | None))
+    facts = tuple(n for n in hints if n not in tensors)
+    made._hints = hints
     made.tensor_fields, made.fact_fields = tensors, facts
     made._optional = tuple(n for n in tensors if hints[n] != Tensor)
 
@@ -198,14 +200,3 @@ def holder(cls: type[_H]) -> type[_H]:
     )
     torch.serialization.add_safe_globals([made])
     return made
-
-
-_known_hints: dict[type[Any], dict[str, Any]] = {}
-
-
-def _hints(cls: type[Any]) -> dict[str, Any]:
-    """The types of the fields, which take a fraction of a millisecond to find."""
-    if cls not in _known_hints:
-        hints = get_type_hints(cls)
-        _known_hints[cls] = {field.name: hints[field.name] for field in dataclasses.fields(cls)}
-    return _known_hints[cls]

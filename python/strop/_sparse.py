@@ -107,14 +107,7 @@ def eager_linear(
 ) -> Tensor:
     """:func:`sparse_linear` of a weight and an activation that are known to be right."""
     try:
-        made_of, bits, values = weight._made_of, weight.bits, weight.values
-        # (as follow() asks, 0.2 us later)
-        if made_of is None or made_of != (
-            bits._version,
-            values._version,
-            bits.data_ptr(),
-            values.data_ptr(),
-        ):
+        if weight._made_of is None or weight._made_of != weight._now():
             weight.follow()
         if type(input) is FakeTensor or input.is_meta:
             _check_beside(input, weight, bias)

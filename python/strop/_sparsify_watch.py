@@ -6,7 +6,7 @@ import contextlib
 import gc
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import torch
@@ -16,25 +16,15 @@ from torch.overrides import TorchFunctionMode
 from strop._linear_kinds import stored
 from strop._sparsify_fusion import Fusion
 from strop._sparsify_layers import Layer
+from strop._tensor_kinds import METADATA
 from strop.nn import SparseLinear
 from strop.nn._sparse_linear import masked
 
-# What is known of a tensor without its numbers; that much a sparse layer's weight tells as well.
-_FACTS = {
-    *(
-        getattr(Tensor, name).__get__
-        for name in (
-            *("shape", "dtype", "device", "layout", "ndim", "itemsize", "nbytes", "requires_grad"),
-            *("is_leaf", "is_cuda", "is_cpu", "is_meta", "is_quantized", "is_sparse", "is_nested"),
-        )
-    ),
+# What takes no numbers of a tensor; a sparse layer's weight tells its metadata as well.
+_FACTS = METADATA | {
     *(
         getattr(Tensor, name)
-        for name in (
-            *("size", "dim", "ndimension", "numel", "nelement", "element_size", "stride"),
-            *("is_floating_point", "is_complex", "is_contiguous", "get_device", "__len__"),
-            *("new_zeros", "new_ones", "new_empty", "new_full", "new_tensor"),
-        )
+        for name in ("new_zeros", "new_ones", "new_empty", "new_full", "new_tensor")
     ),
     *(
         getattr(torch, name)
@@ -202,7 +192,7 @@ def _replaced(owner: nn.Module, name: str, by: Any) -> Callable[[], None]:
     return back
 
 
-def _in(functions: set[Any], func: object) -> bool:
+def _in(functions: Set[Any], func: object) -> bool:
     try:
         return func in functions
     except TypeError:  # not hashable

@@ -9,6 +9,29 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
+from strop._errors import is_foreign
+
+METADATA = frozenset(
+    (
+        *(
+            getattr(Tensor, name).__get__
+            for name in (
+                *("shape", "dtype", "device", "layout", "ndim", "itemsize", "nbytes", "is_leaf"),
+                *("requires_grad", "is_cuda", "is_cpu", "is_meta", "is_quantized", "is_sparse"),
+                "is_nested",
+            )
+        ),
+        *(
+            getattr(Tensor, name)
+            for name in (
+                *("size", "dim", "ndimension", "numel", "nelement", "element_size", "stride"),
+                *("is_floating_point", "is_complex", "is_contiguous", "get_device", "__len__"),
+            )
+        ),
+    )
+)
+"""The functions of torch that tell of a tensor what is known without its numbers."""
+
 
 def unreadable(tensor: Tensor) -> str:
     """Why a tensor's numbers cannot be read; nothing where they can.
@@ -38,8 +61,7 @@ def _answers_itself(kind: type[Tensor]) -> bool:
     plain: Any = Tensor.__torch_function__
     mine = getattr(function, "__func__", function)
     known = (plain.__func__, torch._C._disabled_torch_function_impl)
-    dispatch = getattr(kind, "__torch_dispatch__", None)
-    return mine not in known or dispatch is not Tensor.__torch_dispatch__
+    return mine not in known or is_foreign(kind)
 
 
 def facts(tensor: Tensor) -> tuple[tuple[int, ...], torch.dtype, int]:

@@ -11,24 +11,8 @@ from torch.utils import _pytree as pytree
 from typing_extensions import Self
 
 from strop._sparse_weight import SparseWeight
+from strop._tensor_kinds import METADATA
 
-# What is known without the numbers.
-_FREE = {
-    *(
-        getattr(Tensor, name).__get__
-        for name in (
-            *("shape", "dtype", "device", "layout", "ndim", "itemsize", "requires_grad", "is_leaf"),
-            *("is_cuda", "is_cpu", "is_meta", "is_quantized", "is_sparse", "is_nested"),
-        )
-    ),
-    *(
-        getattr(Tensor, name)
-        for name in (
-            *("size", "dim", "ndimension", "numel", "nelement", "element_size", "stride"),
-            *("is_floating_point", "is_complex", "is_contiguous", "get_device", "__len__"),
-        )
-    ),
-}
 _ASSIGNING = {"__setitem__", "__set__"} | {
     f"__i{name}__"
     for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor")
@@ -64,7 +48,7 @@ class DenseWeight(Tensor):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if func in _FREE:
+        if func in METADATA:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
         _check_unwritten(_written(func, args, kwargs))

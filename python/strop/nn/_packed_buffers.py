@@ -101,8 +101,6 @@ class PackedBuffers(nn.Module):
         if state["bits"].is_meta or isinstance(state["bits"], FakeTensor):
             return _of_nothing(state["bits"], state["values"], self._shape())
         if self._packed is not None and self._holds(self._packed, state):
-            return self._packed
-        if self._packed is not None and self._same_facts(self._packed, state):
             self._settle()
             return self._packed  # (which follows its bits and values by itself)
         packed, activation = weight_of(state, copy=False), activation_of(state)
@@ -117,25 +115,10 @@ class PackedBuffers(nn.Module):
         return packed
 
     def _holds(self, packed: SparseWeight, state: Mapping[str, Tensor]) -> bool:
-        """Whether these are the same tensors by other objects, as a state dict has them."""
-        versions = packed._made_of or (-1, -1, 0, 0)
-        shape, a, plan, b, activation, c = self._facts
-        known = {
-            "bits": (packed.bits, versions[0]),
-            "values": (packed.values, versions[1]),
-            "shape": (shape, a),
-            "plan": (plan, b),
-            **({} if activation is None else {"activation": (activation, c)}),
-        }
-        return state.keys() == known.keys() and all(
-            _same(tensor, *known[name]) for name, tensor in state.items()
-        )
-
-    def _same_facts(self, packed: SparseWeight, state: Mapping[str, Tensor]) -> bool:
-        """Whether all but bits and values is as it was, though somebody wrote to it."""
+        """Whether these are the same tensors, maybe by other objects, and mean the same."""
         return (
-            packed.bits is state["bits"]
-            and packed.values is state["values"]
+            _same(state["bits"], packed.bits)
+            and _same(state["values"], packed.values)
             and state["shape"].tolist() == list(self._shape())
             and state["plan"].tolist() == list(packed.numbered())
             and activation_of(state) == self._activation
@@ -289,18 +272,16 @@ def _moved(name: str, tensor: Tensor, fn: Callable[[Tensor], Tensor]) -> Tensor:
     return moved
 
 
-def _same(tensor: Tensor, known: Tensor, version: int) -> bool:
-    """Whether a tensor is another object for what is known, of that version."""
-    if tensor is not known and (
-        tensor.is_inference()
-        or tensor.shape != known.shape
-        or tensor.dtype != known.dtype
-        or tensor.device != known.device
-        or tensor.stride() != known.stride()
-        or tensor.data_ptr() != known.data_ptr()
-    ):
-        return False
-    return tensor._version == version
+def _same(tensor: Tensor, known: Tensor) -> bool:
+    """Whether a tensor is what is known, or another object for it, as a state dict has one."""
+    return tensor is known or (
+        not tensor.is_inference()
+        and tensor.shape == known.shape
+        and tensor.dtype == known.dtype
+        and tensor.device == known.device
+        and tensor.stride() == known.stride()
+        and tensor.data_ptr() == known.data_ptr()
+    )
 
 
 def _of_nothing(bits: Tensor, values: Tensor, shape: tuple[int, int]) -> SparseWeight:
