@@ -28,8 +28,8 @@ def load_sparsified(model: _Model, state_dict: Mapping[str, Any]) -> _Model:
     Each linear layer that the state dict has in the sparse form becomes a :class:`strop.nn.SparseLinear`
     of the same plan, with what was set on it, and with its activation if that had become a part of the
     layer, as :func:`strop.sparsify` would have put it there; the rest is loaded as ``load_state_dict``
-    does, strictly. Names may differ by what ``torch.compile`` adds to them. The results are those of the model that was saved, to the bit, on the same instruction
-    set and for a model of the same dtype.
+    does, strictly. Names may differ by what ``torch.compile`` adds to them. The results are those of the
+    model that was saved, to the bit, on the same instruction set and for a model of the same dtype.
 
     Args:
         model: as it was before it was converted, changed in place; its weights are of no matter, and

@@ -257,11 +257,8 @@ def _reason(linear: nn.Module) -> str:
         return "it has more than a weight and a bias"
     if not isinstance(weight, nn.Parameter):
         return "its weight is computed"
-    for name in ("weight", "bias"):
-        found = stored(linear, name)
-        if found is not None and (why := _unfit(found)):
-            return f"its {name} {why}"
-    return ""
+    bias = stored(linear, "bias")
+    return f"its bias {why}" if bias is not None and (why := _unfit(bias)) else ""
 
 
 def _unfit(weight: Tensor) -> str:
