@@ -23,7 +23,7 @@ const RowKernels<T>& rows_of(const QuantizeRule& rule) {
     case Grid::kNf4:
       return nf4_rows<T>();
     default:
-      return integer_rows<T>(rule.rounding);
+      return integer_rows<T>(rule);
   }
 }
 
@@ -41,9 +41,8 @@ template <class T>
 void quantize_tile(const QuantizeTask& task, QuantizeTile tile, const TileNeeds& needs,
                    Scratch<T>& scratch) {
   const FakeQuantizeArgs& args = task.args;
-  // By the formula as it stands, element by element. (without bounds, rows of blocks saturate as
-  // well)
-  const bool saturates = needs.saturation && !args.rule.unbounded();
+  // By the formula as it stands, element by element. (Without bounds, rows of blocks saturate.)
+  const bool saturates = needs.saturation && !args.rule.unbounded_at_both_ends();
   const bool exact = task.exact || needs.formula || saturates;
   const QuantizeDim& inner = task.inner();
   const RowKernels<T>& kernels = rows_of<T>(args.rule);

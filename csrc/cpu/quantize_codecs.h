@@ -23,15 +23,16 @@ struct alignas(64) TileParams {
   float max[kMaxTileBlocks];
 };
 
-// Integers under usual parameters.
-template <Rounding kRounds>
+// Integers under usual parameters. Without bounds there are none to clamp to, but results to hold
+// within what their dtype can: see Note [Saturation] in kernels/quantize.h.
+template <Rounding kRounds, bool kBounds>
 struct Integers {
   static constexpr Rounding kRounding = kRounds;
+  static constexpr bool kBounded = kBounds;
 
   __attribute__((always_inline)) explicit Integers(const QuantizeRule&) {}
 
   struct Block {
-    static constexpr bool kMayLackBounds = true;
     Vec inverse;
     Vec scale;
     CodeRange<Vec> shifted;
@@ -50,6 +51,7 @@ struct Integers {
                   halves(first.shifted.max, second.shifted.max)} {}
 
     __attribute__((always_inline)) Quantized<Vec> of(Vec x, Vec u) const {
+      if constexpr (!kBounded) return fake_quantize_unbounded<kRounding>(x, inverse, scale, u);
       return fake_quantize_shifted<kRounding>(x, inverse, scale, shifted, u);
     }
   };
@@ -118,6 +120,7 @@ STROP_INLINE I32 nearest_float_codes(Vec v, const FloatGrid<Vec>& grid, const Qu
 template <Rounding kRounds, class Grid>
 struct OnGrid {
   static constexpr Rounding kRounding = kRounds;
+  static constexpr bool kBounded = true;
   static constexpr bool kHasZeroPoint = false;
   Grid grid;
 
@@ -148,7 +151,6 @@ struct OnGrid {
   }
 
   struct Block {
-    static constexpr bool kMayLackBounds = false;
     const Grid& grid;  // (a copy went through the stack in halves: 30 cycles a block)
     Vec inverse;
     Vec scale;

@@ -32,7 +32,7 @@ struct RowRun {
   std::int64_t count;
   BlockSteps steps;
   bool stream;
-  bool saturates;      // results may be beyond T: see Note [Saturation]
+  bool saturates;      // elements' results may be beyond T: see Note [Saturation]
   std::int64_t ahead;  // elements, of what to prefetch
   MaskRun bits;        // only where there is a mask
 };
@@ -47,38 +47,49 @@ struct QuantizedPair {
 template <class T, class Block>
 STROP_INLINE void hold(const Block& block, Vec x, Quantized<Vec>& results) {
   const Vec most(static_cast<float>(kLargestNumber<T>));
-  if (lane_bits(less(most, magnitude(results.value))) == 0) return;
   results.value = saturated(results.value, x, {block.inverse, block.scale, Vec(0.0f)}, most);
 }
 
-// `saturates`: results may be beyond T, which under a block's own loop means that there are no
-// bounds.
-template <class T, class Block>
-STROP_INLINE Quantized<Vec> results_of(const Block& block, Vec x, Vec u, bool saturates) {
+// Magnitudes that order as integers do; NaN is beyond every number.
+STROP_INLINE I32 size_bits(Vec v) { return bit_cast<I32>(magnitude(v).v); }
+STROP_INLINE I32 size_bits(const QuantizedPair& pair) {
+  return larger(size_bits(pair.value.a), size_bits(pair.value.b));
+}
+
+// Whether a lane is beyond what T holds.
+template <class T>
+STROP_INLINE bool beyond(I32 sizes) {
+  const Vec most(static_cast<float>(kLargestNumber<T>));
+  return lane_bits(I32(sizes > bit_cast<I32>(most.v))) != 0;
+}
+
+template <class Codec, class T>
+STROP_INLINE Quantized<Vec> results_of(const typename Codec::Block& block, Vec x, Vec u, const T*) {
   Quantized<Vec> results = block.of(x, u);
-  if constexpr (Block::kMayLackBounds) {
-    if (saturates) [[unlikely]]
+  if constexpr (!Codec::kBounded) {
+    if (beyond<T>(size_bits(results.value))) [[unlikely]]
       hold<T>(block, x, results);
   }
   return results;
 }
 
-// A pair whose two vectors may be of two blocks.
-template <class T, class Block>
-STROP_INLINE QuantizedPair pair_of(const Block& first, const Block& second, Pair x,
-                                   bool saturates) {
-  Quantized<Vec> a = first.of(x.a, Vec(0.0f)), b = second.of(x.b, Vec(0.0f));
-  if constexpr (Block::kMayLackBounds) {
-    if (saturates) [[unlikely]] {
-      hold<T>(first, x.a, a);
-      hold<T>(second, x.b, b);
-    }
-  }
+// Of a pair whose two vectors may be of two blocks.
+template <class Block>
+STROP_INLINE QuantizedPair pair_of(const Block& first, const Block& second, Pair x) {
+  const Quantized<Vec> a = first.of(x.a, Vec(0.0f)), b = second.of(x.b, Vec(0.0f));
   return {{a.value, b.value}, a.in_range, b.in_range};
 }
+template <class Block>
+STROP_INLINE QuantizedPair pair_of(const Block& block, Pair x) {
+  return pair_of(block, block, x);
+}
+
 template <class T, class Block>
-STROP_INLINE QuantizedPair pair_of(const Block& block, Pair x, bool saturates) {
-  return pair_of<T>(block, block, x, saturates);
+STROP_INLINE void hold(const Block& first, const Block& second, Pair x, QuantizedPair& pair) {
+  Quantized<Vec> a = {pair.value.a, {}}, b = {pair.value.b, {}};
+  hold<T>(first, x.a, a);
+  hold<T>(second, x.b, b);
+  pair.value = {a.value, b.value};
 }
 
 // Stores a pair's mask bits at a place that begins a byte.
@@ -100,7 +111,7 @@ STROP_INLINE void quantize_run(const RowRun<T>& run, const typename Codec::Block
   BitWriter bits{run.bits.mask, run.bits.at};
   if (count < kLanes) {
     const Vec u = kRandom ? load_first(run.random, count) : Vec(0.0f);
-    const Quantized<Vec> few = results_of<T>(value, load_first(input, count), u, run.saturates);
+    const Quantized<Vec> few = results_of<Codec>(value, load_first(input, count), u, input);
     store_first(output, few.value, count);
     if constexpr (kMask) {
       bits.add(lane_bits(few.in_range), static_cast<int>(count));
@@ -109,8 +120,8 @@ STROP_INLINE void quantize_run(const RowRun<T>& run, const typename Codec::Block
     return;
   }
   const auto at = [&](std::int64_t i) {
-    return results_of<T>(value, load(input + i), kRandom ? load(run.random + i) : Vec(0.0f),
-                         run.saturates);
+    return results_of<Codec>(value, load(input + i), kRandom ? load(run.random + i) : Vec(0.0f),
+                             input);
   };
   const std::int64_t rest = count % kLanes;
   const Quantized<Vec> last = rest != 0 ? at(count - kLanes) : Quantized<Vec>{};
@@ -121,9 +132,14 @@ STROP_INLINE void quantize_run(const RowRun<T>& run, const typename Codec::Block
     for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
       prefetch(input + i + run.ahead);
       prefetch(input + i + run.ahead + 2 * kLanes);
-      const QuantizedPair first = pair_of<T>(value, load_pair(input + i), run.saturates);
-      const QuantizedPair second =
-          pair_of<T>(value, load_pair(input + i + 2 * kLanes), run.saturates);
+      QuantizedPair first = pair_of(value, load_pair(input + i));
+      QuantizedPair second = pair_of(value, load_pair(input + i + 2 * kLanes));
+      if constexpr (!Codec::kBounded) {
+        if (beyond<T>(larger(size_bits(first), size_bits(second)))) [[unlikely]] {
+          hold<T>(value, value, load_pair(input + i), first);
+          hold<T>(value, value, load_pair(input + i + 2 * kLanes), second);
+        }
+      }
       store_pair<kStream>(output + i, first.value);
       store_pair<kStream>(output + i + 2 * kLanes, second.value);
       if constexpr (kMask) {
@@ -165,7 +181,11 @@ STROP_INLINE std::int64_t quantize_groups(const RowRun<T>& row, const TileParams
     const typename Codec::Block value(codec, params, g);
     for (std::int64_t i = 0; i < block; i += 2 * kLanes) {
       prefetch(input + row.ahead);
-      const QuantizedPair pair = pair_of<T>(value, load_pair(input), row.saturates);
+      QuantizedPair pair = pair_of(value, load_pair(input));
+      if constexpr (!Codec::kBounded) {
+        if (beyond<T>(size_bits(pair))) [[unlikely]]
+          hold<T>(value, value, load_pair(input), pair);
+      }
       store_pair<kStream>(output, pair.value);
       if constexpr (kMask) {
         store_pair_bits(bits, output, pair);
@@ -194,9 +214,16 @@ STROP_INLINE std::int64_t quantize_vectors(const RowRun<T>& row, const TileParam
     const Pair x = load_pair(row.input + done);
     QuantizedPair pair;
     if constexpr (kPairsInterleave<T>) {
-      pair = pair_of<T>(Block(first, second), x, row.saturates);
+      pair = pair_of(Block(first, second), x);
     } else {
-      pair = pair_of<T>(first, second, x, row.saturates);
+      pair = pair_of(first, second, x);
+    }
+    if constexpr (!Codec::kBounded) {
+      if (beyond<T>(size_bits(pair))) [[unlikely]] {
+        const bool mixed = kPairsInterleave<T>;
+        const Block both(first, second);
+        hold<T>(mixed ? both : first, mixed ? both : second, x, pair);
+      }
     }
     store_pair<kStream>(row.output + done, pair.value);
     if constexpr (kMask) store_pair_bits(bits + done / 8, row.output, pair);
@@ -305,7 +332,7 @@ struct RowKernels {
 
 // Each in a source of its own.
 template <class T>
-const RowKernels<T>& integer_rows(Rounding rounding);
+const RowKernels<T>& integer_rows(const QuantizeRule& rule);
 template <class T>
 const RowKernels<T>& float_rows(Rounding rounding);
 template <class T>

@@ -194,6 +194,13 @@ STROP_INLINE Quantized<T> fake_quantize_shifted(T x, T inverse, T scale,
   return {multiply_plus_zero(clamped, scale), same(clamped, code)};
 }
 
+// The same without bounds, and so without a zero point.
+template <Rounding kRounding, class T>
+STROP_INLINE Quantized<T> fake_quantize_unbounded(T x, T inverse, T scale, T u) {
+  const T code = round_value<kRounding>(x * inverse, u);
+  return {multiply_plus_zero(code, scale), same(code, code)};
+}
+
 // Of a format that is no integer. Grid is FloatGrid<T> or Nf4Grid<T>.
 template <Rounding kRounding, class T, class Grid>
 STROP_INLINE Quantized<T> fake_quantize_on_grid(T x, T inverse, T scale, const Grid& grid, T u) {

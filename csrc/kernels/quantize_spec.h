@@ -36,6 +36,10 @@ struct QuantizeRule {
   constexpr bool unbounded() const {
     return !(range() <= std::numeric_limits<double>::max());  // at either end
   }
+  constexpr bool unbounded_at_both_ends() const {
+    constexpr double kMost = std::numeric_limits<double>::max();
+    return quant_min < -kMost && quant_max > kMost;
+  }
 };
 
 // What a caller may ask for, as he wrote it. `whole` is block_size=None.

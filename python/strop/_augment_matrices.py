@@ -269,11 +269,11 @@ def _extent(op: str, name: str, value: object) -> int:
 
 
 def _numbers_in(op: str, name: str, value: object) -> list[float]:
-    """All numbers of an argument, but for those of tensors, which may lie on a GPU."""
+    """The numbers of an argument, of an array its extremes, but for tensors, which may lie on a GPU."""
     if isinstance(value, Real) and not isinstance(value, bool):
         return [cast(float, number(op, name, value))]
     if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
-        return [float(entry) for entry in value.ravel()]
+        return [float(value.min()), float(value.max())] if value.size else []
     if isinstance(value, tuple | list):
         return [found for entry in value for found in _numbers_in(op, name, entry)]
     return []
@@ -316,8 +316,8 @@ def _column(op: str, name: str, value: object, device: torch.device | None) -> T
     if _is_number(value):
         # A kernel fills it: a copy from the host would wait for the GPU.
         plain = isinstance(value, Real | np.ndarray)
-        number = float(cast(float, value)) if plain else cast(float, value)
-        return torch.full((1,), number, dtype=torch.float64, device=device)
+        found = float(cast(float, value)) if plain else cast(float, value)
+        return torch.full((1,), found, dtype=torch.float64, device=device)
     tensor = _tensor(op, name, value, device)
     return tensor.reshape(1) if tensor.dim() == 0 else tensor
 

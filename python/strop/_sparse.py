@@ -8,7 +8,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, is_grad_enabled
 from torch._C import _is_any_autocast_enabled as any_autocast
-from torch._subclasses import FakeTensor
 from torch.autograd import Function
 from torch.compiler import is_compiling, is_exporting
 from torch.nn import functional
@@ -107,10 +106,17 @@ def eager_linear(
 ) -> Tensor:
     """:func:`sparse_linear` of a weight and an activation that are known to be right."""
     try:
-        if weight._made_of is None or weight._made_of != weight._now():
+        made_of, bits, values = weight._made_of, weight.bits, weight.values
+        if made_of is None:  # maybe without data, where nobody else looks
             weight.follow()
-        if type(input) is FakeTensor or input.is_meta:
             _check_beside(input, weight, bias)
+        elif (  # (as follow() asks; each call costs)
+            made_of[0] != bits._version
+            or made_of[1] != values._version
+            or made_of[2] != bits.data_ptr()
+            or made_of[3] != values.data_ptr()
+        ):
+            weight.follow()
         columns = weight.shape[1]
         rows = input.numel() // columns if columns else _MANY
         choice = weight.chosen[_CLASS_OF[rows] if rows < _MANY else -1]

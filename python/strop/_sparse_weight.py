@@ -139,13 +139,13 @@ class SparseWeight(Holder):
 
     def _settle(self) -> None:
         """Takes the layouts for those of bits and values as they are."""
-        if is_compiling() or isinstance(self.bits, FakeTensor):
+        if is_compiling() or isinstance(self.bits, FakeTensor) or self.bits.is_meta:
             return
         for name in ("bits", "values"):  # what inference mode made has no version
             if (tensor := getattr(self, name)).is_inference():
                 with torch.inference_mode(False):
                     object.__setattr__(self, name, tensor.clone())
-        with suppress(RuntimeError):  # of tensors without memory
+        with suppress(RuntimeError):  # of a transform's tensors, without memory
             object.__setattr__(self, "_made_of", self._now())
         if self.device.type == "cpu":
             versions = torch.tensor((self.bits._version, self.values._version))
@@ -164,12 +164,12 @@ class SparseWeight(Holder):
         """
         if is_compiling():
             return None
-        if self._made_of is None:  # a pytree's, or without memory
+        if self._made_of is None:  # a pytree's, or without data
             return self._settle()
         if self._made_of == self._now():
             return None
         content = content_of(self.bits, self.values)
-        if self.device.type != "meta" and (content != self._content or not content):
+        if content != self._content or not content:
             again = self.prepared(
                 self.bits,
                 self.values,

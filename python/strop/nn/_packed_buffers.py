@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch._subclasses import FakeTensor
-from torch.compiler import is_compiling, is_dynamo_compiling, is_exporting
+from torch.compiler import is_dynamo_compiling, is_exporting
 from typing_extensions import Self
 
 from strop._quantize_gradient import transformed
@@ -78,9 +78,6 @@ class PackedBuffers(nn.Module):
         """The weight that the buffers hold."""
         packed, buffers = self._packed, self._buffers
         if packed is not None:
-            if is_compiling():
-                _check_unwritten(packed)
-                return packed
             shape, a, plan, b, activation, c = self._facts
             if (
                 packed.bits is buffers["bits"]
@@ -250,7 +247,7 @@ class PackedBuffers(nn.Module):
         self._settle()
 
 
-def _check_unwritten(packed: SparseWeight) -> None:
+def check_unwritten(packed: SparseWeight) -> None:
     """Compiled code asks when it runs (see versions); what is exported has to be right when it is made."""
     if not is_exporting() or is_dynamo_compiling():
         return

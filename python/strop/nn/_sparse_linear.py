@@ -22,7 +22,7 @@ from strop._sparse_pack import pack_sparse
 from strop._sparse_weight import SparseWeight
 from strop._tracing import is_tracing
 from strop.nn._dense_weight import DenseWeight, dense_of
-from strop.nn._packed_buffers import NUMBERED, PackedBuffers
+from strop.nn._packed_buffers import NUMBERED, PackedBuffers, check_unwritten
 
 _NAME = "strop.nn.SparseLinear"
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -183,6 +183,9 @@ class SparseLinear(PackedBuffers):
     @property
     def packed(self) -> SparseWeight:
         """The weight, and what the kernels read of it."""
+        if is_compiling() and self._packed is not None:
+            check_unwritten(self._packed)
+            return self._packed
         packed = self._current()
         packed.follow()
         return packed
@@ -219,10 +222,14 @@ class SparseLinear(PackedBuffers):
                 return _nested(self, input)
             if is_tracing():
                 kept = (self.bits, self.values)
-                return public_op(input, self._current(), self.bias, self._activation, kept)
+                return public_op(input, self.packed, self.bias, self._activation, kept)
         elif isinstance(input, Proxy):
             return _symbolic(self, input)
-        return eager_linear(input, self._current(), self.bias, self._activation)
+        try:
+            bias = self._parameters["bias"]  # (past nn.Module's __getattr__: 0.8 us less)
+        except KeyError:  # torch.nn.utils.prune masks it
+            bias = self.bias
+        return eager_linear(input, self._current(), bias, self._activation)
 
     def extra_repr(self) -> str:
         """Shape, sparsity, bytes and plan."""
