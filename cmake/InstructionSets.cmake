@@ -1,6 +1,6 @@
 # strop_add_instruction_sets(<target> <source>...): compiles the sources once for every instruction
 # set of the processor family, each in the namespace STROP_ISA of its set, and links all of them into
-# the target. csrc/cpu/dispatch.cpp chooses among them at run time.
+# the target. csrc/core/isa.cpp chooses among them at run time.
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
   set(STROP_ISAS baseline avx2 avx512)
@@ -32,7 +32,5 @@ function(strop_add_instruction_sets target)
     target_compile_options(${objects} PRIVATE ${level} ${STROP_FLAGS_${isa}})
     target_compile_definitions(${objects} PRIVATE STROP_ISA=${isa})
     target_sources(${target} PRIVATE $<TARGET_OBJECTS:${objects}>)
-    string(TOUPPER ${isa} upper)
-    target_compile_definitions(${target} PRIVATE STROP_HAVE_${upper}=1)
   endforeach()
 endfunction()

@@ -1,7 +1,7 @@
 #pragma once
 
+#include "core/execution.h"
 #include "kernels/augment.h"
-#include "kernels/parallel.h"
 #include "kernels/warp_position.h"
 
 namespace strop::cpu {
@@ -146,5 +146,8 @@ void augment_gradient(const AugmentGradientArgs& args, const Parallel& parallel,
                       const AugmentRun& how);
 void warp_masks(const WarpMasksArgs& args, const Parallel& parallel);
 void warp_masks(const WarpMasksArgs& args, const Parallel& parallel, const AugmentRun& how);
+
+const AugmentKernels& augment_kernels(Isa isa);
+bool has_augment_kernels(Isa isa);
 
 }  // namespace strop::cpu

@@ -2,7 +2,6 @@
 #include <memory>
 
 #include "cpu/augment.h"
-#include "cpu/dispatch.h"
 #include "reference/augment.h"
 
 namespace strop::cpu {
@@ -72,7 +71,7 @@ void for_each_tile_of_all(const Warp& warp, std::int64_t pixel_bytes, const Para
 }  // namespace
 
 void augment_images(const AugmentArgs& args, const Parallel& parallel) {
-  augment_images(args, parallel, {.kernels = &active_kernels().augment});
+  augment_images(args, parallel, {.kernels = &augment_kernels(Isa::kActive)});
 }
 
 void augment_images(const AugmentArgs& args, const Parallel& parallel, const AugmentRun& how) {
@@ -87,7 +86,7 @@ void augment_images(const AugmentArgs& args, const Parallel& parallel, const Aug
 }
 
 void warp_masks(const WarpMasksArgs& args, const Parallel& parallel) {
-  warp_masks(args, parallel, {.kernels = &active_kernels().augment});
+  warp_masks(args, parallel, {.kernels = &augment_kernels(Isa::kActive)});
 }
 
 void warp_masks(const WarpMasksArgs& args, const Parallel& parallel, const AugmentRun& how) {
@@ -98,7 +97,7 @@ void warp_masks(const WarpMasksArgs& args, const Parallel& parallel, const Augme
 }
 
 void augment_gradient(const AugmentGradientArgs& args, const Parallel& parallel) {
-  augment_gradient(args, parallel, {.kernels = &active_kernels().augment});
+  augment_gradient(args, parallel, {.kernels = &augment_kernels(Isa::kActive)});
 }
 
 void augment_gradient(const AugmentGradientArgs& args, const Parallel& parallel,

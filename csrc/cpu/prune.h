@@ -1,27 +1,11 @@
 #pragma once
 
-#include "kernels/parallel.h"
+#include "core/execution.h"
 #include "kernels/prune.h"
+#include "kernels/prune_mask_bits.h"
 #include "kernels/prune_soft_threshold.h"
 
 namespace strop::cpu {
-
-// The whole ops, on the instruction set in force or as told. float64 runs the reference loop.
-struct PruneKernels;
-void prune(const PruneArgs& args, const Parallel& parallel);
-void prune(const PruneArgs& args, const Parallel& parallel, const PruneKernels& kernels);
-
-void soft_threshold(const SoftThresholdArgs& args, const Parallel& parallel);
-void soft_threshold(const SoftThresholdArgs& args, const Parallel& parallel,
-                    const PruneKernels& kernels);
-void soft_threshold_gradient(const SoftThresholdArgs& args, const Parallel& parallel);
-void soft_threshold_gradient(const SoftThresholdArgs& args, const Parallel& parallel,
-                             const PruneKernels& kernels);
-
-void pack_mask(const MaskRows& rows, const Parallel& parallel);
-void pack_mask(const MaskRows& rows, const Parallel& parallel, const PruneKernels& kernels);
-void unpack_mask(const MaskRows& rows, const Parallel& parallel);
-void unpack_mask(const MaskRows& rows, const Parallel& parallel, const PruneKernels& kernels);
 
 // Consecutive weights.
 struct WeightRun {
@@ -74,5 +58,8 @@ struct PruneKernels {
   void (*pack_mask)(const MaskRows& rows, std::int64_t begin, std::int64_t end);
   void (*unpack_mask)(const MaskRows& rows, std::int64_t begin, std::int64_t end);
 };
+
+const PruneKernels& prune_kernels(Isa isa);
+bool has_prune_kernels(Isa isa);
 
 }  // namespace strop::cpu

@@ -2,10 +2,8 @@
 #include <cstring>
 #include <vector>
 
-#include "cpu/dispatch.h"
 #include "cpu/prune.h"
 #include "cpu/prune_selection.h"
-#include "reference/prune.h"
 
 namespace strop::cpu {
 namespace {
@@ -137,25 +135,26 @@ void prune_blocks(const PruneArgs& args, const Parallel& parallel, const PruneKe
 
 }  // namespace
 
-void prune(const PruneArgs& args, const Parallel& parallel) {
-  prune(args, parallel, active_kernels().prune);
-}
+}  // namespace strop::cpu
 
-void prune(const PruneArgs& args, const Parallel& parallel, const PruneKernels& kernels) {
+namespace strop {
+
+void run(const PruneArgs& args, const ExecutionOptions& options) {
   for (const PruneTensor& tensor : args.tensors) {
-    if (tensor.dtype == DType::kFloat64) return reference::prune(args);
+    if (tensor.dtype == DType::kFloat64) return run(args, Oracle{});
   }
+  const cpu::PruneKernels& kernels = cpu::prune_kernels(options.isa);
   switch (args.rule.pattern) {
     case PrunePattern::kGroups:
       for (const PruneTensor& tensor : args.tensors) {
-        if (tensor.count() > 0) prune_groups(tensor, args.rule, parallel, kernels);
+        if (tensor.count() > 0) cpu::prune_groups(tensor, args.rule, options.parallel, kernels);
       }
       return;
     case PrunePattern::kBlocks:
-      return prune_blocks(args, parallel, kernels);
+      return cpu::prune_blocks(args, options.parallel, kernels);
     default:
-      return prune_unstructured(args, parallel, kernels);
+      return cpu::prune_unstructured(args, options.parallel, kernels);
   }
 }
 
-}  // namespace strop::cpu
+}  // namespace strop

@@ -3,16 +3,13 @@
 #include <cstdint>
 #include <vector>
 
-#include "kernels/parallel.h"
+#include "core/execution.h"
 #include "kernels/quantize_gradient.h"
 
 namespace strop::cpu {
 
 struct QuantizeKernels;
 struct QuantizeCodeKernels;
-
-// Below this an output is left to the cache: somebody may read it soon. Above, streaming is faster.
-inline constexpr std::int64_t kStreamBytes = 4 << 20;
 
 // How a call is carried out; no result depends on it, but for a kernel's faults.
 struct QuantizeRun {
@@ -103,5 +100,8 @@ struct QuantizeKernels {
   void (*extremes)(const QuantizeTask& task, std::int64_t begin, std::int64_t end,
                    std::int32_t* min, std::int32_t* max);
 };
+
+const QuantizeKernels& quantize_kernels(Isa isa);
+bool has_quantize_kernels(Isa isa);
 
 }  // namespace strop::cpu

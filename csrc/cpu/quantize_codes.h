@@ -1,5 +1,6 @@
 #pragma once
 
+#include "core/execution.h"
 #include "cpu/quantize.h"
 #include "kernels/quantize_codes.h"
 
@@ -32,5 +33,8 @@ struct QuantizeCodeKernels {
   void (*pack_bits)(const BitRows& rows, std::int64_t begin, std::int64_t end);
   void (*unpack_bits)(const BitRows& rows, std::int64_t begin, std::int64_t end);
 };
+
+const QuantizeCodeKernels& quantize_codes_kernels(Isa isa);
+bool has_quantize_codes_kernels(Isa isa);
 
 }  // namespace strop::cpu

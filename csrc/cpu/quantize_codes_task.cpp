@@ -3,7 +3,6 @@
 #include <numeric>
 #include <vector>
 
-#include "cpu/dispatch.h"
 #include "cpu/quantize_codes.h"
 #include "kernels/quantize_arguments.h"
 #include "reference/quantize_codes.h"
@@ -84,8 +83,9 @@ void two_passes(FakeQuantizeArgs args, const ChosenScales& to, const Parallel& p
 }  // namespace
 
 void quantize(const QuantizeArgs& args, const Parallel& parallel) {
-  const Kernels& kernels = active_kernels();
-  quantize(args, parallel, {.kernels = &kernels.quantize, .codes = &kernels.quantize_codes});
+  quantize(
+      args, parallel,
+      {.kernels = &quantize_kernels(Isa::kActive), .codes = &quantize_codes_kernels(Isa::kActive)});
 }
 
 void quantize(const QuantizeArgs& original, const Parallel& parallel, const QuantizeRun& how) {
@@ -111,7 +111,7 @@ void quantize(const QuantizeArgs& original, const Parallel& parallel, const Quan
 }
 
 void dequantize(const DequantizeArgs& args, const Parallel& parallel) {
-  dequantize(args, parallel, {.codes = &active_kernels().quantize_codes});
+  dequantize(args, parallel, {.codes = &quantize_codes_kernels(Isa::kActive)});
 }
 
 void dequantize(const DequantizeArgs& args, const Parallel& parallel, const QuantizeRun& how) {
@@ -140,11 +140,11 @@ void by_pieces(const BitRows& rows, const Parallel& parallel, Kernel kernel) {
 }  // namespace
 
 void pack_bits(const BitRows& rows, const Parallel& parallel) {
-  by_pieces(rows, parallel, active_kernels().quantize_codes.pack_bits);
+  by_pieces(rows, parallel, quantize_codes_kernels(Isa::kActive).pack_bits);
 }
 
 void unpack_bits(const BitRows& rows, const Parallel& parallel) {
-  by_pieces(rows, parallel, active_kernels().quantize_codes.unpack_bits);
+  by_pieces(rows, parallel, quantize_codes_kernels(Isa::kActive).unpack_bits);
 }
 
 }  // namespace strop::cpu

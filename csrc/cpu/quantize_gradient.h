@@ -1,5 +1,6 @@
 #pragma once
 
+#include "core/execution.h"
 #include "cpu/quantize.h"
 #include "kernels/quantize_gradient.h"
 
@@ -36,5 +37,8 @@ struct QuantizeGradientKernels {
   // `begin` and `end` are tile numbers.
   void (*learned)(const LearnedTask& task, std::int64_t begin, std::int64_t end);
 };
+
+const QuantizeGradientKernels& quantize_gradient_kernels(Isa isa);
+bool has_quantize_gradient_kernels(Isa isa);
 
 }  // namespace strop::cpu

@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <vector>
 
-#include "cpu/dispatch.h"
 #include "cpu/quantize_gradient.h"
 #include "kernels/quantize_arguments.h"
 #include "reference/quantize.h"
@@ -32,7 +31,7 @@ class Totals {
 }  // namespace
 
 void masked_gradient(const MaskedGradientArgs& args, const Parallel& parallel) {
-  masked_gradient(args, parallel, active_kernels().quantize_gradient);
+  masked_gradient(args, parallel, quantize_gradient_kernels(Isa::kActive));
 }
 
 void masked_gradient(const MaskedGradientArgs& args, const Parallel& parallel,
@@ -46,7 +45,7 @@ void masked_gradient(const MaskedGradientArgs& args, const Parallel& parallel,
 }
 
 void learned_gradient(const LearnedGradientArgs& args, const Parallel& parallel) {
-  learned_gradient(args, parallel, active_kernels().quantize_gradient);
+  learned_gradient(args, parallel, quantize_gradient_kernels(Isa::kActive));
 }
 
 void learned_gradient(const LearnedGradientArgs& args, const Parallel& parallel,

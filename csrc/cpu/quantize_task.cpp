@@ -2,7 +2,6 @@
 #include <cfloat>
 #include <vector>
 
-#include "cpu/dispatch.h"
 #include "cpu/quantize.h"
 #include "kernels/quantize_arguments.h"
 #include "kernels/quantize_gradient.h"
@@ -191,7 +190,7 @@ QuantizeTask cut_tiles(const FakeQuantizeArgs& args, std::int64_t rows, std::int
 }
 
 void fake_quantize(const FakeQuantizeArgs& args, const Parallel& parallel) {
-  fake_quantize(args, parallel, {.kernels = &active_kernels().quantize});
+  fake_quantize(args, parallel, {.kernels = &quantize_kernels(Isa::kActive)});
 }
 
 void fake_quantize(const FakeQuantizeArgs& original, const Parallel& parallel,

@@ -2,23 +2,22 @@
 
 #include <string>
 
-#include "cpu/dispatch.h"
+#include "core/isa.h"
 
 namespace strop::cpu {
 
-// Every kernel of a set against the oracle, on a few small problems of each kind. Empty: all agree;
-// else what differed.
-std::string self_test(const Kernels& kernels);
+// Each family's kernels of a set against the oracle: see Family in core/isa.h.
+std::string self_test_quantize(Isa isa);
+std::string self_test_prune(Isa isa);
+std::string self_test_sparse(Isa isa);
+std::string self_test_augment(Isa isa);
 
-// The part of it that is about gradients.
-std::string self_test_gradients(const Kernels& kernels);
-// And that about pruning.
-std::string self_test_prune(const PruneKernels& kernels);
+// The part of quantize's that is about gradients.
+std::string self_test_gradients(Isa isa);
 
-// And about augmentation.
-std::string self_test_augment(const AugmentKernels& kernels);
-
-// And about sparse_linear.
-std::string self_test_sparse(const Kernels& kernels);
+bool has_quantize_kernels(Isa isa);
+bool has_prune_kernels(Isa isa);
+bool has_sparse_kernels(Isa isa);
+bool has_augment_kernels(Isa isa);
 
 }  // namespace strop::cpu

@@ -1,3 +1,4 @@
+#include "cpu/augment.h"
 #include "cpu/self_test.h"
 #include "cpu/self_test_samples.h"
 #include "kernels/augment_arguments.h"
@@ -125,7 +126,8 @@ std::string test_masks(const AugmentKernels& kernels, int item) {
 
 }  // namespace
 
-std::string self_test_augment(const AugmentKernels& kernels) {
+std::string self_test_augment(Isa isa) {
+  const AugmentKernels& kernels = augment_kernels(isa);
   constexpr DType kIn[] = {DType::kUInt8, DType::kFloat32, DType::kUInt8, DType::kBFloat16,
                            DType::kFloat16};
   constexpr DType kOut[] = {DType::kFloat32, DType::kUInt8, DType::kBFloat16, DType::kFloat16};

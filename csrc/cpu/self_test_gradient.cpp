@@ -1,3 +1,4 @@
+#include "cpu/quantize_gradient.h"
 #include "cpu/self_test.h"
 #include "cpu/self_test_samples.h"
 #include "kernels/quantize_gradient_arguments.h"
@@ -36,15 +37,15 @@ class GradientTest {
     }
   }
 
-  std::string run(const Kernels& kernels) {
+  std::string run(Isa isa) {
     Results<T> expected, actual;
     FakeQuantizeArgs forward = forward_args(expected);
     reference::fake_quantize(forward, 0, reference::block_count(forward));
     reference::masked_gradient(masked_args(expected));
     reference::learned_gradient(learned_args(expected));
-    fake_quantize(forward_args(actual), Parallel{}, {.kernels = &kernels.quantize});
-    masked_gradient(masked_args(actual), Parallel{}, kernels.quantize_gradient);
-    learned_gradient(learned_args(actual), Parallel{}, kernels.quantize_gradient);
+    fake_quantize(forward_args(actual), Parallel{}, {.kernels = &quantize_kernels(isa)});
+    masked_gradient(masked_args(actual), Parallel{}, quantize_gradient_kernels(isa));
+    learned_gradient(learned_args(actual), Parallel{}, quantize_gradient_kernels(isa));
     if (actual.mask != expected.mask) return "the mask of fake_quantize";
     if (!same_bits(actual.masked, expected.masked)) return "masked_gradient";
     if (!same_bits(actual.input, expected.input)) return "learned_gradient of input";
@@ -124,11 +125,11 @@ class GradientTest {
 };
 
 template <class T>
-std::string run_all(const Kernels& kernels) {
+std::string run_all(Isa isa) {
   constexpr std::int64_t kBlocks[][2] = {{1, -1}, {1, 32}, {-1, 1}, {2, 33}};
   for (const char* rounding : {"half_even", "stochastic"}) {
     for (const auto& block : kBlocks) {
-      const std::string wrong = GradientTest<T>(block[0], block[1], rounding).run(kernels);
+      const std::string wrong = GradientTest<T>(block[0], block[1], rounding).run(isa);
       if (!wrong.empty()) return wrong + " " + dtype_name(dtype_of<T>) + " " + rounding;
     }
   }
@@ -137,10 +138,10 @@ std::string run_all(const Kernels& kernels) {
 
 }  // namespace
 
-std::string self_test_gradients(const Kernels& kernels) {
-  std::string problem = run_all<float>(kernels);
-  if (problem.empty()) problem = run_all<BFloat16>(kernels);
-  if (problem.empty()) problem = run_all<Float16>(kernels);
+std::string self_test_gradients(Isa isa) {
+  std::string problem = run_all<float>(isa);
+  if (problem.empty()) problem = run_all<BFloat16>(isa);
+  if (problem.empty()) problem = run_all<Float16>(isa);
   return problem;
 }
 

@@ -1,7 +1,7 @@
+#include "cpu/prune.h"
 #include "cpu/self_test.h"
 #include "cpu/self_test_samples.h"
 #include "kernels/prune_arguments.h"
-#include "reference/prune.h"
 
 namespace strop::cpu {
 namespace {
@@ -18,7 +18,7 @@ std::vector<float> coarse_values() {
 }
 
 template <class T>
-std::string test_masks(const PruneKernels& kernels) {
+std::string test_masks(Isa isa) {
   PruneRequest request;
   std::vector<PruneRequest> requests;
   for (const double sparsity : {0.0, 0.1, 0.5, 0.93, 1.0}) {
@@ -39,8 +39,8 @@ std::string test_masks(const PruneKernels& kernels) {
   std::vector<std::uint8_t> expected(weight.size()), actual(weight.size());
   for (const PruneRequest& each : requests) {
     const PruneRule rule = make_prune_rule("strop self-test", each);
-    reference::prune({rule, {prune_tensor(view, expected.data())}});
-    prune({rule, {prune_tensor(view, actual.data())}}, Parallel{}, kernels);
+    run(PruneArgs{rule, {prune_tensor(view, expected.data())}}, Oracle{});
+    run(PruneArgs{rule, {prune_tensor(view, actual.data())}}, {.isa = isa});
     if (expected != actual) return "prune_mask " + each.pattern;
   }
   return {};
@@ -48,7 +48,7 @@ std::string test_masks(const PruneKernels& kernels) {
 
 // What a large selection begins with.
 template <class T>
-std::string test_bracket(const PruneKernels& kernels) {
+std::string test_bracket(Isa isa) {
   const std::vector<T> weight = stored<T>(coarse_values());
   const KeyBracket bracket = {magnitude_key(0.5f), magnitude_key(1.0f)};
   std::vector<std::uint32_t> expected, actual(weight.size());
@@ -58,15 +58,15 @@ std::string test_bracket(const PruneKernels& kernels) {
     below += key < bracket.low;
     if (key >= bracket.low && key <= bracket.high) expected.push_back(key);
   }
-  const BracketCount found =
-      kernels.split_by_bracket({dtype_of<T>, weight.data(), kCount}, bracket, actual.data());
+  const BracketCount found = prune_kernels(isa).split_by_bracket(
+      {dtype_of<T>, weight.data(), kCount}, bracket, actual.data());
   actual.resize(static_cast<std::size_t>(found.inside));
   return found.below == below && actual == expected ? "" : "split_by_bracket";
 }
 
 // In rows, with an amount for all, for each row and for each element.
 template <class T>
-std::string test_soft_threshold(const PruneKernels& kernels) {
+std::string test_soft_threshold(Isa isa) {
   std::vector<T> weight = stored<T>(sample_values(kCount, false));
   std::vector<T> gradient = stored<T>(coarse_values());
   std::vector<T> expected(weight.size()), actual(weight.size());
@@ -87,29 +87,29 @@ std::string test_soft_threshold(const PruneKernels& kernels) {
     const SoftThresholdArgs wanted = soft_threshold_args(tensors);
     tensors.output.data = actual.data();
     const SoftThresholdArgs args = soft_threshold_args(tensors);
-    reference::soft_threshold(wanted);
-    soft_threshold(args, Parallel{}, kernels);
+    run(wanted, Oracle{});
+    run(args, {.isa = isa});
     if (!agrees()) return "soft_threshold";
-    reference::soft_threshold_gradient(wanted);
-    soft_threshold_gradient(args, Parallel{}, kernels);
+    run(SoftThresholdGradientArgs{wanted}, Oracle{});
+    run(SoftThresholdGradientArgs{args}, {.isa = isa});
     if (!agrees()) return "the gradient of soft_threshold";
   }
   return {};
 }
 
-std::string test_bits(const PruneKernels& kernels) {
+std::string test_bits(Isa isa) {
   std::vector<std::uint8_t> mask(kCount);
   for (std::size_t i = 0; i < mask.size(); ++i) mask[i] = i * i % 7 < 3 ? i % 5 : 0;
   MaskRows rows = mask_rows(kShape, 2, mask.data(), nullptr);
   const auto bytes = static_cast<std::size_t>(rows.rows * rows.bytes());
   std::vector<std::uint8_t> expected(bytes), actual(bytes);
   rows.to = expected.data();
-  reference::pack_mask(rows);
+  run(PackMaskArgs{rows}, Oracle{});
   rows.to = actual.data();
-  pack_mask(rows, Parallel{}, kernels);
+  run(PackMaskArgs{rows}, {.isa = isa});
   if (expected != actual) return "pack_mask";
   std::vector<std::uint8_t> restored(mask.size());
-  unpack_mask(mask_rows(kShape, 2, actual.data(), restored.data()), Parallel{}, kernels);
+  run(UnpackMaskArgs{mask_rows(kShape, 2, actual.data(), restored.data())}, {.isa = isa});
   for (std::size_t i = 0; i < mask.size(); ++i) {
     if (restored[i] != (mask[i] != 0)) return "unpack_mask";
   }
@@ -117,20 +117,20 @@ std::string test_bits(const PruneKernels& kernels) {
 }
 
 template <class T>
-std::string run_all(const PruneKernels& kernels) {
-  std::string problem = test_masks<T>(kernels);
-  if (problem.empty()) problem = test_bracket<T>(kernels);
-  if (problem.empty()) problem = test_soft_threshold<T>(kernels);
+std::string run_all(Isa isa) {
+  std::string problem = test_masks<T>(isa);
+  if (problem.empty()) problem = test_bracket<T>(isa);
+  if (problem.empty()) problem = test_soft_threshold<T>(isa);
   return problem.empty() ? problem : problem + " " + dtype_name(dtype_of<T>);
 }
 
 }  // namespace
 
-std::string self_test_prune(const PruneKernels& kernels) {
-  std::string problem = run_all<float>(kernels);
-  if (problem.empty()) problem = run_all<BFloat16>(kernels);
-  if (problem.empty()) problem = run_all<Float16>(kernels);
-  if (problem.empty()) problem = test_bits(kernels);
+std::string self_test_prune(Isa isa) {
+  std::string problem = run_all<float>(isa);
+  if (problem.empty()) problem = run_all<BFloat16>(isa);
+  if (problem.empty()) problem = run_all<Float16>(isa);
+  if (problem.empty()) problem = test_bits(isa);
   return problem;
 }
 

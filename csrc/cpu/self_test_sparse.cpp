@@ -1,5 +1,6 @@
 #include "cpu/self_test.h"
 #include "cpu/self_test_samples.h"
+#include "cpu/sparse.h"
 #include "reference/sparse.h"
 
 namespace strop::cpu {
@@ -105,13 +106,13 @@ std::string run_rows(const SparseKernels& kernels, const Pruned& weight, std::in
 
 }  // namespace
 
-std::string self_test_sparse(const Kernels& kernels) {
+std::string self_test_sparse(Isa isa) {
   std::string problem;
   for (const DType dtype : {DType::kFloat32, DType::kBFloat16, DType::kFloat16}) {
     for (const unsigned one_in : {2u, 9u}) {
       const Pruned weight(one_in, one_in == 2, dtype);
       for (const std::int64_t rows : {1, 3, 14, 37, 40}) {  // (each another activation)
-        if (problem.empty()) problem = run_rows(kernels.sparse, weight, rows);
+        if (problem.empty()) problem = run_rows(sparse_kernels(isa), weight, rows);
       }
     }
   }

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/parallel.h"
+#include "core/execution.h"
 #include "kernels/sparse.h"
 #include "kernels/tensor_view.h"
 
@@ -73,5 +73,8 @@ std::int64_t kept_bits(const TensorView& weight, const TensorView& mask, std::ui
 void sparse_linear(const SparseLinearArgs& args, const Parallel& parallel);
 void sparse_linear(const SparseLinearArgs& args, const Parallel& parallel,
                    const SparseKernels& kernels);
+
+const SparseKernels& sparse_kernels(Isa isa);
+bool has_sparse_kernels(Isa isa);
 
 }  // namespace strop::cpu

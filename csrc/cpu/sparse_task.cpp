@@ -2,7 +2,6 @@
 #include <memory>
 #include <vector>
 
-#include "cpu/dispatch.h"
 #include "cpu/sparse.h"
 #include "kernels/sparse_arguments.h"
 #include "reference/sparse.h"
@@ -95,7 +94,7 @@ std::int64_t kept_bits(const TensorView& weight, const TensorView& mask, std::ui
   if (mask.present || weight.dtype != DType::kFloat32 || !rows_lie_densely) {
     return write_bits(weight, mask, bits);
   }
-  const SparseKernels& kernels = active_kernels().sparse;
+  const SparseKernels& kernels = sparse_kernels(Isa::kActive);
   std::int64_t count = 0;
   for (std::int64_t row = 0; row < weight.shape[0]; ++row) {
     const float* const from = static_cast<const float*>(weight.data) + row * weight.stride[0];
@@ -105,7 +104,7 @@ std::int64_t kept_bits(const TensorView& weight, const TensorView& mask, std::ui
 }
 
 void sparse_linear(const SparseLinearArgs& args, const Parallel& parallel) {
-  sparse_linear(args, parallel, active_kernels().sparse);
+  sparse_linear(args, parallel, sparse_kernels(Isa::kActive));
 }
 
 void sparse_linear(const SparseLinearArgs& args, const Parallel& parallel,

@@ -6,7 +6,6 @@
 #include <algorithm>
 
 #include "cuda/prune.cuh"
-#include "cuda/prune.h"
 #include "cuda/prune_patterns.cuh"
 
 namespace strop::cuda {
@@ -333,15 +332,19 @@ void prune_in(const PruneArgs& args, Room& room, const Launch& on) {
 
 }  // namespace
 
-std::size_t prune_workspace(const PruneArgs& args) {
-  Room room(nullptr, true);
-  prune_in(args, room, Launch{});
+}  // namespace strop::cuda
+
+namespace strop {
+
+std::size_t workspace_bytes(const PruneArgs& args, const cuda::Launch& on) {
+  cuda::Room room(nullptr, true);
+  cuda::prune_in(args, room, on);
   return room.used();
 }
 
-void prune(const PruneArgs& args, void* workspace, const Launch& on) {
-  Room room(workspace, false);
-  prune_in(args, room, on);
+void run(const PruneArgs& args, void* workspace, const cuda::Launch& on) {
+  cuda::Room room(workspace, false);
+  cuda::prune_in(args, room, on);
 }
 
-}  // namespace strop::cuda
+}  // namespace strop

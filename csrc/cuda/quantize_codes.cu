@@ -323,3 +323,10 @@ void pack_bits(const BitRows& rows, const Launch& on) { run_bits<true>(rows, on)
 void unpack_bits(const BitRows& rows, const Launch& on) { run_bits<false>(rows, on); }
 
 }  // namespace strop::cuda
+
+namespace strop {
+
+void run(const PackArgs& rows, const cuda::Launch& on) { cuda::pack_bits(rows, on); }
+void run(const UnpackArgs& rows, const cuda::Launch& on) { cuda::unpack_bits(rows, on); }
+
+}  // namespace strop

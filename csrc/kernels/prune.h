@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/execution.h"
 #include "kernels/dtype.h"
 
 namespace strop {
@@ -144,6 +145,12 @@ struct PruneArgs {
   }
 };
 
+void run(const PruneArgs& args, Oracle);
+void run(const PruneArgs& args, const ExecutionOptions& options);
+// On a GPU, with so many bytes of any content.
+std::size_t workspace_bytes(const PruneArgs& args, const cuda::Launch& on);
+void run(const PruneArgs& args, void* workspace, const cuda::Launch& on);
+
 // The blocks of a weight, [matrices, rows, columns] of them. Their scores are float32: a block's
 // elements are summed in double, each column from top to bottom, then the columns from left to
 // right.
@@ -166,36 +173,6 @@ STROP_INLINE double block_term(T stored, PruneNorm norm) {
 STROP_INLINE float block_score(double sum, std::int64_t elements, PruneNorm norm) {
   const double mean = sum / static_cast<double>(elements);
   return static_cast<float>(norm == PruneNorm::kL2 ? std::sqrt(mean) : mean);
-}
-
-// pack_mask and unpack_mask: rows of `count` bytes, not 0 where true, and of as many bits, low bits
-// first; what is left of a row's last byte is 0.
-struct MaskRows {
-  const void* from;
-  void* to;
-  std::int64_t rows;
-  std::int64_t count;
-
-  constexpr std::int64_t bytes() const { return (count + 7) / 8; }  // of a packed row
-};
-// Two kinds of work for whoever runs them.
-struct PackMaskArgs : MaskRows {};
-struct UnpackMaskArgs : MaskRows {};
-
-inline constexpr std::uint64_t kEachByte = 0x0101010101010101u;
-
-// Bit j of the byte says whether byte j is not 0: each becomes 1 or 0, and the product moves all
-// of them to the top byte, none onto another.
-STROP_INLINE std::uint8_t packed_byte(std::uint64_t bytes) {
-  const std::uint64_t low = bytes & 0x7f * kEachByte;
-  const std::uint64_t ones = ((low + 0x7f * kEachByte) | bytes) >> 7 & kEachByte;
-  return static_cast<std::uint8_t>(ones * 0x0102040810204080u >> 56);
-}
-
-// Byte j is bit j: of eight copies each byte keeps its own bit, and is carried to its top.
-STROP_INLINE std::uint64_t unpacked_byte(std::uint8_t bits) {
-  const std::uint64_t own = bits * kEachByte & 0x8040201008040201u;
-  return (own + 0x7f * kEachByte) >> 7 & kEachByte;
 }
 
 }  // namespace strop

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "kernels/prune.h"
+#include "kernels/prune_mask_bits.h"
 #include "kernels/prune_soft_threshold.h"
 #include "kernels/tensor_view.h"
 

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <limits>
 
+#include "core/check.h"
 #include "kernels/argument_error.h"
 #include "kernels/prune_arguments.h"
 
@@ -31,41 +32,15 @@ void check_amount(const char* op, const TensorView& weight, const TensorView& am
                       ", which does not broadcast to weight's ",
                       shape_text(weight.shape, weight.dims));
   }
-  if (amount.device != weight.device) {
-    throw_value_error(op, ": amount is on another device than weight; both must be on one");
-  }
-}
-
-void check_like(const char* op, const char* name, const TensorView& weight,
-                const TensorView& other) {
-  if (other.dtype != weight.dtype) {
-    throw_type_error(op, ": ", name, " has dtype ", dtype_name(other.dtype), "; weight has ",
-                     dtype_name(weight.dtype));
-  }
-  if (other.dims != weight.dims ||
-      !std::equal(weight.shape, weight.shape + weight.dims, other.shape)) {
-    throw_value_error(op, ": ", name, " has shape ", shape_text(other.shape, other.dims),
-                      "; weight has ", shape_text(weight.shape, weight.dims));
-  }
-  if (other.device != weight.device) {
-    throw_value_error(op, ": ", name, " is on another device than weight; both must be on one");
-  }
+  check_device(op, {"amount", amount}, {"weight", weight});
 }
 
 void check_output(const char* op, const SoftThresholdTensors& t) {
-  check_like(op, "out", t.weight, t.output);
-  if (overlaps_itself(t.output)) {
-    throw_value_error(op,
-                      ": elements of out share memory (an expanded tensor?); "
-                      "each needs a place of its own");
-  }
-  if (overlap(t.weight, t.output) == Overlap::kPartial) {
-    throw_value_error(op,
-                      ": out overlaps weight partly; give weight itself or a tensor apart from it");
-  }
-  if (t.amount.present && overlap(t.amount, t.output) != Overlap::kNone) {
-    throw_value_error(op, ": out overlaps amount; give a tensor apart from it");
-  }
+  const Argument out = {"out", t.output}, weight = {"weight", t.weight};
+  check_like(op, out, weight);
+  check_places(op, out);
+  check_same_or_apart(op, out, weight);
+  check_apart(op, out, {"amount", t.amount});
 }
 
 // Whether outer and inner walk through memory as one axis would.
@@ -103,7 +78,7 @@ void check_soft_threshold(const char* op, const SoftThresholdTensors& t) {
     throw_value_error(op, ": amount is ", t.number, "; at most ", kLargest,
                       " is needed, for it is subtracted in float32");
   }
-  if (t.gradient.present) check_like(op, "gradient", t.weight, t.gradient);
+  if (t.gradient.present) check_like(op, {"gradient", t.gradient}, {"weight", t.weight});
   if (t.output.present) check_output(op, t);
 }
 

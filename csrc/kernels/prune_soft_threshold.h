@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "core/execution.h"
 #include "kernels/dtype.h"
 #include "kernels/tensor_view.h"
 
@@ -25,8 +26,7 @@ struct SoftThresholdDim {
   std::int64_t gradient;
 };
 
-// `output` may be `weight` or `gradient`, element by element; partial overlap is not allowed. With
-// a gradient the output is what passes of it.
+// `output` may be `weight` or `gradient`, element by element; partial overlap is not allowed.
 struct SoftThresholdArgs {
   DType dtype;
   const void* weight;
@@ -44,6 +44,17 @@ struct SoftThresholdArgs {
   }
   constexpr const SoftThresholdDim& inner() const { return dim[dims - 1]; }
 };
+
+// The backward: the output is what passes of `gradient`.
+struct SoftThresholdGradientArgs : SoftThresholdArgs {};
+
+void run(const SoftThresholdArgs& args, Oracle);
+void run(const SoftThresholdArgs& args, const ExecutionOptions& options);
+void run(const SoftThresholdArgs& args, const cuda::Launch& on);
+
+void run(const SoftThresholdGradientArgs& args, Oracle);
+void run(const SoftThresholdGradientArgs& args, const ExecutionOptions& options);
+void run(const SoftThresholdGradientArgs& args, const cuda::Launch& on);
 
 // The same problem in as few dimensions as do, widest steps of the output outside.
 SoftThresholdArgs simplified(SoftThresholdArgs args);

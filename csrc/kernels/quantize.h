@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "core/execution.h"
 #include "kernels/number_grid.h"
 #include "kernels/portability.h"
 #include "kernels/quantize_spec.h"

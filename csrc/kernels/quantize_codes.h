@@ -63,6 +63,9 @@ struct BitRows {
 struct PackArgs : BitRows {};
 struct UnpackArgs : BitRows {};
 
+void run(const PackArgs& rows, const cuda::Launch& on);
+void run(const UnpackArgs& rows, const cuda::Launch& on);
+
 // The byte that a scale is kept as, and back; in the type of the arithmetic.
 STROP_INLINE std::uint8_t power_to_byte(float scale) {  // a power of two, or NaN
   return static_cast<std::uint8_t>(float_bits(scale) >> 23);

@@ -1,7 +1,7 @@
 #include "kernels/sparse_arguments.h"
 
 #include "kernels/argument_error.h"
-#include "kernels/prune.h"
+#include "kernels/prune_mask_bits.h"
 #include "kernels/sparse_bits.h"
 
 namespace strop {

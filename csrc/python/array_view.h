@@ -16,6 +16,7 @@ class ArrayView {
   // Throws ArgumentError naming `op` and `name`; None gives an absent view.
   ArrayView(const char* op, const char* name, const pybind11::object& array, bool writes);
 
+  const pybind11::object& object() const { return array_; }
   TensorView view() const;
 
  private:

@@ -4,7 +4,7 @@
 #include <sstream>
 #include <string>
 
-#include "cpu/dispatch.h"
+#include "core/kernel_sets.h"
 #include "kernels/argument_error.h"
 #include "kernels/failed_allocation.h"
 #include "python/augment.h"
@@ -33,7 +33,7 @@ py::dict build_info() {
   py::dict info;
   info["version"] = STROP_VERSION;
   info["compiler"] = kCompiler;
-  info["isas"] = cpu::built_isas();
+  info["isas"] = built_isas();
   info["torch_target"] = STROP_TORCH_TARGET;
   py::list architectures;  // of GPUs; empty where the CUDA kernels are not built
   std::istringstream names(STROP_CUDA_ARCHITECTURES);
@@ -42,7 +42,7 @@ py::dict build_info() {
   return info;
 }
 
-void set_isa(const std::optional<std::string>& name) { cpu::set_isa(name.value_or("")); }
+void set_isa(const std::optional<std::string>& name) { strop::set_isa(name.value_or("")); }
 
 // (kind, text) of this thread's last argument error, or None; see Note [One error text].
 py::object take_argument_error() {
@@ -68,11 +68,11 @@ PYBIND11_MODULE(_C, m) {
   m.doc() = "Instruction sets, build information, and every CPU kernel over numpy arrays.";
   register_errors();
   m.def(
-      "isa", [] { return std::string(cpu::active_kernels().name); },
+      "isa", [] { return std::string(kIsas[static_cast<int>(active_isa())].name); },
       "The instruction set in force.");
-  m.def("supported_isas", &cpu::supported_isas, "Instruction sets usable here, best first.");
+  m.def("supported_isas", &supported_isas, "Instruction sets usable here, best first.");
   m.def("set_isa", &set_isa, "Puts an instruction set in force; None chooses anew.", "name"_a);
-  m.def("self_test_failures", &cpu::self_test_failures,
+  m.def("self_test_failures", &self_test_failures,
         "Instruction sets that disagree with the oracle, and where.");
   m.def("build_info", &build_info, "How this library was built.");
   m.def("take_argument_error", &take_argument_error,

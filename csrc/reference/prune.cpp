@@ -1,4 +1,4 @@
-#include "reference/prune.h"
+#include "kernels/prune.h"
 
 #include <algorithm>
 #include <cmath>
@@ -83,11 +83,13 @@ double score_of(const PruneTensor& tensor, const std::vector<double>& values, co
     double column = 0;
     for (std::int64_t r = top; r < bottom; ++r) {
       const std::int64_t at = (block[0] * tensor.rows + r) * tensor.columns + c;
-      column += block_term(values[static_cast<std::size_t>(at)], rule.norm);
+      const double value = values[static_cast<std::size_t>(at)];
+      column += rule.norm == PruneNorm::kL2 ? value * value : std::fabs(value);
     }
     sum += column;
   }
-  return block_score(sum, (bottom - top) * (right - left), rule.norm);
+  const double mean = sum / static_cast<double>((bottom - top) * (right - left));
+  return rule.norm == PruneNorm::kL2 ? std::sqrt(mean) : mean;
 }
 
 std::vector<double> scores_of(const PruneTensor& tensor, const PruneRule& rule) {
@@ -116,8 +118,12 @@ std::size_t block_of(const PruneTensor& tensor, const PruneRule& rule, std::int6
 double to_float32(double value) { return static_cast<double>(static_cast<float>(value)); }
 
 }  // namespace
+}  // namespace strop::reference
 
-void prune(const PruneArgs& args) {
+namespace strop {
+
+void run(const PruneArgs& args, Oracle) {
+  using namespace reference;
   const PruneRule& original = args.rule;
   const bool blocks = original.pattern == PrunePattern::kBlocks;
   if (original.pattern == PrunePattern::kGroups) {
@@ -149,78 +155,4 @@ void prune(const PruneArgs& args) {
   }
 }
 
-namespace {
-
-// Calls function(weight, amount, gradient, output) for each element.
-template <class T, class Function>
-void for_each_element(const SoftThresholdArgs& args, Function function) {
-  using A = decltype(to_float(T{}));
-  for (std::int64_t i = 0; i < args.count(); ++i) {
-    SoftThresholdRow at;
-    std::int64_t rest = i;
-    for (int d = args.dims - 1; d >= 0; --d) {
-      const std::int64_t k = rest % args.dim[d].size;
-      rest /= args.dim[d].size;
-      at.weight += k * args.dim[d].weight;
-      at.amount += k * args.dim[d].amount;
-      at.gradient += k * args.dim[d].gradient;
-      at.output += k * args.dim[d].output;
-    }
-    const auto* gradient = static_cast<const T*>(args.gradient);
-    function(to_float(static_cast<const T*>(args.weight)[at.weight]),
-             args.amount == nullptr ? static_cast<A>(args.number)
-                                    : static_cast<const A*>(args.amount)[at.amount],
-             gradient == nullptr ? T{} : gradient[at.gradient],
-             static_cast<T*>(args.output)[at.output]);
-  }
-}
-
-}  // namespace
-
-void soft_threshold(const SoftThresholdArgs& args) {
-  by_dtype(args.dtype, [&]<class T>() {
-    for_each_element<T>(args, [](auto weight, auto amount, T, T& output) {
-      auto left = std::abs(weight) - amount;
-      if (left <= 0 || weight == 0) {
-        left = 0;
-      } else if (weight < 0) {
-        left = -left;
-      }
-      output = FromFloat<T>::call(weight != weight ? weight : left);
-    });
-  });
-}
-
-void soft_threshold_gradient(const SoftThresholdArgs& args) {
-  by_dtype(args.dtype, [&]<class T>() {
-    for_each_element<T>(args, [](auto weight, auto amount, T gradient, T& output) {
-      output = std::abs(weight) > amount ? gradient : FromFloat<T>::call(0);
-    });
-  });
-}
-
-void pack_mask(const MaskRows& rows) {
-  const auto* from = static_cast<const std::uint8_t*>(rows.from);
-  auto* to = static_cast<std::uint8_t*>(rows.to);
-  for (std::int64_t row = 0; row < rows.rows; ++row) {
-    for (std::int64_t i = 0; i < rows.bytes(); ++i) {
-      int byte = 0;
-      for (std::int64_t j = 8 * i; j < std::min(8 * i + 8, rows.count); ++j) {
-        if (from[row * rows.count + j] != 0) byte |= 1 << j % 8;
-      }
-      to[row * rows.bytes() + i] = static_cast<std::uint8_t>(byte);
-    }
-  }
-}
-
-void unpack_mask(const MaskRows& rows) {
-  const auto* from = static_cast<const std::uint8_t*>(rows.from);
-  auto* to = static_cast<std::uint8_t*>(rows.to);
-  for (std::int64_t row = 0; row < rows.rows; ++row) {
-    for (std::int64_t i = 0; i < rows.count; ++i) {
-      to[row * rows.count + i] = from[row * rows.bytes() + i / 8] >> i % 8 & 1;
-    }
-  }
-}
-
-}  // namespace strop::reference
+}  // namespace strop

@@ -1,25 +1,31 @@
-#include "cpu/prune.h"
-
-#include "torch/prune_ops.h"
+#include "core/torch/op_table.h"
+#include "prune/ops.h"
 
 namespace strop {
 namespace {
 
-struct Cpu {
-  explicit Cpu(const Tensor&) {}
-  void prune(const PruneArgs& args) { cpu::prune(args, torch_threads()); }
-  void soft_threshold(const SoftThresholdArgs& args) { cpu::soft_threshold(args, torch_threads()); }
-  void soft_threshold_gradient(const SoftThresholdArgs& args) {
-    cpu::soft_threshold_gradient(args, torch_threads());
-  }
-  void pack_mask(const MaskRows& rows) { cpu::pack_mask(rows, torch_threads()); }
-  void unpack_mask(const MaskRows& rows) { cpu::unpack_mask(rows, torch_threads()); }
+#define STROP_AMOUNT ", float? amount=None, Tensor? amount_tensor=None"
+
+template <class B>
+constexpr OpRow kOps[] = {
+    {"prune_mask(Tensor weight, float? threshold=None, float? sparsity=None, "
+     "str pattern='unstructured', int[] block_size=[], str per='tensor', str norm='l1') -> Tensor",
+     boxed<prune_mask<New<B>>>},
+    {"prune_masks(Tensor[] weights, float? sparsity=None, str pattern='unstructured', "
+     "int[] block_size=[], str norm='l1') -> Tensor[]",
+     boxed<prune_masks<New<B>>>},
+    {"soft_threshold(Tensor weight" STROP_AMOUNT ") -> Tensor", boxed<soft_threshold<New<B>>>},
+    {"soft_threshold.out(Tensor weight" STROP_AMOUNT ", *, Tensor(a!) out) -> ()",
+     boxed<soft_threshold<Given<B>>>},
+    {"soft_threshold_(Tensor(a!) weight" STROP_AMOUNT ") -> ()", boxed<soft_threshold<InPlace<B>>>},
+    {"_soft_threshold_gradient(Tensor gradient, Tensor weight" STROP_AMOUNT ") -> Tensor",
+     boxed<soft_threshold_gradient<New<B>>>},
+    {"pack_mask(Tensor mask) -> Tensor", boxed<pack_mask<New<B>>>},
+    {"unpack_mask(Tensor bits, SymInt K) -> Tensor", boxed<unpack_mask<New<B>>>},
 };
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_FRAGMENT(strop, m) { define_prune_ops(m); }
-
-STABLE_TORCH_LIBRARY_IMPL(strop, CPU, m) { PruneOps<Cpu>::implement(m); }
+STROP_OPS(kOps)
 
 }  // namespace strop

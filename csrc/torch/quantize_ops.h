@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/torch/call.h"
 #include "kernels/argument_error.h"
 #include "kernels/quantize_gradient_arguments.h"
 #include "torch/tensor_arguments.h"
@@ -18,9 +19,6 @@ namespace strop {
 //   void masked_gradient(const MaskedGradientArgs&)
 //   void learned_gradient(const LearnedGradientArgs&)
 //   void clear(void* bytes, std::size_t count)
-
-using torch::stable::Tensor;
-using OptionalTensor = std::optional<Tensor>;
 
 inline constexpr const char* kFakeQuantize = "strop.fake_quantize";
 inline constexpr const char* kFakeQuantizeInPlace = "strop.fake_quantize_";

@@ -1,5 +1,4 @@
 #include "torch/augment_ops.h"
-#include "torch/prune_ops.h"
 #include "torch/quantize_codes_ops.h"
 #include "torch/quantize_schemas.h"
 
@@ -20,11 +19,6 @@ struct Shapes {
   void dequantize(const DequantizeArgs&) {}
   void pack(const BitRows&) {}
   void unpack(const BitRows&) {}
-  void prune(const PruneArgs&) {}
-  void soft_threshold(const SoftThresholdArgs&) {}
-  void soft_threshold_gradient(const SoftThresholdArgs&) {}
-  void pack_mask(const MaskRows&) {}
-  void unpack_mask(const MaskRows&) {}
   void augment_images(const AugmentArgs&) {}
   void augment_gradient(const AugmentGradientArgs&) {}
   void warp_masks(const WarpMasksArgs&) {}
@@ -34,14 +28,12 @@ struct Shapes {
 
 STABLE_TORCH_LIBRARY_FRAGMENT(strop_shapes, m) {
   define_quantize_ops(m);
-  define_prune_ops(m);
   define_augment_ops(m);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(strop_shapes, Meta, m) {
   QuantizeOps<Shapes>::implement(m);
   QuantizeCodeOps<Shapes>::implement(m);
-  PruneOps<Shapes>::implement(m);
   AugmentOps<Shapes>::implement(m);
 }
 

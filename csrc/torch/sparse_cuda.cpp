@@ -1,6 +1,6 @@
-#include "cuda/prune.h"
 #include "cuda/sparse.h"
 #include "kernels/argument_error.h"
+#include "kernels/prune_mask_bits.h"
 #include "kernels/sparse_bitmap_arguments.h"
 #include "torch/cuda_device.h"
 #include "torch/sparse_calls.h"
@@ -165,7 +165,7 @@ struct BitmapOps : SparseCalls {
     Tensor bits = empty_of({from.shape[0], (from.shape[1] + 7) / 8}, DType::kUInt8, weight);
     if (mask) {
       const Tensor keep = made_contiguous(*mask);
-      cuda::pack_mask({keep.data_ptr(), bits.data_ptr(), from.shape[0], from.shape[1]}, on);
+      run(PackMaskArgs{{keep.data_ptr(), bits.data_ptr(), from.shape[0], from.shape[1]}}, on);
       return bits;
     }
     cuda::sparse_bits({.dtype = from.dtype,

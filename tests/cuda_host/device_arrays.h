@@ -72,15 +72,14 @@ class DeviceArrays {
 
 // A kernel from rows of bytes to rows of bytes, `from` and `to` of them each.
 template <class Rows>
-void run_byte_rows(Rows rows, std::int64_t from, std::int64_t to,
-                   void (*kernel)(const Rows&, const cuda::Launch&), const cuda::Launch& on) {
+void run_byte_rows(Rows rows, std::int64_t from, std::int64_t to, const cuda::Launch& on) {
   DeviceArrays arrays;
   arrays.add({"input", rows.from, 1, {{rows.rows * from, 1}}, Use::kInput});
   arrays.add({"output", rows.to, 1, {{rows.rows * to, 1}}, Use::kOutput});
   arrays.upload();
   rows.from = arrays.at(rows.from);
   rows.to = arrays.at(rows.to);
-  kernel(rows, on);
+  run(rows, on);
   arrays.download();
 }
 

@@ -1,7 +1,5 @@
 // The kernels of pruning over numpy arrays, as the bindings of the CPU's have them.
 
-#include "cuda/prune.h"
-
 #include "cuda_host/device_arrays.h"
 #include "cuda_host/module.h"
 #include "python/prune_binding.h"
@@ -21,12 +19,14 @@ void run_on_host(PruneArgs args, const Launch& on) {
     tensor.weight = arrays.at(tensor.weight);
     tensor.mask = arrays.at(tensor.mask);
   }
-  cuda::prune(args, arrays.scratch("workspace", cuda::prune_workspace(args)), on);
+  run(args, arrays.scratch("workspace", workspace_bytes(args, on)), on);
   arrays.download();
 }
 
-void run_soft_threshold(SoftThresholdArgs args,
-                        void (*kernel)(const SoftThresholdArgs&, const Launch&), const Launch& on) {
+// Of the forward's arguments or the gradient's.
+template <class Args>
+  requires std::derived_from<Args, SoftThresholdArgs>
+void run_on_host(Args args, const Launch& on) {
   DeviceArrays arrays;
   std::vector<ArrayDim> weight, amount, gradient, output;
   for (int d = 0; d < args.dims; ++d) {
@@ -47,27 +47,20 @@ void run_soft_threshold(SoftThresholdArgs args,
   args.amount = arrays.at(args.amount);
   args.gradient = arrays.at(args.gradient);
   args.output = arrays.at(args.output);
-  kernel(args, on);
+  run(args, on);
   arrays.download();
 }
 
-void run_on_host(const ShrinkArgs& args, const Launch& on) {
-  run_soft_threshold(args, cuda::soft_threshold, on);
-}
-void run_on_host(const ShrinkGradientArgs& args, const Launch& on) {
-  run_soft_threshold(args, cuda::soft_threshold_gradient, on);
-}
-
-void run_on_host(const PackMaskArgs& rows, const Launch& on) {
-  run_byte_rows<MaskRows>(rows, rows.count, rows.bytes(), cuda::pack_mask, on);
-}
-void run_on_host(const UnpackMaskArgs& rows, const Launch& on) {
-  run_byte_rows<MaskRows>(rows, rows.bytes(), rows.count, cuda::unpack_mask, on);
+template <class Args>
+  requires std::derived_from<Args, MaskRows>
+void run_on_host(const Args& rows, const Launch& on) {
+  constexpr bool kPacks = std::is_same_v<Args, PackMaskArgs>;
+  run_byte_rows(rows, kPacks ? rows.count : rows.bytes(), kPacks ? rows.bytes() : rows.count, on);
 }
 
-struct CudaHost {
+struct OnHost {
   template <class Args>
-  static void run(const Args& args) {
+  void operator()(const Args& args) const {
     const Turn turn;
     run_on_host(args, turn.launch());
   }
@@ -76,7 +69,7 @@ struct CudaHost {
 }  // namespace
 
 void bind_prune(pybind11::module_& module) {
-  bind_prune_ops<CudaHost>(module, "by the CUDA kernels on the host");
+  bind(module, kPruneArrayOps<OnHost>, "by the CUDA kernels on the host");
 }
 
 }  // namespace strop::cuda_host

@@ -184,10 +184,10 @@ void run_on_host(DequantizeArgs args, const Launch& on) {
 }
 
 void run_on_host(const PackArgs& rows, const Launch& on) {
-  run_byte_rows<BitRows>(rows, rows.count, rows.bytes(), cuda::pack_bits, on);
+  run_byte_rows(rows, rows.count, rows.bytes(), on);
 }
 void run_on_host(const UnpackArgs& rows, const Launch& on) {
-  run_byte_rows<BitRows>(rows, rows.bytes(), rows.count, cuda::unpack_bits, on);
+  run_byte_rows(rows, rows.bytes(), rows.count, on);
 }
 
 struct CudaHost {

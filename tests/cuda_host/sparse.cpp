@@ -4,10 +4,10 @@
 
 #include <pybind11/stl.h>
 
-#include "cuda/prune.h"
 #include "cuda_host/device_arrays.h"
 #include "cuda_host/module.h"
 #include "kernels/argument_error.h"
+#include "kernels/prune_mask_bits.h"
 #include "kernels/sparse_arguments.h"
 #include "kernels/sparse_bitmap_arguments.h"
 #include "python/quantize_codes_binding.h"
@@ -41,8 +41,8 @@ py::object bits_of(const TensorView& weight, const TensorView& mask) {
   const ArrayView written(kPack, "bits", bits, true);
   const TensorView to = written.view();
   if (mask.present) {
-    const MaskRows rows{mask.data, to.data, weight.shape[0], weight.shape[1]};
-    run_byte_rows<MaskRows>(rows, rows.count, rows.bytes(), cuda::pack_mask, turn.launch());
+    const PackMaskArgs rows{{mask.data, to.data, weight.shape[0], weight.shape[1]}};
+    run_byte_rows(rows, rows.count, rows.bytes(), turn.launch());
     return bits;
   }
   BitmapPackArgs args{.dtype = weight.dtype,

@@ -3,12 +3,11 @@
 
 #include <cstdio>
 
-#include "cpu/dispatch.h"
+#include "core/kernel_sets.h"
 
 int main() {
-  for (const std::string& name : strop::cpu::supported_isas())
-    std::printf("ok: %s\n", name.c_str());
-  const auto failures = strop::cpu::self_test_failures();
+  for (const std::string& name : strop::supported_isas()) std::printf("ok: %s\n", name.c_str());
+  const auto failures = strop::self_test_failures();
   for (const std::string& failure : failures) std::printf("FAILED: %s\n", failure.c_str());
   return failures.empty() ? 0 : 1;
 }

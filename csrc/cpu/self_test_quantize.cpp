@@ -1,10 +1,10 @@
-#include "cpu/self_test.h"
-
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <vector>
 
+#include "cpu/quantize_codes.h"
+#include "cpu/self_test.h"
 #include "cpu/self_test_samples.h"
 #include "kernels/quantize_codes_arguments.h"
 #include "reference/quantize.h"
@@ -163,28 +163,27 @@ std::string run_codes(const QuantizeCodeKernels& codes, const QuantizeKernels& k
 }
 
 template <class T>
-std::string run_all_codes(const Kernels& kernels) {
+std::string run_all_codes(Isa isa) {
   std::string problem;
   for (const char* format : {"int3", "int4", "int8", "int16", "float8_e4m3fn", "float6_e3m2fn",
                              "nf4", "mxfp4", "nvfp4"}) {
-    if (problem.empty()) problem = run_codes<T>(kernels.quantize_codes, kernels.quantize, format);
+    if (problem.empty())
+      problem = run_codes<T>(quantize_codes_kernels(isa), quantize_kernels(isa), format);
   }
   return problem;
 }
 
 }  // namespace
 
-std::string self_test(const Kernels& kernels) {
-  std::string problem = run_all<float>(kernels.quantize);
-  if (problem.empty()) problem = run_all<BFloat16>(kernels.quantize);
-  if (problem.empty()) problem = run_all<Float16>(kernels.quantize);
-  if (problem.empty()) problem = self_test_gradients(kernels);
-  if (problem.empty()) problem = self_test_sparse(kernels);
-  if (problem.empty()) problem = self_test_prune(kernels.prune);
-  if (problem.empty()) problem = self_test_augment(kernels.augment);
-  if (problem.empty()) problem = run_all_codes<float>(kernels);
-  if (problem.empty()) problem = run_all_codes<BFloat16>(kernels);
-  if (problem.empty()) problem = run_all_codes<Float16>(kernels);
+std::string self_test_quantize(Isa isa) {
+  const QuantizeKernels& kernels = quantize_kernels(isa);
+  std::string problem = run_all<float>(kernels);
+  if (problem.empty()) problem = run_all<BFloat16>(kernels);
+  if (problem.empty()) problem = run_all<Float16>(kernels);
+  if (problem.empty()) problem = self_test_gradients(isa);
+  if (problem.empty()) problem = run_all_codes<float>(isa);
+  if (problem.empty()) problem = run_all_codes<BFloat16>(isa);
+  if (problem.empty()) problem = run_all_codes<Float16>(isa);
   return problem;
 }
 

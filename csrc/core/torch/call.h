@@ -1,0 +1,92 @@
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "torch/tensor_arguments.h"
+
+namespace strop {
+
+using torch::stable::Tensor;
+using OptionalTensor = std::optional<Tensor>;
+
+// Where an op's result goes: to a tensor of its own, to out=, to its first argument.
+enum class Out { kNew, kGiven, kInPlace };
+
+// One call of a torch op. An op is a function of a Call, which is written once: it takes its
+// arguments in the order of the schema, and for numpy's arrays (core/numpy/call.h) by name. The
+// Backend says where kernels run; see core/torch/backends.h.
+template <class Backend, Out kOut>
+class TorchCall {
+ public:
+  using Tensor = torch::stable::Tensor;
+  static constexpr bool kInPlace = kOut == Out::kInPlace;
+
+  explicit TorchCall(StableIValue* values) : next_(values), result_(values) {}
+
+  Tensor tensor(const char*) { return take<Tensor>(); }
+  OptionalTensor optional_tensor(const char*) { return take<OptionalTensor>(); }
+  std::vector<Tensor> tensors(const char*) { return take<std::vector<Tensor>>(); }
+  // A default is for numpy: torch brings it from the schema.
+  template <class T>
+  T option(const char*) {
+    return take<T>();
+  }
+  template <class T, class Default>
+  T option(const char*, const Default&) {
+    return take<T>();
+  }
+  // What numpy has in one argument.
+  std::pair<std::optional<double>, OptionalTensor> number_or_tensor(const char*) {
+    auto number = take<std::optional<double>>();
+    return {number, take<OptionalTensor>()};
+  }
+
+  // What the result is to be written to, where there is something yet; after all other arguments.
+  OptionalTensor out([[maybe_unused]] const Tensor& first) {
+    if constexpr (kOut == Out::kNew) return std::nullopt;
+    if constexpr (kOut == Out::kInPlace) return first;
+    return take<Tensor>();
+  }
+  Tensor empty_like(const Tensor& tensor) { return strop::empty_like(tensor, view_of(tensor)); }
+  Tensor empty(const std::vector<std::int64_t>& shape, DType dtype, const Tensor& beside) {
+    return empty_of(shape, dtype, beside);
+  }
+  // An argument whose elements lie in order.
+  Tensor contiguous(const char*, const Tensor& tensor) { return made_contiguous(tensor); }
+
+  template <class Args>
+  void run(const Tensor& on, const Args& args) {
+    Backend backend(on);
+    backend(args);
+  }
+
+  // The results, one by one. What was written to has no other.
+  template <class Result>
+  void give(Result&& result) {
+    if constexpr (kOut == Out::kNew) {
+      *result_++ = torch::stable::detail::from(std::forward<Result>(result));
+    }
+  }
+
+ private:
+  template <class T>
+  T take() {
+    return torch::stable::detail::to<T>(*next_++);
+  }
+
+  StableIValue* next_;
+  StableIValue* result_;
+};
+
+template <class Backend>
+using New = TorchCall<Backend, Out::kNew>;
+template <class Backend>
+using Given = TorchCall<Backend, Out::kGiven>;
+template <class Backend>
+using InPlace = TorchCall<Backend, Out::kInPlace>;
+
+}  // namespace strop
