@@ -42,7 +42,7 @@ py::dict build_info() {
   return info;
 }
 
-void set_isa(const std::optional<std::string>& name) { strop::set_isa(name.value_or("")); }
+void put_in_force(const std::optional<std::string>& name) { set_isa(name.value_or("")); }
 
 // (kind, text) of this thread's last argument error, or None; see Note [One error text].
 py::object take_argument_error() {
@@ -71,7 +71,7 @@ PYBIND11_MODULE(_C, m) {
       "isa", [] { return std::string(kIsas[static_cast<int>(active_isa())].name); },
       "The instruction set in force.");
   m.def("supported_isas", &supported_isas, "Instruction sets usable here, best first.");
-  m.def("set_isa", &set_isa, "Puts an instruction set in force; None chooses anew.", "name"_a);
+  m.def("set_isa", &put_in_force, "Puts an instruction set in force; None chooses anew.", "name"_a);
   m.def("self_test_failures", &self_test_failures,
         "Instruction sets that disagree with the oracle, and where.");
   m.def("build_info", &build_info, "How this library was built.");
