@@ -15,7 +15,7 @@ struct Kernels {
   static void run(const AugmentGradientArgs& args) { cpu::augment_gradient(args, Parallel{}); }
   static void run(const WarpMasksArgs& args) { cpu::warp_masks(args, Parallel{}); }
 };
-struct Oracle {
+struct Loops {
   static void run(const AugmentArgs& args) { reference::augment_images(args); }
   static void run(const AugmentGradientArgs& args) { reference::augment_gradient(args); }
   static void run(const WarpMasksArgs& args) { reference::warp_masks(args); }
@@ -25,7 +25,7 @@ struct Oracle {
 
 void bind_augment(py::module_& cpu, py::module_& reference) {
   bind_augment_ops<Kernels>(cpu, "on the instruction set in force, in this thread");
-  bind_augment_ops<Oracle>(reference, "by the reference loop");
+  bind_augment_ops<Loops>(reference, "by the reference loop");
 }
 
 }  // namespace strop

@@ -24,7 +24,7 @@ struct Kernels {
   static void run(const PackArgs& rows) { cpu::pack_bits(rows, Parallel{}); }
   static void run(const UnpackArgs& rows) { cpu::unpack_bits(rows, Parallel{}); }
 };
-struct Oracle {
+struct Loops {
   static void run(const FakeQuantizeArgs& args) { reference::fake_quantize(args); }
   static void run(const MaskedGradientArgs& args) { reference::masked_gradient(args); }
   static void run(const LearnedGradientArgs& args) { reference::learned_gradient(args); }
@@ -63,9 +63,9 @@ std::vector<double> format_values(const std::string& name) {
 
 void bind_quantize(py::module_& root, py::module_& cpu, py::module_& reference) {
   bind_quantize_ops<Kernels>(cpu, "on the instruction set in force, in this thread");
-  bind_quantize_ops<Oracle>(reference, "by the reference loop");
+  bind_quantize_ops<Loops>(reference, "by the reference loop");
   bind_quantize_code_ops<Kernels>(cpu, "on the instruction set in force, in this thread");
-  bind_quantize_code_ops<Oracle>(reference, "by the reference loop");
+  bind_quantize_code_ops<Loops>(reference, "by the reference loop");
   root.def("intern_quantize_spec", &intern,
            "The index of the specification that fake_quantize's options are; -1 where the table is "
            "full.",
