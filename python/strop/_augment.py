@@ -12,12 +12,12 @@ from torch import Tensor
 
 from strop import _augment_gradient as gradients
 from strop import _augment_ops as ops
-from strop._arguments import number
 from strop._augment_size import Size, plain_size
-from strop._errors import translated
-from strop._library import FLOATING
+from strop._core.arguments import number
+from strop._core.errors import translated
+from strop._core.library import FLOATING
+from strop._core.tracing import is_tracing
 from strop._quantize_gradient import transformed
-from strop._tracing import is_tracing
 
 Numbers = float | Sequence[float]
 # Which torch stores, and converts to no other.

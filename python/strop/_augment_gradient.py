@@ -17,7 +17,7 @@ from torch.autograd import forward_ad
 from torch.autograd.function import Function
 
 from strop import _augment_ops as ops
-from strop._failed_allocation import raises_memory_errors
+from strop._core.failed_allocation import raises_memory_errors
 from strop._quantize_gradient import refused
 from strop._quantize_ops import mark_written
 

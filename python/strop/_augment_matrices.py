@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from strop._arguments import boolean, integer, number
-from strop._errors import translated, unfit
-from strop._library import FLOATING
+from strop._core.arguments import boolean, integer, number
+from strop._core.errors import translated, unfit
+from strop._core.library import FLOATING
 
 Numbers: TypeAlias = "float | Sequence[float] | np.ndarray[Any, Any] | Tensor"
 """A number for all samples, or one for each."""

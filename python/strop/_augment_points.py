@@ -8,14 +8,14 @@ from typing import Any, Literal, cast, overload
 import torch
 from torch import Tensor
 
-from strop._arguments import boolean
 from strop._augment_boxes import InverseWarp, moved_boxes, visible_share
 from strop._augment_size import Size, plain_size
-from strop._errors import translated, unfit
-from strop._library import FLOATING, ops
+from strop._core.arguments import boolean
+from strop._core.errors import translated, unfit
+from strop._core.library import FLOATING, ops
+from strop._core.tracing import is_symbol, is_tracing
 from strop._prune_gradient import needs_gradient
 from strop._quantize_gradient import transformed
-from strop._tracing import is_symbol, is_tracing
 
 
 def warp_points(points: Tensor, matrices: Tensor) -> Tensor:

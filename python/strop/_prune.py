@@ -8,10 +8,10 @@ from torch import Tensor
 
 from strop import _prune_gradient as gradients
 from strop import _prune_ops as ops
-from strop._arguments import integer, number
-from strop._errors import translated
+from strop._core.arguments import integer, number
+from strop._core.errors import translated
+from strop._core.tracing import is_tracing
 from strop._quantize_gradient import refused, transformed
-from strop._tracing import is_tracing
 
 Pattern = str | tuple[int, int]
 

@@ -14,10 +14,10 @@ from torch import Tensor, is_grad_enabled
 from torch.autograd.function import Function
 
 from strop import _prune_ops as ops
-from strop._failed_allocation import raises_memory_errors
+from strop._core.failed_allocation import raises_memory_errors
+from strop._core.op import register_vmap
 from strop._quantize_gradient import refused, transformed
 from strop._quantize_ops import mark_written
-from strop._shapes import register_vmap
 
 Amount = float | None
 

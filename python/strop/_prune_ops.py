@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from strop import _library
-from strop._shapes import register_fake, register_vmap
+from strop._core import library
+from strop._core.op import register_fake, register_vmap
 
-_ops = _library.ops
+_ops = library.ops
 
 prune_mask = _ops.prune_mask.default
 prune_masks = _ops.prune_masks.default

@@ -12,10 +12,10 @@ from torch import Tensor, is_grad_enabled
 from strop import _C
 from strop import _quantize_gradient as gradients
 from strop import _quantize_ops as ops
-from strop._arguments import boolean, instance, integer, needed_number, number, seed_number
-from strop._errors import translated
+from strop._core.arguments import boolean, instance, integer, needed_number, number, seed_number
+from strop._core.errors import translated
+from strop._core.tracing import is_tracing
 from strop._formats import NumberFormat, format_name
-from strop._tracing import is_tracing
 
 _OP = "strop.fake_quantize"
 _OP_IN_PLACE = "strop.fake_quantize_"

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from strop import _quantize_codes_ops as ops
-from strop._arguments import integer, seed_number
-from strop._errors import check_tensors, in_the_name_of, translated
+from strop._core.arguments import integer, seed_number
+from strop._core.errors import check_tensors, in_the_name_of, translated
+from strop._core.library import FLOATING
 from strop._formats import NumberFormat
-from strop._library import FLOATING
 from strop._quantize import plain_options
 from strop._quantize_gradient import Spelled
 from strop._quantize_ops import mark_written

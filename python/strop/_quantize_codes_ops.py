@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from strop import _C, _library
+from strop import _C
+from strop._core import library
+from strop._core.op import register_fake, register_vmap
 from strop._formats import (
     NumberFormat,
     chooses_zero_point,
@@ -17,9 +19,8 @@ from strop._formats import (
 )
 from strop._quantize_ops import check_spelled
 from strop._quantized_tensor import block_grid, codes_dtype, codes_shape
-from strop._shapes import register_fake, register_vmap
 
-_ops = _library.ops
+_ops = library.ops
 
 quantize = _ops.quantize.default
 choose_scale = _ops.choose_scale.default

@@ -19,9 +19,9 @@ from torch.autograd import forward_ad
 from torch.autograd.function import Function
 
 from strop import _quantize_ops as ops
-from strop._failed_allocation import raises_memory_errors
+from strop._core.failed_allocation import raises_memory_errors
+from strop._core.op import register_vmap
 from strop._formats import NumberFormat, format_name, has_tensor_scale
-from strop._shapes import register_vmap
 
 transforms_active: Callable[[], bool] = torch._C._are_functorch_transforms_active
 

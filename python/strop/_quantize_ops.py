@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from strop import _C, _library
-from strop._library import FLOATING
-from strop._shapes import register_fake
+from strop import _C
+from strop._core import library
+from strop._core.library import FLOATING
+from strop._core.op import register_fake
 
-_ops = _library.ops
+_ops = library.ops
 
 public = _ops.fake_quantize.default
 public_out = _ops.fake_quantize.out

@@ -14,13 +14,13 @@ from torch.nn import functional
 
 from strop import _sparse_ops as ops
 from strop import _sparse_plan
-from strop._errors import translated
-from strop._failed_allocation import raises_memory_errors
-from strop._library import FLOATING
+from strop._core.errors import translated
+from strop._core.failed_allocation import raises_memory_errors
+from strop._core.library import FLOATING
+from strop._core.tracing import is_tracing
 from strop._quantize_gradient import transformed
 from strop._quantize_ops import mark_written
 from strop._sparse_weight import TENSORS, SparseWeight
-from strop._tracing import is_tracing
 
 _OP = "strop.sparse_linear"
 _ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch._subclasses import FakeTensor
 
-from strop import _library
-from strop._failed_allocation import raises_memory_errors
-from strop._shapes import check_devices, register_vmap
+from strop._core import library
+from strop._core.failed_allocation import raises_memory_errors
+from strop._core.op import check_devices, register_vmap
 
-_ops = _library.ops
+_ops = library.ops
 
 sparse_linear = _ops.sparse_linear.default
 by_layout = _ops._sparse_linear.default
@@ -36,7 +36,7 @@ Result = Callable[..., Any]
 
 def _floating(op: str, **tensors: Tensor | None) -> None:
     for name, tensor in tensors.items():
-        if tensor is not None and tensor.dtype not in _library.FLOATING:
+        if tensor is not None and tensor.dtype not in library.FLOATING:
             dtype = str(tensor.dtype).removeprefix("torch.")
             known = "float32, bfloat16, float16 or float64"
             raise TypeError(f"{op}: {name} has dtype {dtype}; {known} is needed")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from strop import _library
+from strop._core import library
 
 
 def _through_copy(op: Callable[..., Any], written: str, position: int) -> Callable[..., None]:
@@ -36,7 +36,7 @@ _kernels = torch.library.Library("strop", "IMPL")
 for _name in torch._C._dispatch_get_all_op_names():
     _packet, _, _overload = _name.removeprefix("strop::").partition(".")
     if _name.startswith("strop::"):
-        _op = getattr(getattr(_library.ops, _packet), _overload or "default")
+        _op = getattr(getattr(library.ops, _packet), _overload or "default")
         for _place, _argument in enumerate(_op._schema.arguments):
             if _argument.alias_info is not None and _argument.alias_info.is_write:
                 _kernels.impl(_op, _through_copy(_op, _argument.name, _place), "Negative")

@@ -11,7 +11,7 @@ from torch._subclasses import FakeTensor
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.utils import _pytree as pytree
 
-from strop import _errors, _library
+from strop._core import errors, library
 
 Fake = Callable[..., Any]
 _CALLED = {"x": "input", "amount_tensor": "amount", "seed_tensor": "seed"}
@@ -26,7 +26,7 @@ def register_fake(name: str, symbolic: Fake, words: str = "{0} is on {2}, {1} is
     result where some are symbols, and checks what can be told without them.
     """
     packet, _, overload = name.partition(".")
-    of_shapes = getattr(getattr(_library.shapes, packet), overload or "default")
+    of_shapes = getattr(getattr(library.shapes, packet), overload or "default")
     arguments = [_CALLED.get(a.name, a.name) for a in of_shapes._schema.arguments]
 
     def fake(*given: Any, **options: Any) -> Any:
@@ -36,7 +36,7 @@ def register_fake(name: str, symbolic: Fake, words: str = "{0} is on {2}, {1} is
         try:
             return _of_fakes(of_shapes, given, options)
         except RuntimeError as error:
-            raise _errors.argument_error(error) or error from None
+            raise errors.argument_error(error) or error from None
 
     torch.library.register_fake(f"strop::{name}", fake)
 
@@ -85,7 +85,7 @@ def _has_symbols(given: Any) -> bool:
 
 def register_vmap(name: str, rule: Callable[..., Any] | None = None) -> None:
     """Registers the rule of an op for ``torch.func.vmap``; None runs it for each sample."""
-    op = getattr(_library.ops, name).default
+    op = getattr(library.ops, name).default
     over = rule or _each(op)
 
     def of_any_batch(info: Any, in_dims: Any, *given: Any, **options: Any) -> Any:
