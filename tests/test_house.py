@@ -306,6 +306,7 @@ def test_forked_worker():
         "_augment_matrices",
         "_augment_points",
         "_prune",
+        "_soft_threshold",
         "_prune_masks",
         "_quantize",
         "_quantize_codes",

@@ -12,12 +12,12 @@ from torch.compiler import is_compiling
 
 from strop import _prune_ops as ops
 from strop._core.arguments import number
+from strop._core.call_path import transformed
 from strop._core.errors import translated
 from strop._core.library import FLOATING
 from strop._core.tensors import identity, unreadable
 from strop._linear_kinds import matrix
 from strop._prune import Pattern, plain_options
-from strop._quantize_gradient import transformed
 from strop._sparsify_layers import Group, groups
 
 _OP = "strop.prune_masks"

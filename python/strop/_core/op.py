@@ -1,144 +1,98 @@
-"""What ops give for tensors without data: fakes, and batches of no samples."""
+"""The declaration of an op: all that torch has to know of it beside its kernels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses import FakeTensor
-from torch._subclasses.fake_tensor import unset_fake_temporarily
+from torch._ops import OpOverload
 from torch.utils import _pytree as pytree
 
-from strop._core import errors, library
+from strop._core import library
+from strop._core.failed_allocation import raises_memory_errors
+from strop._core.fake import fake_of
+from strop._core.gradient import Kernel, below_autograd, written_places
+from strop._core.vmap import Rule, of_any_batch
 
-Fake = Callable[..., Any]
-_CALLED = {"x": "input", "amount_tensor": "amount", "seed_tensor": "seed"}
-_CALLED |= {"mean_tensor": "mean", "std_tensor": "std"}
-_SYMBOLS = (torch.SymInt, torch.SymFloat, torch.SymBool)
+_declarations = torch.library.Library("strop", "FRAGMENT")
 
 
-def register_fake(name: str, symbolic: Fake, words: str = "{0} is on {2}, {1} is on {3}") -> None:
-    """Registers the fake of an op that csrc/torch/shapes.cpp has as well.
+def op(
+    name: str,
+    *,
+    fake: Callable[..., Any],
+    vmap: Rule | None = None,
+    autograd: Kernel | None = None,
+    on_devices: str = "{0} is on {2}, {1} is on {3}",
+) -> OpOverload:
+    """Declares an op whose kernels are in C++, and returns it.
 
-    Where every size is known, that checks what the op would, in the same words. ``symbolic`` gives the
-    result where some are symbols, and checks what can be told without them.
+    Args:
+        name: of the op, with that of its overload, without the namespace.
+        fake: the result for tensors without data. Where csrc/torch/shapes.cpp has the op as well, that checks
+            and gives the result, and this does where sizes are symbols.
+        vmap: ``vmap(op, info, in_dims, *arguments)`` gives the result for a batch, and its dimensions; None
+            is for ops that no transform meets.
+        autograd: ``autograd(below, *arguments)`` gives the result, recorded where a gradient is needed;
+            ``below`` is the op without a record. None falls through to the kernel, for no time: the results
+            are constants. That is right where they have no gradient, and for private ops that run within a
+            torch.autograd.Function. A backward that may be differentiated again needs one around such an op.
+        on_devices: what is said of two tensors on different devices, by their names and devices.
+
     """
+    overload = _overload(name)
+    torch.library.register_fake(overload, fake_of(name, fake, on_devices), lib=_declarations)
+    if vmap is not None:
+        torch.library.register_vmap(overload, of_any_batch(overload, vmap), lib=_declarations)
+    kernel = torch.library.fallthrough_kernel
+    if autograd is not None:
+        kernel = raises_memory_errors(_bound(autograd, below_autograd(overload)))
+    _declarations.impl(overload, kernel, "Autograd")
+    for place, written in written_places(overload):
+        _declarations.impl(overload, _through_copy(overload, written, place), "Negative")
+    return overload
+
+
+def composite_op(schema: str, function: Callable[..., Any]) -> OpOverload:
+    """Declares an op that consists of torch's, whose fakes, transforms and gradients are its own."""
+    _declarations.define(schema)
+    name = schema.partition("(")[0]
+    _declarations.impl(name, function, "CompositeImplicitAutograd")
+    return _overload(name)
+
+
+def _overload(name: str) -> OpOverload:
     packet, _, overload = name.partition(".")
-    of_shapes = getattr(getattr(library.shapes, packet), overload or "default")
-    arguments = [_CALLED.get(a.name, a.name) for a in of_shapes._schema.arguments]
-
-    def fake(*given: Any, **options: Any) -> Any:
-        check_devices(f"strop.{packet}", dict(zip(arguments, given, strict=False)) | options, words)
-        if _has_symbols((given, options)):
-            return symbolic(*given, **options)
-        try:
-            return _of_fakes(of_shapes, given, options)
-        except RuntimeError as error:
-            raise errors.argument_error(error) or error from None
-
-    torch.library.register_fake(f"strop::{name}", fake)
+    found: OpOverload = getattr(getattr(library.ops, packet), overload or "default")
+    return found
 
 
-def _of_fakes(op: Callable[..., Any], given: Any, options: Any) -> Any:
-    """An op's result for fake tensors, by those of the meta device.
+def _bound(kernel: Kernel, below: Callable[..., Any]) -> Callable[..., Any]:
+    def bound(*given: Any, **options: Any) -> Any:
+        return kernel(below, *given, **options)
 
-    (A FakeTensorMode would do that by itself, and log a refusal as if it were a fault.)
+    return bound
+
+
+def _through_copy(op: OpOverload, written: str, place: int) -> Callable[..., None]:
+    """The kernel of an op that writes to tensors whose negation torch puts off (``x.conj().imag``).
+
+    torch's fallback resolves what an op reads. Of one that writes it expects the tensor back, and strop's
+    return nothing; so it runs on a copy, which is written to the tensor afterwards.
     """
-    fakes = [t for t in pytree.tree_leaves((given, options)) if isinstance(t, FakeTensor)]
-    if not fakes:
-        return op(*given, **options)
-    device = fakes[0].device
-    with unset_fake_temporarily():
-        given, options = pytree.tree_map_only(Tensor, _on_meta, (given, options))
-        made = op(*given, **options)
-    return pytree.tree_map_only(Tensor, lambda t: _like(t, device), made)
 
+    def kernel(*given: Any, **options: Any) -> None:
+        target: Tensor = options[written] if written in options else given[place]
+        copies: dict[int, Tensor] = {}
 
-def _on_meta(tensor: Tensor) -> Tensor:
-    return _like(tensor, torch.device("meta"))
+        def resolved(tensor: Tensor) -> Tensor:
+            return copies.setdefault(id(tensor), tensor.resolve_neg())
 
+        given, options = pytree.tree_map_only(Tensor, resolved, (given, options))
+        op(*given, **options)
+        if target.is_neg():
+            target.copy_(copies[id(target)])
 
-def _like(tensor: Tensor, device: torch.device) -> Tensor:
-    shape, stride = tuple(tensor.shape), tensor.stride()
-    return torch.empty_strided(shape, stride, dtype=tensor.dtype, device=device)
-
-
-def check_devices(op: str, given: dict[str, Any], words: str) -> None:
-    """Raises where tensors are on several devices."""
-    tensors = [(name, t) for name, t in given.items() if isinstance(t, Tensor)]
-    for name, tensor in tensors[1:]:
-        first, beside = tensors[0]
-        if tensor.device != beside.device:
-            raise ValueError(f"{op}: {words.format(name, first, tensor.device, beside.device)}")
-
-
-def _has_symbols(given: Any) -> bool:
-    for leaf in pytree.tree_leaves(given):
-        if isinstance(leaf, _SYMBOLS):
-            return True
-        if isinstance(leaf, Tensor) and leaf._has_symbolic_sizes_strides:
-            return True
-    return False
-
-
-def register_vmap(name: str, rule: Callable[..., Any] | None = None) -> None:
-    """Registers the rule of an op for ``torch.func.vmap``; None runs it for each sample."""
-    op = getattr(library.ops, name).default
-    over = rule or _each(op)
-
-    def of_any_batch(info: Any, in_dims: Any, *given: Any, **options: Any) -> Any:
-        if info.batch_size == 0:
-            return _of_no_samples(op, in_dims, given, options)
-        return over(info, in_dims, *given, **options)
-
-    torch.library.register_vmap(f"strop::{name}", of_any_batch)
-
-
-def _each(op: Callable[..., Any]) -> Callable[..., Any]:
-    def rule(info: Any, in_dims: Sequence[int | None], *given: Any, **options: Any) -> Any:
-        results = []
-        for i in range(info.batch_size):
-            sample = [
-                value.select(dim, i) if isinstance(value, Tensor) and dim is not None else value
-                for value, dim in zip(given, in_dims, strict=True)
-            ]
-            results.append(op(*sample, **options))
-        if isinstance(results[0], Tensor):
-            return torch.stack(results), 0
-        stacked = tuple(torch.stack(parts) for parts in zip(*results, strict=True))
-        return stacked, (0,) * len(stacked)
-
-    return rule
-
-
-def _of_no_samples(op: Callable[..., Any], in_dims: Any, given: Any, options: Any) -> Any:
-    """[0, ...] of what one sample would give."""
-    device = next(t.device for t in pytree.tree_leaves(given) if isinstance(t, Tensor))
-
-    def sample(value: Any, dim: Any) -> Any:
-        if isinstance(value, list | tuple):
-            dims = dim if isinstance(dim, list | tuple) else [dim] * len(value)
-            return [sample(v, d) for v, d in zip(value, dims, strict=True)]
-        if not isinstance(value, Tensor):
-            return value
-        shape = [
-            n for axis, n in enumerate(value.shape) if dim is None or axis != dim % value.dim()
-        ]
-        return torch.empty(shape, dtype=value.dtype, device="meta")
-
-    result = op(*sample(given, in_dims), **options)
-    made = pytree.tree_map_only(
-        Tensor, lambda t: _empty((0, *t.shape), t.dtype, device, given), result
-    )
-    return made, pytree.tree_map_only(Tensor, lambda t: 0, result)
-
-
-def _empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, given: Any) -> Tensor:
-    """Recorded by autograd as what is made from the given tensors would be."""
-    made = torch.empty(shape, dtype=dtype, device=device)
-    for tensor in pytree.tree_leaves(given):
-        if isinstance(tensor, Tensor) and tensor.is_floating_point() and dtype.is_floating_point:
-            made = made + (tensor * 0).sum().to(dtype)
-    return made
+    return kernel

@@ -14,9 +14,9 @@ from typing_extensions import Self
 
 from strop import _sparse_plan
 from strop._core.arguments import instance
+from strop._core.call_path import is_tracing
 from strop._core.errors import check_tensors, in_the_name_of
 from strop._core.library import FLOATING
-from strop._core.tracing import is_tracing
 from strop._report import size_text
 from strop._sparse import eager_linear, public_op
 from strop._sparse_pack import pack_sparse
