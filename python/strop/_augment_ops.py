@@ -19,9 +19,8 @@ from torch._ops import OpOverload
 from torch.autograd import forward_ad
 from torch.autograd.function import Function
 
-from strop._core.call_path import Paths
 from strop._core.failed_allocation import raises_memory_errors
-from strop._core.gradient import below_autograd, needs_gradient, written_to
+from strop._core.gradient import below_autograd, needs_gradient, paths_of, written_to
 from strop._core.op import op
 
 AUGMENT_IMAGES = "strop.augment_images"
@@ -308,7 +307,7 @@ warp_masks_out = op(
 )
 _direct_images = below_autograd(augment_images)
 _direct_adjoint = below_autograd(augment_gradient)
-IMAGES = Paths(augment_images, partial(_augmented, _direct_images), _direct_images)
-IMAGES_OUT = Paths(augment_images_out, augment_images_out, below_autograd(augment_images_out))
-MASKS = Paths(warp_masks, warp_masks, below_autograd(warp_masks))
-MASKS_OUT = Paths(warp_masks_out, warp_masks_out, below_autograd(warp_masks_out))
+IMAGES = paths_of(augment_images, partial(_augmented, _direct_images))
+IMAGES_OUT = paths_of(augment_images_out)
+MASKS = paths_of(warp_masks)
+MASKS_OUT = paths_of(warp_masks_out)

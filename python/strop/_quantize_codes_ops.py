@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from strop._core.call_path import Paths
-from strop._core.gradient import below_autograd, refusing, written_to
+from strop._core.gradient import paths_of, refusing, written_to
 from strop._core.op import op
 from strop._core.vmap import each_sample
 from strop._formats import (
@@ -103,6 +102,6 @@ unpack_bits_out = op(
     "unpack_bits.out", fake=_fake_written, autograd=written_to("strop.unpack_bits")
 )
 
-DEQUANTIZE = Paths(dequantize, dequantize, below_autograd(dequantize))
-DEQUANTIZE_OUT = Paths(dequantize_out, dequantize_out, below_autograd(dequantize_out))
-UNPACK_BITS_OUT = Paths(unpack_bits_out, unpack_bits_out, below_autograd(unpack_bits_out))
+DEQUANTIZE = paths_of(dequantize)
+DEQUANTIZE_OUT = paths_of(dequantize_out)
+UNPACK_BITS_OUT = paths_of(unpack_bits_out)

@@ -112,9 +112,7 @@ class Spelled(SpelledOptions):
         if zero_point is not None and _differs(zero_point):
             slope = torch.where(in_range, torch.zeros_like(steps), -steps)
             zeros = self._spread(zero_point, x)
-            result = result + (self.grad_factor * slope * _only_gradient(zeros)).to(
-                x.dtype
-            )
+            result = result + (self.grad_factor * slope * _only_gradient(zeros)).to(x.dtype)
         return result
 
     def _units(self, x: Tensor, scale: Tensor, zero_point: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -15,10 +15,16 @@ from torch._ops import OpOverload
 from torch.autograd.function import Function
 
 from strop._core.arguments import number
-from strop._core.call_path import Paths, call_path
+from strop._core.call_path import call_path
 from strop._core.errors import translated
 from strop._core.failed_allocation import raises_memory_errors
-from strop._core.gradient import below_autograd, differentiable, needs_gradient, written_to
+from strop._core.gradient import (
+    below_autograd,
+    differentiable,
+    needs_gradient,
+    paths_of,
+    written_to,
+)
 from strop._core.op import op
 
 Amount = float | None
@@ -254,6 +260,6 @@ _op_in_place = op(
 )
 _gradient_op = op("_soft_threshold_gradient", fake=_fake_gradient, vmap=_vmap_gradient)
 _direct = below_autograd(_op)
-_NEW = Paths(_op, _recorded, _direct)
-_WRITTEN = Paths(_op_out, _op_out, below_autograd(_op_out))
-_IN_PLACE = Paths(_op_in_place, _op_in_place, below_autograd(_op_in_place))
+_NEW = paths_of(_op, _recorded)
+_WRITTEN = paths_of(_op_out)
+_IN_PLACE = paths_of(_op_in_place)

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from strop import _sparse_ops as ops
 from strop import _sparse_plan
-from strop._core.call_path import DIRECT, call_path, is_tracing, transformed
+from strop._core.call_path import DIRECT, RECORDED, call_path, is_tracing, transformed
 from strop._core.errors import translated
 from strop._core.failed_allocation import raises_memory_errors
 from strop._core.gradient import below_autograd, differentiable, mark_written, needs_gradient
@@ -131,7 +131,7 @@ def eager_linear(
             layout = getattr(weight, _sparse_plan.WAYS[choice - 1])
             outputs = weight.shape[0]
             return cast(Tensor, ops.by_layout(input, layout, outputs, bias, activation or ""))
-        if needs_gradient(input, bias, out):
+        if call_path(input, bias, out) == RECORDED:
             raise RuntimeError(f"{_OP}: out is given, but a gradient is needed; call without")
         return _into(out, choice, input, weight, bias, activation or "")
     except Exception as error:

@@ -11,7 +11,7 @@ from torch._ops import OpOverload
 from torch.autograd import forward_ad
 from torch.autograd.graph import increment_version
 
-from strop._core.call_path import transformed
+from strop._core.call_path import Paths, transformed
 
 Kernel = Callable[..., Any]
 """A kernel for autograd: called with the op below autograd, then with what the op was given."""
@@ -64,6 +64,11 @@ def below_autograd(op: OpOverload) -> Callable[..., Any]:
         mark_written(options[name] if name in options else given[place])
 
     return writing
+
+
+def paths_of(op: OpOverload, recorded: Callable[..., Any] | None = None) -> Paths:
+    """The paths of calls of an op, which refuses gradients by itself where there is no ``recorded``."""
+    return Paths(op, recorded or op, below_autograd(op))
 
 
 def differentiable(*, composite: Callable[..., Any], recorded: Callable[..., Any]) -> Kernel:
