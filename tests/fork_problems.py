@@ -13,7 +13,7 @@ from torch import Tensor
 
 import strop
 from strop import _sparse_ops
-from strop._library import ops
+from strop._core.library import ops
 
 
 def digest(results) -> str:

@@ -55,7 +55,7 @@ def test_numbers_of_numpy(name, integer, real):
             other = _as_numpy(value, integer, real)
             if other is value or (type(value) in (list, tuple) and isinstance(value[0], str)):
                 continue
-            strop._quantize._specifications.clear()  # where an equal number may be known
+            strop._quantize_options._specifications.clear()  # where an equal number may be known
             found = CALLED[name](**{**make(), argument: other})
             if name not in OF_MODELS:
                 torch.manual_seed(0)

@@ -130,7 +130,7 @@ def test_the_raw_op_says_the_same():
 )
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
 def test_wrong_types(mistake, text):
-    strop._quantize._specifications.clear()  # 1 == True: a cached call would stand for the wrong one
+    strop._quantize_options._specifications.clear()  # 1 == True: a cached call would stand for the wrong one
     with pytest.raises(TypeError, match=text):
         strop.fake_quantize(**{"input": X, "symmetric": True, **mistake})
 

@@ -108,13 +108,13 @@ class TestRooms:
 
 
 def test_an_older_torch_is_told_what_is_needed(monkeypatch):
-    from strop import _library
+    from strop._core import library
 
     monkeypatch.setattr(torch, "__version__", "2.10.1+cpu")
     with pytest.raises(
         ImportError, match=r"strop needs torch>=2.11; torch 2.10.1\+cpu is installed"
     ):
-        _library._check_torch()
+        library._check_torch()
 
 
 def test_cuda_kernels_are_built_where_nvcc_is():
@@ -306,12 +306,13 @@ def test_forked_worker():
         "_augment_matrices",
         "_augment_points",
         "_prune",
+        "_soft_threshold",
         "_prune_masks",
         "_quantize",
         "_quantize_codes",
         "_quantized_tensor",
         "_formats",
-        "_library",
+        "_core.library",
         "_storage",
         "_report",
         "_quantization_report",

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import strop
-from strop import _errors, _failed_allocation
-from strop._library import ops
+from strop._core import errors, failed_allocation
+from strop._core.library import ops
 
 # 2^50 elements that take no memory, of which no address space holds as much as a bit each.
 HUGE = (1 << 20, 1 << 20, 1 << 10)
@@ -59,7 +59,7 @@ def test_says_what_torch_says(call):
     with pytest.raises(RuntimeError, match=TEXT) as caught:
         CALLS[call]()
     assert "DefaultCPUAllocator" in str(caught.value)
-    assert _failed_allocation._C.take_failed_allocation() is None  # nothing is left behind
+    assert failed_allocation._C.take_failed_allocation() is None  # nothing is left behind
 
 
 def planned(plan):
@@ -114,19 +114,19 @@ class TestOnAGpu:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 4.00 PiB.")
 
         left = ["aoti_torch_empty_strided(...) API call failed", [3, 5], [5, 1], 2, 1]
-        monkeypatch.setattr(_failed_allocation._C, "take_failed_allocation", lambda: tuple(left))
+        monkeypatch.setattr(failed_allocation._C, "take_failed_allocation", lambda: tuple(left))
         monkeypatch.setattr(torch, "empty_strided", empty_strided)
         return left[0], asked
 
     def test_the_kind_is_torchs(self, failed):
         text, asked = failed
-        error = _errors.translated("strop.quantize", RuntimeError(text), {"input": ONE})
+        error = errors.translated("strop.quantize", RuntimeError(text), {"input": ONE})
         assert type(error) is torch.OutOfMemoryError
         assert "CUDA out of memory" in str(error)
         assert asked == [([3, 5], [5, 1], torch.int16, torch.device("cuda", 1))]
 
     def test_of_what_torch_calls(self, failed):
-        @_failed_allocation.raises_memory_errors
+        @failed_allocation.raises_memory_errors
         def backward():
             raise RuntimeError(failed[0])
 
@@ -135,14 +135,14 @@ class TestOnAGpu:
 
     def test_what_is_torchs_already_stays(self, failed):
         error = torch.OutOfMemoryError("CUDA out of memory")
-        assert _errors.translated("strop.quantize", error, {}) is error
+        assert errors.translated("strop.quantize", error, {}) is error
         other = RuntimeError("something else")
-        assert _errors.translated("strop.quantize", other, {}) is other
+        assert errors.translated("strop.quantize", other, {}) is other
 
     def test_memory_that_is_there_by_now(self, failed, monkeypatch):
         monkeypatch.setattr(torch, "empty_strided", lambda *_, **__: None)
         error = RuntimeError(failed[0])
-        assert _errors.translated("strop.quantize", error, {}) is error
+        assert errors.translated("strop.quantize", error, {}) is error
 
 
 LIMITED = """

@@ -3,23 +3,23 @@
 Every public name is here (or in :mod:`strop.nn`); the modules behind it are private.
 """
 
-from strop import _negation as _negation
 from strop import nn
 from strop._augment import augment_images, warp_masks
 from strop._augment_matrices import affine_matrix, keras_matrix
 from strop._augment_points import warp_boxes, warp_points
 from strop._C import isa, supported_isas
+from strop._core.library import build_info, set_isa
 from strop._densify import densify
 from strop._formats import NumberFormat, formats
-from strop._library import build_info, set_isa
 from strop._load_sparsified import load_sparsified
-from strop._prune import pack_mask, prune_mask, soft_threshold, soft_threshold_, unpack_mask
+from strop._prune import pack_mask, prune_mask, unpack_mask
 from strop._prune_masks import prune_masks
 from strop._quantization_report import quantization_report
 from strop._quantize import fake_quantize, fake_quantize_
 from strop._quantize_codes import choose_scale, dequantize, pack_bits, quantize, unpack_bits
 from strop._quantized_tensor import QuantizedTensor, Scales
 from strop._report import Report
+from strop._soft_threshold import soft_threshold, soft_threshold_
 from strop._sparse import sparse_linear
 from strop._sparse_pack import pack_sparse
 from strop._sparse_weight import SparseWeight

@@ -10,14 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from strop import _augment_gradient as gradients
 from strop import _augment_ops as ops
-from strop._arguments import number
 from strop._augment_size import Size, plain_size
-from strop._errors import translated
-from strop._library import FLOATING
-from strop._quantize_gradient import transformed
-from strop._tracing import is_tracing
+from strop._core.arguments import number
+from strop._core.call_path import call_path
+from strop._core.errors import translated
+from strop._core.library import FLOATING
 
 Numbers = float | Sequence[float]
 # Which torch stores, and converts to no other.
@@ -102,7 +100,7 @@ def augment_images(
         tensor([[[[ 26, 178]]]], dtype=torch.uint8)
 
     """
-    op = gradients.AUGMENT_IMAGES
+    op = ops.AUGMENT_IMAGES
     try:
         options: dict[str, Any] = {"size": plain_size(op, size)}
         options["mean"], mean_tensor = _parameter(op, "mean", mean)
@@ -113,16 +111,11 @@ def augment_images(
         options["dtype"] = _result_dtype(op, dtype)
         channels_last = _is_channels_last(op, memory_format)
         tensors = (images, matrices, mean_tensor, std_tensor)
-        dispatched = is_tracing(images) or transformed()
+        path = call_path(*tensors, out)
         if out is not None:
-            (ops.augment_images_out if dispatched else gradients.augmented_out)(
-                *tensors, **options, out=out
-            )
+            ops.IMAGES_OUT[path](*tensors, **options, out=out)
             return out
-        options["channels_last"] = channels_last
-        if dispatched:
-            return cast(Tensor, ops.augment_images(*tensors, **options))
-        return gradients.augmented(*tensors, **options)
+        return cast(Tensor, ops.IMAGES[path](*tensors, **options, channels_last=channels_last))
     except Exception as error:
         given = {"images": images, "matrices": matrices, "out": out}
         given |= {n: t for n, t in (("mean", mean), ("std", std)) if isinstance(t, Tensor)}
@@ -167,18 +160,14 @@ def warp_masks(
                  [-1, -1, -1]]])
 
     """
-    op = gradients.WARP_MASKS
+    op = ops.WARP_MASKS
     try:
         options = {"size": plain_size(op, size), "fill": _mask_fill(op, fill)}
-        dispatched = is_tracing(masks) or transformed()
-        if out is not None:
-            (ops.warp_masks_out if dispatched else gradients.warped_masks_out)(
-                masks, matrices, **options, out=out
-            )
-            return out
-        if dispatched:
-            return cast(Tensor, ops.warp_masks(masks, matrices, **options))
-        return gradients.warped_masks(masks, matrices, **options)
+        path = call_path(masks, matrices, out)
+        if out is None:
+            return cast(Tensor, ops.MASKS[path](masks, matrices, **options))
+        ops.MASKS_OUT[path](masks, matrices, **options, out=out)
+        return out
     except Exception as error:
         given = {"masks": masks, "matrices": matrices, "out": out}
         raise translated(op, error, given) from None

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from strop._arguments import boolean, integer, number
-from strop._errors import translated, unfit
-from strop._library import FLOATING
+from strop._core.arguments import boolean, integer, number
+from strop._core.errors import translated, unfit
+from strop._core.library import FLOATING
+from strop._core.op import composite_op
 
 Numbers: TypeAlias = "float | Sequence[float] | np.ndarray[Any, Any] | Tensor"
 """A number for all samples, or one for each."""
@@ -371,12 +372,13 @@ def _tensor(op: str, name: str, value: object, device: torch.device | None) -> T
     raise TypeError(f"{op}: {name} is a {type(value).__name__}; numbers or a tensor are needed")
 
 
-_definitions = torch.library.Library("strop", "FRAGMENT")
-for _schema, _composite in {
+composite_op(
     "affine_matrix(Tensor angle, Tensor translate, Tensor scale, Tensor shear, "
-    "SymInt height, SymInt width) -> Tensor": _affine_matrix,
+    "SymInt height, SymInt width) -> Tensor",
+    _affine_matrix,
+)
+composite_op(
     "keras_matrix(Tensor theta, Tensor tx, Tensor ty, Tensor shear, Tensor zx, Tensor zy, "
-    "SymInt height, SymInt width, bool legacy=False) -> Tensor": _keras_matrix,
-}.items():
-    _definitions.define(_schema)
-    _definitions.impl(_schema.split("(")[0], _composite, "CompositeImplicitAutograd")
+    "SymInt height, SymInt width, bool legacy=False) -> Tensor",
+    _keras_matrix,
+)

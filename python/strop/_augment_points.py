@@ -8,14 +8,13 @@ from typing import Any, Literal, cast, overload
 import torch
 from torch import Tensor
 
-from strop._arguments import boolean
 from strop._augment_boxes import InverseWarp, moved_boxes, visible_share
 from strop._augment_size import Size, plain_size
-from strop._errors import translated, unfit
-from strop._library import FLOATING, ops
-from strop._prune_gradient import needs_gradient
-from strop._quantize_gradient import transformed
-from strop._tracing import is_symbol, is_tracing
+from strop._core.arguments import boolean
+from strop._core.call_path import DIRECT, call_path, is_symbol
+from strop._core.errors import translated, unfit
+from strop._core.library import FLOATING
+from strop._core.op import composite_op, op
 
 
 def warp_points(points: Tensor, matrices: Tensor) -> Tensor:
@@ -52,11 +51,11 @@ def warp_points(points: Tensor, matrices: Tensor) -> Tensor:
 
     """
     if is_symbol(points):
-        return cast(Tensor, ops.warp_points.default(points, matrices))
+        return cast(Tensor, _points_op(points, matrices))
     _check("strop.warp_points", "points", points, 2, matrices)
     try:
         if _short(points, matrices):
-            return cast(Tensor, ops._warp_points.default(points, matrices))
+            return cast(Tensor, _short_points_op(points, matrices))
         return _warp_points(points, matrices)
     except Exception as error:
         given = {"points": points, "matrices": matrices}
@@ -125,9 +124,9 @@ def warp_boxes(
     one: Callable[..., Any]
     of_both: Callable[..., Any]
     if symbol:
-        one, of_both = ops.warp_boxes.default, ops.warp_boxes.visible
+        one, of_both = _boxes_op, _visible_op
     elif _short(boxes, matrices):
-        one, of_both = ops._warp_boxes.default, ops._warp_boxes_visible.default
+        one, of_both = _short_boxes_op, _short_visible_op
     else:
         one, of_both = _warp_boxes, _warp_boxes_visible
     try:
@@ -173,9 +172,7 @@ def _short(tensor: Tensor, matrices: Tensor) -> bool:
     return (
         tensor.device.type == "cpu"
         and tensor.itemsize >= 4
-        and not is_tracing()
-        and not transformed()
-        and not needs_gradient(tensor, matrices)
+        and call_path(tensor, matrices) == DIRECT
     )
 
 
@@ -203,25 +200,21 @@ def _warp_boxes_visible(
 def _checked(name: str, columns: int, composite: Callable[..., Any]) -> Callable[..., Any]:
     """A composite as an op, which nobody may have checked before."""
 
-    def op(tensor: Tensor, matrices: Tensor, *size: int) -> Any:
+    def checked(tensor: Tensor, matrices: Tensor, *size: int) -> Any:
         _check(f"strop.warp_{name}", name, tensor, columns, matrices)
         return composite(tensor, matrices, *size)
 
-    return op
+    return checked
 
 
 _BOXES = "(Tensor boxes, Tensor matrices, SymInt height, SymInt width)"
-_definitions = torch.library.Library("strop", "FRAGMENT")
-_points_op = _checked("points", 2, _warp_points)
-_boxes_op = _checked("boxes", 4, _warp_boxes)
-_visible_op = _checked("boxes", 4, _warp_boxes_visible)
-for _name, _schema, _composite in (
-    ("warp_points", "(Tensor points, Tensor matrices) -> Tensor", _points_op),
-    ("warp_boxes", f"{_BOXES} -> Tensor", _boxes_op),
-    ("warp_boxes.visible", f"{_BOXES} -> (Tensor, Tensor)", _visible_op),
-):
-    _definitions.define(_name + _schema)
-    _definitions.impl(_name, _composite, "CompositeImplicitAutograd")
+_points_op = composite_op(
+    "warp_points(Tensor points, Tensor matrices) -> Tensor", _checked("points", 2, _warp_points)
+)
+_boxes_op = composite_op(f"warp_boxes{_BOXES} -> Tensor", _checked("boxes", 4, _warp_boxes))
+_visible_op = composite_op(
+    f"warp_boxes.visible{_BOXES} -> (Tensor, Tensor)", _checked("boxes", 4, _warp_boxes_visible)
+)
 
 
 def _fake_points(points: Tensor, matrices: Tensor) -> Tensor:
@@ -239,10 +232,7 @@ def _fake_visible(boxes: Tensor, matrices: Tensor, *size: int) -> tuple[Tensor, 
     return boxes.new_empty(boxes.shape), boxes.new_empty(boxes.shape[:2])
 
 
-for _name, _of_fakes in (
-    ("_warp_points", _fake_points),
-    ("_warp_boxes", _fake_boxes),
-    ("_warp_boxes_visible", _fake_visible),
-):
-    torch.library.register_fake(f"strop::{_name}", _of_fakes)
-    _definitions.impl(_name, torch.library.fallthrough_kernel, "Autograd")
+# Of short calls that nobody differentiates.
+_short_points_op = op("_warp_points", fake=_fake_points)
+_short_boxes_op = op("_warp_boxes", fake=_fake_boxes)
+_short_visible_op = op("_warp_boxes_visible", fake=_fake_visible)

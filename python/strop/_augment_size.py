@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from strop._arguments import integer
+from strop._core.arguments import integer
 
 Size: TypeAlias = "int | Sequence[int]"
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from strop._arguments import instance, integer
 from strop._conversions import certain_blocks, from_float8, given_blocks, wide_scale
+from strop._core.arguments import instance, integer
 from strop._holders import check_state
 from strop._quantize_codes import pack_bits, unpack_bits
 from strop._quantized_tensor import QuantizedTensor

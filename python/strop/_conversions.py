@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from strop._arguments import instance, integer, named_kind
-from strop._errors import check_tensors
+from strop._core.arguments import instance, integer, named_kind
+from strop._core.errors import check_tensors
 from strop._formats import NumberFormat, format_name
 from strop._quantize_codes import pack_bits
 from strop._quantized_tensor import QuantizedTensor, block_grid

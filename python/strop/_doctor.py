@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 import strop
-from strop import _C, _library
+from strop import _C
+from strop._core import library
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def _facts() -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "cuda": f"torch built for {cuda}, {devices} device(s)" if cuda else "torch built without",
         "cuda kernels": ", ".join(info["cuda_architectures"]) or "not built",
-        "libraries": str(_library.library_path("")),
+        "libraries": str(library.library_path("")),
     }
 
 
@@ -190,7 +191,7 @@ def diagnose() -> Diagnosis:
             checks += [test.check(op, isa, "cpu") for op, test in _SELF_TESTS.items()]
     finally:
         strop.set_isa(before)
-    if "cuda" in _library.DEVICES and torch.cuda.is_available():
+    if "cuda" in library.DEVICES and torch.cuda.is_available():
         checks += [test.check(op, "cuda", "cuda") for op, test in _SELF_TESTS.items()]
     for failure in _C.self_test_failures():
         isa, _, detail = failure.partition(": ")

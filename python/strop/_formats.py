@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from strop import _C
-from strop._arguments import instance
+from strop._core.arguments import instance
 
 _NAME = "strop.NumberFormat"
 

@@ -12,8 +12,8 @@ from torch.compiler import is_compiling
 from torch.utils import _pytree as pytree
 from typing_extensions import Self, dataclass_transform
 
-from strop._arguments import instance, integer
-from strop._errors import unfit
+from strop._core.arguments import instance, integer
+from strop._core.errors import unfit
 
 _H = TypeVar("_H", bound="Holder")
 

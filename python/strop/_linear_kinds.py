@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from strop._tensor_kinds import facts
+from strop._core.tensors import facts
 from strop.nn import SparseLinear
 from strop.nn._packed_buffers import STATE_KEYS, PackedBuffers
 from strop.nn._sparse_linear import effective, masked

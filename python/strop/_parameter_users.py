@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterator
 
 from torch import Tensor, nn
 
-from strop._tensor_kinds import identity, span
+from strop._core.tensors import identity, span
 
 
 class Users:

@@ -1,4 +1,4 @@
-"""Pruning: which weights stay, weights shrunk toward zero, masks of a bit an element."""
+"""Pruning: which weights stay, and masks of a bit an element."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from strop import _prune_gradient as gradients
 from strop import _prune_ops as ops
-from strop._arguments import integer, number
-from strop._errors import translated
-from strop._quantize_gradient import refused, transformed
-from strop._tracing import is_tracing
+from strop._core.arguments import integer, number
+from strop._core.errors import translated
 
 Pattern = str | tuple[int, int]
 
@@ -91,100 +88,6 @@ def plain_options(op: str, pattern: Pattern, *names: str) -> tuple[Any, ...]:
         raise TypeError(f"{op}: pattern is a {kind}; a string or a tuple (rows, columns) is needed")
     sizes = [integer(op, "an entry of pattern", size) for size in pattern]
     return "block", sizes, *names
-
-
-def soft_threshold(weight: Tensor, amount: float | Tensor, *, out: Tensor | None = None) -> Tensor:
-    """Shrinks weights toward zero: ``sign(w) * max(|w| - amount, 0)``.
-
-    The proximal operator of ``amount * |w|``: a step of it after each step of an optimizer makes
-    weights zero that the loss does not hold. In float32 for 16-bit weights, rounded once. What becomes
-    zero is +0, and a weight of zero stays that. NaN stays NaN.
-
-    Args:
-        weight: float32, bfloat16, float16 or float64, any strides.
-        amount: a number of 0 or more that float32 holds (float64 for float64); or a tensor that
-            broadcasts to weight ([N, 1] for an amount per row), of weight's dtype or float32, in which a
-            negative amount moves weights away from zero.
-        out: of weight's shape and dtype; weight itself, or a tensor apart from it.
-
-    Returns:
-        A tensor of weight's shape and dtype; ``out`` if given. The gradient passes to weight where
-        ``|w| > amount``, and ``-sign(w)`` times that is summed to an amount's.
-
-    Raises:
-        ValueError: a value or shape that does not fit.
-        TypeError: a dtype or type that does not fit.
-        RuntimeError: with ``out``, where a tensor requires a gradient.
-
-    Example:
-        >>> import strop, torch
-        >>> strop.soft_threshold(torch.tensor([0.5, -0.25, -2.0]), 0.25)
-        tensor([ 0.2500,  0.0000, -1.7500])
-
-    """
-    op = "strop.soft_threshold"
-    try:
-        value, tensor = _amount(op, weight, amount)
-        if out is None:
-            if is_tracing(weight) or transformed():
-                return cast(Tensor, ops.soft_threshold(weight, value, tensor))
-            if gradients.needs_gradient(weight, tensor):
-                return gradients.recorded(weight, value, tensor)
-            return gradients.below_autograd(weight, value, tensor)
-        if gradients.needs_gradient(weight, tensor, out):
-            raise refused(op)
-        ops.soft_threshold_out(weight, value, tensor, out=out)
-        return out
-    except Exception as error:
-        raise translated(op, error, _tensors(weight, amount) | {"out": out}) from None
-
-
-def soft_threshold_(weight: Tensor, amount: float | Tensor) -> Tensor:
-    """:func:`soft_threshold` in place.
-
-    Args:
-        weight: as of :func:`soft_threshold`; is written to.
-        amount: as of :func:`soft_threshold`.
-
-    Returns:
-        weight.
-
-    Raises:
-        ValueError: a value or shape that does not fit.
-        TypeError: a dtype or type that does not fit.
-        RuntimeError: where a tensor requires a gradient; call it under ``torch.no_grad()``.
-
-    Example:
-        >>> import strop, torch
-        >>> w = torch.tensor([0.5, -0.25, -2.0])
-        >>> strop.soft_threshold_(w, torch.tensor([0.5, 0.5, 0.5]))
-        tensor([ 0.0000,  0.0000, -1.5000])
-
-    """
-    op = "strop.soft_threshold_"
-    try:
-        value, tensor = _amount(op, weight, amount)
-        if gradients.needs_gradient(weight, tensor):
-            raise refused(op)
-        ops.soft_threshold_in_place(weight, value, tensor)
-        return weight
-    except Exception as error:
-        raise translated(op, error, _tensors(weight, amount)) from None
-
-
-def _tensors(weight: object, amount: object) -> dict[str, object]:
-    return {"weight": weight, "amount": amount if isinstance(amount, Tensor) else None}
-
-
-def _amount(op: str, weight: Tensor, amount: object) -> tuple[float | None, Tensor | None]:
-    """An amount as the ops have it."""
-    if not isinstance(amount, Tensor):
-        if amount is None:
-            raise TypeError(f"{op}: amount is None; a number or a tensor is needed")
-        return number(op, "amount", amount), None
-    if isinstance(weight, Tensor) and amount.dtype == weight.dtype and amount.itemsize == 2:
-        return None, amount.float()  # that of the arithmetic
-    return None, amount
 
 
 def pack_mask(mask: Tensor) -> Tensor:

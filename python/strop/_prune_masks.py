@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.compiler import is_compiling
 
 from strop import _prune_ops as ops
-from strop._arguments import number
-from strop._errors import translated
-from strop._library import FLOATING
+from strop._core.arguments import number
+from strop._core.call_path import transformed
+from strop._core.errors import translated
+from strop._core.library import FLOATING
+from strop._core.tensors import identity, unreadable
 from strop._linear_kinds import matrix
 from strop._prune import Pattern, plain_options
-from strop._quantize_gradient import transformed
 from strop._sparsify_layers import Group, groups
-from strop._tensor_kinds import identity, unreadable
 
 _OP = "strop.prune_masks"
 Filter = Callable[[str, Tensor], bool]

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from tqdm import tqdm
 
-from strop import _library, _quantization_picture, _quantization_table
+from strop import _quantization_picture, _quantization_table
+from strop._core import library
+from strop._core.tensors import facts, unreadable
 from strop._quantization_choices import Choice, Formats, choices
 from strop._quantize import fake_quantize
 from strop._report import Report, counted
 from strop._storage import StoredBytes, stored_bytes
-from strop._tensor_kinds import facts, unreadable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -327,7 +328,7 @@ def _no_weight(tensor: Tensor) -> str:
 
 
 def _without_kernel(tensor: Tensor) -> str:
-    known = tensor.device.type in _library.DEVICES
+    known = tensor.device.type in library.DEVICES
     return "" if known else f"on {tensor.device}, where there are no kernels"
 
 
@@ -339,7 +340,7 @@ def _check_has_kernel(name: str, tensor: Tensor) -> None:
     if unreadable(tensor).startswith("of layout"):
         raise TypeError(f"{_OP}: {name!r} has layout {tensor.layout}; torch.strided is needed")
     if unreadable(tensor).startswith("on meta") or _without_kernel(tensor):
-        known = ", ".join(_library.DEVICES)
+        known = ", ".join(library.DEVICES)
         raise ValueError(f"{_OP}: {name!r} is on {tensor.device}; there are kernels for {known}")
 
 

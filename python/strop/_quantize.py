@@ -3,102 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any, cast
 
 import torch
-from torch import Tensor, is_grad_enabled
+from torch import Tensor
 
-from strop import _C
 from strop import _quantize_gradient as gradients
 from strop import _quantize_ops as ops
-from strop._arguments import boolean, instance, integer, needed_number, number, seed_number
-from strop._errors import translated
-from strop._formats import NumberFormat, format_name
-from strop._tracing import is_tracing
+from strop._core.arguments import needed_number, seed_number
+from strop._core.call_path import DISPATCHED, RECORDED, call_path
+from strop._core.errors import translated
+from strop._core.gradient import mark_written, refused
+from strop._formats import NumberFormat
+from strop._quantize_options import Options, specification
 
 _OP = "strop.fake_quantize"
 _OP_IN_PLACE = "strop.fake_quantize_"
 
-# As a caller wrote them.
-_OPTION_NAMES = (
-    "format",
-    "block_size",
-    "rounding",
-    "symmetric",
-    "quant_min",
-    "quant_max",
-    "eps",
-)
-_Options = tuple[Any, Any, Any, Any, Any, Any, Any]
 _Tensors = tuple[Tensor, Tensor | None, Tensor | None]
 
-# Note [Specification cache]
-# The specifications of all calls so far, by their options: an index into the table of
-# csrc/kernels/quantize_spec.h, or -1 where that is full. One dictionary look-up checks and packs
-# seven arguments; both tables only grow, to a bound.
-_specifications: dict[_Options, int] = {}
-_MOST_SPECIFICATIONS = 16384
 
-
-def _specification(op: str, options: _Options) -> int:
-    """The interned specification of a call's options, or -1 for an op that spells them out."""
-    try:
-        return _specifications[options]
-    except (KeyError, TypeError):  # unknown so far, or a list as block_size
-        pass
-    plain = plain_options(op, options)
-    index = _C.intern_quantize_spec(op, **dict(zip(_OPTION_NAMES, plain, strict=True)))
-    if len(_specifications) < _MOST_SPECIFICATIONS:
-        _specifications[plain] = index
-        with suppress(TypeError):
-            _specifications[options] = index
-    return index
-
-
-def plain_options(op: str, options: _Options) -> _Options:
-    """The options as plain values of the right types, or a TypeError that names the wrong one."""
-    format, block_size, rounding, symmetric, quant_min, quant_max, eps = options
-
-    kinds = (str, torch.dtype, NumberFormat)
-    instance(op, "format", format, kinds, "a name, dtype or NumberFormat")
-    if block_size is not None:
-        instance(op, "block_size", block_size, (tuple, list), "a tuple of ints or None")
-        block_size = tuple([integer(op, "an entry of block_size", size) for size in block_size])
-    instance(op, "rounding", rounding, str, "a string")
-    symmetric = boolean(op, "symmetric", symmetric)
-    if quant_min is not None:
-        quant_min = integer(op, "quant_min", quant_min, "an int or None")
-    if quant_max is not None:
-        quant_max = integer(op, "quant_max", quant_max, "an int or None")
-    eps = number(op, "eps", eps, "a float or None")
-    return (format_name(format), block_size, rounding, symmetric, quant_min, quant_max, eps)
-
-
-def _spelled(
-    op: str, options: _Options, seed: int | Tensor | None, grad_factor: float
-) -> gradients.Spelled:
-    """The options as the public op takes them."""
-    factor = needed_number(op, "grad_factor", grad_factor)
-    return gradients.Spelled.of(plain_options(op, options), seed_number(op, seed), factor)
-
-
-def _spelled_out(
-    op: str, tensors: _Tensors, call: gradients.Spelled, out: Tensor | None = None
+def _by_public_op(
+    op: str,
+    tensors: _Tensors,
+    options: tuple[Any, ...],
+    seed: object,
+    grad_factor: object,
+    out: Tensor | None = None,
 ) -> Tensor:
-    """The public op, which takes every option by itself."""
-    input = tensors[0]
+    """The op that takes every option by itself."""
+    input, call = tensors[0], Options(*options).plain(op).spelled(op, seed, grad_factor)
     if isinstance(call.block_size, tuple) and not call.block_size and input.dim() > 0:
         raise ValueError(
             f"{op}: block_size has 0 entries for a {input.dim()}-D tensor; "
             "give one per dimension, -1 for a whole axis"
         )
     if op == _OP_IN_PLACE:
-        ops.public_in_place(*tensors, *call)
+        gradients.public_in_place(*tensors, *call)
         return input
     if out is None:
-        return cast(Tensor, ops.public(*tensors, *call))
-    ops.public_out(*tensors, *call, out=out)
+        return cast(Tensor, gradients.public(*tensors, *call))
+    gradients.public_out(*tensors, *call, out=out)
     return out
 
 
@@ -144,9 +89,15 @@ def fake_quantize(
             broadcastable to it.
         zero_point: any integer dtype, or the dtype of scale; of a shape as scale's. It may lie
             outside the format's range.
-        format: ``int2``..``int8``, ``uint2``..``uint8``, ``int16``, ``integer`` (no bounds; needs a
-            scale), a torch dtype (``torch.int4``, ``torch.float8_e4m3fn``...) or a
-            :class:`NumberFormat`.
+        format: a name, torch dtype (``torch.int4``, ``torch.float8_e4m3fn``...) or
+            :class:`NumberFormat`; :func:`strop.formats` lists them:
+
+            - whole numbers: ``int2``..``int8``, ``uint2``..``uint8``, ``int16``, and ``integer``, which
+              has no bounds and needs a scale;
+            - floats ``float8_e4m3fn``, ``float8_e5m2``, ``float6_e2m3fn``, ``float6_e3m2fn`` and
+              ``float4_e2m1fn``, and the table ``nf4``, whose values take the place of the integers q;
+            - recipes ``mxfp8``, ``mxfp8_e5m2``, ``mxfp6_e2m3``, ``mxfp6_e3m2``, ``mxfp4`` (blocks of 32
+              along the last axis) and ``nvfp4`` (of 16), which choose their scales and keep them as bytes.
         block_size: elements that share a scale: one entry per dimension, -1 for a whole axis; None is
             the whole tensor. A last block may be short.
         rounding: ``half_even``, ``half_away``, ``floor``, ``ceil``, ``trunc`` or ``stochastic``.
@@ -161,12 +112,14 @@ def fake_quantize(
         out: of input's shape and dtype; may be input itself, but not overlap it in part.
 
     Returns:
-        A tensor of input's shape, dtype and strides; ``out`` if given.
+        A tensor of input's shape, dtype and strides; ``out`` if given. Under a given scale the gradient
+        passes to input where q was in range; under a chosen one, everywhere. Those of scale and a floating
+        zero_point are learned step size quantization's, times grad_factor.
 
     Raises:
         ValueError: a value or shape that does not fit, before anything is written.
         TypeError: a dtype or type that does not fit.
-        RuntimeError: where a gradient would be needed; it has none yet.
+        RuntimeError: with ``out``, where a tensor requires a gradient.
 
     Example:
         >>> import strop, torch
@@ -178,29 +131,29 @@ def fake_quantize(
 
     """
     options = (format, block_size, rounding, symmetric, quant_min, quant_max, eps)
-    if is_tracing(input):
-        spelled = _spelled(_OP, options, seed, grad_factor)
-        return _spelled_out(_OP, (input, scale, zero_point), spelled, out)
     try:
-        spec = _specification(_OP, options)
+        path = call_path(input, scale, zero_point, out)
+        if (
+            path == DISPATCHED
+            or isinstance(seed, Tensor)
+            or (spec := specification(_OP, options)) < 0
+        ):
+            return _by_public_op(_OP, (input, scale, zero_point), options, seed, grad_factor, out)
         if type(grad_factor) is not float:
             grad_factor = needed_number(_OP, "grad_factor", grad_factor)
         if seed is not None and type(seed) is not int:
-            seed = seed_number(_OP, seed)
-        if spec < 0 or isinstance(seed, Tensor) or gradients.transformed():
-            spelled = _spelled(_OP, options, seed, grad_factor)
-            return _spelled_out(_OP, (input, scale, zero_point), spelled, out)
+            seed = cast(int, seed_number(_OP, seed))
+        if path == RECORDED:
+            if out is not None:
+                raise refused(_OP)
+            call = gradients.Packed(options, spec, seed, grad_factor)
+            return gradients.recorded(input, scale, zero_point, call)
         if out is None:
-            if is_grad_enabled() and gradients.needs_gradient(input, scale, zero_point):
-                call = gradients.Packed(options, spec, seed, grad_factor)
-                return gradients.differentiable(input, scale, zero_point, call)
             if seed is None:  # each argument costs
                 return ops.packed(input, scale, zero_point, spec)
             return ops.packed(input, scale, zero_point, spec, seed)
-        if is_grad_enabled() and gradients.needs_gradient(input, scale, zero_point, out):
-            raise gradients.refused(_OP)
         ops.packed_out(input, scale, zero_point, spec, seed, out=out)
-        ops.mark_written(out)
+        mark_written(out)
         return out
     except Exception as error:
         tensors = {"input": input, "scale": scale, "zero_point": zero_point, "out": out}
@@ -224,7 +177,7 @@ def fake_quantize_(
 ) -> Tensor:
     """:func:`fake_quantize` in place: overwrites and returns ``input``.
 
-    Takes no memory beside the tensor. Raises as :func:`fake_quantize` does.
+    Takes no memory beside the tensor. Raises as :func:`fake_quantize` does with ``out``.
 
     Example:
         >>> import strop, torch
@@ -234,22 +187,24 @@ def fake_quantize_(
 
     """
     options = (format, block_size, rounding, symmetric, quant_min, quant_max, eps)
-    if is_tracing(input):
-        spelled = _spelled(_OP_IN_PLACE, options, seed, grad_factor)
-        return _spelled_out(_OP_IN_PLACE, (input, scale, zero_point), spelled)
     try:
-        spec = _specification(_OP_IN_PLACE, options)
+        path = call_path(input, scale, zero_point)
+        if (
+            path == DISPATCHED
+            or isinstance(seed, Tensor)
+            or (spec := specification(_OP_IN_PLACE, options)) < 0
+        ):
+            return _by_public_op(
+                _OP_IN_PLACE, (input, scale, zero_point), options, seed, grad_factor
+            )
         if type(grad_factor) is not float:
-            grad_factor = needed_number(_OP_IN_PLACE, "grad_factor", grad_factor)
+            needed_number(_OP_IN_PLACE, "grad_factor", grad_factor)
         if seed is not None and type(seed) is not int:
-            seed = seed_number(_OP_IN_PLACE, seed)
-        if spec < 0 or isinstance(seed, Tensor) or gradients.transformed():
-            spelled = _spelled(_OP_IN_PLACE, options, seed, grad_factor)
-            return _spelled_out(_OP_IN_PLACE, (input, scale, zero_point), spelled)
-        if is_grad_enabled() and gradients.needs_gradient(input, scale, zero_point):
-            raise gradients.refused(_OP_IN_PLACE)
+            seed = cast(int, seed_number(_OP_IN_PLACE, seed))
+        if path == RECORDED:
+            raise refused(_OP_IN_PLACE)
         ops.packed_in_place(input, scale, zero_point, spec, seed)
-        ops.mark_written(input)
+        mark_written(input)
         return input
     except Exception as error:
         tensors = {"input": input, "scale": scale, "zero_point": zero_point}

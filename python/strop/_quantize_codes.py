@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from strop import _quantize_codes_ops as ops
-from strop._arguments import integer, seed_number
-from strop._errors import check_tensors, in_the_name_of, translated
+from strop._core.arguments import integer
+from strop._core.call_path import call_path
+from strop._core.errors import check_tensors, in_the_name_of, translated
+from strop._core.library import FLOATING
 from strop._formats import NumberFormat
-from strop._library import FLOATING
-from strop._quantize import plain_options
-from strop._quantize_gradient import Spelled
-from strop._quantize_ops import mark_written
+from strop._quantize_options import Options
 from strop._quantized_tensor import QuantizedTensor, Scales, decoded_scales
 
 
@@ -70,10 +69,9 @@ def quantize(
     op = "strop.quantize"
     options = (format, block_size, rounding, symmetric, quant_min, quant_max, eps)
     try:
-        plain = plain_options(op, options)
-        call = Spelled.of(plain, seed_number(op, seed), 1.0)
+        plain = Options(*options).plain(op)
         with torch.no_grad():
-            made = ops.quantize(input, scale, zero_point, *call[:-1])
+            made = ops.quantize(input, scale, zero_point, *plain.spelled(op, seed)[:-1])
         codes, made_scale, made_zero, tensor_scale = made
     except Exception as error:
         tensors = {"input": input, "scale": scale, "zero_point": zero_point}
@@ -87,8 +85,8 @@ def quantize(
             scale=scale,
             zero_point=zero_point,
             tensor_scale=_present(tensor_scale),
-            format=plain[0],
-            block_size=plain[1],
+            format=plain.format,
+            block_size=plain.block_size,
             shape=tuple(input.shape),
             dtype=input.dtype,
         )
@@ -105,6 +103,8 @@ def choose_scale(
     eps: float | None = None,
 ) -> Scales:
     """The scales, and zero points, that :func:`strop.fake_quantize` chooses for a tensor's blocks.
+
+    No gradient passes.
 
     Args:
         input: as of :func:`strop.fake_quantize`, and so are all others.
@@ -134,8 +134,7 @@ def choose_scale(
     op = "strop.choose_scale"
     options = (format, block_size, "half_even", symmetric, quant_min, quant_max, eps)
     try:
-        plain = plain_options(op, options)
-        name, blocks, _, *rest = plain
+        name, blocks, _, *rest = Options(*options).plain(op)
         with torch.no_grad():
             scale, zero_point, tensor_scale = ops.choose_scale(input, name, blocks or [], *rest)
     except Exception as error:
@@ -167,7 +166,7 @@ def dequantize(
     Raises:
         ValueError: a value or shape that does not fit.
         TypeError: a dtype or type that does not fit.
-        RuntimeError: where a scale requires a gradient, which restoring has none for.
+        RuntimeError: where a scale, a zero point or ``out`` requires a gradient: there is none.
 
     Example:
         >>> import strop, torch
@@ -188,22 +187,16 @@ def dequantize(
         if given not in (None, *FLOATING):
             known = "float32, bfloat16, float16 or float64"
             raise TypeError(f"{op}: {name} is {given}; {known} is needed")
-    if torch.is_grad_enabled() and any(
-        t is not None and t.requires_grad for t in (q.scale, q.zero_point, q.tensor_scale, out)
-    ):
-        raise RuntimeError(
-            f"{op}: a tensor requires a gradient, which restoring codes does not have; "
-            "fake_quantize has it"
-        )
     kept = (q.codes.contiguous(), q.scale, q.zero_point, q.tensor_scale, q.format)
     blocks = list(q.block_size or [])
     try:
+        path = call_path(q.codes, q.scale, q.zero_point, q.tensor_scale, out)
         if out is None:
-            return cast(Tensor, ops.dequantize(*kept, blocks, list(q.shape), dtype or q.dtype))
+            shape = list(q.shape)
+            return cast(Tensor, ops.DEQUANTIZE[path](*kept, blocks, shape, dtype or q.dtype))
         if tuple(out.shape) != q.shape:
             raise ValueError(f"{op}: out has shape {tuple(out.shape)}; q has {q.shape}")
-        ops.dequantize_out(*kept, blocks, out=out)
-        mark_written(out)
+        ops.DEQUANTIZE_OUT[path](*kept, blocks, out=out)
         return out
     except Exception as error:
         tensors: dict[str, Any] = {"codes": q.codes, "scale": q.scale, "out": out}
@@ -265,8 +258,7 @@ def unpack_bits(packed: Tensor, bits: int, count: int, *, out: Tensor | None = N
     try:
         if out is None:
             return cast(Tensor, ops.unpack_bits(packed, bits, count))
-        ops.unpack_bits_out(packed, bits, count, out=out)
-        mark_written(out)
+        ops.UNPACK_BITS_OUT[call_path(packed, out)](packed, bits, count, out=out)
         return out
     except Exception as error:
         raise translated(op, error, {"packed": packed, "out": out}) from None

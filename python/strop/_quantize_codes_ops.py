@@ -1,14 +1,16 @@
-"""Fakes of the ops that quantize, dequantize and pack: shapes and mutation."""
+"""The ops that quantize, dequantize and pack, and what torch has to know of them beside their kernels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from strop import _C, _library
+from strop._core.gradient import paths_of, refusing, written_to
+from strop._core.op import op
+from strop._core.vmap import each_sample
 from strop._formats import (
     NumberFormat,
     chooses_zero_point,
@@ -16,18 +18,8 @@ from strop._formats import (
     scales_are_bytes,
 )
 from strop._quantize_ops import check_spelled
+from strop._quantize_options import Options, SpelledOptions
 from strop._quantized_tensor import block_grid, codes_dtype, codes_shape
-from strop._shapes import register_fake, register_vmap
-
-_ops = _library.ops
-
-quantize = _ops.quantize.default
-choose_scale = _ops.choose_scale.default
-dequantize = _ops.dequantize.default
-dequantize_out = _ops.dequantize.out
-pack_bits = _ops.pack_bits.default
-unpack_bits = _ops.unpack_bits.default
-unpack_bits_out = _ops.unpack_bits.out
 
 
 def _made(
@@ -51,51 +43,20 @@ def _made(
 
 
 def _fake_quantize(
-    x: Tensor,
-    scale: Tensor | None,
-    zero_point: Tensor | None,
-    format: str,
-    block_size: Sequence[int],
-    rounding: str,
-    symmetric: bool,
-    *rest: Any,
-    **named: Any,
+    x: Tensor, scale: Tensor | None, zero_point: Tensor | None, *options: Any, **named: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    check_spelled(
-        "strop.quantize",
-        x,
-        scale,
-        zero_point,
-        format,
-        block_size,
-        rounding,
-        symmetric,
-        *rest,
-        **named,
-    )
-    of = NumberFormat.get(format)
+    check_spelled("strop.quantize", x, scale, zero_point, *options, **named)
+    call = SpelledOptions(*options, **named)
+    of = NumberFormat.get(call.format)
     codes = x.new_empty(codes_shape(of, tuple(x.shape)), dtype=codes_dtype(of))
-    return (codes, *_made(x, scale is None, format, block_size, symmetric))
+    return (codes, *_made(x, scale is None, call.format, call.block_size, call.symmetric))
 
 
 def _fake_choose_scale(
-    x: Tensor,
-    format: str,
-    block_size: Sequence[int],
-    symmetric: bool,
-    quant_min: int | None = None,
-    quant_max: int | None = None,
-    eps: float | None = None,
+    x: Tensor, format: str, block_size: Sequence[int], symmetric: bool, *bounds: Any, **named: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    _C.intern_quantize_spec(
-        "strop.choose_scale",
-        format=format,
-        block_size=list(block_size) or None,
-        symmetric=symmetric,
-        quant_min=quant_min,
-        quant_max=quant_max,
-        eps=eps,
-    )
+    options = Options(format, list(block_size) or None, "half_even", symmetric, *bounds, **named)
+    options.interned("strop.choose_scale")
     return _made(x, True, format, block_size, symmetric)
 
 
@@ -122,24 +83,25 @@ def _fake_unpack_bits(packed: Tensor, bits: int, count: int) -> Tensor:
     return packed.new_empty((*packed.shape[:-1], count), dtype=torch.uint8)
 
 
-def _fake_dequantize_out(*args: Any, out: Tensor) -> None:
+def _fake_written(*given: Any, out: Tensor) -> None:
     return None
 
 
-def _fake_unpack_bits_out(*args: Any, out: Tensor) -> None:
-    return None
+# Codes and the scales that are chosen are constants to autograd: no gradient passes.
+quantize = op("quantize", fake=_fake_quantize, vmap=each_sample)
+choose_scale = op("choose_scale", fake=_fake_choose_scale, vmap=each_sample)
+_no_gradient = refusing(
+    "strop.dequantize: a tensor requires a gradient, which restoring codes does not have; "
+    "fake_quantize has it"
+)
+dequantize = op("dequantize", fake=_fake_dequantize, vmap=each_sample, autograd=_no_gradient)
+dequantize_out = op("dequantize.out", fake=_fake_written, autograd=_no_gradient)
+pack_bits = op("pack_bits", fake=_fake_pack_bits, vmap=each_sample)
+unpack_bits = op("unpack_bits", fake=_fake_unpack_bits, vmap=each_sample)
+unpack_bits_out = op(
+    "unpack_bits.out", fake=_fake_written, autograd=written_to("strop.unpack_bits")
+)
 
-
-_FAKES: dict[str, Callable[..., Any]] = {
-    "quantize": _fake_quantize,
-    "choose_scale": _fake_choose_scale,
-    "dequantize": _fake_dequantize,
-    "pack_bits": _fake_pack_bits,
-    "unpack_bits": _fake_unpack_bits,
-    "dequantize.out": _fake_dequantize_out,
-    "unpack_bits.out": _fake_unpack_bits_out,
-}
-for _name, _fake in _FAKES.items():
-    register_fake(_name, _fake)
-for _name in ("quantize", "choose_scale", "dequantize", "pack_bits", "unpack_bits"):
-    register_vmap(_name)
+DEQUANTIZE = paths_of(dequantize)
+DEQUANTIZE_OUT = paths_of(dequantize_out)
+UNPACK_BITS_OUT = paths_of(unpack_bits_out)

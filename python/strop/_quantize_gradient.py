@@ -14,16 +14,17 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
 import torch
-from torch import Tensor, is_grad_enabled
+from torch import Tensor
+from torch._ops import OpOverload
 from torch.autograd import forward_ad
 from torch.autograd.function import Function
 
 from strop import _quantize_ops as ops
-from strop._failed_allocation import raises_memory_errors
-from strop._formats import NumberFormat, format_name, has_tensor_scale
-from strop._shapes import register_vmap
-
-transforms_active: Callable[[], bool] = torch._C._are_functorch_transforms_active
+from strop._core.failed_allocation import raises_memory_errors
+from strop._core.gradient import below_autograd, differentiable, needs_gradient, written_to
+from strop._core.op import op
+from strop._formats import NumberFormat, has_tensor_scale
+from strop._quantize_options import Options, SpelledOptions
 
 
 class Call(Protocol):
@@ -49,7 +50,7 @@ class Call(Protocol):
 class Packed(NamedTuple):
     """A call whose options are an interned specification."""
 
-    options: tuple[Any, ...]  # format, block_size, rounding, symmetric, quant_min, quant_max, eps
+    options: tuple[Any, ...]  # as a caller gave them
     spec: int
     seed: int | None
     grad_factor: float
@@ -70,44 +71,18 @@ class Packed(NamedTuple):
         )
 
     def composite(self, x: Tensor, scale: Tensor | None, zero_point: Tensor | None) -> Tensor:
-        spelled = Spelled.of(self.options, self.seed, self.grad_factor)
-        return spelled.composite(x, scale, zero_point)
+        name = "strop.fake_quantize"
+        spelled = Options(*self.options).plain(name).spelled(name, self.seed, self.grad_factor)
+        return Spelled(*spelled).composite(x, scale, zero_point)
 
 
-class Spelled(NamedTuple):
+class Spelled(SpelledOptions):
     """A call whose options are those of the public op."""
 
-    format: str
-    block_size: Sequence[int]
-    rounding: str
-    symmetric: bool
-    seed: int | None = None
-    quant_min: int | None = None
-    quant_max: int | None = None
-    eps: float | None = None
-    seed_tensor: Tensor | None = None
-    grad_factor: float = 1.0
-
-    @staticmethod
-    def of(options: tuple[Any, ...], seed: int | Tensor | None, grad_factor: float) -> Spelled:
-        """From the options as the public function has them."""
-        format, block_size, rounding, symmetric, quant_min, quant_max, eps = options
-        return Spelled(
-            format_name(format),
-            [] if block_size is None else tuple(block_size),
-            rounding,
-            symmetric,
-            None if isinstance(seed, Tensor) else seed,
-            quant_min,
-            quant_max,
-            eps,
-            seed if isinstance(seed, Tensor) else None,
-            grad_factor,
-        )
+    __slots__ = ()
 
     def forward(self, x: Tensor, scale: Tensor | None, zero_point: Tensor | None) -> Tensor:
-        with torch._C._AutoDispatchBelowAutograd():
-            return cast(Tensor, ops.public(x, scale, zero_point, *self))
+        return cast(Tensor, _direct(x, scale, zero_point, *self))
 
     def with_mask(
         self, x: Tensor, scale: Tensor | None, zero_point: Tensor | None
@@ -137,9 +112,7 @@ class Spelled(NamedTuple):
         if zero_point is not None and _differs(zero_point):
             slope = torch.where(in_range, torch.zeros_like(steps), -steps)
             zeros = self._spread(zero_point, x)
-            result = result + (self.grad_factor * slope.detach() * _only_gradient(zeros)).to(
-                x.dtype
-            )
+            result = result + (self.grad_factor * slope * _only_gradient(zeros)).to(x.dtype)
         return result
 
     def _units(self, x: Tensor, scale: Tensor, zero_point: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -173,34 +146,9 @@ def _only_gradient(tensor: Tensor) -> Tensor:
     return tensor - tensor.detach()
 
 
-def transformed() -> bool:
-    """Whether a transform of functorch, or forward-mode AD, is at work."""
-    return transforms_active() or forward_ad._current_level >= 0
-
-
 def _differs(tensor: Tensor) -> bool:
     """Whether something is differentiated by a parameter, as far as can be seen."""
     return tensor.is_floating_point() and (tensor.requires_grad or forward_ad._current_level >= 0)
-
-
-def needs_gradient(
-    x: Tensor, scale: Tensor | None, zero_point: Tensor | None, out: Tensor | None = None
-) -> bool:
-    """Whether autograd would record an op on these tensors, where it is on."""
-    return (
-        x.requires_grad
-        or (scale is not None and scale.requires_grad)
-        or (zero_point is not None and zero_point.requires_grad)
-        or (out is not None and out.requires_grad)
-    )
-
-
-def refused(op: str) -> RuntimeError:
-    """What to raise where a result is written to a given tensor and a gradient would be needed."""
-    return RuntimeError(
-        f"{op}: a tensor requires a gradient, which an op that writes to a given tensor does not "
-        "have; give no out, detach the tensor, or call under torch.no_grad()"
-    )
 
 
 class _Identity(Function):
@@ -233,7 +181,7 @@ class _StraightThrough(Function):
 def _masked(gradient: Tensor, mask: Tensor, stride: tuple[int, ...]) -> Tensor:
     if gradient.stride() != stride:  # the mask's bits are places in memory
         gradient = gradient.new_empty_strided(gradient.shape, stride).copy_(gradient)
-    if is_grad_enabled() and gradient.requires_grad:
+    if needs_gradient(gradient):
         return cast(Tensor, cast(Any, _Masked).apply(gradient, mask))
     return cast(Tensor, ops.masked_gradient(gradient, mask))
 
@@ -266,7 +214,7 @@ class _Learned(Function):
     @raises_memory_errors
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, scale, zero_point = ctx.saved_tensors
-        if is_grad_enabled() and gradient.requires_grad:
+        if needs_gradient(gradient):
             return _learned_again(ctx, gradient)
         floating = zero_point is not None and zero_point.is_floating_point()
         zero = None if zero_point is None else zero_point.contiguous()
@@ -285,20 +233,18 @@ def _learned_again(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     return tuple(next(found) if needed else None for needed in ctx.needs_input_grad[:3]) + (None,)
 
 
-def _recorded(function: type[Function]) -> Callable[..., Tensor]:
-    """A function's apply, less the 4 us that torch spends there on functorch: see transformed."""
+def _apply_of(function: type[Function]) -> Callable[..., Tensor]:
+    """A function's apply, less the 4 us that torch spends there on functorch: see call_path."""
     apply: Callable[..., Tensor] = super(Function, function).apply  # type: ignore[misc]
     return apply
 
 
-_identity = _recorded(_Identity)
-_straight_through = _recorded(_StraightThrough)
-_learned = _recorded(_Learned)
+_identity = _apply_of(_Identity)
+_straight_through = _apply_of(_StraightThrough)
+_learned = _apply_of(_Learned)
 
 
-def differentiable(
-    x: Tensor, scale: Tensor | None, zero_point: Tensor | None, call: Call
-) -> Tensor:
+def recorded(x: Tensor, scale: Tensor | None, zero_point: Tensor | None, call: Call) -> Tensor:
     """The result, recorded by autograd."""
     if scale is None:
         return _identity(x, call)
@@ -307,36 +253,17 @@ def differentiable(
     return _straight_through(x, scale, zero_point, call)
 
 
-def _public(x: Tensor, scale: Tensor | None, zero_point: Tensor | None, *options: Any) -> Tensor:
-    call = Spelled(*options)
-    if transformed():
-        return call.composite(x, scale, zero_point)
-    if is_grad_enabled() and needs_gradient(x, scale, zero_point):
-        return differentiable(x, scale, zero_point, call)
-    return call.forward(x, scale, zero_point)
+def _composite(x: Tensor, scale: Tensor | None, zero_point: Tensor | None, *options: Any) -> Tensor:
+    return Spelled(*options).composite(x, scale, zero_point)
 
 
-def _public_out(
-    x: Tensor, scale: Tensor | None, zero_point: Tensor | None, *options: Any, out: Tensor
-) -> None:
-    if is_grad_enabled() and needs_gradient(x, scale, zero_point, out):
-        raise refused("strop.fake_quantize")
-    with torch._C._AutoDispatchBelowAutograd():
-        ops.public_out(x, scale, zero_point, *options, out=out)
-    ops.mark_written(out)
+def _recorded(x: Tensor, scale: Tensor | None, zero_point: Tensor | None, *options: Any) -> Tensor:
+    return recorded(x, scale, zero_point, Spelled(*options))
 
 
-def _public_in_place(
-    x: Tensor, scale: Tensor | None, zero_point: Tensor | None, *options: Any
-) -> None:
-    if is_grad_enabled() and needs_gradient(x, scale, zero_point):
-        raise refused("strop.fake_quantize_")
-    with torch._C._AutoDispatchBelowAutograd():
-        ops.public_in_place(x, scale, zero_point, *options)
-    ops.mark_written(x)
-
-
-def _vmap(info: Any, in_dims: Sequence[int | None], x: Tensor, *rest: Any) -> tuple[Tensor, int]:
+def _vmap(
+    op: OpOverload, info: Any, in_dims: Sequence[int | None], x: Tensor, *rest: Any
+) -> tuple[Tensor, int]:
     """The batch as one more dimension of the input, a block to each of it."""
     scale, zero_point, *options = rest
     call = Spelled(*options)
@@ -366,29 +293,29 @@ def _vmap(info: Any, in_dims: Sequence[int | None], x: Tensor, *rest: Any) -> tu
                 )
             ]
             own = call._replace(seed_tensor=one[2])
-            results.append(ops.public(x[i], one[0], one[1], *own))
+            results.append(op(x[i], one[0], one[1], *own))
         return torch.stack(results), 0
     if not format.block:
         shared = [-1] * (x.dim() - 1) if not call.block_size else list(call.block_size)
         call = call._replace(block_size=[1, *shared])
     parameters = [parameter(t, d) for t, d in zip((scale, zero_point), parameter_dims, strict=True)]
-    return ops.public(x, *parameters, *call), 0
+    return op(x, *parameters, *call), 0
 
 
-register_vmap("fake_quantize", _vmap)
-_kernels = torch.library.Library("strop", "IMPL")
-_kernels.impl("fake_quantize", raises_memory_errors(_public), "Autograd")
-_kernels.impl("fake_quantize.out", _public_out, "Autograd")
-_kernels.impl("fake_quantize_", _public_in_place, "Autograd")
-for _name in (
-    "_fake_quantize",
-    "_fake_quantize.out",
-    "_fake_quantize_",
-    "_fake_quantize_with_mask",
-    "_fake_quantize_with_mask.packed",
-    "_masked_gradient",
-    "_masked_gradient.out",
-    "_learned_gradient",
-    "_learned_gradient.packed",
-):
-    _kernels.impl(_name, torch.library.fallthrough_kernel, "Autograd")
+public = op(
+    "fake_quantize",
+    fake=ops.fake_new(ops.check_spelled),
+    vmap=_vmap,
+    autograd=differentiable(composite=_composite, recorded=_recorded),
+)
+public_out = op(
+    "fake_quantize.out",
+    fake=ops.fake_written(ops.check_spelled),
+    autograd=written_to("strop.fake_quantize"),
+)
+public_in_place = op(
+    "fake_quantize_",
+    fake=ops.fake_written(ops.check_spelled, "strop.fake_quantize_"),
+    autograd=written_to("strop.fake_quantize_"),
+)
+_direct = below_autograd(public)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from strop._errors import in_the_name_of
+from strop._core.errors import in_the_name_of
+from strop._core.library import FLOATING
 from strop._formats import NumberFormat, format_name, has_tensor_scale, scales_are_bytes
 from strop._holders import Holder, holder, parsed_to
-from strop._library import FLOATING
 
 
 class Scales(NamedTuple):

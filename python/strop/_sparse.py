@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
-from torch import Tensor, is_grad_enabled
+from torch import Tensor
 from torch._C import _is_any_autocast_enabled as any_autocast
 from torch.autograd import Function
 from torch.compiler import is_compiling, is_exporting
@@ -14,13 +14,13 @@ from torch.nn import functional
 
 from strop import _sparse_ops as ops
 from strop import _sparse_plan
-from strop._errors import translated
-from strop._failed_allocation import raises_memory_errors
-from strop._library import FLOATING
-from strop._quantize_gradient import transformed
-from strop._quantize_ops import mark_written
+from strop._core.call_path import DIRECT, RECORDED, call_path, is_tracing, transformed
+from strop._core.errors import translated
+from strop._core.failed_allocation import raises_memory_errors
+from strop._core.gradient import below_autograd, differentiable, mark_written, needs_gradient
+from strop._core.library import FLOATING
+from strop._core.op import op
 from strop._sparse_weight import TENSORS, SparseWeight
-from strop._tracing import is_tracing
 
 _OP = "strop.sparse_linear"
 _ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
@@ -123,7 +123,7 @@ def eager_linear(
         if out is None:
             if choice == _DENSE:  # torch's own, which knows gradients and transforms
                 return _dense(input, weight, bias, activation)
-            if _needs_gradient(input, bias) or transformed() or any_autocast():
+            if call_path(input, bias) != DIRECT or any_autocast():
                 return public_op(input, weight, bias, activation)
             if choice > _DENSE:
                 _check_columns(input, weight)
@@ -131,7 +131,7 @@ def eager_linear(
             layout = getattr(weight, _sparse_plan.WAYS[choice - 1])
             outputs = weight.shape[0]
             return cast(Tensor, ops.by_layout(input, layout, outputs, bias, activation or ""))
-        if _needs_gradient(input, bias, out):
+        if call_path(input, bias, out) == RECORDED:
             raise RuntimeError(f"{_OP}: out is given, but a gradient is needed; call without")
         return _into(out, choice, input, weight, bias, activation or "")
     except Exception as error:
@@ -140,10 +140,6 @@ def eager_linear(
                 f"{_OP}: input is on {input.device}; the weight is on {weight.device}"
             ) from None
         raise translated(_OP, error, {"input": input, "bias": bias, "out": out}) from None
-
-
-def _needs_gradient(*tensors: Tensor | None) -> bool:
-    return is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
 def _into(
@@ -242,7 +238,7 @@ def public_op(
     made_of = weight.versions if is_compiling() and not is_exporting() else None
     return cast(
         Tensor,
-        ops.sparse_linear(x, *tensors, list(weight.chosen), bias, activation or "", made_of),
+        _public(x, *tensors, list(weight.chosen), bias, activation or "", made_of),
     )
 
 
@@ -266,8 +262,7 @@ class _Linear(Function):
         ctx.weight = weight
         ctx.columns = x.shape[-1]
         ctx.bias_dtype = None if bias is None else bias.dtype
-        with torch._C._AutoDispatchBelowAutograd():
-            return cast(Tensor, ops.sparse_linear(x, *weight, bias, "", *made_of))
+        return cast(Tensor, _direct(x, *weight, bias, "", *made_of))
 
     @staticmethod
     @raises_memory_errors
@@ -275,7 +270,7 @@ class _Linear(Function):
         of_x = of_bias = None
         if ctx.needs_input_grad[0]:
             quads, pairs = (ctx.weight[TENSORS.index(n)] for n in ("back_quads", "back_pairs"))
-            again = is_grad_enabled() and gradient.requires_grad
+            again = needs_gradient(gradient)
             if quads is not None and pairs is not None and not again:
                 of_x = ops.transposed(gradient, quads, pairs, ctx.columns)
             else:
@@ -286,19 +281,26 @@ class _Linear(Function):
         return of_x, of_bias, None, None
 
 
-def _public(input: Tensor, *rest: Any) -> Tensor:
+def _activated(
+    rest: Sequence[Any],
+) -> tuple[Sequence[Any], Tensor | None, Callable[[Tensor], Tensor], Sequence[Any]]:
+    """Weight, bias, activation and versions of what follows the public op's input."""
     weight, (bias, activation, *made_of) = rest[:10], rest[10:]
-    activated = _ACTIVATIONS.get(activation)
-    if activated is None:
+    if activation not in _ACTIVATIONS:
         raise ValueError(f"{_OP}: activation {activation!r} is not known")
-    if transformed():
-        full = _whole(weight, input.shape[-1]).to(input.dtype)
-        bias = None if bias is None else bias.to(input.dtype)
-        return activated(functional.linear(input, full, bias))
-    if is_grad_enabled() and (input.requires_grad or (bias is not None and bias.requires_grad)):
-        return activated(cast(Any, _Linear).apply(input, bias, weight, made_of))
-    with torch._C._AutoDispatchBelowAutograd():
-        return cast(Tensor, ops.sparse_linear(input, *weight, bias, activation, *made_of))
+    return weight, bias, _ACTIVATIONS[activation], made_of
+
+
+def _composite(input: Tensor, *rest: Any) -> Tensor:
+    weight, bias, activated, _ = _activated(rest)
+    full = _whole(weight, input.shape[-1]).to(input.dtype)
+    bias = None if bias is None else bias.to(input.dtype)
+    return activated(functional.linear(input, full, bias))
+
+
+def _recorded(input: Tensor, *rest: Any) -> Tensor:
+    weight, bias, activated, made_of = _activated(rest)
+    return activated(cast(Any, _Linear).apply(input, bias, weight, made_of))
 
 
 def _autocast(device: str) -> Callable[..., Tensor]:
@@ -308,24 +310,18 @@ def _autocast(device: str) -> Callable[..., Tensor]:
         with torch._C._ExcludeDispatchKeyGuard(keys):
             if input.dtype != torch.float64:
                 input = input.to(torch.get_autocast_dtype(device))
-            return cast(Tensor, ops.sparse_linear(input, *rest))
+            return cast(Tensor, _public(input, *rest))
 
     return kernel
 
 
+_public = op(
+    "sparse_linear",
+    fake=ops.on_one_device("sparse_linear", ops.fake_of_bits),
+    vmap=ops.vmap,
+    autograd=differentiable(composite=_composite, recorded=_recorded),
+)
+_direct = below_autograd(_public)
 _kernels = torch.library.Library("strop", "IMPL")
-_kernels.impl("sparse_linear", raises_memory_errors(_public), "Autograd")
 _kernels.impl("sparse_linear", _autocast("cpu"), "AutocastCPU")
 _kernels.impl("sparse_linear", _autocast("cuda"), "AutocastCUDA")
-for _name in (
-    "_sparse_linear",
-    "_sparse_linear.out",
-    "_sparse_linear_bits",
-    "_sparse_linear_bits.out",
-    "_sparse_unpack",
-    "_sparse_transposed",
-    "pack_sparse",
-    "unpack_sparse",
-    "_sparse_layout",
-):
-    _kernels.impl(_name, torch.library.fallthrough_kernel, "Autograd")

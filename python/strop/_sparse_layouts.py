@@ -14,8 +14,8 @@ from torch._subclasses import FakeTensor
 from strop import _C, _sparse_plan
 from strop import _prune_ops as prune_ops
 from strop import _sparse_ops as ops
-from strop._errors import check_tensors
-from strop._library import FLOATING
+from strop._core.errors import check_tensors
+from strop._core.library import FLOATING
 
 _NAME = "strop.SparseWeight"
 

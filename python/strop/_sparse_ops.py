@@ -7,25 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch._subclasses import FakeTensor
 
-from strop import _library
-from strop._failed_allocation import raises_memory_errors
-from strop._shapes import check_devices, register_vmap
-
-_ops = _library.ops
-
-sparse_linear = _ops.sparse_linear.default
-by_layout = _ops._sparse_linear.default
-by_layout_out = _ops._sparse_linear.out
-transposed = _ops._sparse_transposed.default
-by_bits = _ops._sparse_linear_bits.default
-by_bits_out = _ops._sparse_linear_bits.out
-unpack_by_starts = raises_memory_errors(_ops._sparse_unpack.default)
-pack_sparse = _ops.pack_sparse.default
-unpack_sparse = raises_memory_errors(_ops.unpack_sparse.default)
-layout = raises_memory_errors(_ops._sparse_layout.default)
-
+from strop._core import library
+from strop._core.failed_allocation import raises_memory_errors
+from strop._core.fake import check_devices
+from strop._core.op import op
 
 _NAME = "strop.sparse_linear"
 Result = Callable[..., Any]
@@ -36,7 +24,7 @@ Result = Callable[..., Any]
 
 def _floating(op: str, **tensors: Tensor | None) -> None:
     for name, tensor in tensors.items():
-        if tensor is not None and tensor.dtype not in _library.FLOATING:
+        if tensor is not None and tensor.dtype not in library.FLOATING:
             dtype = str(tensor.dtype).removeprefix("torch.")
             known = "float32, bfloat16, float16 or float64"
             raise TypeError(f"{op}: {name} has dtype {dtype}; {known} is needed")
@@ -64,7 +52,7 @@ def _linear(x: Tensor, outputs: int, bias: Tensor | None = None) -> Tensor:
     return x.new_empty((*x.shape[:-1], outputs))
 
 
-def _of_bits(x: Tensor, bits: Tensor, values: Tensor, *rest: Any) -> Tensor:
+def fake_of_bits(x: Tensor, bits: Tensor, values: Tensor, *rest: Any) -> Tensor:
     """By the bits of a weight, and what follows: bias and activation, and maybe more."""
     if bits.dtype != torch.uint8:
         raise TypeError(f"{_NAME}: bits has dtype {bits.dtype}; uint8 is needed")
@@ -130,9 +118,9 @@ def _fake_layout(bits: Tensor, values: Tensor, columns: int, layout: str) -> Ten
     return bits.new_empty((_unknown_size(op, "bits", bits),))
 
 
-def _on_one_device(op: str, fake: Result) -> Result:
+def on_one_device(op: str, fake: Result) -> Result:
     packet, _, overload = op.partition(".")
-    schema = getattr(getattr(_ops, packet), overload or "default")._schema
+    schema = getattr(getattr(library.ops, packet), overload or "default")._schema
     names = [argument.name for argument in schema.arguments]
     called = _NAME if "linear" in op or "transposed" in op else f"strop.{op.lstrip('_')}"
 
@@ -156,33 +144,8 @@ def _on_one_device(op: str, fake: Result) -> Result:
     return checked
 
 
-_FAKES: dict[str, Callable[..., Any]] = {
-    "sparse_linear": _of_bits,
-    "_sparse_linear": _fake_by_layout,
-    "_sparse_linear.out": _fake_by_layout,
-    "_sparse_linear_bits": _of_bits,
-    "_sparse_linear_bits.out": _of_bits,
-    "_sparse_unpack": _fake_dense,
-    "_sparse_transposed": _fake_transposed,
-    "pack_sparse": _fake_pack_sparse,
-    "unpack_sparse": _fake_dense,
-    "_sparse_layout": _fake_layout,
-}
-for _name, _fake in _FAKES.items():
-    torch.library.register_fake(f"strop::{_name}", _on_one_device(_name, _fake))
-
-
-def _on_gpus_alone(*given: Any, **options: Any) -> None:
-    raise ValueError(f"{_NAME}: bits and starts are of a weight on a GPU; a CPU has layouts")
-
-
-_kernels = torch.library.Library("strop", "IMPL")
-for _name in ("_sparse_linear_bits", "_sparse_linear_bits.out", "_sparse_unpack"):
-    _kernels.impl(_name, _on_gpus_alone, "CPU")
-
-
-def vmapped(
-    info: Any, in_dims: Sequence[int | None], input: Tensor, *rest: Any
+def vmap(
+    op: OpOverload, info: Any, in_dims: Sequence[int | None], input: Tensor, *rest: Any
 ) -> tuple[Tensor, int]:
     """The batch as one more leading dimension of the input."""
     weight, (bias, activation, *made_of) = rest[:10], rest[10:]
@@ -192,10 +155,31 @@ def vmapped(
     size = info.batch_size
     x = input.expand(size, *input.shape) if input_dim is None else input.movedim(input_dim, 0)
     if dims[10] is None:
-        return sparse_linear(x, *weight, bias, activation, *made_of), 0
+        return op(x, *weight, bias, activation, *made_of), 0
     bias = bias.movedim(dims[10], 0)
-    results = [sparse_linear(x[i], *weight, bias[i], activation, *made_of) for i in range(size)]
+    results = [op(x[i], *weight, bias[i], activation, *made_of) for i in range(size)]
     return torch.stack(results), 0
 
 
-register_vmap("sparse_linear", vmapped)
+def _op(name: str, fake: Result) -> OpOverload:
+    return op(name, fake=on_one_device(name, fake))
+
+
+by_layout = _op("_sparse_linear", _fake_by_layout)
+by_layout_out = _op("_sparse_linear.out", _fake_by_layout)
+transposed = _op("_sparse_transposed", _fake_transposed)
+by_bits = _op("_sparse_linear_bits", fake_of_bits)
+by_bits_out = _op("_sparse_linear_bits.out", fake_of_bits)
+unpack_by_starts = raises_memory_errors(_op("_sparse_unpack", _fake_dense))
+pack_sparse = _op("pack_sparse", _fake_pack_sparse)
+unpack_sparse = raises_memory_errors(_op("unpack_sparse", _fake_dense))
+layout = raises_memory_errors(_op("_sparse_layout", _fake_layout))
+
+
+def _on_gpus_alone(*given: Any, **options: Any) -> None:
+    raise ValueError(f"{_NAME}: bits and starts are of a weight on a GPU; a CPU has layouts")
+
+
+_kernels = torch.library.Library("strop", "IMPL")
+for _name in ("_sparse_linear_bits", "_sparse_linear_bits.out", "_sparse_unpack"):
+    _kernels.impl(_name, _on_gpus_alone, "CPU")

@@ -12,9 +12,9 @@ from torch.compiler import is_compiling
 
 from strop import _sparse_ops as ops
 from strop import _sparse_plan
-from strop._arguments import boolean, integer, named_kind
-from strop._errors import translated, unfit
-from strop._library import FLOATING
+from strop._core.arguments import boolean, integer, named_kind
+from strop._core.errors import translated, unfit
+from strop._core.library import FLOATING
 from strop._sparse_layouts import one_way
 from strop._sparse_weight import PLANS, SparseWeight
 

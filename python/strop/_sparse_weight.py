@@ -15,9 +15,9 @@ from typing_extensions import Self
 
 from strop import _C, _sparse_plan
 from strop import _sparse_ops as ops
-from strop._errors import translated
+from strop._core.errors import translated
+from strop._core.library import FLOATING
 from strop._holders import Holder, check_state, holder
-from strop._library import FLOATING
 from strop._sparse_layouts import (
     array_of,
     check_chosen,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from strop._arguments import boolean, instance
+from strop._core.arguments import boolean, instance
 from strop._linear_kinds import is_linear
 from strop._prune import Pattern
 from strop._report import Report

@@ -11,7 +11,8 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize, prune
 
 from strop._compiled_models import plain_name, unwrapped
-from strop._library import FLOATING
+from strop._core.library import FLOATING
+from strop._core.tensors import identity, unreadable
 from strop._linear_kinds import (
     attribute_in_the_way,
     is_linear,
@@ -21,7 +22,6 @@ from strop._linear_kinds import (
     stored,
 )
 from strop._parameter_users import Users
-from strop._tensor_kinds import identity, unreadable
 from strop.nn import SparseLinear
 from strop.nn._packed_buffers import STATE_KEYS
 from strop.nn._sparse_linear import masked

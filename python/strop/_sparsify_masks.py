@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from strop._errors import in_the_name_of, unfit
+from strop._core.errors import in_the_name_of, unfit
 from strop._parameter_users import Users
 from strop._prune import Pattern
 from strop._prune_masks import ranked_masks

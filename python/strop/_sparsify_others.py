@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
+from strop._core.tensors import facts, identity
 from strop._linear_kinds import is_linear
-from strop._tensor_kinds import facts, identity
 
 # Nobody would take these for matrices that are multiplied.
 _NO_PRODUCTS = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)

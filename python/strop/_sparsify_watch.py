@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from strop._core.tensors import METADATA
 from strop._linear_kinds import stored
 from strop._sparsify_fusion import Fusion
 from strop._sparsify_layers import Layer
-from strop._tensor_kinds import METADATA
 from strop.nn import SparseLinear
 from strop.nn._sparse_linear import masked
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from strop import _sparse_plan, _sparsity_picture, _sparsity_table
+from strop._core.tensors import facts, unreadable
 from strop._linear_kinds import matrix
 from strop._report import Report, counted
 from strop._sparse_weight import SparseWeight
@@ -18,7 +19,6 @@ from strop._sparsify_fusion import Fusion
 from strop._sparsify_others import Other
 from strop._sparsify_outcome import Outcome
 from strop._sparsify_run import Timing
-from strop._tensor_kinds import facts, unreadable
 from strop.nn._sparse_linear import ways
 
 if TYPE_CHECKING:

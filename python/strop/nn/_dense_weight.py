@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from typing_extensions import Self
 
+from strop._core.tensors import METADATA
 from strop._sparse_weight import SparseWeight
-from strop._tensor_kinds import METADATA
 
 _ASSIGNING = {"__setitem__", "__set__"} | {
     f"__i{name}__"

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from strop._core.library import FLOATING
 from strop._holders import Holder
-from strop._library import FLOATING
 
 _NAME = "strop.nn.Held"
 

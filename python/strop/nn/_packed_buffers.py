@@ -14,7 +14,7 @@ from torch._subclasses import FakeTensor
 from torch.compiler import is_dynamo_compiling, is_exporting
 from typing_extensions import Self
 
-from strop._quantize_gradient import transformed
+from strop._core.call_path import transformed
 from strop._sparse_layouts import one_way
 from strop._sparse_weight import TENSORS, SparseWeight
 

@@ -8,7 +8,7 @@ from typing import TypedDict
 import torch
 
 from strop import _C
-from strop._arguments import instance
+from strop._core.arguments import instance
 
 OLDEST_TORCH = (2, 11)
 

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch._subclasses import FakeTensor
 
-from strop import _C, _library
-from strop._failed_allocation import memory_error
+from strop import _C
+from strop._core import library
+from strop._core.failed_allocation import memory_error
 
 _PLAIN = torch._C._disabled_torch_dispatch_impl
 
@@ -26,7 +27,7 @@ def translated(
     tensors: Mapping[str, object],
     seed: object = None,
     *,
-    devices: Sequence[str] = _library.DEVICES,
+    devices: Sequence[str] = library.DEVICES,
 ) -> Exception:
     """The exception to raise instead of ``error``, which an op raised for these arguments.
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from strop._errors import is_foreign
+from strop._core.errors import is_foreign
 
 METADATA = frozenset(
     (

@@ -1,0 +1,1 @@
+"""What the families share: the registration of ops, arguments, errors, tracing, gradients."""
