@@ -11,12 +11,14 @@ from torch import Tensor
 from strop import _C, _library
 from strop._formats import (
     NumberFormat,
+    block_grid,
     chooses_zero_point,
+    codes_dtype,
+    codes_shape,
     has_tensor_scale,
     scales_are_bytes,
 )
 from strop._quantize_ops import check_spelled
-from strop._quantized_tensor import block_grid, codes_dtype, codes_shape
 from strop._shapes import register_fake, register_vmap
 
 _ops = _library.ops

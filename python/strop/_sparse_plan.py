@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,6 +34,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+import numpy as np
 import torch
 
 from strop import _C
@@ -259,7 +259,7 @@ def medians(
     seconds: float = 0.02,
     turns: int = 5,
     clock: Callable[[], float] = time.perf_counter,
-    of: Callable[[list[float]], float] = statistics.median,
+    of: Callable[[list[float]], float] = np.median,
     timer: Callable[[Callable[[], object]], float] | None = None,
 ) -> list[float]:
     """Median times of calls that take turns, so many at least and for so long; or others than these."""
@@ -275,7 +275,7 @@ def medians(
             before = clock()
             call()
             times.append(clock() - before)
-    return [of(times) for times in taken]
+    return [float(of(times)) for times in taken]
 
 
 def completed(chosen: Mapping[int, str]) -> tuple[int, ...]:
