@@ -14,7 +14,11 @@ from benchmarks import gpu as make_gpu
 from rich.console import Console
 
 from strop import cli
-from strop._bench import augment_gpu, gpu, present, prune_gpu, quantize_gpu, sparse_gpu
+from strop._bench import gpu, present
+from strop._bench.augment import gpu as augment_gpu
+from strop._bench.linear import gpu as sparse_gpu
+from strop._bench.prune import gpu as prune_gpu
+from strop._bench.quantize import gpu as quantize_gpu
 
 CEILINGS = gpu.Ceilings(copy=3e12, matrix=8e14)
 CASES = [

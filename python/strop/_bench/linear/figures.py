@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 import strop
 from strop import SparseWeight, _sparse_plan
-from strop._bench import sparse
+from strop._bench.linear import cases as sparse
 from strop._bench.measure import machine, pinned
 from strop._sparse_plan import medians
 
