@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -33,8 +33,7 @@ _ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
 }
 _MANY = 130
 _CLASS_OF = [_sparse_plan.row_class(n) for n in range(_MANY)]  # looked up, not searched, in a call
-_DENSE = _sparse_plan.WAYS.index("dense") + 1  # those after it are a GPU's
-_FORMS = ("bits", "values", "dense", "starts")
+_DENSE = _sparse_plan.NUMBER_OF["dense"]  # those after it are a GPU's
 
 
 def sparse_linear(
@@ -128,7 +127,7 @@ def eager_linear(
             if choice > _DENSE:
                 _check_columns(input, weight)
                 return cast(Tensor, ops.by_bits(input, *_bitmap(weight), bias, activation or ""))
-            layout = getattr(weight, _sparse_plan.WAYS[choice - 1])
+            layout = getattr(weight, _sparse_plan.WAY_OF[choice])
             outputs = weight.shape[0]
             return cast(Tensor, ops.by_layout(input, layout, outputs, bias, activation or ""))
         if _needs_gradient(input, bias, out):
@@ -168,7 +167,7 @@ def _into(
         _check_columns(x, weight)
         ops.by_bits_out(x, *_bitmap(weight), bias, activation, out=into)
     else:
-        layout = getattr(weight, _sparse_plan.WAYS[choice - 1])
+        layout = getattr(weight, _sparse_plan.WAY_OF[choice])
         ops.by_layout_out(x, layout, weight.shape[0], bias, activation, out=into)
     if into is not out:
         return out.copy_(into)
@@ -246,11 +245,11 @@ def public_op(
     )
 
 
-def _whole(weight: Sequence[Any], columns: int) -> Tensor:
+def _whole(weight: ops.WeightArguments, columns: int) -> Tensor:
     """The dense weight, unpacked where the plan keeps none."""
-    bits, values, dense, starts = (weight[TENSORS.index(n)] for n in _FORMS)
-    if dense is not None:
-        return cast(Tensor, dense)
+    if weight.dense is not None:
+        return weight.dense
+    bits, values, starts = weight.bits, weight.values, weight.starts
     if starts is not None:
         return cast(Tensor, ops.unpack_by_starts(bits, values, starts, columns))
     return cast(Tensor, ops.unpack_sparse(bits, values, columns))
@@ -261,7 +260,11 @@ class _Linear(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, bias: Tensor | None, weight: tuple[Any, ...], made_of: tuple[Any, ...]
+        ctx: Any,
+        x: Tensor,
+        bias: Tensor | None,
+        weight: ops.WeightArguments,
+        made_of: tuple[Any, ...],
     ) -> Tensor:
         ctx.weight = weight
         ctx.columns = x.shape[-1]
@@ -274,7 +277,7 @@ class _Linear(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         of_x = of_bias = None
         if ctx.needs_input_grad[0]:
-            quads, pairs = (ctx.weight[TENSORS.index(n)] for n in ("back_quads", "back_pairs"))
+            quads, pairs = ctx.weight.back_quads, ctx.weight.back_pairs
             again = is_grad_enabled() and gradient.requires_grad
             if quads is not None and pairs is not None and not again:
                 of_x = ops.transposed(gradient, quads, pairs, ctx.columns)
@@ -287,7 +290,7 @@ class _Linear(Function):
 
 
 def _public(input: Tensor, *rest: Any) -> Tensor:
-    weight, (bias, activation, *made_of) = rest[:10], rest[10:]
+    weight, (bias, activation, *made_of) = ops.WeightArguments.split(rest)
     activated = _ACTIVATIONS.get(activation)
     if activated is None:
         raise ValueError(f"{_OP}: activation {activation!r} is not known")

@@ -280,7 +280,7 @@ def _nested(layer: SparseLinear, input: Tensor) -> Tensor:
 
 def ways(weight: SparseWeight) -> list[str]:
     """The way of each class of rows."""
-    return [_sparse_plan.WAYS[number - 1] for number in weight.chosen]
+    return [_sparse_plan.WAY_OF[number] for number in weight.chosen]
 
 
 def masked(linear: nn.Module, name: str) -> bool:
