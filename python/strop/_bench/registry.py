@@ -37,6 +37,6 @@ def _load() -> None:
 
 def gpu_cases(family: str | None = None) -> list[GpuCase]:
     """The cases that are measured on a GPU."""
-    modules = (of_quantize, of_prune, of_linear, of_augment)
+    modules = (of_prune, of_linear, of_augment, of_quantize)
     every = [case for module in modules for case in module.cases()]
     return [case for case in every if family in (None, case.family)]
