@@ -3,7 +3,7 @@
 #   make test   lint and every test that takes less than minutes
 #   make sweep  every float32 there is through each float format, against ml_dtypes (ten minutes)
 #   make bench  the benchmark suite; rewrites benchmarks/results/ and the README's tables; FAMILY=augment: one family
-#   make gpu    checks and measures the CUDA kernels on this machine's GPU; results under OUT (out/)
+#   make gpu    checks and measures the CUDA kernels on this machine's GPU; results under OUT (out/); FAMILY=augment,prune
 #   make wheel  a wheel for other machines, under dist/
 #   make bench-deepsparse  pruned layers and a pruned model against DeepSparse (Python 3.11); ISA=avx2: strop in AVX2
 #   make bench-torchvision  augmentation against torchvision, in an environment of its own of 6 GB; ISA=avx2 as well
@@ -136,7 +136,7 @@ bench-torchvision: $(TV)/made $(STAMPS)/built
 # With what is installed where PYTHON is, and without the network.
 OUT ?= out
 gpu:
-	$(PYTHON) -m benchmarks.gpu --out $(OUT)
+	$(PYTHON) -m benchmarks.gpu --out $(OUT) $(if $(FAMILY),--family $(FAMILY))
 
 # $(call environment,folder): one under it that sees the packages of the first, but folder/stage in place
 # of the strop which is installed there.

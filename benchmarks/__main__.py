@@ -12,15 +12,11 @@ import sys
 from pathlib import Path
 
 from benchmarks import augment_table
-from strop._bench import (
-    augment_picture,
-    measure,
-    present,
-    registry,
-    sparse,
-    sparse_figures,
-    sparse_picture,
-)
+from strop._bench import measure, present, registry
+from strop._bench.augment import picture as augment_picture
+from strop._bench.linear import cases as sparse
+from strop._bench.linear import figures as sparse_figures
+from strop._bench.linear import picture as sparse_picture
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

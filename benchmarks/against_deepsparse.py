@@ -29,8 +29,11 @@ from tqdm import tqdm
 from benchmarks import deepsparse_table
 from benchmarks.__main__ import DOCS, HERE, machine_name, write_readme
 from benchmarks.deepsparse_turns import Peer, medians, repeated
-from strop._bench import measure, minilm, present, sparse, sparse_model
-from strop._bench.registry import Bar, Call, Case, faster_than
+from strop._bench import measure, present
+from strop._bench.case import Bar, Call, Case, faster_than
+from strop._bench.linear import cases as sparse
+from strop._bench.linear import minilm
+from strop._bench.linear import model as sparse_model
 
 RESULTS = HERE / "results"
 PAGE = DOCS / "pruned-models-on-cpu.md"

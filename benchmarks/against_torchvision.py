@@ -18,8 +18,9 @@ from torch import Tensor
 import strop
 from benchmarks.__main__ import RESULTS, machine_name, where_of, write_readme
 from benchmarks.augment_table import torchvision_table
-from strop._bench import augment, measure, present, registry
-from strop._bench.augment_photographs import photographs
+from strop._bench import measure, present, registry
+from strop._bench.augment import cases as augment
+from strop._bench.augment.photographs import photographs
 
 PEERS = ("torchvision", "albumentationsx", "kornia", "opencv-python-headless")
 MODULES = ("torchvision", "albumentations", "kornia", "cv2", "skimage")

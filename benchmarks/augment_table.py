@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from strop._bench import augment, present
+from strop._bench import present
+from strop._bench.augment import cases as augment
 
 Result = Mapping[str, object]
 _HEAD = ["| case | strop | KiB beside | against | ratio |", "|---|---:|---:|---|---:|"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from benchmarks.__main__ import where_of
-from strop._bench import present, sparse, sparse_model
+from strop._bench import present
+from strop._bench.linear import cases as sparse
+from strop._bench.linear import model as sparse_model
 
 Results = Mapping[str, Mapping[str, object]]
 Layers = Mapping[tuple[int, int, int], Sequence[float]]

@@ -1,13 +1,15 @@
 """Checks and measures the CUDA kernels on this machine's GPU: what ``make gpu`` runs.
 
-Builds strop for that GPU into build/gpu, then runs the doctor, every test on the device cuda, the
-benchmarks, and the sanitizers of the toolkit on a short test of every kernel. Needs no network and
-nothing that is not installed; what it has to leave out it says, with the reason.
+Builds strop for that GPU into build/gpu, on all cores, then runs the doctor, the tests on the device
+cuda family by family, the benchmarks, and the sanitizers of the toolkit on a short test of every kernel.
+What has run on the fewest GPUs comes first, for everything together ends after SECONDS. Needs no network
+and nothing that is not installed; what it has to leave out it says, with the reason.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import re
@@ -19,6 +21,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
@@ -31,7 +34,22 @@ STAGE = BUILD / "stage"
 SECONDS = 440  # for everything
 _LEAST_SECONDS = 1
 SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
-TESTS = ("tests", *SANITIZERS)  # steps that pytest runs
+
+
+class Family(NamedTuple):
+    """What there is of a family: files of tests, by pattern, and benchmarks, by their name."""
+
+    tests: tuple[str, ...]
+    benchmarks: str
+
+
+FAMILIES = {
+    "prune": Family(("test_prune*.py",), "sparse"),
+    "sparse": Family(("test_sparse*.py", "test_nn_*.py"), "sparse"),
+    "augment": Family(("test_augment*.py",), "augment"),
+    "quantize": Family(("test_fake_quantize*.py", "test_quantiz*.py"), "quantize"),
+}
+"""In the order in which they are checked and measured."""
 
 
 @dataclass(frozen=True)
@@ -84,16 +102,21 @@ class Runner:
         seconds = time.monotonic() - begin
         text = self.log.read_bytes()[before:].decode(errors="replace")
         status = status or _complaint(step, text)
-        detail = _summary(step, text) if status or step in TESTS else ""
+        detail = _summary(step, text) if status or _is_tests(step) else ""
         if status:
             detail = f"{status}: {detail} (see {self.log})"
         self.outcomes.append(Outcome(step, "failed" if status else "passed", seconds, detail))
         return not status
 
 
+def _is_tests(step: str) -> bool:
+    """Whether pytest runs a step."""
+    return step in SANITIZERS or step.startswith("tests")
+
+
 def _complaint(step: str, text: str) -> str:
     """What a step whose commands passed still lacks."""
-    if step in TESTS and not re.search(r"\b[1-9]\d* passed\b", text):
+    if _is_tests(step) and not re.search(r"\b[1-9]\d* passed\b", text):
         return "no test passed"
     if step in SANITIZERS and not re.search(r"SUMMARY: 0 (errors|hazards)", text):
         return "the sanitizer says nothing"
@@ -103,7 +126,7 @@ def _complaint(step: str, text: str) -> str:
 def _summary(step: str, text: str) -> str:
     """The line that says how a step went."""
     lines = [line.strip(" =") for line in text.splitlines()]
-    wanted = "SUMMARY:" if step in SANITIZERS else " passed" if step in TESTS else ""
+    wanted = "SUMMARY:" if step in SANITIZERS else " passed" if _is_tests(step) else ""
     told = [line for line in lines if line]
     return next((line for line in reversed(told) if wanted in line), (told or [""])[-1])[:160]
 
@@ -130,7 +153,7 @@ def _status(
 
 
 def build(runner: Runner, limit: int = 240) -> bool:
-    """For this GPU alone; everything is installed under build/gpu/stage."""
+    """For this GPU alone, on all cores; everything is installed under build/gpu/stage."""
     major, minor = torch.cuda.get_device_capability()
     pybind11 = subprocess.run(
         [sys.executable, "-m", "pybind11", "--cmakedir"], capture_output=True, text=True, check=True
@@ -141,14 +164,15 @@ def build(runner: Runner, limit: int = 240) -> bool:
         *("-S", str(ROOT), "-B", str(BUILD), "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"),
         *("-DSTROP_CUDA=ON", f"-DSTROP_CUDA_ARCHITECTURES={major}{minor}-real"),
         *(f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11}"),
-        # (with lines, for the sanitizers)
-        *("-DCMAKE_CUDA_FLAGS=-lineinfo", "-DSKBUILD_PROJECT_VERSION=gpu"),
+        # With lines, for the sanitizers. One file of twelve takes a third of nvcc's time, so that its
+        # kernels are assembled on all cores as well.
+        *("-DCMAKE_CUDA_FLAGS=-lineinfo --split-compile=0", "-DSKBUILD_PROJECT_VERSION=gpu"),
     ]
     if not runner.run(
         "build",
         limit,
         configure,
-        ["cmake", "--build", str(BUILD)],
+        ["cmake", "--build", str(BUILD), "--parallel", str(os.cpu_count())],
         ["cmake", "--install", str(BUILD), "--prefix", str(STAGE)],
     ):
         return False
@@ -160,24 +184,38 @@ def build(runner: Runner, limit: int = 240) -> bool:
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=-ra", "-p", "no:cacheprovider"]
 
 
-def check(runner: Runner) -> None:
-    """The doctor, the tests."""
+def _files(families: Sequence[str]) -> list[str]:
+    """The families' files of tests."""
+    patterns = [pattern for family in families for pattern in FAMILIES[family].tests]
+    return [str(path) for pattern in patterns for path in sorted((ROOT / "tests").glob(pattern))]
+
+
+def check(runner: Runner, families: Sequence[str]) -> None:
+    """The doctor; the tests of these families, and of no family where these are all."""
     runner.run("doctor", 60, [sys.executable, "-m", "strop.cli", "doctor"])
-    # (test_house.py has no test of a device, and needs more packages)
-    runner.run("tests", 150, [*PYTEST, "-m", "cuda", "--ignore", "tests/test_house.py", "tests"])
+    tests = [*PYTEST, "-m", "cuda"]
+    workers = ["-n", str(min(os.cpu_count() or 1, 8))] if importlib.util.find_spec("xdist") else []
+    for family in families:
+        runner.run(f"tests of {family}", 90, [*tests, *workers, *_files([family])])
+    if set(families) == set(FAMILIES):
+        # (test_house.py has no test of a device, and needs more packages)
+        others = [f"--ignore={path}" for path in ("tests/test_house.py", *_files(families))]
+        runner.run("tests of the rest", 60, [*tests, *others, "tests"])
 
 
-def sanitize(runner: Runner) -> None:
+def sanitize(runner: Runner, families: Sequence[str]) -> None:
     """The toolkit's sanitizers, on a short test of every kernel."""
     sanitizer = shutil.which("compute-sanitizer") or shutil.which(
         "compute-sanitizer", path="/usr/local/cuda/bin"
     )
-    names = ("fake_quantize", "sparse_linear", "augment")
-    files = [f"tests/test_{name}_cuda.py" for name in names]
+    files = [path for path in _files(families) if path.endswith("_cuda.py")]
     short = [*PYTEST, *files, "-k", "every_kernel"]
     for tool in SANITIZERS:
         if sanitizer is None:
             runner.skip(tool, "compute-sanitizer is not on the PATH, nor in /usr/local/cuda/bin")
+            continue
+        if not files:
+            runner.skip(tool, "these families have no test of every kernel")
             continue
         # Python's own packages ask the driver for functions that it may not have: no error.
         options = ["--report-api-errors", "no", "--launch-timeout", "120", "--error-exitcode", "9"]
@@ -186,12 +224,16 @@ def sanitize(runner: Runner) -> None:
         runner.run(tool, 90, command, PYTORCH_NO_CUDA_MEMORY_CACHING="1")
 
 
-def bench(runner: Runner, measured: Path) -> dict[str, object] | None:
-    """The benchmarks, as JSON; None where they did not run to their end."""
-    command = ["bench", "--device", "cuda", "--save", str(measured)]
-    if not runner.run("benchmarks", 150, [sys.executable, "-m", "strop.cli", *command]):
-        return None
-    found: dict[str, object] = json.loads(measured.read_text())
+def bench(runner: Runner, families: Sequence[str]) -> dict[str, Any] | None:
+    """The benchmarks of the families that ran to their end, as JSON; None where none did."""
+    found: dict[str, Any] | None = None
+    for name in dict.fromkeys(FAMILIES[family].benchmarks for family in families):
+        saved = BUILD / f"benchmarks-{name}.json"
+        command = ["bench", name, "--device", "cuda", "--save", str(saved)]
+        if runner.run(f"benchmarks of {name}", 90, [sys.executable, "-m", "strop.cli", *command]):
+            measured = json.loads(saved.read_text())
+            before = [] if found is None else found["results"]
+            found = measured | {"results": [*before, *measured["results"]]}
     return found
 
 
@@ -213,10 +255,22 @@ def slug(name: str) -> str:
     return "-".join(re.findall(r"[a-z0-9]+", name.lower()))
 
 
+def _families(names: str) -> list[str]:
+    """Families named with commas between; of none all."""
+    chosen = [name for name in FAMILIES if not names or name in names.split(",")]
+    if unknown := set(filter(None, names.split(","))) - set(chosen):
+        known = ", ".join(FAMILIES)
+        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: known are {known}")
+    return chosen
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 1 where a step failed, 2 where there is no GPU."""
     parser = argparse.ArgumentParser(prog="make gpu", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out"), help="where results and logs go")
+    parser.add_argument(
+        "--family", type=_families, default="", metavar="A,B", help="some of them; default: all"
+    )
     options = parser.parse_args(arguments)
     if not torch.cuda.is_available():
         print("make gpu: torch sees no CUDA device here", file=sys.stderr)
@@ -225,9 +279,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runner = Runner(options.out)
     found = None
     if build(runner):
-        check(runner)
-        found = bench(runner, BUILD / "benchmarks.json")
-        sanitize(runner)
+        check(runner, options.family)
+        found = bench(runner, options.family)
+        sanitize(runner, options.family)
     console = Console(width=None if sys.stdout.isatty() else 150)
     if found is not None:
         path = options.out / f"{slug(torch.cuda.get_device_name())}.json"

@@ -13,8 +13,12 @@ from benchmarks import against_torchvision, augment_table
 
 import strop
 from strop import cli
-from strop._bench import augment, augment_peers, augment_picture, measure, registry
-from strop._bench import augment_photographs as data
+from strop._bench import measure, registry
+from strop._bench.augment import cases as augment
+from strop._bench.augment import peers as augment_peers
+from strop._bench.augment import photographs as data
+from strop._bench.augment import picture as augment_picture
+from strop._bench.case import Case
 
 PNG = b"\x89PNG"
 CASES = list(registry.cases("augment"))
@@ -260,7 +264,7 @@ class TestShown:
 
     def test_command_line(self, capsys, tmp_path, monkeypatch):
         whole = {"strop": lambda: int, "AlbumentationsX": lambda: int}
-        case = registry.Case("augment", augment.WHOLE, lambda: whole, images=64)
+        case = Case("augment", augment.WHOLE, lambda: whole, images=64)
         monkeypatch.setattr(registry, "cases", lambda family: [case])
         assert cli.main(["bench", "augment", "--json", "--plot", str(tmp_path)]) == 0
         (found,) = json.loads(capsys.readouterr().out)["results"]
@@ -275,7 +279,7 @@ def test_scratch_is_bounded_whatever_the_image():
     code = """
 import torch, strop
 from strop._bench.measure import extra_kib
-from strop._bench.augment_photographs import drawn_matrices
+from strop._bench.augment.photographs import drawn_matrices
 torch.set_num_threads(1)
 m = drawn_matrices(1, 4096, 4096)
 x = torch.full((1, 3, 4096, 4096), 7, dtype=torch.uint8)

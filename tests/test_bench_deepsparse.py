@@ -12,7 +12,9 @@ from benchmarks import against_deepsparse as driver
 from benchmarks import deepsparse_environment as environment
 from benchmarks import deepsparse_table, deepsparse_turns
 
-from strop._bench import measure, sparse, sparse_model
+from strop._bench import measure
+from strop._bench.linear import cases as sparse
+from strop._bench.linear import model as sparse_model
 
 LINUX = ("Linux", "x86_64", {"avx2", "fma"})
 
@@ -188,7 +190,7 @@ class TestMeasured:
 
 def test_a_whole_model_is_exported(tmp_path):
     onnx = pytest.importorskip("onnx", reason="onnx, by which torch exports, is not installed")
-    from strop._bench import minilm
+    from strop._bench.linear import minilm
 
     model = minilm.Encoder(width=16, wide=32, heads=2, layers=1, words=50).eval()
     driver.export(model, torch.zeros(2, 8, dtype=torch.int64), tmp_path / "model.onnx")

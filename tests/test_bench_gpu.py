@@ -1,5 +1,6 @@
 """The GPU's benchmarks and `make gpu`, as far as a machine without a GPU can tell."""
 
+import argparse
 import io
 import json
 import re
@@ -14,7 +15,11 @@ from benchmarks import gpu as make_gpu
 from rich.console import Console
 
 from strop import cli
-from strop._bench import augment_gpu, gpu, present, prune_gpu, quantize_gpu, sparse_gpu
+from strop._bench import gpu, present, registry
+from strop._bench.augment import gpu as augment_gpu
+from strop._bench.linear import gpu as sparse_gpu
+from strop._bench.prune import gpu as prune_gpu
+from strop._bench.quantize import gpu as quantize_gpu
 
 CEILINGS = gpu.Ceilings(copy=3e12, matrix=8e14)
 CASES = [
@@ -143,6 +148,68 @@ def test_runner_ends_what_takes_too_long(tmp_path):
     assert runner.outcomes[1].state == "skipped"
     time.sleep(3)
     assert [path.name for path in tmp_path.iterdir()] == ["steps.log"]
+
+
+class Recorder:
+    """In place of a Runner: notes what would be run, all of which passes."""
+
+    def __init__(self):
+        self.steps = {}
+
+    def run(self, step, limit, *commands, **environment):
+        self.steps[step] = commands[-1]
+        saved = [Path(word) for word in commands[-1] if word.endswith(".json")]
+        for path in saved:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({"machine": {}, "results": [path.stem]}))
+        return True
+
+    def skip(self, step, reason):
+        self.steps[step] = reason
+
+
+def test_what_ran_on_no_gpu_yet_comes_first(monkeypatch, tmp_path):
+    monkeypatch.setattr(make_gpu, "BUILD", tmp_path)
+    runner = Recorder()
+    everything = list(make_gpu.FAMILIES)
+    make_gpu.check(runner, everything)
+    found = make_gpu.bench(runner, everything)
+    assert [step for step in runner.steps if step.startswith("tests")] == [
+        *("tests of prune", "tests of sparse", "tests of augment", "tests of quantize"),
+        "tests of the rest",
+    ]
+    assert found["results"] == [f"benchmarks-{name}" for name in ("sparse", "augment", "quantize")]
+    of_families = [word for family in everything for word in runner.steps[f"tests of {family}"]]
+    files = [word for word in of_families if word.endswith(".py")]
+    assert len(files) == len(set(files)) > 30
+    assert f"--ignore={files[0]}" in runner.steps["tests of the rest"]
+
+
+def test_one_family_alone(monkeypatch, tmp_path):
+    monkeypatch.setattr(make_gpu, "BUILD", tmp_path)
+    monkeypatch.setattr(make_gpu.shutil, "which", lambda *_, **__: "compute-sanitizer")
+    runner = Recorder()
+    make_gpu.check(runner, ["augment"])
+    make_gpu.bench(runner, ["augment"])
+    make_gpu.sanitize(runner, ["augment"])
+    assert list(runner.steps) == [
+        *("doctor", "tests of augment", "benchmarks of augment"),
+        *make_gpu.SANITIZERS,
+    ]
+    words = runner.steps["memcheck"]
+    assert [Path(word).name for word in words if word.endswith(".py")] == ["test_augment_cuda.py"]
+    make_gpu.sanitize(runner, ["prune"])
+    assert runner.steps["memcheck"] == "these families have no test of every kernel"
+
+
+def test_families_have_tests_and_benchmarks():
+    for name, family in make_gpu.FAMILIES.items():
+        assert make_gpu._files([name])
+        assert family.benchmarks in {case.family for case in registry.gpu_cases()}
+    assert make_gpu._families("augment,prune") == ["prune", "augment"]
+    assert make_gpu._families("") == list(make_gpu.FAMILIES)
+    with pytest.raises(argparse.ArgumentTypeError, match="nothing: known are prune, sparse"):
+        make_gpu._families("augment,nothing")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")

@@ -6,7 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from strop._bench import measure, minilm, registry, sparse_model
+from strop._bench import measure, registry
+from strop._bench.case import Case
+from strop._bench.linear import minilm
+from strop._bench.linear import model as sparse_model
 
 SMALL = {"width": 32, "wide": 64, "heads": 4, "layers": 2}
 
@@ -89,7 +92,7 @@ class TestCases:
 
     @pytest.mark.parametrize("contenders", [sparse_model.whole, sparse_model.alone])
     def test_are_measured(self, small, contenders):
-        case = registry.Case("sparse", "a small one", lambda: contenders(2))
+        case = Case("sparse", "a small one", lambda: contenders(2))
         result = measure.measure(case, seconds=0.0)
         assert set(result.medians) == {"strop", "torch dense"}
         assert result.missing == {}

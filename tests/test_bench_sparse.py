@@ -7,7 +7,11 @@ import pytest
 from benchmarks import __main__ as suite
 
 from strop import _sparse_plan, cli
-from strop._bench import measure, registry, sparse, sparse_figures, sparse_picture
+from strop._bench import measure, registry
+from strop._bench.case import Case
+from strop._bench.linear import cases as sparse
+from strop._bench.linear import figures as sparse_figures
+from strop._bench.linear import picture as sparse_picture
 
 PNG = b"\x89PNG"
 
@@ -157,7 +161,7 @@ class TestCommandLine:
     def cheap(self):
         weight = sparse.pruned(64, 64, 0.9)
         contenders = sparse.contenders(8, weight, ("torch dense",))
-        return registry.Case("sparse", "a cheap one", contenders)
+        return Case("sparse", "a cheap one", contenders)
 
     def test_one_case(self, capsys, tmp_path):
         only = sparse.layer_name(1, 768, 3072, 0.95)

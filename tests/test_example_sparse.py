@@ -7,7 +7,7 @@ from torch import nn
 
 import strop
 from examples.sparse_minilm import pruning
-from strop._bench import minilm
+from strop._bench.linear import minilm
 
 
 def make():

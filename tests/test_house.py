@@ -249,13 +249,12 @@ class TestCommandLine:
 
 def test_missing_peers_are_named(monkeypatch):
     from strop._bench import measure, registry
+    from strop._bench.case import Case
 
     monkeypatch.setitem(sys.modules, "torchao.quantization.quant_primitives", None)
     (case,) = (c for c in registry.cases("quantize") if "choose_qparams" in c.name)
     small = {k: v for k, v in case.contenders().items() if k != "torchao compiled"}
-    result = measure.measure(
-        registry.Case("quantize", "x", lambda: small, bars=case.bars), seconds=0.0
-    )
+    result = measure.measure(Case("quantize", "x", lambda: small, bars=case.bars), seconds=0.0)
     assert "torchao" in result.missing
     assert result.figures() == []
 
@@ -310,12 +309,13 @@ def test_forked_worker():
         "_prune_masks",
         "_quantize",
         "_quantize_codes",
+        "_bit_packing",
         "_quantized_tensor",
         "_formats",
         "_core.library",
         "_storage",
         "_report",
-        "_quantization_report",
+        "_quantization_report.report",
         "_sparse",
         "_sparse_weight",
         "_sparse_pack",

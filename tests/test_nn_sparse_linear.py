@@ -7,6 +7,7 @@ import pickle
 
 import pytest
 import torch
+import torch.nn.utils.prune
 from torch import nn
 
 import strop
@@ -284,6 +285,7 @@ class TestMoves:
         made.to_empty(device="cpu").load_state_dict(state, assign=True)
         assert_same_bits(made(inputs()), expected)
 
+    @pytest.mark.cuda
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
     def test_cuda_keeps_the_weight(self):
         made = layer()

@@ -382,13 +382,11 @@ class TestPicture:
 def test_progress_is_for_terminals(net, capsys, monkeypatch):
     strop.quantization_report(net)
     assert capsys.readouterr().err == ""
-    from strop import _quantization_report
+    from strop._quantization_report import report
 
     shown = []
-    bar = _quantization_report.tqdm
-    monkeypatch.setattr(
-        _quantization_report, "tqdm", lambda **o: shown.append(o) or bar(**o, mininterval=0)
-    )
+    bar = report.tqdm
+    monkeypatch.setattr(report, "tqdm", lambda **o: shown.append(o) or bar(**o, mininterval=0))
     strop.quantization_report(net, formats=["int8"])
     assert shown[0]["total"] == 50 * 72 + 8 * 54
     assert shown[0]["disable"] is None  # tqdm's word for: unless it is a terminal

@@ -28,7 +28,7 @@ def planned(sparsity, dtype=torch.float32, input_dtype=None, *, sparse_only=Fals
     nonzeros = round((1 - sparsity) * 4096 * 4096)
     costs = _sparse_plan.Costs((4096, 4096), nonzeros, dtype, input_dtype or dtype, gpu=True)
     chosen = _sparse_plan.chosen_by_table(costs, EVERY, sparse_only=sparse_only)
-    return [_sparse_plan.WAYS[n - 1] for n in chosen]
+    return [_sparse_plan.WAY_OF[n] for n in chosen]
 
 
 class TestPlan:
@@ -91,12 +91,12 @@ class TestWithoutAGpu:
 
     def test_prepared_for_it(self):
         w = self.made("sparse")
-        assert [_sparse_plan.WAYS[n - 1] for n in w.chosen] == ["bitmap"] * 3 + ["unpack"] * 4
+        assert [_sparse_plan.WAY_OF[n] for n in w.chosen] == ["bitmap"] * 3 + ["unpack"] * 4
         assert w.starts.shape == (33,)
         assert w.starts.dtype == torch.int64
         assert all(getattr(w, name) is None for name in TENSORS[2:8])
         w = self.made("table")
-        assert [_sparse_plan.WAYS[n - 1] for n in w.chosen] == ["bitmap"] * 3 + ["dense"] * 4
+        assert [_sparse_plan.WAY_OF[n] for n in w.chosen] == ["bitmap"] * 3 + ["dense"] * 4
         assert w.dense.shape == (32, 64)
         assert w.to_dense().is_cuda
 

@@ -115,9 +115,9 @@ class TestPlans:
         weight = torch.randn(512, 512)
         assert strop.pack_sparse(weight).chosen == strop.pack_sparse(weight).chosen
         chosen = strop.pack_sparse(weight, rows=[512]).chosen
-        assert strop._sparse_plan.WAYS[chosen[-1] - 1] == "dense"
+        assert strop._sparse_plan.WAY_OF[chosen[-1]] == "dense"
         chosen = strop.pack_sparse(pruned((512, 512), 0.98)).chosen
-        assert "dense" not in {_sparse_plan.WAYS[n - 1] for n in chosen}
+        assert "dense" not in {_sparse_plan.WAY_OF[n] for n in chosen}
 
     def test_measured(self):
         w = strop.pack_sparse(pruned((1024, 1024), 0.99), plan="measure", rows=[8, 64])

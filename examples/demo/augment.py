@@ -11,8 +11,9 @@ from torch import Tensor
 import strop
 from examples.demo.augment_picture import SIDE, Row, Sample, save
 from examples.demo.parts import Context
-from strop._bench import augment, measure, registry
-from strop._bench.augment_photographs import resized, stand_ins, whole_photographs
+from strop._bench import measure, registry
+from strop._bench.augment import cases as augment
+from strop._bench.augment.photographs import resized, stand_ins, whole_photographs
 
 # What is seen there, in the pixels of the whole photograph: left, top, right, bottom.
 BOXES = {

@@ -3,27 +3,33 @@
 Every public name is here (or in :mod:`strop.nn`); the modules behind it are private.
 """
 
+import importlib
+from typing import TYPE_CHECKING
+
 from strop import nn
 from strop._augment import augment_images, warp_masks
 from strop._augment_matrices import affine_matrix, keras_matrix
 from strop._augment_points import warp_boxes, warp_points
+from strop._bit_packing import pack_bits, unpack_bits
 from strop._C import isa, supported_isas
 from strop._core.library import build_info, set_isa
-from strop._densify import densify
 from strop._formats import NumberFormat, formats
-from strop._load_sparsified import load_sparsified
 from strop._prune import pack_mask, prune_mask, unpack_mask
-from strop._prune_masks import prune_masks
-from strop._quantization_report import quantization_report
 from strop._quantize import fake_quantize, fake_quantize_
-from strop._quantize_codes import choose_scale, dequantize, pack_bits, quantize, unpack_bits
-from strop._quantized_tensor import QuantizedTensor, Scales
+from strop._quantize_codes import choose_scale, quantize
+from strop._quantized_tensor import QuantizedTensor, Scales, dequantize
 from strop._report import Report
 from strop._soft_threshold import soft_threshold, soft_threshold_
 from strop._sparse import sparse_linear
 from strop._sparse_pack import pack_sparse
 from strop._sparse_weight import SparseWeight
-from strop._sparsify import sparsify
+
+if TYPE_CHECKING:
+    from strop._densify import densify
+    from strop._load_sparsified import load_sparsified
+    from strop._prune_masks import prune_masks
+    from strop._quantization_report.report import quantization_report
+    from strop._sparsify import sparsify
 
 __version__: str = build_info()["version"]
 
@@ -65,3 +71,24 @@ __all__ = [
     "warp_masks",
     "warp_points",
 ]
+
+# What works on whole models takes longer to import than all the rest: at first use.
+_LATER = {
+    "densify": "_densify",
+    "load_sparsified": "_load_sparsified",
+    "prune_masks": "_prune_masks",
+    "quantization_report": "_quantization_report.report",
+    "sparsify": "_sparsify",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from strop._bit_packing import pack_bits, unpack_bits
 from strop._conversions import certain_blocks, from_float8, given_blocks, wide_scale
 from strop._core.arguments import instance, integer
 from strop._holders import check_state
-from strop._quantize_codes import pack_bits, unpack_bits
-from strop._quantized_tensor import QuantizedTensor
+from strop._quantized_parts import Parts
 
 _OP = "strop.QuantizedTensor.from_compressed_tensors"
 
@@ -23,7 +23,7 @@ def from_compressed_tensors(
     bits: int = 4,
     block_size: Sequence[int] | None = None,
     dtype: torch.dtype | None = None,
-) -> QuantizedTensor:
+) -> Parts:
     """A weight of format pack-quantized, int-quantized or float-quantized."""
     check_state(_OP, state)
     instance(_OP, "name", name, str, "a string")
@@ -60,7 +60,7 @@ def from_compressed_tensors(
     if scale.numel() == 1:
         scale = scale.reshape(1, 1)
     packed = pack_bits(codes, bits)
-    return QuantizedTensor(packed, scale, zero, None, f"int{bits}", block, shape, dtype)
+    return Parts(packed, scale, zero, None, f"int{bits}", block, shape, dtype)
 
 
 def _packed_codes(

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from strop._bit_packing import pack_bits
 from strop._core.arguments import instance, integer, named_kind
 from strop._core.errors import check_tensors
-from strop._formats import NumberFormat, format_name
-from strop._quantize_codes import pack_bits
-from strop._quantized_tensor import QuantizedTensor, block_grid
+from strop._formats import NumberFormat, block_grid, format_name
+from strop._quantized_parts import Parts
 
 _FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 _MX = {
@@ -99,7 +99,7 @@ def from_float8(
     block_size: Sequence[int] | None = None,
     dtype: torch.dtype = torch.float32,
     op: str = "strop.QuantizedTensor.from_float8",
-) -> QuantizedTensor:
+) -> Parts:
     """A torch.float8 tensor, whose values are multiplied by a scale."""
     if not isinstance(tensor, Tensor) or tensor.dtype not in _FLOAT8:
         kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
@@ -120,10 +120,10 @@ def from_float8(
     if not shape:
         codes = codes.reshape(1)
     name = format_name(tensor.dtype)
-    return QuantizedTensor(codes, scale, None, None, name, block, shape, dtype)
+    return Parts(codes, scale, None, None, name, block, shape, dtype)
 
 
-def from_torchao(tensor: Any) -> QuantizedTensor:
+def from_torchao(tensor: Any) -> Parts:
     """A quantized tensor of torchao: MX, NVFP4, integers of 8 bits or fewer, float8."""
     op = "strop.QuantizedTensor.from_torchao"
     convert = _TORCHAO.get(type(tensor).__name__)
@@ -153,7 +153,7 @@ def _recipe_scale(op: str, tensor: Any, shape: tuple[int, ...], block: int) -> T
     return scale.contiguous().view(torch.uint8)
 
 
-def _from_mx(op: str, tensor: Any) -> QuantizedTensor:
+def _from_mx(op: str, tensor: Any) -> Parts:
     name = _MX.get(tensor.elem_dtype)
     if name is None or tensor.block_size != 32:
         raise ValueError(
@@ -165,10 +165,10 @@ def _from_mx(op: str, tensor: Any) -> QuantizedTensor:
     shape = (*codes.shape[:-1], codes.shape[-1] * (2 if bits == 4 else 1))
     scale = _recipe_scale(op, tensor, shape, 32)
     codes = pack_bits(codes, 6) if bits == 6 else codes
-    return QuantizedTensor(codes, scale, None, None, name, None, shape, tensor.orig_dtype)
+    return Parts(codes, scale, None, None, name, None, shape, tensor.orig_dtype)
 
 
-def _from_nvfp4(op: str, tensor: Any) -> QuantizedTensor:
+def _from_nvfp4(op: str, tensor: Any) -> Parts:
     codes = tensor.qdata.contiguous().view(torch.uint8)
     shape = (*codes.shape[:-1], codes.shape[-1] * 2)
     scale = _recipe_scale(op, tensor, shape, 16)
@@ -177,7 +177,7 @@ def _from_nvfp4(op: str, tensor: Any) -> QuantizedTensor:
     if whole.numel() != 1:
         raise ValueError(f"{op}: tensor has {whole.numel()} scales of whole tensors; one is needed")
     whole = whole.reshape(())
-    return QuantizedTensor(codes, scale, None, whole, "nvfp4", None, shape, tensor.orig_dtype)
+    return Parts(codes, scale, None, whole, "nvfp4", None, shape, tensor.orig_dtype)
 
 
 def _stated_blocks(op: str, tensor: Any) -> tuple[int, ...]:
@@ -187,7 +187,7 @@ def _stated_blocks(op: str, tensor: Any) -> tuple[int, ...]:
     return given_blocks(op, shape, scale, block)
 
 
-def _from_integers(op: str, tensor: Any) -> QuantizedTensor:
+def _from_integers(op: str, tensor: Any) -> Parts:
     # (an Int8Tensor has no other)
     target = tensor.target_dtype if hasattr(tensor, "target_dtype") else torch.int8
     try:
@@ -200,10 +200,10 @@ def _from_integers(op: str, tensor: Any) -> QuantizedTensor:
     scale, zero = wide_scale(op, tensor.scale), tensor.zero_point
     if zero is not None and zero.is_floating_point():
         zero = zero.to(scale.dtype)
-    return QuantizedTensor(codes, scale, zero, None, format.name, block, shape, tensor.dtype)
+    return Parts(codes, scale, zero, None, format.name, block, shape, tensor.dtype)
 
 
-def _from_float8_tensor(op: str, tensor: Any) -> QuantizedTensor:
+def _from_float8_tensor(op: str, tensor: Any) -> Parts:
     block = _stated_blocks(op, tensor) if tensor.block_size else None  # (empty: the whole tensor)
     scale, dtype = tensor.scale, tensor.dtype
     return from_float8(tensor.qdata, scale, block_size=block, dtype=dtype, op=op)
@@ -218,7 +218,7 @@ _TORCHAO = {
 }
 
 
-def from_bitsandbytes(packed: Tensor, quant_state: Any) -> QuantizedTensor:
+def from_bitsandbytes(packed: Tensor, quant_state: Any) -> Parts:
     """What bitsandbytes' quantize_4bit gives for nf4: its blocks run along the last axis."""
     op = "strop.QuantizedTensor.from_bitsandbytes"
     if not isinstance(packed, Tensor) or packed.dtype != torch.uint8:
@@ -252,7 +252,7 @@ def from_bitsandbytes(packed: Tensor, quant_state: Any) -> QuantizedTensor:
     codes = codes.reshape(*shape[:-1], (last + 1) // 2)
     scale = absmax.reshape(*shape[:-1], -(-last // block))
     blocks = (*(1 for _ in shape[:-1]), block)
-    return QuantizedTensor(codes, scale, None, None, "nf4", blocks, shape, quant_state.dtype)
+    return Parts(codes, scale, None, None, "nf4", blocks, shape, quant_state.dtype)
 
 
 def _absmax(quant_state: Any) -> Tensor:

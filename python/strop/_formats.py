@@ -129,3 +129,39 @@ def format_name(given: str | torch.dtype | NumberFormat) -> str:
     if isinstance(given, NumberFormat):
         return given.name
     return _DTYPE_NAMES.get(given, str(given))
+
+
+def decoded_scales(format: NumberFormat, scale: torch.Tensor) -> torch.Tensor:
+    """Scales as floats: those that are kept as bytes, decoded."""
+    if not scales_are_bytes(format):
+        return scale
+    if has_tensor_scale(format):
+        return scale.view(torch.float8_e4m3fn).float()
+    values = (scale.int() << 23).clamp(min=1 << 22)  # byte 0 is 2^-127, a subnormal
+    return torch.where(scale == 255, torch.nan, values.view(torch.float32))
+
+
+def block_grid(
+    format: NumberFormat, block_size: tuple[int, ...] | None, shape: tuple[int, ...]
+) -> tuple[int, ...]:
+    """How many blocks a tensor has along each of its dimensions."""
+    if format.block is not None:
+        block_size = (*(1 for _ in shape[:-1]), format.block) if shape else ()
+    if block_size is None:
+        return tuple(min(n, 1) for n in shape)
+    return tuple(
+        -(-n // (n if b < 0 else b)) if n else 0 for n, b in zip(shape, block_size, strict=True)
+    )
+
+
+def codes_shape(format: NumberFormat, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a tensor's codes: bytes of rows, or int16."""
+    if format.bits > 8:
+        return shape
+    rows, last = (shape[:-1], shape[-1]) if shape else ((), 1)
+    return (*rows, (last * format.bits + 7) // 8)
+
+
+def codes_dtype(format: NumberFormat) -> torch.dtype:
+    """The dtype of a tensor's codes."""
+    return torch.int16 if format.bits > 8 else torch.uint8

@@ -13,13 +13,15 @@ from strop._core.op import op
 from strop._core.vmap import each_sample
 from strop._formats import (
     NumberFormat,
+    block_grid,
     chooses_zero_point,
+    codes_dtype,
+    codes_shape,
     has_tensor_scale,
     scales_are_bytes,
 )
 from strop._quantize_ops import check_spelled
 from strop._quantize_options import Options, SpelledOptions
-from strop._quantized_tensor import block_grid, codes_dtype, codes_shape
 
 
 def _made(

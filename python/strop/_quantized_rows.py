@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from strop._quantized_tensor import QuantizedTensor
+from strop._quantized_parts import Parts
 
 _NAME = "strop.QuantizedTensor"
 _SEQUENCES = (list, np.ndarray)
 
 
-def picked(q: QuantizedTensor, index: Any) -> QuantizedTensor:
+def picked(q: Parts, index: Any) -> Parts:
     """The rows of an index as a quantized tensor, restored to the bits that they have in q.
 
     Where several rows shared scales each gets its own, but for those that all rows share.
@@ -47,9 +47,7 @@ def picked(q: QuantizedTensor, index: Any) -> QuantizedTensor:
     if block is not None:
         block = ((1 if own else -1),) * axes + block[1:]
     shape = (*codes.shape[:axes], *q.shape[1:])
-    return QuantizedTensor(
-        codes, scale, zero_point, q.tensor_scale, q.format, block, shape, q.dtype
-    )
+    return Parts(codes, scale, zero_point, q.tensor_scale, q.format, block, shape, q.dtype)
 
 
 def _blocks_of(rows: Any, count: int, height: int) -> Any:
@@ -61,7 +59,7 @@ def _blocks_of(rows: Any, count: int, height: int) -> Any:
     return rows % max(count, 1) // height  # (from the end on where it is negative)
 
 
-def _row_index(q: QuantizedTensor, index: Any) -> tuple[Any, int]:
+def _row_index(q: Parts, index: Any) -> tuple[Any, int]:
     """An index of the first axis, and the axes of what it picks."""
     parts = index if isinstance(index, tuple) else (index,)
     if sum(part is not Ellipsis for part in parts) > len(q.shape):
@@ -90,7 +88,7 @@ def _row_index(q: QuantizedTensor, index: Any) -> tuple[Any, int]:
     )
 
 
-def _axes(q: QuantizedTensor, index: Tensor) -> int:
+def _axes(q: Parts, index: Tensor) -> int:
     """Of what an index tensor picks."""
     if index.dtype == torch.bool:
         if tuple(index.shape) != q.shape[:1]:

@@ -1,19 +1,30 @@
-"""Quantized tensors: codes of few bits, packed densely, and the scales to restore them by."""
+"""Quantized tensors: codes of few bits, packed densely, the scales to restore them by; and restored."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from strop._core.errors import in_the_name_of
+from strop import _quantize_codes_ops as ops
+from strop._core.call_path import call_path
+from strop._core.errors import check_tensors, in_the_name_of, translated
 from strop._core.library import FLOATING
-from strop._formats import NumberFormat, format_name, has_tensor_scale, scales_are_bytes
+from strop._formats import (
+    NumberFormat,
+    block_grid,
+    codes_dtype,
+    codes_shape,
+    format_name,
+    has_tensor_scale,
+    scales_are_bytes,
+)
 from strop._holders import Holder, holder, parsed_to
+from strop._quantized_parts import Parts
 
 
 class Scales(NamedTuple):
@@ -22,42 +33,6 @@ class Scales(NamedTuple):
     scale: Tensor
     zero_point: Tensor | None
     tensor_scale: Tensor | None
-
-
-def decoded_scales(format: NumberFormat, scale: Tensor) -> Tensor:
-    """Scales as floats: those that are kept as bytes, decoded."""
-    if not scales_are_bytes(format):
-        return scale
-    if has_tensor_scale(format):
-        return scale.view(torch.float8_e4m3fn).float()
-    values = (scale.int() << 23).clamp(min=1 << 22)  # byte 0 is 2^-127, a subnormal
-    return torch.where(scale == 255, torch.nan, values.view(torch.float32))
-
-
-def block_grid(
-    format: NumberFormat, block_size: tuple[int, ...] | None, shape: tuple[int, ...]
-) -> tuple[int, ...]:
-    """How many blocks a tensor has along each of its dimensions."""
-    if format.block is not None:
-        block_size = (*(1 for _ in shape[:-1]), format.block) if shape else ()
-    if block_size is None:
-        return tuple(min(n, 1) for n in shape)
-    return tuple(
-        -(-n // (n if b < 0 else b)) if n else 0 for n, b in zip(shape, block_size, strict=True)
-    )
-
-
-def codes_shape(format: NumberFormat, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of a tensor's codes: bytes of rows, or int16."""
-    if format.bits > 8:
-        return shape
-    rows, last = (shape[:-1], shape[-1]) if shape else ((), 1)
-    return (*rows, (last * format.bits + 7) // 8)
-
-
-def codes_dtype(format: NumberFormat) -> torch.dtype:
-    """The dtype of a tensor's codes."""
-    return torch.int16 if format.bits > 8 else torch.uint8
 
 
 @holder
@@ -142,9 +117,10 @@ class QuantizedTensor(Holder):
 
     def dequantize(self, dtype: torch.dtype | None = None, *, out: Tensor | None = None) -> Tensor:
         """The tensor restored, as :func:`strop.dequantize` does."""
-        from strop._quantize_codes import dequantize
-
         return dequantize(self, dtype=dtype, out=out)
+
+    def _parts(self) -> Parts:
+        return Parts(*(getattr(self, name) for name in Parts._fields))
 
     def __len__(self) -> int:
         if not self.shape:
@@ -154,7 +130,7 @@ class QuantizedTensor(Holder):
     def __getitem__(self, rows: Any) -> QuantizedTensor:
         from strop._quantized_rows import picked
 
-        return picked(self, rows)
+        return QuantizedTensor(*picked(self._parts(), rows))
 
     @staticmethod
     def from_torchao(tensor: Any) -> QuantizedTensor:
@@ -171,7 +147,7 @@ class QuantizedTensor(Holder):
         """
         from strop._conversions import from_torchao
 
-        return from_torchao(tensor)
+        return QuantizedTensor(*from_torchao(tensor))
 
     @staticmethod
     def from_bitsandbytes(packed: Tensor, quant_state: Any) -> QuantizedTensor:
@@ -188,7 +164,7 @@ class QuantizedTensor(Holder):
         """
         from strop._conversions import from_bitsandbytes
 
-        return from_bitsandbytes(packed, quant_state)
+        return QuantizedTensor(*from_bitsandbytes(packed, quant_state))
 
     @staticmethod
     def from_float8(
@@ -226,7 +202,7 @@ class QuantizedTensor(Holder):
         """
         from strop._conversions import from_float8
 
-        return from_float8(tensor, scale, block_size=block_size, dtype=dtype)
+        return QuantizedTensor(*from_float8(tensor, scale, block_size=block_size, dtype=dtype))
 
     @staticmethod
     def from_compressed_tensors(
@@ -263,7 +239,9 @@ class QuantizedTensor(Holder):
         """
         from strop._compressed_tensors import from_compressed_tensors
 
-        return from_compressed_tensors(state, name, bits=bits, block_size=block_size, dtype=dtype)
+        return QuantizedTensor(
+            *from_compressed_tensors(state, name, bits=bits, block_size=block_size, dtype=dtype)
+        )
 
     def validate(self) -> None:
         """Raises ValueError or TypeError where the fields do not fit each other."""
@@ -351,3 +329,58 @@ def _check_broadcast(name: str, tensor: Tensor, grid: tuple[int, ...]) -> None:
             f"{_NAME}: {name} has shape {tuple(tensor.shape)}; {grid}, or what broadcasts to it, "
             "is needed"
         )
+
+
+def dequantize(
+    q: QuantizedTensor, *, dtype: torch.dtype | None = None, out: Tensor | None = None
+) -> Tensor:
+    """Restores a quantized tensor: ``(code - zero_point) * scale``.
+
+    In float32, or float64 where the scales are; then rounded to ``dtype``, within its largest number.
+
+    Args:
+        q: of any format.
+        dtype: float32, bfloat16, float16 or float64; None is the dtype that was quantized.
+        out: of q's shape and of dtype, any strides; must not overlap q's tensors.
+
+    Returns:
+        A contiguous tensor of q's shape; ``out`` if given.
+
+    Raises:
+        ValueError: a value or shape that does not fit.
+        TypeError: a dtype or type that does not fit.
+        RuntimeError: where a scale requires a gradient, which restoring has none for.
+
+    Example:
+        >>> import strop, torch
+        >>> q = strop.quantize(torch.tensor([0.1, 0.9, -0.4]), format="mxfp4")
+        >>> strop.dequantize(q, dtype=torch.bfloat16)
+        tensor([ 0.1250,  0.7500, -0.3750], dtype=torch.bfloat16)
+
+    """
+    op = "strop.dequantize"
+    if not isinstance(q, QuantizedTensor):
+        raise TypeError(f"{op}: q is a {type(q).__name__}; a QuantizedTensor is needed")
+    if dtype is not None and not isinstance(dtype, torch.dtype):
+        raise TypeError(f"{op}: dtype is a {type(dtype).__name__}; a torch.dtype is needed")
+    check_tensors(op, out=out)
+    if out is not None and dtype not in (None, out.dtype):
+        raise TypeError(f"{op}: out has dtype {out.dtype}, dtype is {dtype}; give one of them")
+    for name, given in (("dtype", dtype), ("out's dtype", None if out is None else out.dtype)):
+        if given not in (None, *FLOATING):
+            known = "float32, bfloat16, float16 or float64"
+            raise TypeError(f"{op}: {name} is {given}; {known} is needed")
+    kept = (q.codes.contiguous(), q.scale, q.zero_point, q.tensor_scale, q.format)
+    blocks = list(q.block_size or [])
+    try:
+        path = call_path(q.codes, q.scale, q.zero_point, q.tensor_scale, out)
+        if out is None:
+            shape = list(q.shape)
+            return cast(Tensor, ops.DEQUANTIZE[path](*kept, blocks, shape, dtype or q.dtype))
+        if tuple(out.shape) != q.shape:
+            raise ValueError(f"{op}: out has shape {tuple(out.shape)}; q has {q.shape}")
+        ops.DEQUANTIZE_OUT[path](*kept, blocks, out=out)
+        return out
+    except Exception as error:
+        tensors: dict[str, Any] = {"codes": q.codes, "scale": q.scale, "out": out}
+        raise translated(op, error, tensors) from None

@@ -8,11 +8,9 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, RenderableType
-from rich.measure import Measurement
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from rich.console import RenderableType
 
 _WIDTH = 120  # of the text, in characters, unless the table needs more
 
@@ -85,6 +83,9 @@ class Report(ABC):
         """The report in a few words."""
 
     def __str__(self) -> str:
+        from rich.console import Console
+        from rich.measure import Measurement
+
         table = self.__rich__()
         console = Console(width=10_000)
         needed = Measurement.get(console, console.options, table).minimum

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -33,8 +33,7 @@ _ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
 }
 _MANY = 130
 _CLASS_OF = [_sparse_plan.row_class(n) for n in range(_MANY)]  # looked up, not searched, in a call
-_DENSE = _sparse_plan.WAYS.index("dense") + 1  # those after it are a GPU's
-_FORMS = ("bits", "values", "dense", "starts")
+_DENSE = _sparse_plan.NUMBER_OF["dense"]  # those after it are a GPU's
 
 
 def sparse_linear(
@@ -128,7 +127,7 @@ def eager_linear(
             if choice > _DENSE:
                 _check_columns(input, weight)
                 return cast(Tensor, ops.by_bits(input, *_bitmap(weight), bias, activation or ""))
-            layout = getattr(weight, _sparse_plan.WAYS[choice - 1])
+            layout = getattr(weight, _sparse_plan.WAY_OF[choice])
             outputs = weight.shape[0]
             return cast(Tensor, ops.by_layout(input, layout, outputs, bias, activation or ""))
         if call_path(input, bias, out) == RECORDED:
@@ -164,7 +163,7 @@ def _into(
         _check_columns(x, weight)
         ops.by_bits_out(x, *_bitmap(weight), bias, activation, out=into)
     else:
-        layout = getattr(weight, _sparse_plan.WAYS[choice - 1])
+        layout = getattr(weight, _sparse_plan.WAY_OF[choice])
         ops.by_layout_out(x, layout, weight.shape[0], bias, activation, out=into)
     if into is not out:
         return out.copy_(into)
@@ -242,11 +241,11 @@ def public_op(
     )
 
 
-def _whole(weight: Sequence[Any], columns: int) -> Tensor:
+def _whole(weight: ops.WeightArguments, columns: int) -> Tensor:
     """The dense weight, unpacked where the plan keeps none."""
-    bits, values, dense, starts = (weight[TENSORS.index(n)] for n in _FORMS)
-    if dense is not None:
-        return cast(Tensor, dense)
+    if weight.dense is not None:
+        return weight.dense
+    bits, values, starts = weight.bits, weight.values, weight.starts
     if starts is not None:
         return cast(Tensor, ops.unpack_by_starts(bits, values, starts, columns))
     return cast(Tensor, ops.unpack_sparse(bits, values, columns))
@@ -257,7 +256,11 @@ class _Linear(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, bias: Tensor | None, weight: tuple[Any, ...], made_of: tuple[Any, ...]
+        ctx: Any,
+        x: Tensor,
+        bias: Tensor | None,
+        weight: ops.WeightArguments,
+        made_of: tuple[Any, ...],
     ) -> Tensor:
         ctx.weight = weight
         ctx.columns = x.shape[-1]
@@ -269,7 +272,7 @@ class _Linear(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         of_x = of_bias = None
         if ctx.needs_input_grad[0]:
-            quads, pairs = (ctx.weight[TENSORS.index(n)] for n in ("back_quads", "back_pairs"))
+            quads, pairs = ctx.weight.back_quads, ctx.weight.back_pairs
             again = needs_gradient(gradient)
             if quads is not None and pairs is not None and not again:
                 of_x = ops.transposed(gradient, quads, pairs, ctx.columns)
@@ -283,9 +286,9 @@ class _Linear(Function):
 
 def _activated(
     rest: Sequence[Any],
-) -> tuple[Sequence[Any], Tensor | None, Callable[[Tensor], Tensor], Sequence[Any]]:
+) -> tuple[ops.WeightArguments, Tensor | None, Callable[[Tensor], Tensor], Sequence[Any]]:
     """Weight, bias, activation and versions of what follows the public op's input."""
-    weight, (bias, activation, *made_of) = rest[:10], rest[10:]
+    weight, (bias, activation, *made_of) = ops.WeightArguments.split(rest)
     if activation not in _ACTIVATIONS:
         raise ValueError(f"{_OP}: activation {activation!r} is not known")
     return weight, bias, _ACTIVATIONS[activation], made_of

@@ -75,7 +75,7 @@ def fits(chosen: Sequence[int], device: torch.device) -> bool:
     other = _sparse_plan.LAYOUTS if device.type == "cuda" else _sparse_plan.BY_STARTS
     if device.type not in ("cpu", "cuda"):
         return True
-    return not {_sparse_plan.WAYS[number - 1] for number in chosen} & set(other)
+    return not {_sparse_plan.WAY_OF[number] for number in chosen} & set(other)
 
 
 def planned(costs: _sparse_plan.Costs, why: str) -> tuple[tuple[int, ...], str]:
@@ -91,14 +91,13 @@ def planned(costs: _sparse_plan.Costs, why: str) -> tuple[tuple[int, ...], str]:
 
 def one_way(way: str) -> tuple[int, ...]:
     """A plan that goes one way for any number of rows."""
-    return (_sparse_plan.WAYS.index(way) + 1,) * len(_sparse_plan.CLASSES)
+    return (_sparse_plan.NUMBER_OF[way],) * len(_sparse_plan.CLASSES)
 
 
 def check_chosen(chosen: Sequence[int]) -> None:
-    most = len(_sparse_plan.WAYS)
-    if len(chosen) != len(_sparse_plan.CLASSES) or not all(1 <= n <= most for n in chosen):
+    if len(chosen) != len(_sparse_plan.CLASSES) or not set(chosen) <= set(_sparse_plan.WAY_OF):
         raise ValueError(
-            f"strop.SparseWeight: chosen, the plan is {tuple(chosen)}; a way 1 to {most} is needed for each class"
+            f"strop.SparseWeight: chosen, the plan is {tuple(chosen)}; a way 1 to {len(_sparse_plan.WAYS)} is needed for each class"
         )
 
 
@@ -106,7 +105,7 @@ def check_dtypes(values: torch.dtype, input: torch.dtype, chosen: Sequence[int])
     wide = torch.float64
     if input not in FLOATING or (values == wide) != (input == wide):
         raise TypeError(f"strop.SparseWeight: input_dtype is {input}, beside values of {values}")
-    ways = {_sparse_plan.WAYS[number - 1] for number in chosen}
+    ways = {_sparse_plan.WAY_OF[number] for number in chosen}
     if values == wide and not ways <= {"mask", "dense"}:
         raise TypeError("strop.SparseWeight: values of float64 have the layout mask alone")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +20,27 @@ Result = Callable[..., Any]
 
 
 # What is checked here is what csrc/kernels/sparse_arguments.cpp says of tensors with data, but for symbols.
+
+
+class WeightArguments(NamedTuple):
+    """What the public op takes of a weight, after the input and before the bias."""
+
+    bits: Tensor
+    values: Tensor
+    mask: Tensor | None
+    quads: Tensor | None
+    pairs: Tensor | None
+    dense: Tensor | None
+    back_quads: Tensor | None
+    back_pairs: Tensor | None
+    starts: Tensor | None
+    plan: Sequence[int]
+
+    @classmethod
+    def split(cls, arguments: Sequence[Any]) -> tuple[WeightArguments, Sequence[Any]]:
+        """These first of what follows the input, and the others: bias, activation, maybe versions."""
+        count = len(cls._fields)
+        return cls(*arguments[:count]), arguments[count:]
 
 
 def _floating(op: str, **tensors: Tensor | None) -> None:
@@ -148,15 +169,16 @@ def vmap(
     op: OpOverload, info: Any, in_dims: Sequence[int | None], input: Tensor, *rest: Any
 ) -> tuple[Tensor, int]:
     """The batch as one more leading dimension of the input."""
-    weight, (bias, activation, *made_of) = rest[:10], rest[10:]
+    weight, (bias, activation, *made_of) = WeightArguments.split(rest)
     input_dim, *dims = in_dims
-    if any(d is not None for d in dims[:9]):  # the weight's tensors
+    of_weight, (bias_dim, *_) = WeightArguments.split(dims)
+    if any(d is not None for d in of_weight[:-1]):  # of the tensors
         raise NotImplementedError("strop.sparse_linear: vmap over a SparseWeight is not supported")
     size = info.batch_size
     x = input.expand(size, *input.shape) if input_dim is None else input.movedim(input_dim, 0)
-    if dims[10] is None:
+    if bias_dim is None:
         return op(x, *weight, bias, activation, *made_of), 0
-    bias = bias.movedim(dims[10], 0)
+    bias = bias.movedim(bias_dim, 0)
     results = [op(x[i], *weight, bias[i], activation, *made_of) for i in range(size)]
     return torch.stack(results), 0
 

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,6 +34,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+import numpy as np
 import torch
 
 from strop import _C
@@ -44,12 +44,15 @@ CLASSES = (1, 4, 8, 16, 32, 128, None)
 """The most rows of each class; the last has no end. (As in csrc/torch/sparse_calls.h.)"""
 TYPICAL_ROWS = (1, 2, 8, 16, 32, 128, 512)
 """What a class is measured at: of 2 to 4 the rows at which dense does best beside the sparse way."""
-WAYS = ("mask", "quads", "pairs", "dense", "bitmap", "unpack")
-"""What a plan chooses among; its numbers begin at 1. (As in csrc/torch/sparse_calls.h.)"""
-LAYOUTS = WAYS[:3]
-"""Those of a CPU, each by a layout of its own."""
-BY_STARTS = WAYS[4:]
+LAYOUTS = ("mask", "quads", "pairs")
+"""The sparse ways of a CPU, each by a layout of its own."""
+BY_STARTS = ("bitmap", "unpack")
 """Those of a GPU, by the rows' starts."""
+WAYS = (*LAYOUTS, "dense", *BY_STARTS)
+"""What a plan chooses among."""
+WAY_OF = dict(enumerate(WAYS, start=1))
+"""The ways by the numbers that a plan has for them. (As in csrc/torch/sparse_calls.h.)"""
+NUMBER_OF = {way: number for number, way in WAY_OF.items()}
 PLACES = ("near", "cached", "streamed")
 _LEAST_GAIN = 1.15
 _LEAST_GAIN_ONE = 1.25  # of one row, whose times memory makes vary more
@@ -259,7 +262,7 @@ def medians(
     seconds: float = 0.02,
     turns: int = 5,
     clock: Callable[[], float] = time.perf_counter,
-    of: Callable[[list[float]], float] = statistics.median,
+    of: Callable[[list[float]], float] = np.median,
     timer: Callable[[Callable[[], object]], float] | None = None,
 ) -> list[float]:
     """Median times of calls that take turns, so many at least and for so long; or others than these."""
@@ -275,21 +278,21 @@ def medians(
             before = clock()
             call()
             times.append(clock() - before)
-    return [of(times) for times in taken]
+    return [float(of(times)) for times in taken]
 
 
 def completed(chosen: Mapping[int, str]) -> tuple[int, ...]:
     """A plan for every class: those that were not asked for go the way of the nearest one."""
     numbers = sorted(chosen)
     nearest = [min(numbers, key=lambda n: (abs(n - i), n)) for i in range(len(CLASSES))]
-    return tuple(WAYS.index(chosen[n]) + 1 for n in nearest)
+    return tuple(NUMBER_OF[chosen[n]] for n in nearest)
 
 
 def describe(plan: Sequence[int], costs: Costs, why: str) -> list[tuple[str, str, str]]:
     """(rows, way, why) of every class."""
     lines = []
     for number, (rows, choice) in enumerate(zip(row_labels(), plan, strict=True)):
-        way = WAYS[choice - 1]
+        way = WAY_OF[choice]
         ways = ", ".join(f"{w} {r:.1f}x dense" for w, r in costs.ratios(number).items())
         reason = f"{why}; predicted {ways}"
         if way not in (*candidates(number, costs.gpu), "dense"):

@@ -287,7 +287,7 @@ class SparseWeight(Holder):
                 f"{_NAME}: bits has shape {tuple(bits.shape)}; {shape} needs "
                 f"{(shape[0], (columns + 7) // 8)}"
             )
-        ways = {_sparse_plan.WAYS[number - 1] for number in chosen}
+        ways = {_sparse_plan.WAY_OF[number] for number in chosen}
         layouts = on_gpu if bits.is_cuda else on_cpu
         try:
             made = layouts(bits, values, shape, ways | {"back"} if backward else ways)
@@ -326,7 +326,7 @@ class SparseWeight(Holder):
             raise ValueError(
                 f"{_NAME}: the plan is of another kind of device than {self.device}; .to() makes it anew"
             )
-        for way in {_sparse_plan.WAYS[number - 1] for number in self.chosen}:
+        for way in {_sparse_plan.WAY_OF[number] for number in self.chosen}:
             if getattr(self, "starts" if way in _sparse_plan.BY_STARTS else way) is None:
                 raise ValueError(f"{_NAME}: the plan has {way}, which is not prepared")
         if self.device.type != "cpu":
@@ -378,11 +378,8 @@ class SparseWeight(Holder):
         )
 
 
-TENSORS = (
-    *("bits", "values", "mask", "quads", "pairs", "dense"),
-    *("back_quads", "back_pairs", "starts"),
-)
-"""In the order of the op's arguments."""
+TENSORS = ops.WeightArguments._fields[:-1]
+"""Its fields that are tensors, in the order of the op's arguments."""
 
 
 def _unpickled(

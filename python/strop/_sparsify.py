@@ -22,7 +22,7 @@ from strop._sparsify_masks import masks_of
 from strop._sparsify_others import others
 from strop._sparsify_outcome import Options, outcome
 from strop._sparsify_run import observed
-from strop._sparsity_report import report_of
+from strop._sparsity_report.report import report_of
 
 _OP = "strop.sparsify"
 

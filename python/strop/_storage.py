@@ -10,11 +10,13 @@ import torch
 
 from strop._formats import (
     NumberFormat,
+    block_grid,
     chooses_zero_point,
+    codes_dtype,
+    codes_shape,
     has_tensor_scale,
     scales_are_bytes,
 )
-from strop._quantized_tensor import block_grid, codes_dtype, codes_shape
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from strop import __version__, _doctor
-from strop._bench import (
-    augment_picture,
-    gpu,
-    measure,
-    present,
-    registry,
-    sparse_figures,
-    sparse_picture,
-)
+from strop._bench import gpu, measure, present, registry
+from strop._bench.augment import picture as augment_picture
+from strop._bench.linear import figures as sparse_figures
+from strop._bench.linear import picture as sparse_picture
 
 
 def _doctor_command(options: argparse.Namespace) -> int:

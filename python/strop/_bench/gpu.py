@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import torch
 from tqdm import tqdm
 
+from strop._bench.case import Call
 from strop._bench.measure import machine
-from strop._bench.registry import Call
 
 _TURNS = 30
 _CALLS_A_TURN = 12

@@ -21,7 +21,7 @@ import torch
 from tqdm import tqdm
 
 from strop import _C, build_info
-from strop._bench.registry import Bar, Call, Case
+from strop._bench.case import Bar, Call, Case
 from strop._processor import facts
 
 _LEAST_TURNS = 7

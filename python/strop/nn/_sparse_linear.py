@@ -34,7 +34,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 class SparseLinear(PackedBuffers):
-    r"""``nn.Linear`` with a pruned weight, for inference on a CPU.
+    r"""``nn.Linear`` with a pruned weight, on a CPU or a GPU.
 
     .. math:: y = \mathrm{activation}(x W^T + b)
 
@@ -134,7 +134,7 @@ class SparseLinear(PackedBuffers):
 
         Raises:
             ValueError: for shapes that do not fit, unknown plans and activations, and a layer that
-                is not initialised or not on a CPU.
+                is not initialised or on meta.
             TypeError: for another type of layer, and dtypes that do not fit.
 
         Example:
@@ -159,9 +159,7 @@ class SparseLinear(PackedBuffers):
     def to_dense(self) -> nn.Module:
         """An ``nn.Linear`` of the same weight with its zeros, and a copy of the bias.
 
-        Its dtype is that of the input which the weight is planned for.
-
-        With an activation it is an ``nn.Sequential`` of the layer and the activation's module.
+        Its dtype is that of the input which the weight is planned for. With an activation it is an ``nn.Sequential`` of the layer and the activation's module.
 
         Example:
             >>> import strop, torch
@@ -280,7 +278,7 @@ def _nested(layer: SparseLinear, input: Tensor) -> Tensor:
 
 def ways(weight: SparseWeight) -> list[str]:
     """The way of each class of rows."""
-    return [_sparse_plan.WAYS[number - 1] for number in weight.chosen]
+    return [_sparse_plan.WAY_OF[number] for number in weight.chosen]
 
 
 def masked(linear: nn.Module, name: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from strop._bench import augment
+from strop._bench.augment import cases as augment
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

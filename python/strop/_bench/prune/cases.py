@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import strop
-from strop._bench.quantize import SIDE, matrix
-from strop._bench.registry import Bar, Call, Case, faster_than, register
+from strop._bench.case import SIDE, Bar, Call, Case, faster_than, matrix, register
 
 _Contenders = Mapping[str, Callable[[], Call]]
 _ELEMENTS = SIDE * SIDE

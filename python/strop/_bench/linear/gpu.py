@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 import strop
+from strop._bench.case import Call
 from strop._bench.gpu import GpuCase, Make
-from strop._bench.registry import Call
 
 SIDE = 4096
 _ROWS = (1, 4, 8)

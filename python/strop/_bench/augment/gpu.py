@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 import strop
+from strop._bench.case import Call
 from strop._bench.gpu import GpuCase, Make
-from strop._bench.registry import Call
 
 BATCH, SIDE = 256, 256
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

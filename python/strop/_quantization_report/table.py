@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -13,16 +12,14 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from strop._quantization_report.data import Entry, LeftAlone, Losses
 from strop._report import counted, size_text
-
-if TYPE_CHECKING:
-    from strop._quantization_report import Entry, LeftAlone, QuantizationReport
 
 _HEADING = 8  # characters to a line
 _LEAST_NAME = 24
 
 
-def table(report: QuantizationReport) -> RenderableType:
+def table(report: Losses) -> RenderableType:
     """A row a weight, a column a format; totals; what is left alone."""
     parts: list[RenderableType] = []
     if report.weights:
@@ -38,7 +35,7 @@ def _title(text: str, below: bool = False) -> Text:
     return Text("\n" * below + text, style="italic")
 
 
-def _weights(report: QuantizationReport) -> Table:
+def _weights(report: Losses) -> Table:
     grid = Table(
         box=box.SIMPLE_HEAD,
         show_edge=False,

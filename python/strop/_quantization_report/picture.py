@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from strop._quantization_report.choices import Choice
+from strop._quantization_report.data import Losses
 from strop._report import size_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from strop._quantization_choices import Choice
-    from strop._quantization_report import QuantizationReport
 
 # Okabe and Ito's colours, which the colour-blind tell apart; shapes say the same again.
 _INTEGERS, _FLOATS, _BLOCKS, _NF4 = "integers", "floats", "block floats (MX, NVFP4)", "NF4"
@@ -32,7 +31,7 @@ _DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, 
 _DISTANCES = (9, 18, 30, 44, 60)  # points
 
 
-def draw(report: QuantizationReport, figure: Figure) -> None:
+def draw(report: Losses, figure: Figure) -> None:
     """Error against size of the whole model, beside the error of each weight."""
     figure.set_size_inches(15, max(5.2, 0.4 * len(report.choices) + 2))
     left, right = figure.subplots(1, 2, width_ratios=(1.2, 1))
@@ -63,7 +62,7 @@ def _point(axes: Axes, x: float, y: float, kind: str) -> Any:
     return axes.scatter(x, y, s=64, marker=marker, zorder=3, **look)
 
 
-def _error_against_size(axes: Axes, report: QuantizationReport) -> list[tuple[float, float, str]]:
+def _error_against_size(axes: Axes, report: Losses) -> list[tuple[float, float, str]]:
     """Returns the points and their labels."""
     totals = [report.total(choice.label).sqnr for choice in report.choices]
     ceiling = max((sqnr for sqnr in totals if math.isfinite(sqnr)), default=0.0) + 6
@@ -160,7 +159,7 @@ def _label(axes: Axes, point: tuple[float, float], text: str, place: tuple[int, 
     label.set_in_layout(False)  # which has been measured
 
 
-def _each_weight(axes: Axes, report: QuantizationReport) -> None:
+def _each_weight(axes: Axes, report: Losses) -> None:
     ordered = sorted(report.choices, key=lambda c: _rank(report.total(c.label).sqnr))
     rows, lowest = [], []
     for y, choice in enumerate(ordered):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -12,14 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from strop._report import counted, size_text
-
-if TYPE_CHECKING:
-    from strop._sparsity_report import Converted, Entry, LeftAlone, SparsityReport
+from strop._sparsity_report.data import Converted, Entry, Layers, LeftAlone
 
 _LEAST_NAME, _MOST_NAME = 24, 64  # characters that are not folded
 
 
-def table(report: SparsityReport) -> RenderableType:
+def table(report: Layers) -> RenderableType:
     """A row a sparse layer, and their totals; what is left alone, and why."""
     parts: list[RenderableType] = []
     if report.layers:
@@ -50,7 +47,7 @@ def _facts(entry: Entry) -> list[str]:
     return [name, shape, f"{entry.sparsity:.1%}", size_text(entry.dense_bytes)]
 
 
-def _sparse(report: SparsityReport) -> Table:
+def _sparse(report: Layers) -> Table:
     grid, totals = _grid(report.layers), report.totals()
     timed = totals["dense_ms"] is not None
     for heading in ("saved", "in memory"):

@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from strop._report import size_text
+from strop._sparsity_report.data import Layers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from strop._sparsity_report import SparsityReport
 
 # Okabe and Ito's colours, which the colour-blind tell apart.
 _DENSE, _SAVED, _MEMORY = "#999999", "#009E73", "#0072B2"
 _MOST = 60  # layers; the largest of more
 
 
-def draw(report: SparsityReport, figure: Figure) -> None:
+def draw(report: Layers, figure: Figure) -> None:
     """Bytes of each layer, beside the time that it takes where that was measured."""
     layers = sorted(report.layers, key=lambda layer: -layer.dense_bytes)[:_MOST]
     order = {layer.name: i for i, layer in enumerate(report.layers)}

@@ -1,4 +1,4 @@
-"""The pictures of the sparse family, from the figures of :mod:`strop._bench.sparse_figures`."""
+"""The pictures of the sparse family, from the figures of :mod:`strop._bench.linear.figures`."""
 
 from __future__ import annotations
 

@@ -10,23 +10,20 @@ import torch
 from torch import Tensor
 
 import strop
-from strop._bench.registry import (
+from strop._bench.case import (
+    SIDE,
     Bar,
     Call,
     Case,
     at_least_gbps,
     at_most_us,
     faster_than,
+    matrix,
     register,
 )
 
-SIDE = 4096
 _EPS = torch.finfo(torch.float32).tiny
 _Contenders = Mapping[str, Callable[[], Call]]
-
-
-def matrix(dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.randn(SIDE, SIDE, generator=torch.Generator().manual_seed(0)).to(dtype)
 
 
 def _scales(*shape: int) -> Tensor:

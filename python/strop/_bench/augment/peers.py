@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from strop._bench.augment_photographs import MEAN, ROTATION, SHEAR, SHIFT, STD, ZOOM
+from strop._bench.augment.photographs import MEAN, ROTATION, SHEAR, SHIFT, STD, ZOOM
 
 Augment = Callable[[], object]
 

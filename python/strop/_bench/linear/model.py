@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 import strop
-from strop._bench import minilm
-from strop._bench.registry import Call, Case, faster_than, register
+from strop._bench.case import Call, Case, faster_than, register
+from strop._bench.linear import minilm
 
 SPARSITY = 0.9
 WHOLE = {1: 2.5, 16: 2.7}  # batch: what is promised over the same model in torch

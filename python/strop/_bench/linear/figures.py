@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 import strop
 from strop import SparseWeight, _sparse_plan
-from strop._bench import sparse
+from strop._bench.linear import cases as sparse
 from strop._bench.measure import machine, pinned
 from strop._sparse_plan import medians
 
@@ -50,7 +50,7 @@ def measured(seconds: float = _SECONDS_A_CELL) -> Figures:
 
 def way_of(weight: SparseWeight, rows: int) -> str:
     """The way that a weight goes for so many rows."""
-    return _sparse_plan.WAYS[weight.chosen[_sparse_plan.row_class(rows)] - 1]
+    return _sparse_plan.WAY_OF[weight.chosen[_sparse_plan.row_class(rows)]]
 
 
 def speedups(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import strop
-from strop._bench.registry import Bar, Call, Case, faster_than, register
+from strop._bench.case import Bar, Call, Case, faster_than, register
 
 SHAPES = {  # rows of input, K, N: what is promised at 50, 70, 80, 90 and 95 %
     (1, 4096, 4096): (1.4, 1.9, 2.8, 5.5, 10),

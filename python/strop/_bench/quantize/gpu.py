@@ -12,8 +12,8 @@ from torch import Tensor
 import strop
 from strop import _C
 from strop import _quantize_ops as ops
+from strop._bench.case import Call
 from strop._bench.gpu import GpuCase, Make
-from strop._bench.registry import Call
 from strop._storage import stored_bytes
 
 SIDE = 8192

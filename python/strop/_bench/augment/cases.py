@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 import strop
-from strop._bench import augment_peers as peers
-from strop._bench.augment_photographs import (
+from strop._bench.augment import peers
+from strop._bench.augment.photographs import (
     COUNT,
     MEAN,
     SIDE,
@@ -22,7 +22,7 @@ from strop._bench.augment_photographs import (
     masks,
     photographs,
 )
-from strop._bench.registry import Bar, Call, Case, at_most_us, faster_than, register
+from strop._bench.case import Bar, Call, Case, at_most_us, faster_than, register
 
 _Contenders = Mapping[str, Callable[[], Call]]
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 import strop
-from strop._bench.quantize import SIDE, matrix
-from strop._bench.registry import Bar, Call, Case, faster_than, register
+from strop._bench.case import SIDE, Bar, Call, Case, faster_than, matrix, register
 from strop._storage import stored_bytes
 
 _Contenders = Mapping[str, Callable[[], Call]]

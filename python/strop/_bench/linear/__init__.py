@@ -1,0 +1,1 @@
+"""Cases of linear layers whose weight is pruned."""

@@ -1,0 +1,1 @@
+"""What became of the linear layers of a model that was pruned."""
