@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import pytest
-
 from benchmarks import headline, pages
 
 ROOT = Path(__file__).parent.parent
