@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from benchmarks import __main__ as suite
 from benchmarks import headline, pages
 
 ROOT = Path(__file__).parent.parent
@@ -81,6 +82,16 @@ def test_the_readme_takes_two_minutes():
 def test_tables_say_what_the_results_say():
     for page, text in pages.rewritten(pages.load()).items():
         assert page.read_text() == text, "python -m benchmarks --tables writes the tables anew"
+
+
+def test_tables_are_rewritten_without_measuring(tmp_path, monkeypatch):
+    monkeypatch.setattr(suite, "measure_and_draw", lambda family: pytest.fail("it measures"))
+    stale = tmp_path / "page.md"
+    stale.write_text("<!-- gpu:begin -->\nstale\n<!-- gpu:end -->\n")
+    monkeypatch.setattr(pages, "contents", lambda every: [(stale, "gpu", pages.gpus(every))])
+    assert suite.main(["--tables"]) == 0
+    assert "NVIDIA" in stale.read_text()
+    assert "stale" not in stale.read_text()
 
 
 @pytest.fixture(scope="module")
