@@ -2,9 +2,8 @@
 
 ``make bench-deepsparse`` makes DeepSparse's environment first. ``--isa avx2`` holds strop and torch to AVX2,
 and DeepSparse as far as it lets itself (deepsparse_peer.instruction_set); the tables say which it was. Merges
-what it measured into results/<machine>-deepsparse.json, and writes the tables of README.md and of
-docs/pruned-models-on-cpu.md from all such files. DeepSparse ended in June 2025; its licence allows evaluation
-alone.
+what it measured into results/<machine>-deepsparse.json, and writes the tables of the docs from all such files.
+DeepSparse ended in June 2025; its licence allows evaluation alone.
 """
 
 from __future__ import annotations
@@ -26,8 +25,9 @@ from rich.console import Console
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmarks import deepsparse_table
-from benchmarks.__main__ import DOCS, HERE, machine_name, write_readme
+from benchmarks import pages
+from benchmarks.__main__ import machine_name
+from benchmarks.deepsparse_table import LAYERS, MODELS
 from benchmarks.deepsparse_turns import Peer, medians, repeated
 from strop._bench import measure, present
 from strop._bench.case import Bar, Call, Case, faster_than
@@ -35,20 +35,7 @@ from strop._bench.linear import cases as sparse
 from strop._bench.linear import minilm
 from strop._bench.linear import model as sparse_model
 
-RESULTS = HERE / "results"
-PAGE = DOCS / "pruned-models-on-cpu.md"
-PYTHON = HERE.parent / ".venv-deepsparse" / "bin" / "python"
-
-# Rows, K, N: what is promised over DeepSparse at 50, 70, 80, 90 and 95 %; 0 where nothing is.
-LAYERS = {
-    (1, 768, 3072): (0, 0, 0, 0, 0),
-    (1, 4096, 4096): (0, 0, 2.5, 5, 0),
-    (16, 4096, 4096): (0, 0, 8, 8, 8),
-    (128, 768, 3072): (1.6, 1.6, 1.6, 1.6, 1.6),
-    (1024, 768, 3072): (1.6, 1.6, 1.6, 1.6, 1.6),
-    (128, 4096, 4096): (0, 0, 0, 0, 0),
-}
-MODELS = {(1, 0.0): 0, (1, 0.8): 0, (1, 0.9): 0.85, (16, 0.0): 0, (16, 0.8): 0, (16, 0.9): 0.95}
+PYTHON = pages.HERE.parent / ".venv-deepsparse" / "bin" / "python"
 
 # What holds strop, torch's libraries and DeepSparse's to AVX2; all of it is read when a process starts.
 AVX2 = {
@@ -192,13 +179,11 @@ def merged(old: Mapping[str, object], new: Mapping[str, object]) -> dict[str, ob
 
 
 def save(found: Mapping[str, object]) -> Path:
-    """Merges into the machine's file, and writes the tables of README and page from every machine's."""
-    path = RESULTS / f"{machine_name(found['machine'])}-deepsparse.json"
+    """Merges into the machine's file, and writes the tables from every machine's."""
+    path = pages.RESULTS / f"{machine_name(found['machine'])}-deepsparse.json"
     old = json.loads(path.read_text()) if path.exists() else {}
     path.write_text(json.dumps(merged(old, found), indent=2) + "\n")
-    every = [json.loads(each.read_text()) for each in sorted(RESULTS.glob("*-deepsparse.json"))]
-    write_readme("deepsparse", deepsparse_table.tables(every, LAYERS, MODELS))
-    write_readme("models", deepsparse_table.models_tables(every, MODELS), PAGE)
+    pages.write()
     return path
 
 
@@ -223,7 +208,7 @@ def main() -> int:
         print(f"no case has {options.only!r} in its name", file=sys.stderr)
         return 2
     path = save(measure_all(makers, options.python, options.seconds))
-    print(f"wrote {path}, and tables to README.md and {PAGE.name}", file=sys.stderr)
+    print(f"wrote {path}, and the tables of the docs", file=sys.stderr)
     return 0
 
 

@@ -1,7 +1,7 @@
 """Measures the whole pipeline of augmentation against torchvision: make bench-torchvision
 
 Runs under torchvision's own environment, which has another torch than the rest; strop's libraries were
-copied there and load on it. Writes results/<machine>-torchvision.json and the README's table from all such
+copied there and load on it. Writes results/<machine>-torchvision.json and the docs' table from all such
 files.
 """
 
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 import strop
-from benchmarks.__main__ import RESULTS, machine_name, where_of, write_readme
-from benchmarks.augment_table import torchvision_table
+from benchmarks import pages
+from benchmarks.__main__ import machine_name
 from strop._bench import measure, present, registry
 from strop._bench.augment import cases as augment
 from strop._bench.augment.photographs import photographs
@@ -70,12 +70,11 @@ def main() -> int:
     measured = present.to_dict(results)
     versions = {name: importlib.metadata.version(name) for name in PEERS}
     measured["machine"] = measured["machine"] | {"peers": versions}
-    path = RESULTS / f"{machine_name(measured['machine'])}-torchvision.json"
+    path = pages.RESULTS / f"{machine_name(measured['machine'])}-torchvision.json"
     path.write_text(json.dumps(measured, indent=2) + "\n")
     present.show(results)
-    every = [json.loads(one.read_text()) for one in sorted(RESULTS.glob("*-torchvision.json"))]
-    write_readme("torchvision", torchvision_table([(one, where_of(one)) for one in every]))
-    print(f"wrote {path}, and a table to README.md", file=sys.stderr)
+    pages.write()
+    print(f"wrote {path}, and the tables of the docs", file=sys.stderr)
     return 0
 
 

@@ -291,7 +291,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from strop._bench import present
 
         console.print(present.gpu_table(found))
-        console.print(f"written to {path}; in benchmarks/results it becomes the README's table")
+        console.print(
+            f"written to {path}; in benchmarks/results it becomes a table of docs/benchmarks.md"
+        )
     show(runner.outcomes, console)
     return int(any(outcome.state == "failed" for outcome in runner.outcomes))
 

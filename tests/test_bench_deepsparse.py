@@ -7,12 +7,11 @@ import sys
 import numpy as np
 import pytest
 import torch
-from benchmarks import __main__ as suite
 from benchmarks import against_deepsparse as driver
 from benchmarks import deepsparse_environment as environment
-from benchmarks import deepsparse_table, deepsparse_turns
+from benchmarks import deepsparse_table, deepsparse_turns, pages
 
-from strop._bench import measure
+from strop._bench import measure, registry
 from strop._bench.linear import cases as sparse
 from strop._bench.linear import model as sparse_model
 
@@ -201,7 +200,9 @@ def test_a_whole_model_is_exported(tmp_path):
 
 def invented(name, deepsparse=3e-3):
     seconds = {"strop": 2e-3, "torch dense": 9e-3, "DeepSparse": deepsparse}
-    return {"family": "deepsparse", "name": name, "seconds": seconds, "bars": []}
+    bars = driver.Problem(name, 1.6, None, None, None).bars()
+    told = measure.Result(registry.Case("deepsparse", name, dict, bars=bars), seconds)
+    return told.to_dict()
 
 
 FACTS = {"deepsparse": "1.8.0", "deepsparse isa": "avx512"}
@@ -220,30 +221,24 @@ class TestResults:
 
     def test_tables(self):
         machine = measure.machine() | FACTS
-        results = [invented(LAYER), invented(sparse_model.model_name(1, 0.8))]
+        results = [invented(LAYER), invented(sparse_model.model_name(1, 0.8), 4e-3)]
         results.append(invented(sparse_model.model_name(16, 0.9), 1.8e-3))
-        told = deepsparse_table.tables(
-            [{"machine": machine, "results": results}], driver.LAYERS, driver.MODELS
-        )
-        layers, models, where, ended = told.split("\n\n")
+        told = deepsparse_table.tables({"machine": machine, "results": results})
+        layers, models, where = told.split("\n\n")
         assert len(layers.splitlines()) == 2 + len(driver.LAYERS)
-        line = "| 1 x 4096 by [4096, 4096] |  |  | 1.50 <sub>(2.5)</sub> |  |  |"
+        line = "| 1 x 4096 by [4096, 4096] |  |  | 1.50 <sub>(1.6, missed)</sub> |  |  |"
         assert line in layers.splitlines()
+        small = "2 ms | 9 ms |"
         assert models.splitlines()[2:] == [
-            "| MiniLM, 80% pruned, 1 x 128 tokens | 2 ms | 9 ms | 3 ms | 1.50 |",
-            "| MiniLM, 90% pruned, 16 x 128 tokens | 2 ms | 9 ms | 1.8 ms | 0.90 <sub>(0.95)</sub> |",
+            f"| MiniLM, 80% pruned, 1 x 128 tokens | {small} 4 ms | 2.00 <sub>(1.6)</sub> |",
+            f"| MiniLM, 90% pruned, 16 x 128 tokens | {small} 1.8 ms | 0.90 <sub>(1.6, missed)</sub> |",
         ]
-        assert str(machine["processor"]) in where
         assert "DeepSparse 1.8.0 (avx512)" in where
-        assert "ended in June 2025" in ended
 
     def test_saved_beside_what_was_there(self, tmp_path, monkeypatch):
-        readme, page = tmp_path / "README.md", tmp_path / "page.md"
-        readme.write_text(suite.README.read_text())
-        page.write_text(driver.PAGE.read_text())
-        monkeypatch.setattr(suite, "README", readme)
-        monkeypatch.setattr(driver, "PAGE", page)
-        monkeypatch.setattr(driver, "RESULTS", tmp_path)
+        monkeypatch.setattr(pages, "RESULTS", tmp_path)
+        written = []
+        monkeypatch.setattr(pages, "write", lambda: written.append(pages.load()))
         model = sparse_model.model_name(1, 0.9)
         for name in (LAYER, model):
             facts = measure.machine() | FACTS
@@ -251,11 +246,9 @@ class TestResults:
         assert path.name.endswith("-deepsparse.json")
         found = json.loads(path.read_text())
         assert [result["name"] for result in found["results"]] == [LAYER, model]
-        between = (
-            readme.read_text().split("deepsparse:begin -->\n")[1].split("<!-- deepsparse:end")[0]
-        )
-        assert "1.50 <sub>(2.5)</sub>" in between
-        assert f"| {model} | 2 ms | 9 ms | 3 ms |" in page.read_text()
+        assert written[-1] == {path.stem: found}
+        assert f"| {model} | 2 ms | 9 ms | 3 ms |" in pages.beside_deepsparse(written[-1])
+        assert "bench-deepsparse" in pages.beside_deepsparse({})
 
 
 def test_pruned_layers_have_the_weights_of_the_other_benchmark(peer, tmp_path):

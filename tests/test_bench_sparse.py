@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from benchmarks import __main__ as suite
+from benchmarks import headline, pages, tables
 
 from strop import _sparse_plan, cli
 from strop._bench import measure, registry
@@ -112,48 +112,51 @@ def result(family, name, seconds, bars=()):
     return {"family": family, "name": name, "seconds": seconds, "gb_per_s": None, "bars": bars}
 
 
-class TestReadme:
+class TestTables:
     def measured(self):
         (rows, k, n), promised = next(iter(sparse.SHAPES.items()))
         name = sparse.layer_name(rows, k, n, sparse.SPARSITIES[0])
+        least = promised[0]
+        over = {"label": "x torch dense", "figure": least, "limit": least, "kept": True}
         bars = [{"label": "ms", "figure": 61.27, "limit": 80, "kept": True}]
         results = [
             result("quantize", "codes", {"strop": 1e-3, "copy_": 2e-3}),
-            result("prune", "a mask", {"strop": 1e-3, "torch": 17e-3}),
-            result("sparse", name, {"strop": 1e-3, "torch dense": promised[0] * 1e-3}),
+            result("sparse", "prune_mask", {"strop": 1e-3, "torch": 17e-3}),
+            result("sparse", name, {"strop": 1e-3, "torch dense": least * 1e-3}, [over]),
             result("sparse", "packing", {"strop": 61.27e-3}, bars),
         ]
         return {"machine": measure.machine(), "results": results}
 
     def test_a_line_a_shape(self):
-        table, told, rest = suite.sparse_tables(self.measured()).split("\n\n")
+        every = {"here": self.measured()}
+        title, table, rest, told = pages.sections("sparse", every, tables.linear).split("\n\n")
+        assert title.startswith("### Sparse on ")
         lines = table.splitlines()
         assert len(lines) == 2 + len(sparse.SHAPES)
         (rows, k, n), promised = next(iter(sparse.SHAPES.items()))
         cell = f"{promised[0]:.2g} <sub>({promised[0]:g})</sub>"
         assert lines[2] == f"| {rows} x {k} by [{n}, {k}] | {cell} |  |  |  |  |"
         assert lines[0].count("pruned") == len(sparse.SPARSITIES)
-        assert told.startswith("One thread of: ")
-        assert "| a mask | 1 ms |  | torch 17 ms | 17.00x |" in rest
-        assert "| packing | 61.3 ms |  |  | 61.3 ms |" in rest
+        assert told.startswith("One thread, torch ")
+        assert "| packing | 61.3 ms |  |  |  | 61.3 ms <sub>(80)</sub> |" in rest
+        assert "prune_mask" not in rest
 
-    def test_quantization_keeps_its_own_table(self):
-        table = suite.readme_table(self.measured())
-        assert "codes" in table
-        assert "pruned" not in table
-        assert "a mask" not in table
+    def test_each_family_has_its_own_table(self):
+        every = {"here": self.measured()}
+        pruning, quantization = (pages.sections(name, every) for name in ("prune", "quantize"))
+        assert "| prune_mask | 1 ms |  |  | torch 17 ms | 17.00x |" in pruning
+        assert "codes" in quantization
+        assert "packing" not in pruning + quantization
 
-    def test_has_places_for_the_tables(self, tmp_path, monkeypatch):
-        copy = tmp_path / "README.md"
-        copy.write_text(suite.README.read_text())
-        monkeypatch.setattr(suite, "README", copy)
-        for mark in ("bench", "sparse", "gpu"):
-            suite.write_readme(mark, f"the table of {mark}")
-            assert f"<!-- {mark}:begin -->\nthe table of {mark}\n<!-- {mark}:end -->" in (
-                copy.read_text()
-            )
-        for picture in (suite.PICTURE, *suite.SPARSE_PICTURES):
-            assert f"({picture.relative_to(suite.HERE.parent)})" in copy.read_text()
+    def test_a_place_for_a_table(self):
+        text = "before\n<!-- a:begin -->\nold\n<!-- a:end -->\nafter"
+        assert pages.replaced(text, "a", "new") == text.replace("old", "new")
+        with pytest.raises(SystemExit, match="no place <!-- b:begin -->"):
+            pages.replaced(text, "b", "new")
+
+    def test_the_best_peer_is_no_bound(self):
+        seconds = {"strop": 1, "strop, float32 values": 2, "copy_": 3, "torch": 5, "torchao": 4}
+        assert headline.best_peer(seconds) == "torchao"
 
 
 class TestCommandLine:

@@ -1,5 +1,6 @@
 """The demo's contact sheet."""
 
+import re
 import sys
 
 import pytest
@@ -8,7 +9,7 @@ from rich.console import Console
 pytest.importorskip("matplotlib", reason="matplotlib, for the demo's pictures, is missing")
 
 from examples.demo import augment, augment_picture
-from examples.demo.parts import Context
+from examples.demo.parts import Context, name_missing, step
 
 
 @pytest.fixture
@@ -48,3 +49,18 @@ def test_without_photographs_it_says_what_to_install(monkeypatch, tmp_path):
         found = augment.samples(Context(None, tmp_path, Console(file=told, width=200)))
     assert "pip install scikit-image" in (tmp_path / "told").read_text()
     assert len(found) == len(augment.BOXES)
+
+
+def test_steps_say_what_is_done_and_how_long_it_took(capsys):
+    with step(Console(), "[1/4] quantize: weights", "[1/4] quantize"):
+        print("inside")
+    before, inside, after = capsys.readouterr().out.splitlines()
+    assert before == "[1/4] quantize: weights ..."
+    assert inside == "inside"
+    assert re.fullmatch(r"\[1/4\] quantize took \d+\.\d s", after)
+
+
+def test_missing_peers_are_named_once_in_one_line(capsys):
+    name_missing(Console(width=200), [])
+    name_missing(Console(width=200), ["kornia", "torchvision", "torchvision, one draw", "kornia"])
+    assert capsys.readouterr().out == ("not installed, so not compared with: kornia, torchvision\n")

@@ -11,14 +11,24 @@ from rich.console import Console
 
 from examples.demo import augment, quantize, report, sparse
 from examples.demo.model import Embedder, MissingModel
-from examples.demo.parts import Context, Part
+from examples.demo.parts import Context, Part, step
+from strop._bench.measure import machine
 
 PARTS = [
-    Part("quantize", quantize.run),
-    Part("report", report.run),
-    Part("sparse", sparse.run),
-    Part("augment", augment.run),
+    Part("quantize", "the layers' 36 weights to each format and back", quantize.run),
+    Part("report", "what each format would make of the whole checkpoint", report.run),
+    Part("sparse", "the layers pruned to 80 and 90 %, in bytes and in time", sparse.run),
+    Part("augment", "photographs warped, and a batch of them timed", augment.run),
 ]
+
+
+def introduce(console: Console) -> None:
+    """Says where this runs."""
+    facts = machine()
+    console.print(
+        f"strop {facts['strop']} on {facts['processor']}, {facts['isa']}, torch {facts['torch']}, "
+        f"threads: {torch.get_num_threads()}"
+    )
 
 
 def main() -> int:
@@ -30,17 +40,20 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     console = Console(width=None if sys.stdout.isatty() else 120)
+    introduce(console)
     try:
-        embedder = Embedder()
+        with step(console, "loading all-MiniLM-L6-v2, a sentence-embedding model", "loading"):
+            embedder = Embedder()
     except MissingModel as error:
         print(f"examples.demo: {error}", file=sys.stderr)
         return 2
     options.out.mkdir(parents=True, exist_ok=True)
     context = Context(embedder, options.out, console)
-    for part in PARTS:
-        if options.only in (None, part.name):
-            picture = part.run(context)
-            console.print(f"picture: {picture}")
+    parts = [part for part in PARTS if options.only in (None, part.name)]
+    for number, part in enumerate(parts, 1):
+        place = f"[{number}/{len(parts)}] {part.name}"
+        with step(console, f"{place}: {part.told}", place):
+            console.print(f"picture: {part.run(context)}")
     return 0
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import strop
 from examples.demo.augment_picture import SIDE, Row, Sample, save
-from examples.demo.parts import Context
+from examples.demo.parts import Context, name_missing, step
 from strop._bench import measure, registry
 from strop._bench.augment import cases as augment
 from strop._bench.augment.photographs import resized, stand_ins, whole_photographs
@@ -105,16 +105,18 @@ def table(results: list[measure.Result]) -> Table:
             ratio = "" if name == "strop" else f"{seconds / ours:.1f}x"
             told = result.case.name if name == "strop" else ""
             grid.add_row(told, name, f"{result.case.images / seconds:,.0f}", ratio)
-        for name in result.missing:
-            grid.add_row("", f"[dim]{name}[/]", "[dim]not installed[/]", "")
     return grid
 
 
 def run(context: Context) -> Path:
     """Warps, measures, prints the table, saves the sheet."""
     path = context.out / "augment.png"
-    save(rows(samples(context)), path)
+    with step(context.console, "  warping five photographs, with four fill modes, masks and boxes"):
+        save(rows(samples(context)), path)
     wanted = (augment.WHOLE, augment.BYTES, augment.NEAREST, augment.NORMALISED)
     cases = [case for case in registry.cases("augment") if case.name in wanted]
-    context.console.print(table(measure.measure_all(cases)))
+    with step(context.console, f"  timing {len(cases)} pipelines of 64 photographs"):
+        results = measure.measure_all(cases)
+    context.console.print(table(results))
+    name_missing(context.console, (name for result in results for name in result.missing))
     return path

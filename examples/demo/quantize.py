@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import strop
-from examples.demo.parts import Context
+from examples.demo.parts import Context, step
 from examples.demo.quantize_picture import save
 
 TINY = torch.finfo(torch.float32).tiny
@@ -219,9 +219,10 @@ def table(outcomes: list[Outcome]) -> Table:
 def run(context: Context) -> Path:
     """Tries every recipe, prints the table, saves the picture."""
     original = context.embedder.embed()
-    outcomes = []
-    for recipe in tqdm(RECIPES, desc="quantize", leave=False):
-        outcomes.append(tried(context, original, recipe))
+    told = f"  {len(RECIPES)} formats: error, embeddings, and times of strop, torch and eager torch"
+    with step(context.console, told):
+        bar = tqdm(RECIPES, desc="quantize", leave=False, disable=None)
+        outcomes = [tried(context, original, recipe) for recipe in bar]
     context.console.print(table(outcomes))
     megabytes = sum(w.numel() * 4 for w in context.embedder.matrices().values()) / 1e6
     context.console.print(
