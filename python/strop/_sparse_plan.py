@@ -41,11 +41,11 @@ from strop import _C
 from strop._processor import facts
 
 CLASSES = (1, 4, 8, 16, 32, 128, None)
-"""The most rows of each class; the last has no end. (As in csrc/torch/sparse_calls.h.)"""
+"""The most rows of each class; the last has no end. (As in csrc/torch/sparse.cpp.)"""
 TYPICAL_ROWS = (1, 2, 8, 16, 32, 128, 512)
 """What a class is measured at: of 2 to 4 the rows at which dense does best beside the sparse way."""
 WAYS = ("mask", "quads", "pairs", "dense", "bitmap", "unpack")
-"""What a plan chooses among; its numbers begin at 1. (As in csrc/torch/sparse_calls.h.)"""
+"""What a plan chooses among; its numbers begin at 1. (As in csrc/torch/sparse.cpp.)"""
 LAYOUTS = WAYS[:3]
 """Those of a CPU, each by a layout of its own."""
 BY_STARTS = WAYS[4:]
