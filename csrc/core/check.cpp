@@ -26,18 +26,26 @@ void check_shape(const char* op, const Argument& given, const std::vector<std::i
                     shape_text(wanted.data(), static_cast<int>(wanted.size())), " is needed");
 }
 
+void check_contiguous(const char* op, const Argument& given) {
+  if (is_contiguous(given.view)) return;
+  throw_value_error(op, ": ", given.name, " is not contiguous");
+}
+
 void check_device(const char* op, const Argument& given, const Argument& beside) {
   if (given.view.device == beside.view.device) return;
   throw_value_error(op, ": ", given.name, " is on another device than ", beside.name,
                     "; both must be on one");
 }
 
+void check_dtype_like(const char* op, const Argument& given, const Argument& like) {
+  if (given.view.dtype == like.view.dtype) return;
+  throw_type_error(op, ": ", given.name, " has dtype ", dtype_name(given.view.dtype), "; ",
+                   like.name, " has ", dtype_name(like.view.dtype));
+}
+
 void check_like(const char* op, const Argument& given, const Argument& like) {
   const TensorView &view = given.view, &other = like.view;
-  if (view.dtype != other.dtype) {
-    throw_type_error(op, ": ", given.name, " has dtype ", dtype_name(view.dtype), "; ", like.name,
-                     " has ", dtype_name(other.dtype));
-  }
+  check_dtype_like(op, given, like);
   check_device(op, given, like);
   if (same_shape(view, other)) return;
   throw_value_error(op, ": ", given.name, " has shape ", shape_text(view.shape, view.dims), "; ",

@@ -1,7 +1,6 @@
 #include "cpu/self_test.h"
 #include "cpu/self_test_samples.h"
-#include "cpu/sparse.h"
-#include "reference/sparse.h"
+#include "kernels/sparse.h"
 
 namespace strop::cpu {
 namespace {
@@ -57,9 +56,7 @@ std::string first_difference(const std::vector<std::uint8_t>& actual,
                              const std::vector<std::uint8_t>& expected, DType dtype) {
   std::string difference;
   by_narrow_dtype(dtype, [&]<class T>() {
-    const float step = dtype == DType::kBFloat16  ? 0x1p-7f
-                       : dtype == DType::kFloat16 ? 0x1p-10f
-                                                  : 0;
+    constexpr float step = sizeof(T) == 4 ? 0 : dtype_of<T> == DType::kFloat16 ? 0x1p-10f : 0x1p-7f;
     const auto* const a = reinterpret_cast<const T*>(actual.data());
     const auto* const e = reinterpret_cast<const T*>(expected.data());
     for (std::size_t i = 0; i < actual.size() / sizeof(T) && difference.empty(); ++i) {
@@ -72,7 +69,7 @@ std::string first_difference(const std::vector<std::uint8_t>& actual,
   return difference;
 }
 
-std::string run_rows(const SparseKernels& kernels, const Pruned& weight, std::int64_t rows) {
+std::string run_rows(Isa isa, const Pruned& weight, std::int64_t rows) {
   const std::vector<std::uint8_t> x = stored(sample_values(rows * kColumns, true), weight.dtype);
   const std::vector<std::uint8_t> bias = stored(sample_values(kRows, true), weight.dtype);
   const auto item = static_cast<std::size_t>(dtype_size(weight.dtype));
@@ -90,12 +87,12 @@ std::string run_rows(const SparseKernels& kernels, const Pruned& weight, std::in
                            .activation = static_cast<Activation>(rows % 5)};
   const auto plain = build_layout(weight.matrix(), LayoutChoice::kMask);
   args.layout = plain.data();
-  reference::sparse_linear(args);
+  run(args, Oracle{});
   args.y = actual.data();
   for (const auto choice : {LayoutChoice::kMask, LayoutChoice::kQuads, LayoutChoice::kPairs}) {
     const auto layout = build_layout(weight.matrix(), choice);
     args.layout = layout.data();
-    sparse_linear(args, Parallel{}, kernels);
+    run(args, {.isa = isa});
     const std::string difference = first_difference(actual, expected, weight.dtype);
     if (difference.empty()) continue;
     return "sparse_linear of " + std::to_string(rows) + " rows, " + dtype_name(weight.dtype) +
@@ -112,7 +109,7 @@ std::string self_test_sparse(Isa isa) {
     for (const unsigned one_in : {2u, 9u}) {
       const Pruned weight(one_in, one_in == 2, dtype);
       for (const std::int64_t rows : {1, 3, 14, 37, 40}) {  // (each another activation)
-        if (problem.empty()) problem = run_rows(sparse_kernels(isa), weight, rows);
+        if (problem.empty()) problem = run_rows(isa, weight, rows);
       }
     }
   }

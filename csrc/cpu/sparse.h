@@ -2,7 +2,6 @@
 
 #include "core/execution.h"
 #include "kernels/sparse.h"
-#include "kernels/tensor_view.h"
 
 namespace strop::cpu {
 
@@ -61,18 +60,9 @@ struct SparseKernels {
   // whole words of the mask.
   void (*multiply_mask)(const SparseLinearArgs& args, float* words, std::int64_t begin,
                         std::int64_t end);
-  // The bits of a row's nonzeros, and how many there are.
-  std::int64_t (*nonzero_bits)(const float* row, std::int64_t count, std::uint8_t* bits);
+  // The bits of a row's nonzeros.
+  void (*nonzero_bits)(const float* row, std::int64_t count, std::uint8_t* bits);
 };
-
-// The bits of what a weight keeps: where the mask says so, or what is not zero. Returns how many.
-std::int64_t kept_bits(const TensorView& weight, const TensorView& mask, std::uint8_t* bits);
-
-// The whole op, on the instruction set in force or on the kernels given. float64 runs the reference
-// loop.
-void sparse_linear(const SparseLinearArgs& args, const Parallel& parallel);
-void sparse_linear(const SparseLinearArgs& args, const Parallel& parallel,
-                   const SparseKernels& kernels);
 
 const SparseKernels& sparse_kernels(Isa isa);
 bool has_sparse_kernels(Isa isa);

@@ -5,14 +5,13 @@
 
 namespace strop::cpu::STROP_ISA {
 
-std::int64_t nonzero_bits(const float* row, std::int64_t count, std::uint8_t* bits);
+void nonzero_bits(const float* row, std::int64_t count, std::uint8_t* bits);
 
 // 32 at a time; a word of the lanes that are other than 0.
-std::int64_t nonzero_bits(const float* row, std::int64_t count, std::uint8_t* bits) {
+void nonzero_bits(const float* row, std::int64_t count, std::uint8_t* bits) {
   constexpr std::int64_t kWord = 32;
   constexpr std::uint32_t kEvery = (1u << kLanes) - 1;
   const Vec zero(0.0f);
-  std::int64_t found = 0;
   for (std::int64_t at = 0; at < count; at += kWord) {
     const std::int64_t left = count - at < kWord ? count - at : kWord;
     std::uint32_t word = 0;
@@ -21,10 +20,8 @@ std::int64_t nonzero_bits(const float* row, std::int64_t count, std::uint8_t* bi
       const Vec v = whole ? load(row + at + i) : load_first(row + at + i, left - i);
       word |= (~lane_bits(same(v, zero)) & kEvery) << i;
     }
-    found += __builtin_popcount(word);
     std::memcpy(bits + at / 8, &word, static_cast<std::size_t>((left + 7) / 8));
   }
-  return found;
 }
 
 }  // namespace strop::cpu::STROP_ISA

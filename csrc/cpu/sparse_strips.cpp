@@ -257,7 +257,7 @@ void fill_panels(const StripTask& task, std::int64_t begin, std::int64_t end) {
 void multiply_one(const StripTask& task, float* sums, std::int64_t begin, std::int64_t end);
 void multiply_mask(const SparseLinearArgs& args, float* words, std::int64_t begin,
                    std::int64_t end);
-std::int64_t nonzero_bits(const float* row, std::int64_t count, std::uint8_t* bits);
+void nonzero_bits(const float* row, std::int64_t count, std::uint8_t* bits);
 
 extern const SparseKernels sparse;
 const SparseKernels sparse = {.lanes = kLanes,

@@ -3,8 +3,6 @@
 #include <vector>
 
 #include "cpu/sparse.h"
-#include "kernels/sparse_arguments.h"
-#include "reference/sparse.h"
 
 namespace strop::cpu {
 namespace {
@@ -87,55 +85,44 @@ std::vector<float> widened_bias(const SparseLinearArgs& args) {
   return bias;
 }
 
+void run_mask(const SparseLinearArgs& args, const Parallel& parallel,
+              const SparseKernels& kernels) {
+  const LayoutHeader& header = args.header();
+  parallel.for_range(header.rows, items_a_grain(args, header.rows, args.rows),
+                     [&](std::int64_t begin, std::int64_t end) {
+                       const Floats words(header.row_words() * 64);
+                       kernels.multiply_mask(args, words.data(), begin, end);
+                     });
+}
+
 }  // namespace
+}  // namespace strop::cpu
 
-std::int64_t kept_bits(const TensorView& weight, const TensorView& mask, std::uint8_t* bits) {
-  const bool rows_lie_densely = weight.stride[1] == 1 || weight.shape[1] <= 1;
-  if (mask.present || weight.dtype != DType::kFloat32 || !rows_lie_densely) {
-    return write_bits(weight, mask, bits);
-  }
-  const SparseKernels& kernels = sparse_kernels(Isa::kActive);
-  std::int64_t count = 0;
-  for (std::int64_t row = 0; row < weight.shape[0]; ++row) {
-    const float* const from = static_cast<const float*>(weight.data) + row * weight.stride[0];
-    count += kernels.nonzero_bits(from, weight.shape[1], bits + row * ((weight.shape[1] + 7) / 8));
-  }
-  return count;
-}
+namespace strop {
 
-void sparse_linear(const SparseLinearArgs& args, const Parallel& parallel) {
-  sparse_linear(args, parallel, sparse_kernels(Isa::kActive));
-}
-
-void sparse_linear(const SparseLinearArgs& args, const Parallel& parallel,
-                   const SparseKernels& kernels) {
+// float64 runs the reference loop.
+void run(const SparseLinearArgs& args, const ExecutionOptions& options) {
   const LayoutHeader& header = args.header();
   if (args.rows == 0 || header.rows == 0) return;
-  if (args.dtype == DType::kFloat64) return reference::sparse_linear(args);
+  if (args.dtype == DType::kFloat64) return run(args, Oracle{});
   if (args.bias != nullptr && args.bias_dtype != DType::kFloat32) {
-    const std::vector<float> bias = widened_bias(args);
+    const std::vector<float> bias = cpu::widened_bias(args);
     SparseLinearArgs with_bias = args;
     with_bias.bias = bias.data();
     with_bias.bias_dtype = DType::kFloat32;
-    return sparse_linear(with_bias, parallel, kernels);
+    return run(with_bias, options);
   }
-  if (header.kind == LayoutKind::kMask) {
-    parallel.for_range(header.rows, items_a_grain(args, header.rows, args.rows),
-                       [&](std::int64_t begin, std::int64_t end) {
-                         kernels.multiply_mask(args, Floats(header.row_words() * 64).data(), begin,
-                                               end);
-                       });
-    return;
-  }
+  const cpu::SparseKernels& kernels = cpu::sparse_kernels(options.isa);
+  if (header.kind == LayoutKind::kMask) return cpu::run_mask(args, options.parallel, kernels);
   // A part of x at a time, so that what is laid out anew stays small.
-  for (std::int64_t row = 0; row < args.rows; row += kRowsAtATime) {
+  for (std::int64_t row = 0; row < args.rows; row += cpu::kRowsAtATime) {
     SparseLinearArgs part = args;
-    part.rows = std::min<std::int64_t>(kRowsAtATime, args.rows - row);
+    part.rows = std::min<std::int64_t>(cpu::kRowsAtATime, args.rows - row);
     const std::int64_t item = dtype_size(args.dtype);
     part.x = static_cast<const std::uint8_t*>(args.x) + row * args.x_stride * item;
     part.y = static_cast<std::uint8_t*>(args.y) + row * args.y_stride * item;
-    run_strips(part, parallel, kernels);
+    cpu::run_strips(part, options.parallel, kernels);
   }
 }
 
-}  // namespace strop::cpu
+}  // namespace strop

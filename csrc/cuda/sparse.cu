@@ -3,7 +3,6 @@
 // unpack_sparse and a dense product.
 
 #include "cuda/sparse.cuh"
-#include "cuda/sparse.h"
 
 namespace strop::cuda {
 namespace {
@@ -119,7 +118,7 @@ __global__ void __launch_bounds__(kSparseThreads)
 }
 
 template <class Values, class T>
-void run(const BitmapLinearArgs& args, const Launch& on) {
+void multiply(const BitmapLinearArgs& args, const Launch& on) {
   const bool vectors = rows_are_vectors(args.x, args.rows > 1 ? args.x_stride : 0, args.dtype);
   const int whole = vectors ? static_cast<int>(args.weight.columns / 8) : 0;
   const auto with = [&](auto kernel) {
@@ -132,11 +131,14 @@ void run(const BitmapLinearArgs& args, const Launch& on) {
 }
 
 }  // namespace
+}  // namespace strop::cuda
 
-void sparse_linear(const BitmapLinearArgs& args, const Launch& on) {
+namespace strop {
+
+void run(const BitmapLinearArgs& args, const cuda::Launch& on) {
   if (args.rows == 0 || args.weight.rows == 0) return;
-  by_widening(args.weight.dtype, args.dtype,
-              [&]<class Values, class T>() { run<Values, T>(args, on); });
+  cuda::by_widening(args.weight.dtype, args.dtype,
+                    [&]<class Values, class T>() { cuda::multiply<Values, T>(args, on); });
 }
 
-}  // namespace strop::cuda
+}  // namespace strop

@@ -4,7 +4,6 @@
 
 #include "cuda/divider.cuh"
 #include "cuda/sparse.cuh"
-#include "cuda/sparse.h"
 
 namespace strop::cuda {
 namespace {
@@ -57,7 +56,7 @@ __device__ __forceinline__ bool is_zero(T value) {
 // A thread has a byte. `vectors`: its eight weights may be read 16 bytes at a time.
 template <class T>
 __global__ void __launch_bounds__(kSparseThreads)
-    nonzeros_kernel(const __grid_constant__ BitmapPackArgs args,
+    nonzeros_kernel(const __grid_constant__ BitmapBitsArgs args,
                     const __grid_constant__ Divider row_bytes, bool vectors) {
   constexpr int kVector = kVectorBytes / static_cast<int>(sizeof(T));
   const std::int64_t all = args.rows * row_bytes.divisor();
@@ -86,7 +85,7 @@ __global__ void __launch_bounds__(kSparseThreads)
 
 template <class T>
 __global__ void __launch_bounds__(kSparseThreads)
-    values_kernel(const __grid_constant__ BitmapPackArgs args) {
+    values_kernel(const __grid_constant__ BitmapValuesArgs args) {
   const auto bytes = static_cast<int>(args.row_bytes());
   for_each_row(args.rows, [&](std::int64_t row) {
     const T* const from = static_cast<const T*>(args.weight) + row * args.columns;
@@ -158,38 +157,45 @@ __global__ void __launch_bounds__(kSparseThreads)
 }
 
 }  // namespace
+}  // namespace strop::cuda
 
-void sparse_starts(const BitmapStartsArgs& args, const Launch& on) {
-  if (args.rows > 0) launch(on, count_rows_kernel, row_blocks(args.rows), kSparseThreads, args);
-  launch(on, add_up_kernel, 1, kSparseThreads, args);
-}
+namespace strop {
 
-void sparse_bits(const BitmapPackArgs& args, const Launch& on) {
+void run(const BitmapBitsArgs& args, const cuda::Launch& on) {
   if (args.rows * args.columns == 0) return;
-  const std::int64_t blocks = (args.rows * args.row_bytes() + kSparseThreads - 1) / kSparseThreads;
+  const std::int64_t threads = args.rows * args.row_bytes();
+  const std::int64_t blocks = (threads + cuda::kSparseThreads - 1) / cuda::kSparseThreads;
   const bool vectors =
-      args.columns % 8 == 0 && rows_are_vectors(args.weight, args.columns, args.dtype);
+      args.columns % 8 == 0 && cuda::rows_are_vectors(args.weight, args.columns, args.dtype);
   by_narrow_dtype(args.dtype, [&]<class T>() {
-    launch(on, nonzeros_kernel<T>, blocks, kSparseThreads, args, Divider(args.row_bytes()),
-           vectors);
+    cuda::launch(on, cuda::nonzeros_kernel<T>, blocks, cuda::kSparseThreads, args,
+                 cuda::Divider(args.row_bytes()), vectors);
   });
 }
 
-void sparse_values(const BitmapPackArgs& args, const Launch& on) {
+void run(const BitmapStartsArgs& args, const cuda::Launch& on) {
+  const std::int64_t blocks = cuda::row_blocks(args.rows);
+  if (blocks > 0) cuda::launch(on, cuda::count_rows_kernel, blocks, cuda::kSparseThreads, args);
+  cuda::launch(on, cuda::add_up_kernel, 1, cuda::kSparseThreads, args);
+}
+
+void run(const BitmapValuesArgs& args, const cuda::Launch& on) {
   if (args.rows * args.columns == 0) return;
   by_narrow_dtype(args.dtype, [&]<class T>() {
-    launch(on, values_kernel<T>, row_blocks(args.rows), kSparseThreads, args);
+    cuda::launch(on, cuda::values_kernel<T>, cuda::row_blocks(args.rows), cuda::kSparseThreads,
+                 args);
   });
 }
 
-void unpack_sparse(const BitmapUnpackArgs& args, const Launch& on) {
+void run(const BitmapUnpackArgs& args, const cuda::Launch& on) {
   const BitmapMatrix& matrix = args.matrix;
   if (matrix.rows * matrix.columns == 0) return;
   const bool vectors =
-      matrix.columns % 8 == 0 && rows_are_vectors(args.dense, matrix.columns, args.dtype);
-  by_widening(matrix.dtype, args.dtype, [&]<class Values, class T>() {
-    launch(on, unpack_kernel<Values, T>, row_blocks(matrix.rows), kSparseThreads, args, vectors);
+      matrix.columns % 8 == 0 && cuda::rows_are_vectors(args.dense, matrix.columns, args.dtype);
+  cuda::by_widening(matrix.dtype, args.dtype, [&]<class Values, class T>() {
+    cuda::launch(on, cuda::unpack_kernel<Values, T>, cuda::row_blocks(matrix.rows),
+                 cuda::kSparseThreads, args, vectors);
   });
 }
 
-}  // namespace strop::cuda
+}  // namespace strop

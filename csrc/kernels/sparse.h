@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "core/execution.h"
 #include "kernels/dtype.h"
 
 namespace strop {
@@ -131,5 +132,9 @@ struct SparseLinearArgs {
 
   const LayoutHeader& header() const { return *static_cast<const LayoutHeader*>(layout); }
 };
+
+// The oracle takes a layout of kind kMask.
+void run(const SparseLinearArgs& args, Oracle);
+void run(const SparseLinearArgs& args, const ExecutionOptions& options);
 
 }  // namespace strop

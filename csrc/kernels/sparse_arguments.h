@@ -1,5 +1,8 @@
 #pragma once
 
+#include <vector>
+
+#include "core/check.h"
 #include "kernels/sparse.h"
 #include "kernels/tensor_view.h"
 
@@ -7,7 +10,7 @@ namespace strop {
 
 // Checks of what a caller hands over; each throws ArgumentError before anything is allocated.
 
-// A dense weight to pack, and the mask of what to keep, if there is one.
+// A dense weight to pack, and the mask of what to keep, if there is one. A GPU has no float64.
 void check_pack_sparse(const char* op, const TensorView& weight, const TensorView& mask);
 
 // A packed weight: shapes and dtypes.
@@ -17,7 +20,12 @@ SparseMatrix shaped_matrix(const char* op, const TensorView& bits, const TensorV
 SparseMatrix checked_matrix(const char* op, const TensorView& bits, const TensorView& values,
                             std::int64_t columns);
 
+// The number of bits that are set.
+void check_value_count(const char* op, const SparseMatrix& matrix, std::int64_t count);
+
 LayoutChoice layout_named(const char* op, const std::string& name);
+// Values of float64 have one layout alone.
+void check_layout_of(const char* op, LayoutChoice choice, DType values);
 
 // The first bytes of a layout. Its indices are trusted: see check_sparse_layout.
 void check_layout_header(const char* op, const TensorView& layout);
@@ -42,14 +50,20 @@ void check_linear_bias(const char* op, const TensorView& bias, std::int64_t rows
 
 // All but the last dimension.
 std::int64_t rows_of(const TensorView& x);
+// Whether rows of x have unit stride, and one step from each to the next.
+bool has_plain_rows(const TensorView& x);
+// Of x times a weight of so many rows: [..., N].
+std::vector<std::int64_t> linear_shape(const TensorView& x, std::int64_t rows);
+
+// What a product is written to, apart from x and all else that is read: Note [Rules of out].
+void check_linear_out(const char* op, const TensorView& out, const TensorView& x, std::int64_t rows,
+                      std::initializer_list<Argument> read);
+
+// A dense weight [N, K], x of one dimension or more, and a bias if there is one.
+void check_dense_linear(const char* op, const TensorView& x, const TensorView& weight,
+                        const TensorView& bias);
 
 void check_sparse_linear(const char* op, const SparseLinearTensors& tensors);
 SparseLinearArgs sparse_linear_args(const SparseLinearTensors& tensors, Activation activation);
-
-// Packs: the bits first, which tell how many values there are.
-std::int64_t write_bits(const TensorView& weight, const TensorView& mask, std::uint8_t* bits);
-void write_values(const TensorView& weight, const std::uint8_t* bits, void* values);
-// Restores the dense weight; `dense` has room for rows * columns.
-void write_dense(const SparseMatrix& matrix, void* dense);
 
 }  // namespace strop

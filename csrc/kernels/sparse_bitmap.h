@@ -6,15 +6,16 @@
 
 namespace strop {
 
-// Pruned weights on a GPU, which reads the form that they are kept in: no layout is made of it.
-// What is added is where the values of each row begin, for rows are worked on side by side.
+// Pruned weights as bits and values, packed from a dense weight and unpacked again. A GPU also
+// multiplies with this form: no layout is made of it. Where the values of each row begin is beside
+// it, for rows are worked on side by side.
 //
 //   starts[r] = number of bits that are set in the rows before r,  0 <= r <= rows
 //
 // Whoever calls a kernel has seen to it that bits, starts and values fit each other; a kernel
-// trusts them. Values are float32, bfloat16 or float16, and sums are float32. A weight is widened,
-// never rounded: x is of the values' dtype or float32, and so is a dense weight that is made of
-// them.
+// trusts them. Values are float32, bfloat16 or float16, and on a CPU float64; sums are float32. A
+// GPU widens a weight and never rounds it: x is of the values' dtype or float32, and so is a dense
+// weight that is made of them. On a CPU the dense weight is of the values' dtype.
 
 inline constexpr std::int64_t kMostBitmapRows = 8;  // of x, for which the bits are multiplied with
 
@@ -29,6 +30,18 @@ constexpr bool widens(DType values, DType to) {
   return values != DType::kFloat64 && (to == values || to == DType::kFloat32);
 }
 
+// Of a contiguous weight: the bits of what is not zero. NaN is kept, zeros of both signs are not.
+// (Those of a mask are pack_mask's.)
+struct BitmapBitsArgs {
+  DType dtype;
+  const void* weight;
+  std::int64_t rows;
+  std::int64_t columns;
+  std::uint8_t* bits;  // written
+
+  constexpr std::int64_t row_bytes() const { return (columns + 7) / 8; }
+};
+
 struct BitmapStartsArgs {
   const std::uint8_t* bits;
   std::int64_t rows;
@@ -36,16 +49,15 @@ struct BitmapStartsArgs {
   std::int64_t* starts;  // written
 };
 
-// From a contiguous weight: first the bits of what is not zero, or else those that a mask has
-// given; then, with starts, the values. NaN is kept, zeros of both signs are not.
-struct BitmapPackArgs {
+// Of a contiguous weight: the values whose bit is set.
+struct BitmapValuesArgs {
   DType dtype;
   const void* weight;
   std::int64_t rows;
   std::int64_t columns;
-  std::uint8_t* bits;
+  const std::uint8_t* bits;
   const std::int64_t* starts;
-  void* values;
+  void* values;  // written
 
   constexpr std::int64_t row_bytes() const { return (columns + 7) / 8; }
 };
@@ -72,5 +84,19 @@ struct BitmapLinearArgs {
   DType bias_dtype;  // float32, bfloat16 or float16
   Activation activation;
 };
+
+void run(const BitmapBitsArgs& args, const ExecutionOptions& options);
+void run(const BitmapBitsArgs& args, const cuda::Launch& on);
+
+void run(const BitmapStartsArgs& args, const ExecutionOptions& options);
+void run(const BitmapStartsArgs& args, const cuda::Launch& on);
+
+void run(const BitmapValuesArgs& args, const ExecutionOptions& options);
+void run(const BitmapValuesArgs& args, const cuda::Launch& on);
+
+void run(const BitmapUnpackArgs& args, const ExecutionOptions& options);
+void run(const BitmapUnpackArgs& args, const cuda::Launch& on);
+
+void run(const BitmapLinearArgs& args, const cuda::Launch& on);
 
 }  // namespace strop

@@ -19,17 +19,11 @@ BitmapMatrix bitmap_matrix(const char* op, const BitmapTensors& tensors, std::in
     throw_value_error(op, ": the weight has ", columns, " columns; on a GPU at most ",
                       kMostBitmapColumns, " are possible");
   }
-  if (starts.dtype != DType::kInt64) {
-    throw_type_error(op, ": starts has dtype ", dtype_name(starts.dtype), "; int64 is needed");
-  }
-  if (starts.dims != 1 || starts.shape[0] != matrix.rows + 1) {
-    throw_value_error(op, ": starts has shape ", shape_text(starts.shape, starts.dims), "; [",
-                      matrix.rows + 1, "] is needed");
-  }
-  if (!is_contiguous(starts)) throw_value_error(op, ": starts is not contiguous");
-  if (starts.device != tensors.bits.device) {
-    throw_value_error(op, ": starts is on another device than bits");
-  }
+  const Argument given = {"starts", starts};
+  check_dtype(op, given, DType::kInt64);
+  check_shape(op, given, {matrix.rows + 1});
+  check_contiguous(op, given);
+  check_device(op, given, {"bits", tensors.bits});
   return {matrix, static_cast<const std::int64_t*>(starts.data)};
 }
 
@@ -43,9 +37,7 @@ BitmapMatrix checked_bitmap_linear(const char* op, const BitmapLinearTensors& te
                       shape_text(bits.shape, bits.dims), ", of which a byte is eight columns");
   }
   const BitmapMatrix matrix = bitmap_matrix(op, tensors.weight, x.shape[x.dims - 1]);
-  if (x.device != bits.device) {
-    throw_value_error(op, ": input is on another device than the weight");
-  }
+  check_device(op, {"input", x}, {"the weight", bits});
   const TensorView& bias = tensors.bias;
   if (!bias.present) return matrix;
   check_bitmap_dtype(op, "bias", bias.dtype);

@@ -1,4 +1,4 @@
-#include "reference/sparse.h"
+#include "kernels/sparse.h"
 
 #include <cmath>
 #include <type_traits>
@@ -56,15 +56,17 @@ void multiply(const SparseLinearArgs& args) {
 }
 
 }  // namespace
+}  // namespace strop::reference
 
-void sparse_linear(const SparseLinearArgs& args) {
+namespace strop {
+
+void run(const SparseLinearArgs& args, Oracle) {
   if (args.header().kind != LayoutKind::kMask) {
     throw_value_error("strop.sparse_linear: the reference loop takes a layout of bits");
   }
-  if (args.dtype == DType::kFloat64) return multiply<double, double>(args);
-  by_narrow_dtype(args.dtype, [&]<class T>() {
-    by_narrow_dtype(args.header().values(), [&]<class V>() { multiply<T, V>(args); });
+  by_dtype(args.dtype, [&]<class T>() {
+    by_dtype(args.header().values(), [&]<class V>() { reference::multiply<T, V>(args); });
   });
 }
 
-}  // namespace strop::reference
+}  // namespace strop

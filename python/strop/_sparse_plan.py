@@ -41,7 +41,7 @@ from strop import _C
 from strop._processor import facts
 
 CLASSES = (1, 4, 8, 16, 32, 128, None)
-"""The most rows of each class; the last has no end. (As in csrc/torch/sparse_calls.h.)"""
+"""The most rows of each class; the last has no end. (As in csrc/torch/sparse.cpp.)"""
 TYPICAL_ROWS = (1, 2, 8, 16, 32, 128, 512)
 """What a class is measured at: of 2 to 4 the rows at which dense does best beside the sparse way."""
 LAYOUTS = ("mask", "quads", "pairs")

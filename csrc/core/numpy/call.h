@@ -95,6 +95,11 @@ class NumpyCall {
     if (!is_contiguous(array.view())) throw_value_error(op_, ": ", name, " is not contiguous");
     return array;
   }
+  ArrayView aligned(const char* name, const ArrayView& array, std::size_t bytes) {
+    const auto first = reinterpret_cast<std::uintptr_t>(array.view().data);
+    if (first % bytes != 0) throw_value_error(op_, ": ", name, " is not aligned");
+    return array;
+  }
 
   template <class Args>
   void run(const ArrayView&, const Args& args) {
@@ -102,6 +107,7 @@ class NumpyCall {
     const pybind11::gil_scoped_release release;
     Backend()(args);
   }
+  std::int64_t read(const ArrayView&, const std::int64_t* number) { return *number; }
 
   void give(const ArrayView& array) { results_.push_back(array.object()); }
   void give(const std::vector<ArrayView>& arrays) {

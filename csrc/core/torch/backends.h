@@ -23,6 +23,7 @@ struct Cpu {
   void clear(void* bytes, std::int64_t count) const {
     std::memset(bytes, 0, static_cast<std::size_t>(count));
   }
+  std::int64_t read(const std::int64_t* number) const { return *number; }
 };
 
 // Note [Ops without data]
@@ -58,6 +59,15 @@ class Cuda {
     if (count == 0) return;
     const auto size = static_cast<std::size_t>(count);
     cuda::check(cudaMemsetAsync(bytes, 0, size, device_.launch().stream), "clear");
+  }
+  // Waits for the kernels before.
+  std::int64_t read(const std::int64_t* number) const {
+    const cudaStream_t stream = device_.launch().stream;
+    std::int64_t found = 0;
+    cuda::check(cudaMemcpyAsync(&found, number, sizeof found, cudaMemcpyDeviceToHost, stream),
+                "read");
+    cuda::check(cudaStreamSynchronize(stream), "read");
+    return found;
   }
 
  private:

@@ -58,10 +58,20 @@ class TorchCall {
   // An argument whose elements lie in order.
   Tensor contiguous(const char*, const Tensor& tensor) { return made_contiguous(tensor); }
 
+  // An argument whose first element lies on a multiple of so many bytes.
+  Tensor aligned(const char*, const Tensor& tensor, std::size_t bytes) {
+    const auto first = reinterpret_cast<std::uintptr_t>(tensor.data_ptr());
+    return first % bytes == 0 ? tensor : copied(tensor);
+  }
+
   template <class Args>
   void run(const Tensor& on, const Args& args) {
     Backend backend(on);
     backend(args);
+  }
+  // A number that a kernel has written.
+  std::int64_t read(const Tensor& on, const std::int64_t* number) {
+    return Backend(on).read(number);
   }
 
   // The results, one by one. What was written to has no other.

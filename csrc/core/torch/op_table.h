@@ -46,14 +46,20 @@ void implement(Library& library, const OpRow (&rows)[kCount]) {
 
 // STROP_OPS(rows): registers the ops of a table `template <class Backend> constexpr OpRow rows[]`.
 // The source that says so is compiled for two libraries: one has the CPU's kernels and what checks
-// without data, the other the GPU's.
+// without data, the other the GPU's. STROP_OPS_ON_DATA(rows) is for ops that have to see data.
+// STROP_CPU_OR_GPU(cpu, gpu): which of two a row has; the other's code is not made.
 #if defined(STROP_ON_CUDA)
-#define STROP_OPS(rows) \
+#define STROP_CPU_OR_GPU(cpu, gpu) gpu
+#define STROP_OPS_ON_DATA(rows) \
   STABLE_TORCH_LIBRARY_IMPL(strop, CUDA, m) { strop::implement(m, rows<strop::Cuda>); }
+#define STROP_OPS(rows) STROP_OPS_ON_DATA(rows)
 #else
+#define STROP_CPU_OR_GPU(cpu, gpu) cpu
+#define STROP_OPS_ON_DATA(rows)                                                   \
+  STABLE_TORCH_LIBRARY_FRAGMENT(strop, m) { strop::define(m, rows<strop::Cpu>); } \
+  STABLE_TORCH_LIBRARY_IMPL(strop, CPU, m) { strop::implement(m, rows<strop::Cpu>); }
 #define STROP_OPS(rows)                                                                     \
-  STABLE_TORCH_LIBRARY_FRAGMENT(strop, m) { strop::define(m, rows<strop::Cpu>); }           \
-  STABLE_TORCH_LIBRARY_IMPL(strop, CPU, m) { strop::implement(m, rows<strop::Cpu>); }       \
+  STROP_OPS_ON_DATA(rows)                                                                   \
   STABLE_TORCH_LIBRARY_FRAGMENT(strop_shapes, m) { strop::define(m, rows<strop::NoData>); } \
   STABLE_TORCH_LIBRARY_IMPL(strop_shapes, Meta, m) { strop::implement(m, rows<strop::NoData>); }
 #endif

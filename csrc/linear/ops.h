@@ -1,0 +1,191 @@
+#pragma once
+
+#include <cstring>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "kernels/argument_error.h"
+#include "kernels/prune_mask_bits.h"
+#include "kernels/sparse_arguments.h"
+#include "kernels/sparse_bitmap.h"
+
+namespace strop {
+
+// The ops of pruned linear layers, as functions of a Call: see core/torch/call.h. Products here go
+// by layouts, which a CPU reads; linear/bitmap_ops.h has those of a GPU.
+
+inline constexpr const char* kSparseLinear = "strop.sparse_linear";
+inline constexpr const char* kPackSparse = "strop.pack_sparse";
+inline constexpr const char* kSparseWeight = "strop.SparseWeight";
+
+// What is multiplied with a weight, and what follows.
+template <class Call>
+struct LinearInputs {
+  typename Call::Tensor x;
+  std::optional<typename Call::Tensor> bias = {};
+  Activation activation = Activation::kNone;
+
+  // Leaves rows of unit stride.
+  void make_rows(Call& call) {
+    if (!has_plain_rows(view_of(x))) x = call.contiguous("input", x);
+    if (bias) bias = call.contiguous("bias", *bias);
+  }
+};
+
+// The last arguments of every product but the public one.
+template <class Call>
+LinearInputs<Call> take_linear_inputs(Call& call, typename Call::Tensor x) {
+  auto bias = call.optional_tensor("bias");
+  const auto activation = call.template option<std::string>("activation", "");
+  return {std::move(x), std::move(bias), activation_named(kSparseLinear, activation)};
+}
+
+// To `out` where there is one. `outputs`: rows of the weight, where the caller says so.
+template <class Call>
+typename Call::Tensor multiply_by_layout(Call& call, LinearInputs<Call> in,
+                                         const typename Call::Tensor& layout,
+                                         std::int64_t outputs = -1,
+                                         std::optional<typename Call::Tensor> out = {}) {
+  const TensorView packed = view_of(layout);
+  check_layout_header(kSparseLinear, packed);
+  check_sparse_linear(kSparseLinear,
+                      {.x = view_of(in.x), .layout = packed, .bias = view_of(in.bias), .y = {}});
+  const std::int64_t rows = static_cast<const LayoutHeader*>(packed.data)->rows;
+  if (outputs >= 0 && outputs != rows) {
+    throw_value_error(kSparseLinear, ": the layout has ", rows, " rows; ", outputs,
+                      " are expected");
+  }
+  in.make_rows(call);
+  SparseLinearTensors tensors = {
+      .x = view_of(in.x), .layout = packed, .bias = view_of(in.bias), .y = view_of(out)};
+  if (out) {
+    check_linear_out(kSparseLinear, tensors.y, tensors.x, rows,
+                     {{"the weight", packed}, {"bias", tensors.bias}});
+  } else {
+    out.emplace(call.empty(linear_shape(tensors.x, rows), tensors.x.dtype, in.x));
+    tensors.y = view_of(out);
+  }
+  call.run(in.x, sparse_linear_args(tensors, in.activation));
+  return std::move(*out);
+}
+
+template <class Call>
+void sparse_linear_by_layout(Call& call) {
+  auto x = call.tensor("input");
+  const auto layout = call.tensor("layout");
+  const auto outputs = call.template option<std::int64_t>("outputs", -1);
+  auto in = take_linear_inputs(call, std::move(x));
+  auto out = call.out(in.x);
+  call.give(multiply_by_layout(call, std::move(in), layout, outputs, std::move(out)));
+}
+
+// The gradient of x: the transposed weight times that of y.
+template <class Call>
+void sparse_transposed(Call& call) {
+  auto gradient = call.tensor("gradient");
+  const auto quads = call.tensor("quads"), pairs = call.tensor("pairs");
+  const auto columns = call.template option<std::int64_t>("columns");
+  const auto& layout = rows_of(view_of(gradient)) <= 16 ? quads : pairs;
+  call.give(multiply_by_layout(call, {std::move(gradient)}, layout, columns));
+}
+
+// A pruned weight, and where the values of its rows begin.
+template <class Call>
+struct Bitmap {
+  typename Call::Tensor bits;
+  typename Call::Tensor values;
+  typename Call::Tensor starts;
+};
+
+template <class Call>
+typename Call::Tensor starts_of(Call& call, const typename Call::Tensor& bits) {
+  const TensorView from = view_of(bits);
+  auto starts = call.empty({from.shape[0] + 1}, DType::kInt64, bits);
+  call.run(bits, BitmapStartsArgs{.bits = static_cast<const std::uint8_t*>(from.data),
+                                  .rows = from.shape[0],
+                                  .row_bytes = from.shape[1],
+                                  .starts = static_cast<std::int64_t*>(view_of(starts).data)});
+  return starts;
+}
+
+// How many values there are, after the last row.
+template <class Call>
+std::int64_t value_count(Call& call, const typename Call::Tensor& starts) {
+  const TensorView from = view_of(starts);
+  return call.read(starts, static_cast<const std::int64_t*>(from.data) + from.shape[0] - 1);
+}
+
+// Of a contiguous weight: where the mask says so, or what is not zero.
+template <class Call>
+typename Call::Tensor bits_of(Call& call, const typename Call::Tensor& weight,
+                              const std::optional<typename Call::Tensor>& mask) {
+  const TensorView from = view_of(weight);
+  const std::int64_t rows = from.shape[0], columns = from.shape[1];
+  auto bits = call.empty({rows, (columns + 7) / 8}, DType::kUInt8, weight);
+  auto* const to = static_cast<std::uint8_t*>(view_of(bits).data);
+  if (mask) {
+    const auto keep = call.contiguous("mask", *mask);
+    call.run(weight, PackMaskArgs{{view_of(keep).data, to, rows, columns}});
+  } else {
+    call.run(weight, BitmapBitsArgs{from.dtype, from.data, rows, columns, to});
+  }
+  return bits;
+}
+
+template <class Call>
+Bitmap<Call> packed(Call& call, const typename Call::Tensor& weight,
+                    const std::optional<typename Call::Tensor>& mask) {
+  check_pack_sparse(kPackSparse, view_of(weight), view_of(mask));
+  const auto dense = call.contiguous("weight", weight);
+  auto bits = bits_of(call, dense, mask);
+  auto starts = starts_of(call, bits);
+  const TensorView from = view_of(dense);
+  auto values = call.empty({value_count(call, starts)}, from.dtype, weight);
+  call.run(weight,
+           BitmapValuesArgs{.dtype = from.dtype,
+                            .weight = from.data,
+                            .rows = from.shape[0],
+                            .columns = from.shape[1],
+                            .bits = static_cast<const std::uint8_t*>(view_of(bits).data),
+                            .starts = static_cast<const std::int64_t*>(view_of(starts).data),
+                            .values = view_of(values).data});
+  return {std::move(bits), std::move(values), std::move(starts)};
+}
+
+template <class Call>
+void pack_sparse(Call& call) {
+  const auto weight = call.tensor("weight");
+  const auto mask = call.optional_tensor("mask");
+  Bitmap<Call> made = packed(call, weight, mask);
+  call.give(std::move(made.bits));
+  call.give(std::move(made.values));
+}
+
+template <class Call>
+void unpack_sparse(Call& call) {
+  const auto bits = call.tensor("bits"), values = call.tensor("values");
+  const auto columns = call.template option<std::int64_t>("columns");
+  const SparseMatrix matrix =
+      checked_matrix(kSparseWeight, view_of(bits), view_of(values), columns);
+  auto dense = call.empty({matrix.rows, columns}, matrix.dtype, values);
+  call.run(values, BitmapUnpackArgs{{matrix}, matrix.dtype, view_of(dense).data});
+  call.give(std::move(dense));
+}
+
+template <class Call>
+void sparse_layout(Call& call) {
+  const auto bits = call.tensor("bits"), values = call.tensor("values");
+  const auto columns = call.template option<std::int64_t>("columns");
+  const auto name = call.template option<std::string>("layout");
+  const SparseMatrix matrix =
+      checked_matrix(kSparseWeight, view_of(bits), view_of(values), columns);
+  const LayoutChoice choice = layout_named(kSparseWeight, name);
+  check_layout_of(kSparseWeight, choice, matrix.dtype);
+  const std::vector<std::uint8_t> built = build_layout(matrix, choice);
+  auto layout = call.empty({static_cast<std::int64_t>(built.size())}, DType::kUInt8, bits);
+  std::memcpy(view_of(layout).data, built.data(), built.size());
+  call.give(std::move(layout));
+}
+
+}  // namespace strop
