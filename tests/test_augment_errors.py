@@ -273,7 +273,7 @@ def test_out():
     refused(TypeError, "out has dtype float32; bfloat16", X, out=OUT, dtype=torch.bfloat16)
     text = "out has shape [2, 3, 4, 5]; [2, 3, 4, 4] is needed"
     refused(ValueError, text, X, out=OUT, size=(4, 4))
-    text = "elements of out overlap; give a tensor in which each has its place"
+    text = "elements of out share memory (an expanded tensor?); each needs a place of its own"
     refused(ValueError, text, X, out=OUT[:1].expand(2, 3, 4, 5))
     refused(ValueError, "out overlaps images; give a tensor apart", OUT, out=OUT)
     flat = torch.zeros(200)
@@ -312,7 +312,7 @@ def test_masks():
     check(ValueError, "out overlaps masks; give a tensor apart", X, M, out=X)
     check(TypeError, "out has dtype float32; uint8 is needed", X, M, out=OUT)
     check(ValueError, "out has shape [2, 3, 4, 5]; [2, 3, 9, 9] is", X, M, size=9, out=X.clone())
-    check(ValueError, "elements of out overlap", X[:, 0], M, out=X[:1, 1].expand(2, 4, 5))
+    check(ValueError, "elements of out share memory", X[:, 0], M, out=X[:1, 1].expand(2, 4, 5))
 
 
 def test_raw_ops_and_bindings_say_the_same():

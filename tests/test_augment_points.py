@@ -9,6 +9,8 @@ import torch
 from hypothesis import strategies as st
 
 import strop
+from conftest import to_array
+from strop import _C
 from strop._augment_points import _warp_boxes, _warp_boxes_visible, _warp_points
 
 number = lambda low, high: st.floats(low, high, allow_subnormal=False, width=32)  # noqa: E731
@@ -24,6 +26,21 @@ def problem(count=5, each=7, dtype=torch.float32, seed=0):
     matrices = strop.affine_matrix(angle, translate, draw(count) + 0.5, shear, 40, 60)
     boxes = draw(count, each, 4) * 90 - 20
     return draw(count, each, 2) * 60, boxes, matrices
+
+
+def peculiar_problem(dtype, matrix_dtype):
+    """The same with matrices that have no inverse, and with points and boxes that are not finite."""
+    points, boxes, matrices = problem(50, 33, dtype)
+    matrices = matrices.to(matrix_dtype)
+    matrices[3] = SINGULAR
+    matrices[4:8, :, 2] = torch.tensor([torch.inf, torch.nan, 1e30, -torch.inf])[:, None]
+    matrices[8, 0, 0] = torch.nan
+    matrices[9:12] = torch.tensor([[2.0, 0, -3], [0, 0.5, 7]])  # edges along the output's
+    boxes[9], points[9] = torch.inf, -torch.inf
+    boxes[12, :, :2], boxes[13, :, 2:], boxes[14] = -torch.inf, 1e30, boxes[14] * 1e20
+    boxes[15, :, 3], points[15] = torch.nan, torch.nan
+    boxes[16:20] = boxes[16:20].round()
+    return points, boxes, matrices
 
 
 def inverse(matrix):
@@ -83,20 +100,51 @@ class TestPoints:
         assert torch.equal(mixed[1:], strop.warp_points(points, nearly))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("matrix_dtype", [torch.float32, torch.float64])
+class TestOracle:
+    """The kernels against the plain loops, which clip polygons where the kernel asks its edges."""
+
+    def test_points(self, dtype, matrix_dtype):
+        points, _, matrices = map(to_array, peculiar_problem(dtype, matrix_dtype))
+        for given in ((points, matrices), (points[:, ::-1, ::-1], matrices[:1])):
+            expected = _C.reference.warp_points(*given)
+            np.testing.assert_array_equal(_C.cpu.warp_points(*given), expected)
+            assert np.isnan(expected).any()
+            assert np.isfinite(expected).sum() > expected.size / 2
+
+    def test_boxes(self, dtype, matrix_dtype):
+        _, boxes, matrices = map(to_array, peculiar_problem(dtype, matrix_dtype))
+        for given in (
+            (boxes, matrices, 30, 50),
+            (boxes.swapaxes(0, 1)[:, ::2], matrices[:1], 30, 50),
+        ):
+            found, shares = _C.cpu.warp_boxes_visible(*given)
+            expected, wanted = _C.reference.warp_boxes_visible(*given)
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(shares, wanted, rtol=1e-5, atol=1e-5)
+            np.testing.assert_array_equal(_C.cpu.warp_boxes(*given), found)
+            np.testing.assert_array_equal(_C.reference.warp_boxes(*given), expected)
+            assert ((wanted > 0.01) & (wanted < 0.99)).any()
+            assert (wanted == 0).any()
+            assert (wanted > 1 - 1e-9).any()
+
+    def test_errors(self, dtype, matrix_dtype):
+        _, boxes, matrices = map(to_array, peculiar_problem(dtype, matrix_dtype))
+        for module in (_C.cpu, _C.reference):
+            with pytest.raises(ValueError, match=r"strop.warp_points: \[B, N, 2\] and matrices"):
+                module.warp_points(boxes, matrices)
+            with pytest.raises(ValueError, match=r"strop.warp_boxes: \[B, N, 4\] and matrices"):
+                module.warp_boxes(boxes, matrices[:7], 30, 50)
+            with pytest.raises(TypeError, match="strop.warp_boxes: float32 or float64 is needed"):
+                module.warp_boxes_visible(boxes, np.zeros((50, 2, 3), np.float16), 30, 50)
+
+
 class TestTorch:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     @pytest.mark.parametrize("matrix_dtype", [torch.float32, torch.float64])
     def test_the_kernel_gives_the_bits_of_the_composite(self, dtype, matrix_dtype):
-        points, boxes, matrices = problem(50, 33, dtype)
-        matrices = matrices.to(matrix_dtype)
-        matrices[3] = SINGULAR
-        matrices[4:8, :, 2] = torch.tensor([torch.inf, torch.nan, 1e30, -torch.inf])[:, None]
-        matrices[8, 0, 0] = torch.nan
-        matrices[9:12] = torch.tensor([[2.0, 0, -3], [0, 0.5, 7]])  # edges along the output's
-        boxes[9], points[9] = torch.inf, -torch.inf
-        boxes[12, :, :2], boxes[13, :, 2:], boxes[14] = -torch.inf, 1e30, boxes[14] * 1e20
-        boxes[15, :, 3], points[15] = torch.nan, torch.nan
-        boxes[16:20] = boxes[16:20].round()
+        points, boxes, matrices = peculiar_problem(dtype, matrix_dtype)
         for each, m in (
             (slice(None), matrices),
             (slice(1), matrices[:1]),

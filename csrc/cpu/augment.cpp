@@ -47,7 +47,8 @@ void warp_bytes(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, b
   } else {
     lay_pixel_box(args, tile, room);
   }
-  by_out_dtype(args.out_dtype, [&]<class Out>() { warp_rows<Out>(args, tile, room, stream); });
+  by_narrow_image_dtype(args.out_dtype,
+                        [&]<class Out>() { warp_rows<Out>(args, tile, room, stream); });
 }
 
 extern const AugmentKernels augment;

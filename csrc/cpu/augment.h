@@ -1,6 +1,5 @@
 #pragma once
 
-#include "core/execution.h"
 #include "kernels/augment.h"
 #include "kernels/warp_position.h"
 
@@ -131,21 +130,6 @@ struct AugmentKernels {
   void (*warp_masks)(const WarpMasksArgs& args, const WarpTile& tile, WarpRoom& room);
   void (*gradient)(const AugmentGradientArgs& args, const GradientBand& band, WarpRoom& room);
 };
-
-// On which kernels an op runs.
-struct AugmentRun {
-  const AugmentKernels* kernels;
-  std::int64_t stream_bytes = std::int64_t{4} << 20;  // of a result that is written past the caches
-};
-
-// The whole ops, on the instruction set in force or as told. float64 runs the reference loop.
-void augment_images(const AugmentArgs& args, const Parallel& parallel);
-void augment_images(const AugmentArgs& args, const Parallel& parallel, const AugmentRun& how);
-void augment_gradient(const AugmentGradientArgs& args, const Parallel& parallel);
-void augment_gradient(const AugmentGradientArgs& args, const Parallel& parallel,
-                      const AugmentRun& how);
-void warp_masks(const WarpMasksArgs& args, const Parallel& parallel);
-void warp_masks(const WarpMasksArgs& args, const Parallel& parallel, const AugmentRun& how);
 
 const AugmentKernels& augment_kernels(Isa isa);
 bool has_augment_kernels(Isa isa);

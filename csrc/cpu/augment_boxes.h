@@ -2,8 +2,8 @@
 
 #include "cpu/augment.h"
 #include "cpu/augment_copy.h"
-#include "cpu/augment_vector.h"
 #include "cpu/unroll.h"
+#include "cpu/vector.h"
 
 // Boxes of an image, laid out for its taps. See Note [Warping on a CPU].
 

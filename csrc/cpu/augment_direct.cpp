@@ -85,9 +85,9 @@ void warp_rows(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bo
 }  // namespace
 
 void warp_directly(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream) {
-  by_out_dtype(args.in_dtype, [&]<class In>() {
-    by_out_dtype(args.out_dtype,
-                 [&]<class Out>() { warp_rows<In, Out>(args, tile, room, stream); });
+  by_narrow_image_dtype(args.in_dtype, [&]<class In>() {
+    by_narrow_image_dtype(args.out_dtype,
+                          [&]<class Out>() { warp_rows<In, Out>(args, tile, room, stream); });
   });
 }
 

@@ -2,7 +2,7 @@
 
 #include <type_traits>
 
-#include "cpu/augment_vector.h"
+#include "cpu/vector.h"
 #include "kernels/augment.h"
 
 // The loop "finish": rows of samples, normalised, cast and stored. See Note [Warping on a CPU].

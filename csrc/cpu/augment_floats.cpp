@@ -84,8 +84,8 @@ void warp_channels(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room
   by_narrow_dtype(args.in_dtype, [&]<class T>() {
     lay_float_box<kChannels, T>(args, tile, reinterpret_cast<float*>(room.pixels));
   });
-  by_out_dtype(args.out_dtype,
-               [&]<class Out>() { warp_rows<kChannels, Out>(args, tile, room, stream); });
+  by_narrow_image_dtype(args.out_dtype,
+                        [&]<class Out>() { warp_rows<kChannels, Out>(args, tile, room, stream); });
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <utility>
 
-#include "cpu/augment_vector.h"
+#include "cpu/vector.h"
 
 // Channels side by side, and apart: stretches of 16 bytes, by shuffles of two at a time.
 
@@ -51,7 +51,7 @@ STROP_INLINE V interleaved(V r, V g, V b, std::integer_sequence<int, kLane...>) 
 template <bool kStream, class V>
 STROP_INLINE void store_sixteen(void* to, V v) {
   if constexpr (kStream) {
-    stream_sixteen(to, bit_cast<B16>(v));
+    stream(to, bit_cast<B16>(v));
   } else {
     store_unaligned(to, v);
   }

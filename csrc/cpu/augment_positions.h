@@ -1,7 +1,7 @@
 #pragma once
 
 #include "cpu/augment.h"
-#include "cpu/augment_vector.h"
+#include "cpu/vector.h"
 
 // The loop "locate": where the taps of a row lie in a box. See Note [Warping on a CPU].
 

@@ -73,10 +73,4 @@ struct RowWriter {
   }
 };
 
-template <class Function>
-STROP_INLINE void by_out_dtype(DType dtype, Function function) {
-  if (dtype == DType::kUInt8) return function.template operator()<std::uint8_t>();
-  by_narrow_dtype(dtype, function);
-}
-
 }  // namespace strop::cpu::STROP_ISA

@@ -2,13 +2,17 @@
 
 #include "cpu/augment_positions.h"
 
-// The loop "sample": taps of a row, mixed. See Note [Warping on a CPU].
+// The loop "sample": taps of a row, mixed. See Note [Warping on a CPU]. A vector of 2 * kLanes
+// words has the pixels k, k + 8, k + 16... of a stretch of 2 * kLanes in its stretches of 16 bytes,
+// so that what is turned over within these comes out in order.
 
 namespace strop::cpu::STROP_ISA {
 
-// The first bytes of words go over to the second ones by a fraction.
+// The first bytes of words go over to the second ones by a fraction, in multiples of 1/kMixedOne.
 STROP_INLINE I16 mixed_rows(I16 upper_and_lower, I16 fraction) {
-  return first_bytes(upper_and_lower) + rounded_product(differences(upper_and_lower), fraction);
+  const I16 upper = weighted_bytes<kMixedOne, 0>(upper_and_lower);
+  const I16 difference = weighted_bytes<-kMixedOne, kMixedOne>(upper_and_lower);
+  return upper + rounded_product(difference, fraction);
 }
 
 struct TapRow {
@@ -22,8 +26,8 @@ template <int kPair>
 STROP_INLINE I16 mixed_pair(const TapRow& from, I16 fraction_x, I16 fraction_y) {
   const std::int32_t* const even = from.offset + kPair;
   const std::int32_t* const odd = even + kLanes;
-  const I16 first = zip_bytes(four_channels(from.upper, even), four_channels(from.lower, even));
-  const I16 second = zip_bytes(four_channels(from.upper, odd), four_channels(from.lower, odd));
+  const I16 first = zip_bytes(gathered_eights(from.upper, even), gathered_eights(from.lower, even));
+  const I16 second = zip_bytes(gathered_eights(from.upper, odd), gathered_eights(from.lower, odd));
   const I16 x = repeated_pair<kPair>(fraction_x), y = repeated_pair<kPair>(fraction_y);
   const I16 left = mixed_rows(zip_words(first, second), y);
   const I16 right = mixed_rows(zip_words_high(first, second), y);
@@ -62,7 +66,7 @@ STROP_INLINE void sample_grey(WarpRoom& room, Columns columns) {
     // Words of left and right taps; of an even column both take its low fraction, an odd one's is
     // the high one.
     const auto mixed = [&](int first, I32 own_x, I32 own_y) {
-      const I16 taps = bit_cast<I16>(quads(room.pixels, room.offsets + c + first));
+      const I16 taps = bit_cast<I16>(gathered(room.pixels, room.offsets + c + first));
       const I32 both = bit_cast<I32>(mixed_rows(taps, bit_cast<I16>(own_y)));
       const I16 left = bit_cast<I16>(both), right = bit_cast<I16>(both >> 16);
       return bit_cast<U32>(left + rounded_product(right - left, bit_cast<I16>(own_x)));

@@ -2,7 +2,6 @@
 #include <memory>
 
 #include "cpu/augment.h"
-#include "reference/augment.h"
 
 namespace strop::cpu {
 namespace {
@@ -69,57 +68,53 @@ void for_each_tile_of_all(const Warp& warp, std::int64_t pixel_bytes, const Para
 }
 
 }  // namespace
+}  // namespace strop::cpu
 
-void augment_images(const AugmentArgs& args, const Parallel& parallel) {
-  augment_images(args, parallel, {.kernels = &augment_kernels(Isa::kActive)});
-}
+namespace strop {
 
-void augment_images(const AugmentArgs& args, const Parallel& parallel, const AugmentRun& how) {
+// float64 runs the reference loop.
+void run(const AugmentArgs& args, const ExecutionOptions& options) {
   if (args.warp.empty()) return;
-  if (args.wide()) return reference::augment_images(args);
+  if (args.wide()) return run(args, Oracle{});
   const Warp& warp = args.warp;
+  const cpu::AugmentKernels& kernels = cpu::augment_kernels(options.isa);
   const std::int64_t elements = warp.batch * warp.channels * warp.out_height * warp.out_width;
-  const bool stream = elements * dtype_size(args.out_dtype) >= how.stream_bytes;
-  for_each_tile_of_all(
-      warp, bytes_of_pixel(args.in_dtype, warp.channels), parallel,
-      [&](const WarpTile& tile, WarpRoom& room) { how.kernels->warp(args, tile, room, stream); });
+  const bool stream = elements * dtype_size(args.out_dtype) >= options.stream_bytes;
+  cpu::for_each_tile_of_all(warp, cpu::bytes_of_pixel(args.in_dtype, warp.channels),
+                            options.parallel, [&](const cpu::WarpTile& tile, cpu::WarpRoom& room) {
+                              kernels.warp(args, tile, room, stream);
+                            });
 }
 
-void warp_masks(const WarpMasksArgs& args, const Parallel& parallel) {
-  warp_masks(args, parallel, {.kernels = &augment_kernels(Isa::kActive)});
-}
-
-void warp_masks(const WarpMasksArgs& args, const Parallel& parallel, const AugmentRun& how) {
+void run(const WarpMasksArgs& args, const ExecutionOptions& options) {
   if (args.warp.empty()) return;
-  for_each_tile_of_all(args.warp, args.item, parallel, [&](const WarpTile& tile, WarpRoom& room) {
-    how.kernels->warp_masks(args, tile, room);
-  });
+  const cpu::AugmentKernels& kernels = cpu::augment_kernels(options.isa);
+  cpu::for_each_tile_of_all(args.warp, args.item, options.parallel,
+                            [&](const cpu::WarpTile& tile, cpu::WarpRoom& room) {
+                              kernels.warp_masks(args, tile, room);
+                            });
 }
 
-void augment_gradient(const AugmentGradientArgs& args, const Parallel& parallel) {
-  augment_gradient(args, parallel, {.kernels = &augment_kernels(Isa::kActive)});
-}
-
-void augment_gradient(const AugmentGradientArgs& args, const Parallel& parallel,
-                      const AugmentRun& how) {
-  if (args.wide()) return reference::augment_gradient(args);
+void run(const AugmentGradientArgs& args, const ExecutionOptions& options) {
+  if (args.wide()) return run(args, Oracle{});
   const Warp& warp = args.warp;
   if (warp.in_height == 0 || warp.in_width == 0) return;
-  const std::int64_t rows = std::clamp<std::int64_t>(kRoomSums / warp.in_width, 1, warp.in_height);
+  const cpu::AugmentKernels& kernels = cpu::augment_kernels(options.isa);
+  const std::int64_t rows =
+      std::clamp<std::int64_t>(cpu::kRoomSums / warp.in_width, 1, warp.in_height);
   const std::int64_t bands = (warp.in_height + rows - 1) / rows;
-  parallel.for_range(warp.batch * warp.channels * bands, 1,
-                     [&](std::int64_t begin, std::int64_t end) {
-                       const std::unique_ptr<WarpRoom> room(new WarpRoom);
-                       for (std::int64_t i = begin; i < end; ++i) {
-                         const std::int64_t row = i % bands * rows, plane = i / bands;
-                         how.kernels->gradient(args,
-                                               {.image = plane / warp.channels,
-                                                .channel = plane % warp.channels,
-                                                .row = row,
-                                                .row_end = std::min(row + rows, warp.in_height)},
-                                               *room);
-                       }
-                     });
+  const auto make_bands = [&](std::int64_t begin, std::int64_t end) {
+    const std::unique_ptr<cpu::WarpRoom> room(new cpu::WarpRoom);
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t row = i % bands * rows, plane = i / bands;
+      const cpu::GradientBand band = {.image = plane / warp.channels,
+                                      .channel = plane % warp.channels,
+                                      .row = row,
+                                      .row_end = std::min(row + rows, warp.in_height)};
+      kernels.gradient(args, band, *room);
+    }
+  };
+  options.parallel.for_range(warp.batch * warp.channels * bands, 1, make_bands);
 }
 
-}  // namespace strop::cpu
+}  // namespace strop

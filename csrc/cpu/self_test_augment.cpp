@@ -2,7 +2,6 @@
 #include "cpu/self_test.h"
 #include "cpu/self_test_samples.h"
 #include "kernels/augment_arguments.h"
-#include "reference/augment.h"
 
 namespace strop::cpu {
 namespace {
@@ -61,7 +60,7 @@ std::vector<std::uint8_t> stored_image(DType dtype, std::int64_t count) {
   return result;
 }
 
-std::string test_images(const AugmentKernels& kernels, const Problem& p) {
+std::string test_images(Isa isa, const Problem& p) {
   const auto image = stored_image(p.in, kImages * p.channels * kInPixels);
   const std::int64_t elements = kImages * p.channels * kOutPixels;
   const auto bytes = static_cast<std::size_t>(elements * dtype_size(p.out));
@@ -75,10 +74,10 @@ std::string test_images(const AugmentKernels& kernels, const Problem& p) {
                       .out_strides = strides(p.channels, kOutHeight, kOutWidth, !p.channels_last),
                       .fill = {1, 0, 1, 0},
                       .normalization = {.mean = {0.4, 0.5, 0.6, 0.1}, .std = {0.2, 0.3, 0.4, 1}}};
-  reference::augment_images(args);
+  run(args, Oracle{});
   for (const std::int64_t stream_bytes : {std::int64_t{0}, elements * 8}) {
     args.out = actual.data();
-    augment_images(args, Parallel{}, {.kernels = &kernels, .stream_bytes = stream_bytes});
+    run(args, ExecutionOptions{.isa = isa, .stream_bytes = stream_bytes});
     if (expected != actual) {
       return std::string("augment_images of ") + dtype_name(p.in) + " to " + dtype_name(p.out);
     }
@@ -86,7 +85,7 @@ std::string test_images(const AugmentKernels& kernels, const Problem& p) {
   return {};
 }
 
-std::string test_gradient(const AugmentKernels& kernels, const Problem& p) {
+std::string test_gradient(Isa isa, const Problem& p) {
   const auto gradient = stored_image(p.in, kImages * p.channels * kOutPixels);
   const auto bytes = static_cast<std::size_t>(kImages * p.channels * kInPixels * dtype_size(p.in));
   std::vector<std::uint8_t> expected(bytes), actual(bytes);
@@ -99,13 +98,13 @@ std::string test_gradient(const AugmentKernels& kernels, const Problem& p) {
       .in_strides = strides(p.channels, kOutHeight, kOutWidth, p.channels_last),
       .out_strides = strides(p.channels, kHeight, kWidth, p.channels_last),
       .normalization = {}};
-  reference::augment_gradient(args);
+  run(args, Oracle{});
   args.out = actual.data();
-  augment_gradient(args, Parallel{}, {.kernels = &kernels});
+  run(args, ExecutionOptions{.isa = isa});
   return expected == actual ? "" : "the gradient of augment_images";
 }
 
-std::string test_masks(const AugmentKernels& kernels, int item) {
+std::string test_masks(Isa isa, int item) {
   const Problem p = {DType::kUInt8,       DType::kUInt8,           2,
                      FillMode::kConstant, Interpolation::kNearest, false};
   const auto masks = stored_image(DType::kUInt8, kImages * 2 * kInPixels * item);
@@ -118,16 +117,15 @@ std::string test_masks(const AugmentKernels& kernels, int item) {
                         .in_strides = strides(2, kHeight, kWidth, false),
                         .out_strides = strides(2, kOutHeight, kOutWidth, false),
                         .fill = 3};
-  reference::warp_masks(args);
+  run(args, Oracle{});
   args.out = actual.data();
-  warp_masks(args, Parallel{}, {.kernels = &kernels});
+  run(args, ExecutionOptions{.isa = isa});
   return expected == actual ? "" : "warp_masks of " + std::to_string(item) + " bytes";
 }
 
 }  // namespace
 
 std::string self_test_augment(Isa isa) {
-  const AugmentKernels& kernels = augment_kernels(isa);
   constexpr DType kIn[] = {DType::kUInt8, DType::kFloat32, DType::kUInt8, DType::kBFloat16,
                            DType::kFloat16};
   constexpr DType kOut[] = {DType::kFloat32, DType::kUInt8, DType::kBFloat16, DType::kFloat16};
@@ -140,11 +138,11 @@ std::string self_test_augment(Isa isa) {
                        static_cast<FillMode>(i % 7),
                        i % 6 == 5 ? Interpolation::kNearest : Interpolation::kBilinear,
                        i % 2 == 1};
-    problem = test_images(kernels, p);
-    if (problem.empty() && is_floating(p.in)) problem = test_gradient(kernels, p);
+    problem = test_images(isa, p);
+    if (problem.empty() && is_floating(p.in)) problem = test_gradient(isa, p);
   }
   for (const int item : {1, 2, 4, 8}) {
-    if (problem.empty()) problem = test_masks(kernels, item);
+    if (problem.empty()) problem = test_masks(isa, item);
   }
   return problem;
 }

@@ -70,12 +70,11 @@ STROP_INLINE U64 broadcast(std::uint64_t value) { return U64{} + value; }
 STROP_INLINE I32 broadcast(std::int32_t value) { return I32{} + value; }
 STROP_INLINE I16 broadcast(std::int16_t value) { return I16{} + value; }
 
-}  // namespace strop::cpu::STROP_ISA
-
-namespace strop::cpu::STROP_ISA {
+// 16 bytes, however long a vector is.
+using B16 = std::uint8_t __attribute__((vector_size(16)));
+using F32x4 = float __attribute__((vector_size(16)));
 
 // The matrix of four vectors of four, turned over.
-using F32x4 = float __attribute__((vector_size(16)));
 STROP_INLINE void transpose_fours(F32x4 (&v)[4]) {
   const F32x4 a = __builtin_shufflevector(v[0], v[1], 0, 4, 1, 5);
   const F32x4 b = __builtin_shufflevector(v[0], v[1], 2, 6, 3, 7);
@@ -108,7 +107,19 @@ STROP_INLINE void transpose_fours(F32x4 (&v)[4]) {
 //   void transpose(F32 (&)[kLanes])
 //   F32 permuted(F32 table, I32 index)    lane i is table[index[i] % kLanes]; AVX2, AVX-512
 //   U64 multiply_low_words(U64 a, std::uint32_t b)     of the low 32 bits of each lane
-//   void stream(void*, F32), stream(void*, U16), stream_fence()    `to` aligned to the vector
+//   void stream(void*, F32), stream(void*, U16), stream(void*, B16)   `to` aligned to the vector
+//   void stream_fence()
+//
+// Words and bytes, within each 16 bytes where they are shuffled:
+//   I16 rounded_product(I16 a, I16 b)                  (a b + 2^14) >> 15
+//   I16 weighted_bytes<i, j>(I16)      i times the first, j times the second byte of each word
+//   I32 products_of_words(I32 a, I32 b)                the sums of the products of each two words
+//   I16 zip_bytes(a, b), zip_words(a, b), zip_words_high(a, b), zip_pairs..., zip_fours...
+//                                      a0 b0 a1 b1 ... of the first half, or of the other one
+//   I16 repeated_pair<i>(I16)                          words 2 i and 2 i + 1, again and again
+//   I32 from_words(const void*)                        kLanes of them
+//   I32 gathered(const u8*, const i32* offset), F32 gathered(const float*, const i32* offset)
+//   I16 gathered_eights(const u8*, const i32* offset)  8 bytes at each 16: of offset[0], [4], ...
 #if defined(__AVX512F__)
 #include "cpu/vector_avx512.h"
 #elif defined(__AVX2__)

@@ -167,8 +167,68 @@ STROP_INLINE I32 from_bytes(const void* from) {
   return bit_cast<I32>(_mm256_cvtepu8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(from))));
 }
 
+#define STROP_WORDS(name, op)                                             \
+  STROP_INLINE I16 name(I16 a, I16 b) {                                   \
+    return bit_cast<I16>(op(bit_cast<__m256i>(a), bit_cast<__m256i>(b))); \
+  }
+STROP_WORDS(rounded_product, _mm256_mulhrs_epi16)
+STROP_WORDS(zip_bytes, _mm256_unpacklo_epi8)
+STROP_WORDS(zip_words, _mm256_unpacklo_epi16)
+STROP_WORDS(zip_words_high, _mm256_unpackhi_epi16)
+STROP_WORDS(zip_pairs, _mm256_unpacklo_epi32)
+STROP_WORDS(zip_pairs_high, _mm256_unpackhi_epi32)
+STROP_WORDS(zip_fours, _mm256_unpacklo_epi64)
+STROP_WORDS(zip_fours_high, _mm256_unpackhi_epi64)
+#undef STROP_WORDS
+
+template <int kFirst, int kSecond>
+STROP_INLINE I16 weighted_bytes(I16 v) {
+  const short weights = static_cast<short>(kSecond * 256 + (kFirst & 0xff));
+  return bit_cast<I16>(_mm256_maddubs_epi16(bit_cast<__m256i>(v), _mm256_set1_epi16(weights)));
+}
+
+// Broadcasts take a load's port alone, and blends any.
+STROP_INLINE I16 gathered_eights(const std::uint8_t* base, const std::int32_t* offset) {
+  const auto at = [&](int i) {
+    return _mm256_broadcastq_epi64(
+        _mm_loadl_epi64(reinterpret_cast<const __m128i*>(base + offset[i])));
+  };
+  return bit_cast<I16>(_mm256_blend_epi32(at(0), at(4), 0xf0));
+}
+
+// A gather takes a Zen 3 three times as long.
+STROP_INLINE I32 gathered(const std::uint8_t* base, const std::int32_t* offset) {
+  const auto at = [&](int i) {
+    return _mm256_set1_epi32(load_unaligned<std::int32_t>(base + offset[i]));
+  };
+  const __m256i a = _mm256_blend_epi32(at(0), at(1), 0x02);
+  const __m256i b = _mm256_blend_epi32(at(2), at(3), 0x08);
+  const __m256i c = _mm256_blend_epi32(at(4), at(5), 0x20);
+  const __m256i d = _mm256_blend_epi32(at(6), at(7), 0x80);
+  return bit_cast<I32>(
+      _mm256_blend_epi32(_mm256_blend_epi32(a, b, 0x0c), _mm256_blend_epi32(c, d, 0xc0), 0xf0));
+}
+
+template <int kPair>
+STROP_INLINE I16 repeated_pair(I16 v) {
+  return bit_cast<I16>(_mm256_shuffle_epi32(bit_cast<__m256i>(v), kPair * 0x55));
+}
+
+STROP_INLINE I32 from_words(const void* from) {
+  return bit_cast<I32>(_mm256_cvtepi16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(from))));
+}
+STROP_INLINE I32 products_of_words(I32 a, I32 b) {
+  return bit_cast<I32>(_mm256_madd_epi16(bit_cast<__m256i>(a), bit_cast<__m256i>(b)));
+}
+STROP_INLINE F32 gathered(const float* base, const std::int32_t* offset) {
+  return _mm256_i32gather_ps(base, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(offset)), 4);
+}
+
 STROP_INLINE void stream(void* to, F32 v) { _mm256_stream_ps(static_cast<float*>(to), v); }
 STROP_INLINE void stream(void* to, U16 v) {
+  _mm_stream_si128(static_cast<__m128i*>(to), bit_cast<__m128i>(v));
+}
+STROP_INLINE void stream(void* to, B16 v) {
   _mm_stream_si128(static_cast<__m128i*>(to), bit_cast<__m128i>(v));
 }
 STROP_INLINE void stream_fence() { _mm_sfence(); }

@@ -167,9 +167,63 @@ STROP_INLINE I32 from_bytes(const void* from) {
   return bit_cast<I32>(_mm512_cvtepu8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(from))));
 }
 
+#define STROP_WORDS(name, op)                                             \
+  STROP_INLINE I16 name(I16 a, I16 b) {                                   \
+    return bit_cast<I16>(op(bit_cast<__m512i>(a), bit_cast<__m512i>(b))); \
+  }
+STROP_WORDS(rounded_product, _mm512_mulhrs_epi16)
+STROP_WORDS(zip_bytes, _mm512_unpacklo_epi8)
+STROP_WORDS(zip_words, _mm512_unpacklo_epi16)
+STROP_WORDS(zip_words_high, _mm512_unpackhi_epi16)
+STROP_WORDS(zip_pairs, _mm512_unpacklo_epi32)
+STROP_WORDS(zip_pairs_high, _mm512_unpackhi_epi32)
+STROP_WORDS(zip_fours, _mm512_unpacklo_epi64)
+STROP_WORDS(zip_fours_high, _mm512_unpackhi_epi64)
+#undef STROP_WORDS
+
+template <int kFirst, int kSecond>
+STROP_INLINE I16 weighted_bytes(I16 v) {
+  const short weights = static_cast<short>(kSecond * 256 + (kFirst & 0xff));
+  return bit_cast<I16>(_mm512_maddubs_epi16(bit_cast<__m512i>(v), _mm512_set1_epi16(weights)));
+}
+
+STROP_INLINE I16 gathered_eights(const std::uint8_t* base, const std::int32_t* offset) {
+  const auto at = [&](int i) {
+    return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(base + offset[i]));
+  };
+  __m512i v = _mm512_broadcastq_epi64(at(0));
+  v = _mm512_mask_broadcastq_epi64(v, 0x0c, at(4));
+  v = _mm512_mask_broadcastq_epi64(v, 0x30, at(8));
+  return bit_cast<I16>(_mm512_mask_broadcastq_epi64(v, 0xc0, at(12)));
+}
+
+STROP_INLINE I32 gathered(const std::uint8_t* base, const std::int32_t* offset) {
+  return bit_cast<I32>(_mm512_i32gather_epi32(_mm512_loadu_si512(offset), base, 1));
+}
+
+template <int kPair>
+STROP_INLINE I16 repeated_pair(I16 v) {
+  return bit_cast<I16>(
+      _mm512_shuffle_epi32(bit_cast<__m512i>(v), static_cast<_MM_PERM_ENUM>(kPair * 0x55)));
+}
+
+STROP_INLINE I32 from_words(const void* from) {
+  return bit_cast<I32>(
+      _mm512_cvtepi16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(from))));
+}
+STROP_INLINE I32 products_of_words(I32 a, I32 b) {
+  return bit_cast<I32>(_mm512_madd_epi16(bit_cast<__m512i>(a), bit_cast<__m512i>(b)));
+}
+STROP_INLINE F32 gathered(const float* base, const std::int32_t* offset) {
+  return _mm512_i32gather_ps(_mm512_loadu_si512(offset), base, 4);
+}
+
 STROP_INLINE void stream(void* to, F32 v) { _mm512_stream_ps(static_cast<float*>(to), v); }
 STROP_INLINE void stream(void* to, U16 v) {
   _mm256_stream_si256(static_cast<__m256i*>(to), bit_cast<__m256i>(v));
+}
+STROP_INLINE void stream(void* to, B16 v) {
+  _mm_stream_si128(static_cast<__m128i*>(to), bit_cast<__m128i>(v));
 }
 STROP_INLINE void stream_fence() { _mm_sfence(); }
 

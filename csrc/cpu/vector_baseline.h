@@ -6,6 +6,8 @@
 #include <emmintrin.h>
 #endif
 
+#include "cpu/vector_sixteen.h"
+
 // The constraint of inline assembly for a vector register.
 #if defined(__SSE2__)
 #define STROP_REGISTER "x"
@@ -50,12 +52,6 @@ STROP_INLINE F32 at_most(F32 bound, F32 v) { return select(I32(bound < v), bound
 
 STROP_INLINE F32 multiply_plus_zero(F32 a, F32 b) { return a * b + broadcast(0.0f); }
 STROP_INLINE F32 multiply_add(F32 a, F32 b, F32 c) { return a * b + c; }
-
-template <int kElement>
-STROP_INLINE F32 splat(F32 v) {
-  return __builtin_shufflevector(v, v, kElement, kElement, kElement, kElement);
-}
-STROP_INLINE void transpose(F32 (&v)[kLanes]) { transpose_fours(v); }
 
 STROP_INLINE U32 join_halves(U32 low, U32 high) {
   return (low & broadcast(0xffffu)) | (high & broadcast(0xffff0000u));
@@ -179,6 +175,13 @@ STROP_INLINE U64 multiply_low_words(U64 a, std::uint32_t b) {
 }
 
 #if defined(__SSE2__)
+// From the halves of the product: 2 high + (low + 2^14) >> 15, without a carry out of the low one.
+STROP_INLINE I16 rounded_product(I16 a, I16 b) {
+  const __m128i x = bit_cast<__m128i>(a), y = bit_cast<__m128i>(b);
+  const __m128i high = _mm_mulhi_epi16(x, y), low = _mm_srli_epi16(_mm_mullo_epi16(x, y), 14);
+  const __m128i rounded = _mm_srli_epi16(_mm_add_epi16(low, _mm_set1_epi16(1)), 1);
+  return bit_cast<I16>(_mm_add_epi16(_mm_add_epi16(high, high), rounded));
+}
 STROP_INLINE I16 words_of(I32 a, I32 b) {
   const I32 low = a << 16 >> 16, high = b << 16 >> 16;  // what the pack does not saturate
   return bit_cast<I16>(_mm_packs_epi32(bit_cast<__m128i>(low), bit_cast<__m128i>(high)));
@@ -198,6 +201,13 @@ STROP_INLINE I32 from_bytes(const void* from) {
   return bit_cast<I32>(_mm_unpacklo_epi16(words, _mm_setzero_si128()));
 }
 #else
+STROP_INLINE I16 rounded_product(I16 a, I16 b) {
+  I16 result;
+  for (int lane = 0; lane < 2 * kLanes; ++lane) {
+    result[lane] = static_cast<std::int16_t>((a[lane] * b[lane] + (1 << 14)) >> 15);
+  }
+  return result;
+}
 STROP_INLINE I16 words_of(I32 a, I32 b) {
   I16 words;
   for (int lane = 0; lane < kLanes; ++lane) {
@@ -228,9 +238,13 @@ STROP_INLINE I32 from_bytes(const void* from) {
 
 #if defined(__SSE2__)
 STROP_INLINE void stream(void* to, F32 v) { _mm_stream_ps(static_cast<float*>(to), v); }
+STROP_INLINE void stream(void* to, B16 v) {
+  _mm_stream_si128(static_cast<__m128i*>(to), bit_cast<__m128i>(v));
+}
 STROP_INLINE void stream_fence() { _mm_sfence(); }
 #else
 STROP_INLINE void stream(void* to, F32 v) { store_unaligned(to, v); }
+STROP_INLINE void stream(void* to, B16 v) { store_unaligned(to, v); }
 STROP_INLINE void stream_fence() {}
 #endif
 STROP_INLINE void stream(void* to, U16 v) { store_unaligned(to, v); }

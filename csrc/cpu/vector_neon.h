@@ -4,6 +4,8 @@
 
 #include <arm_neon.h>
 
+#include "cpu/vector_sixteen.h"
+
 // The constraint of inline assembly for a vector register.
 #define STROP_REGISTER "w"
 
@@ -34,12 +36,6 @@ STROP_INLINE F32 multiply_add(F32 a, F32 b, F32 c) {
   return bit_cast<F32>(
       vfmaq_f32(bit_cast<float32x4_t>(c), bit_cast<float32x4_t>(a), bit_cast<float32x4_t>(b)));
 }
-
-template <int kElement>
-STROP_INLINE F32 splat(F32 v) {
-  return __builtin_shufflevector(v, v, kElement, kElement, kElement, kElement);
-}
-STROP_INLINE void transpose(F32 (&v)[kLanes]) { transpose_fours(v); }
 
 STROP_INLINE U32 join_halves(U32 low, U32 high) {
   return bit_cast<U32>(
@@ -100,6 +96,10 @@ STROP_INLINE U64 multiply_low_words(U64 a, std::uint32_t b) {
   return bit_cast<U64>(vmull_n_u32(vmovn_u64(bit_cast<uint64x2_t>(a)), b));
 }
 
+STROP_INLINE I16 rounded_product(I16 a, I16 b) {
+  return bit_cast<I16>(vqrdmulhq_s16(bit_cast<int16x8_t>(a), bit_cast<int16x8_t>(b)));
+}
+
 STROP_INLINE I16 words_of(I32 a, I32 b) {
   return bit_cast<I16>(
       vcombine_u16(vmovn_u32(bit_cast<uint32x4_t>(a)), vmovn_u32(bit_cast<uint32x4_t>(b))));
@@ -119,6 +119,7 @@ STROP_INLINE I32 from_bytes(const void* from) {
 // The core detects streams of full lines and stops allocating them by itself.
 STROP_INLINE void stream(void* to, F32 v) { store_unaligned(to, v); }
 STROP_INLINE void stream(void* to, U16 v) { store_unaligned(to, v); }
+STROP_INLINE void stream(void* to, B16 v) { store_unaligned(to, v); }
 STROP_INLINE void stream_fence() {}
 
 }  // namespace strop::cpu::STROP_ISA

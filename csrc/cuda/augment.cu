@@ -1,6 +1,5 @@
 // augment_images on a GPU.
 
-#include "cuda/augment.h"
 #include "cuda/augment_pixels.cuh"
 
 namespace strop::cuda {
@@ -196,14 +195,19 @@ bool is_short(const Warp& warp, const ImageStrides& strides) {
 }
 
 }  // namespace
+}  // namespace strop::cuda
 
-void augment_images(const AugmentArgs& args, const Launch& on) {
+namespace strop {
+
+void run(const AugmentArgs& args, const cuda::Launch& on) {
   if (args.warp.empty()) return;
-  if (args.wide() || !is_short(args.warp, args.in_strides)) return augment_any_images(args, on);
-  by_channels(args.warp.channels, [&]<int kChannels>() {
-    if (args.in_dtype == DType::kUInt8) return run_as<std::uint8_t, kChannels>(args, on);
-    by_narrow_dtype(args.in_dtype, [&]<class In>() { run_as<In, kChannels>(args, on); });
+  if (args.wide() || !cuda::is_short(args.warp, args.in_strides)) {
+    return cuda::augment_any_images(args, on);
+  }
+  cuda::by_channels(args.warp.channels, [&]<int kChannels>() {
+    by_narrow_image_dtype(args.in_dtype,
+                          [&]<class In>() { cuda::run_as<In, kChannels>(args, on); });
   });
 }
 
-}  // namespace strop::cuda
+}  // namespace strop

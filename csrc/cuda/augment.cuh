@@ -3,6 +3,7 @@
 // Where a warp reads and how its taps are mixed, for the kernels of augmentation.
 
 #include "cuda/divider.cuh"
+#include "cuda/launch.h"
 #include "cuda/vector.cuh"
 #include "kernels/warp_mixing.h"
 #include "kernels/warp_position.h"
@@ -192,5 +193,8 @@ __device__ __forceinline__ std::uint8_t byte_of(Number levels) {
   if (!(levels > 0)) return 0;
   return static_cast<std::uint8_t>(rint(levels < 255 ? levels : static_cast<Number>(255)));
 }
+
+// augment_images for any dtype, float64 among them, and images of any extent; not fast.
+void augment_any_images(const AugmentArgs& args, const Launch& on);
 
 }  // namespace strop::cuda

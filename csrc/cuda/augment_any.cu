@@ -2,7 +2,6 @@
 // differences, and images of 2^31 elements.
 
 #include "cuda/augment.cuh"
-#include "cuda/augment.h"
 #include "cuda/augment_numbers.cuh"
 
 namespace strop::cuda {

@@ -1,7 +1,6 @@
 // The gradient of augment_images on a GPU.
 
 #include "cuda/augment.cuh"
-#include "cuda/augment.h"
 #include "cuda/augment_numbers.cuh"
 
 namespace strop::cuda {
@@ -309,12 +308,15 @@ void run_as(const AugmentGradientArgs& args, const Launch& on) {
 }
 
 }  // namespace
+}  // namespace strop::cuda
 
-void augment_gradient(const AugmentGradientArgs& args, const Launch& on) {
+namespace strop {
+
+void run(const AugmentGradientArgs& args, const cuda::Launch& on) {
   const Warp& warp = args.warp;
   if (warp.batch == 0 || warp.channels == 0 || warp.in_height == 0 || warp.in_width == 0) return;
-  if (args.wide()) return run_as<double>(args, on);
-  run_as<float>(args, on);
+  if (args.wide()) return cuda::run_as<double>(args, on);
+  cuda::run_as<float>(args, on);
 }
 
-}  // namespace strop::cuda
+}  // namespace strop

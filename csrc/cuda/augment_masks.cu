@@ -1,6 +1,5 @@
 // warp_masks on a GPU.
 
-#include "cuda/augment.h"
 #include "cuda/augment_pixels.cuh"
 
 namespace strop::cuda {
@@ -65,19 +64,22 @@ void run_as(const WarpMasksArgs& args, const Launch& on) {
 }
 
 }  // namespace
+}  // namespace strop::cuda
 
-void warp_masks(const WarpMasksArgs& args, const Launch& on) {
+namespace strop {
+
+void run(const WarpMasksArgs& args, const cuda::Launch& on) {
   if (args.warp.empty()) return;
   switch (args.item) {
     case 1:
-      return run_as<std::uint8_t>(args, on);
+      return cuda::run_as<std::uint8_t>(args, on);
     case 2:
-      return run_as<std::uint16_t>(args, on);
+      return cuda::run_as<std::uint16_t>(args, on);
     case 4:
-      return run_as<std::uint32_t>(args, on);
+      return cuda::run_as<std::uint32_t>(args, on);
     default:
-      return run_as<std::uint64_t>(args, on);
+      return cuda::run_as<std::uint64_t>(args, on);
   }
 }
 
-}  // namespace strop::cuda
+}  // namespace strop

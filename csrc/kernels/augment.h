@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "core/execution.h"
 #include "kernels/dtype.h"
 #include "kernels/portability.h"
 
@@ -45,6 +46,20 @@ enum class FillMode : std::uint8_t {
 };
 
 enum class Interpolation : std::uint8_t { kBilinear, kNearest };
+
+// Calls function.operator()<T>() with the type of an image's elements, float64 apart.
+template <class Function>
+auto by_narrow_image_dtype(DType dtype, Function function) {
+  if (dtype == DType::kUInt8) return function.template operator()<std::uint8_t>();
+  return by_narrow_dtype(dtype, function);
+}
+
+// The same, float64 among them.
+template <class Function>
+auto by_image_dtype(DType dtype, Function function) {
+  if (dtype == DType::kUInt8) return function.template operator()<std::uint8_t>();
+  return by_dtype(dtype, function);
+}
 
 // Where an element lies, in elements; of any sign, and 0 where a dimension is repeated.
 struct ImageStrides {
@@ -142,5 +157,18 @@ struct WarpMasksArgs {
   ImageStrides out_strides = {};
   std::uint64_t fill = 0;  // its bits, in the lowest bytes
 };
+
+// Parameters that are tensors are read where the op runs.
+void run(const AugmentArgs& args, Oracle);
+void run(const AugmentArgs& args, const ExecutionOptions& options);
+void run(const AugmentArgs& args, const cuda::Launch& on);
+
+void run(const AugmentGradientArgs& args, Oracle);
+void run(const AugmentGradientArgs& args, const ExecutionOptions& options);
+void run(const AugmentGradientArgs& args, const cuda::Launch& on);
+
+void run(const WarpMasksArgs& args, Oracle);
+void run(const WarpMasksArgs& args, const ExecutionOptions& options);
+void run(const WarpMasksArgs& args, const cuda::Launch& on);
 
 }  // namespace strop

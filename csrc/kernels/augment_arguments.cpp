@@ -270,12 +270,11 @@ std::vector<std::int64_t> augmented_shape(const TensorView& images, const Augmen
 void check_augment(const char* op, const AugmentRequest& request, const AugmentTensors& tensors) {
   check_request(op, request, tensors);
   if (!tensors.out.present) return;
-  check_warped(op, tensors.out, augmented_shape(tensors.images, request), request.dtype);
-  const Named<TensorView> inputs[] = {{"images", tensors.images},
-                                      {"matrices", tensors.matrices},
-                                      {"mean", tensors.mean},
-                                      {"std", tensors.std}};
-  for (const auto& input : inputs) check_apart(op, tensors.out, input.name, input.value);
+  check_warped(op, tensors.out, augmented_shape(tensors.images, request), request.dtype,
+               {{"images", tensors.images},
+                {"matrices", tensors.matrices},
+                {"mean", tensors.mean},
+                {"std", tensors.std}});
 }
 
 AugmentArgs augment_args(const AugmentRequest& request, const AugmentTensors& tensors) {

@@ -123,29 +123,13 @@ void check_sides(const char* op, const char* name, const TensorView& images, con
 }
 
 void check_warped(const char* op, const TensorView& out, const std::vector<std::int64_t>& shape,
-                  DType dtype) {
-  if (out.dtype != dtype) {
-    throw_type_error(op, ": out has dtype ", dtype_name(out.dtype), "; ", dtype_name(dtype),
-                     " is needed");
-  }
-  const auto dims = static_cast<int>(shape.size());
-  if (out.dims != dims || !std::equal(shape.begin(), shape.end(), out.shape)) {
-    throw_value_error(op, ": out has shape ", shape_text(out.shape, out.dims), "; ",
-                      shape_text(shape.data(), dims), " is needed");
-  }
-  if (overlaps_itself(out)) {
-    throw_value_error(op, ": elements of out overlap; give a tensor in which each has its place");
-  }
-}
-
-void check_apart(const char* op, const TensorView& out, const char* name, const TensorView& input) {
-  if (!input.present) return;
-  if (input.device != out.device) {
-    throw_value_error(op, ": out and ", name, " are on different devices");
-  }
-  if (overlap(input, out) != Overlap::kNone) {
-    throw_value_error(op, ": out overlaps ", name, "; give a tensor apart");
-  }
+                  DType dtype, std::initializer_list<Argument> inputs) {
+  const Argument given = {"out", out}, &first = *inputs.begin();
+  check_dtype(op, given, dtype);
+  check_shape(op, given, shape);
+  check_places(op, given);
+  check_beside(op, "out", out, first.name, first.view);
+  for (const Argument& input : inputs) check_apart(op, given, input);
 }
 
 Warp make_warp(const std::int64_t* from, const std::int64_t* to, const TensorView& matrices) {
@@ -187,9 +171,8 @@ void check_warp_masks(const char* op, const MaskTensors& t, const OutSize& size,
   std::uint64_t bits = 0;
   if (!fill_bits(t.masks.dtype, fill, bits)) throw_fill_error(op, t.masks.dtype, fill);
   if (!t.out.present) return;
-  check_warped(op, t.out, warped_shape(t.masks, size), t.masks.dtype);
-  check_apart(op, t.out, "masks", t.masks);
-  check_apart(op, t.out, "matrices", t.matrices);
+  check_warped(op, t.out, warped_shape(t.masks, size), t.masks.dtype,
+               {{"masks", t.masks}, {"matrices", t.matrices}});
 }
 
 WarpMasksArgs warp_masks_args(const MaskTensors& t, double fill) {

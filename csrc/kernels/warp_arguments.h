@@ -1,5 +1,8 @@
 #pragma once
 
+#include <initializer_list>
+
+#include "core/check.h"
 #include "kernels/augment_arguments.h"
 
 namespace strop {
@@ -13,10 +16,9 @@ void check_matrices(const char* op, const TensorView& matrices, const char* name
                     const TensorView& images);
 // Rows and columns, before and after.
 void check_sides(const char* op, const char* name, const TensorView& images, const OutSize& size);
-// What is given to write to: shape, dtype, no element twice.
+// What is given to write to, with all that is read, images or masks first: Note [Rules of out].
 void check_warped(const char* op, const TensorView& out, const std::vector<std::int64_t>& shape,
-                  DType dtype);
-void check_apart(const char* op, const TensorView& out, const char* name, const TensorView& input);
+                  DType dtype, std::initializer_list<Argument> inputs);
 
 [[noreturn]] void throw_fill_error(const char* op, DType dtype, double fill);
 

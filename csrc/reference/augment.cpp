@@ -1,8 +1,9 @@
-#include "reference/augment.h"
+#include "kernels/augment.h"
 
 #include <cmath>
 #include <cstring>
 #include <optional>
+#include <vector>
 
 #include "reference/warp_taps.h"
 
@@ -96,19 +97,13 @@ Out element(const AugmentArgs& args, std::int64_t image, std::int64_t channel, c
 }
 
 template <class In, class Out>
-void run(const AugmentArgs& args) {
+void augment_as(const AugmentArgs& args) {
   for_each_pixel(args.warp, [&](std::int64_t image, Pixel pixel, const Taps& taps) {
     for (std::int64_t c = 0; c < args.warp.channels; ++c) {
       static_cast<Out*>(args.out)[offset(args.out_strides, image, c, pixel)] =
           element<In, Out>(args, image, c, taps);
     }
   });
-}
-
-template <class Function>
-void by_image_dtype(DType dtype, Function function) {
-  if (dtype == DType::kUInt8) return function.template operator()<std::uint8_t>();
-  by_dtype(dtype, function);
 }
 
 // Splits a pixel's gradient among its taps.
@@ -125,7 +120,7 @@ void split(Number g, const Taps& taps, Number (&part)[4]) {
 }
 
 template <class In, class Out>
-void run_gradient(const AugmentGradientArgs& args) {
+void gradient_as(const AugmentGradientArgs& args) {
   using Number = Arithmetic<In, Out>;
   const Warp& warp = args.warp;
   const std::int64_t plane = warp.in_height * warp.in_width;
@@ -153,35 +148,41 @@ void run_gradient(const AugmentGradientArgs& args) {
 }
 
 }  // namespace
+}  // namespace strop::reference
 
-void augment_images(const AugmentArgs& args) {
+namespace strop {
+
+// float64 images have no other implementation on a CPU.
+void run(const AugmentArgs& args, Oracle) {
   if (args.warp.empty()) return;
   by_image_dtype(args.in_dtype, [&]<class In>() {
-    by_image_dtype(args.out_dtype, [&]<class Out>() { run<In, Out>(args); });
+    by_image_dtype(args.out_dtype, [&]<class Out>() { reference::augment_as<In, Out>(args); });
   });
 }
 
-void augment_gradient(const AugmentGradientArgs& args) {
+void run(const AugmentGradientArgs& args, Oracle) {
   by_dtype(args.in_dtype, [&]<class In>() {
-    by_dtype(args.out_dtype, [&]<class Out>() { run_gradient<In, Out>(args); });
+    by_dtype(args.out_dtype, [&]<class Out>() { reference::gradient_as<In, Out>(args); });
   });
 }
 
-void warp_masks(const WarpMasksArgs& args) {
+void run(const WarpMasksArgs& args, Oracle) {
   if (args.warp.empty()) return;
+  using reference::Pixel;
   const auto item = static_cast<std::size_t>(args.item);
-  for_each_pixel(args.warp, [&](std::int64_t image, Pixel pixel, const Taps& taps) {
+  const auto copy = [&](std::int64_t image, Pixel pixel, const reference::Taps& taps) {
     for (std::int64_t c = 0; c < args.warp.channels; ++c) {
       const auto at = [&](const void* base, const ImageStrides& strides, Pixel where) {
         return static_cast<const std::uint8_t*>(base) +
-               offset(strides, image, c, where) * args.item;
+               reference::offset(strides, image, c, where) * args.item;
       };
       auto* const to = const_cast<std::uint8_t*>(at(args.out, args.out_strides, pixel));
       const void* from = &args.fill;
       if (taps.at[0]) from = at(args.in, args.in_strides, *taps.at[0]);
       std::memcpy(to, from, item);
     }
-  });
+  };
+  reference::for_each_pixel(args.warp, copy);
 }
 
-}  // namespace strop::reference
+}  // namespace strop

@@ -1,4 +1,3 @@
-#include "torch/augment_ops.h"
 #include "torch/quantize_codes_ops.h"
 #include "torch/quantize_schemas.h"
 
@@ -19,22 +18,15 @@ struct Shapes {
   void dequantize(const DequantizeArgs&) {}
   void pack(const BitRows&) {}
   void unpack(const BitRows&) {}
-  void augment_images(const AugmentArgs&) {}
-  void augment_gradient(const AugmentGradientArgs&) {}
-  void warp_masks(const WarpMasksArgs&) {}
 };
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_FRAGMENT(strop_shapes, m) {
-  define_quantize_ops(m);
-  define_augment_ops(m);
-}
+STABLE_TORCH_LIBRARY_FRAGMENT(strop_shapes, m) { define_quantize_ops(m); }
 
 STABLE_TORCH_LIBRARY_IMPL(strop_shapes, Meta, m) {
   QuantizeOps<Shapes>::implement(m);
   QuantizeCodeOps<Shapes>::implement(m);
-  AugmentOps<Shapes>::implement(m);
 }
 
 }  // namespace strop

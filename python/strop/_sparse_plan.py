@@ -51,7 +51,7 @@ BY_STARTS = ("bitmap", "unpack")
 WAYS = (*LAYOUTS, "dense", *BY_STARTS)
 """What a plan chooses among."""
 WAY_OF = dict(enumerate(WAYS, start=1))
-"""The ways by the numbers that a plan has for them. (As in csrc/torch/sparse_calls.h.)"""
+"""The ways by the numbers that a plan has for them. (As in csrc/torch/sparse.cpp.)"""
 NUMBER_OF = {way: number for number, way in WAY_OF.items()}
 PLACES = ("near", "cached", "streamed")
 _LEAST_GAIN = 1.15

@@ -1,7 +1,5 @@
 // The kernels of augmentation over numpy arrays, as the bindings of the CPU's have them.
 
-#include "cuda/augment.h"
-
 #include "cuda_host/device_arrays.h"
 #include "cuda_host/module.h"
 #include "python/augment_binding.h"
@@ -53,7 +51,7 @@ class Images {
   }
 
   template <class Args>
-  void run(Args& args, void (*kernel)(const Args&, const Launch&), const Launch& on) {
+  void run(Args& args, const Launch& on) {
     arrays_.upload();
     warp_.matrices = arrays_.at(warp_.matrices);
     args.in = arrays_.at(args.in);
@@ -62,7 +60,7 @@ class Images {
       args.normalization.mean_data = arrays_.at(args.normalization.mean_data);
       args.normalization.std_data = arrays_.at(args.normalization.std_data);
     }
-    kernel(args, on);
+    strop::run(args, on);
     arrays_.download();
   }
 
@@ -78,7 +76,7 @@ void run_on_host(AugmentArgs args, const Launch& on) {
   images.add("out", args.out, item_of(args.out_dtype), output_of(args.warp), args.out_strides,
              Use::kOutput);
   images.add(args.normalization);
-  images.run(args, cuda::augment_images, on);
+  images.run(args, on);
 }
 
 void run_on_host(AugmentGradientArgs args, const Launch& on) {
@@ -88,7 +86,7 @@ void run_on_host(AugmentGradientArgs args, const Launch& on) {
   images.add("out", args.out, item_of(args.out_dtype), input_of(args.warp), args.out_strides,
              Use::kOutput);
   images.add(args.normalization);
-  images.run(args, cuda::augment_gradient, on);
+  images.run(args, on);
 }
 
 void run_on_host(WarpMasksArgs args, const Launch& on) {
@@ -96,12 +94,12 @@ void run_on_host(WarpMasksArgs args, const Launch& on) {
   const auto item = static_cast<std::size_t>(args.item);
   images.add("masks", args.in, item, input_of(args.warp), args.in_strides, Use::kInput);
   images.add("out", args.out, item, output_of(args.warp), args.out_strides, Use::kOutput);
-  images.run(args, cuda::warp_masks, on);
+  images.run(args, on);
 }
 
-struct CudaHost {
+struct OnHost {
   template <class Args>
-  static void run(const Args& args) {
+  void operator()(const Args& args) const {
     const Turn turn;
     run_on_host(args, turn.launch());
   }
@@ -110,7 +108,7 @@ struct CudaHost {
 }  // namespace
 
 void bind_augment(pybind11::module_& module) {
-  bind_augment_ops<CudaHost>(module, "by the CUDA kernels on the host");
+  bind(module, kAugmentArrayOps<OnHost>, "by the CUDA kernels on the host");
 }
 
 }  // namespace strop::cuda_host

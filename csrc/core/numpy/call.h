@@ -74,6 +74,12 @@ class NumpyCall {
       throw_type_error(op_, ": ", name, " is a ", kind, ", which it cannot be");
     }
   }
+  // By its name.
+  DType dtype(const char* name) {
+    const auto given = option<std::string>(name, dtype_name(DType::kFloat32));
+    if (const std::optional<DType> known = dtype_of_name(given)) return *known;
+    throw_value_error(op_, ": ", name, " is '", given, "', which is not the name of one");
+  }
   std::pair<std::optional<double>, std::optional<ArrayView>> number_or_tensor(const char* name) {
     const pybind11::object value = arguments_.take(name);
     if (pybind11::isinstance<pybind11::float_>(value)) return {value.cast<double>(), std::nullopt};
@@ -88,7 +94,9 @@ class NumpyCall {
   ArrayView empty_like(const ArrayView& array) {
     return {op_, "out", numpy().attr("empty_like")(array.object()), true};
   }
-  ArrayView empty(const std::vector<std::int64_t>& shape, DType dtype, const ArrayView&) {
+  // channels_last is torch's alone.
+  ArrayView empty(const std::vector<std::int64_t>& shape, DType dtype, const ArrayView&,
+                  bool = false) {
     return {op_, "out", numpy().attr("empty")(shape, dtype_name(dtype)), true};
   }
   ArrayView contiguous(const char* name, const ArrayView& array) {

@@ -39,6 +39,7 @@ class TorchCall {
   T option(const char*, const Default&) {
     return take<T>();
   }
+  DType dtype(const char*) { return dtype_of_scalar(take<torch::headeronly::ScalarType>()); }
   // What numpy has in one argument.
   std::pair<std::optional<double>, OptionalTensor> number_or_tensor(const char*) {
     auto number = take<std::optional<double>>();
@@ -52,8 +53,10 @@ class TorchCall {
     return take<Tensor>();
   }
   Tensor empty_like(const Tensor& tensor) { return strop::empty_like(tensor, view_of(tensor)); }
-  Tensor empty(const std::vector<std::int64_t>& shape, DType dtype, const Tensor& beside) {
-    return empty_of(shape, dtype, beside);
+  Tensor empty(const std::vector<std::int64_t>& shape, DType dtype, const Tensor& beside,
+               bool channels_last = false) {
+    return channels_last ? empty_channels_last(shape, dtype, beside)
+                         : empty_of(shape, dtype, beside);
   }
   // An argument whose elements lie in order.
   Tensor contiguous(const char*, const Tensor& tensor) { return made_contiguous(tensor); }

@@ -4,18 +4,11 @@
 #include <array>
 #include <limits>
 
-#include "kernels/augment_points.h"
+#include "kernels/inverse_warp.h"
 
 namespace strop {
 
-// warp_boxes for float32 and float64, as augment_points.h has points: to the bit what
-// python/strop/_augment_boxes.py gives.
-//
-//   boxes    [B, N, 4]   xyxy at the edges of pixels
-//   output   [B, N, 4]   the box around what of the moved corners' shape is in the output
-//   visible  [B, N]      the share of the shape's area that this is; null: not wanted
-//
-// A box without area becomes 0 in every side, and so does each one without an inverse.
+// What becomes of a box under a warp: see kernels/warp_boxes.h.
 
 // The size of the output, to which boxes are clipped.
 struct WarpedSize {
@@ -159,14 +152,7 @@ struct WarpedBox {
   }
 };
 
-// Of boxes' dtype, contiguous.
-template <class T>
-struct WarpedBoxes {
-  T* boxes;
-  T* visible;
-};
-
-// What becomes of one box; `visible` as above.
+// What becomes of one box; `visible` is the share of its area that is in the output, where wanted.
 inline WarpedBox warped_box(const WarpedBox& box, const InverseWarp& warp, const WarpedSize& size,
                             double* visible) {
   if (visible != nullptr) *visible = 0;
@@ -184,25 +170,6 @@ inline WarpedBox warped_box(const WarpedBox& box, const InverseWarp& warp, const
     *visible = inside ? 1 : clamped(shape.clipped_area(size) / area, 0, 1);
   }
   return result;
-}
-
-template <class T, class M>
-void warp_boxes(const TensorView& boxes, const TensorView& matrices, WarpedSize size,
-                SampleRange range, WarpedBoxes<T> output) {
-  const std::int64_t *s = boxes.stride, count = boxes.shape[1];
-  for (std::int64_t i = range.begin; i < range.end; ++i) {
-    const InverseWarp warp = InverseWarp::of<M>(matrices, i);
-    for (std::int64_t j = 0; j < count; ++j) {
-      const T* from = static_cast<const T*>(boxes.data) + i * s[0] + j * s[1];
-      const WarpedBox box = {{from[0], from[s[2]], from[2 * s[2]], from[3 * s[2]]}};
-      double visible = 0;
-      const WarpedBox moved =
-          warped_box(box, warp, size, output.visible == nullptr ? nullptr : &visible);
-      const std::int64_t at = i * count + j;
-      for (int k = 0; k < 4; ++k) output.boxes[4 * at + k] = static_cast<T>(moved.side[k]);
-      if (output.visible != nullptr) output.visible[at] = static_cast<T>(visible);
-    }
-  }
 }
 
 }  // namespace strop
