@@ -26,6 +26,11 @@ void check_shape(const char* op, const Argument& given, const std::vector<std::i
                     shape_text(wanted.data(), static_cast<int>(wanted.size())), " is needed");
 }
 
+void check_contiguous(const char* op, const Argument& given) {
+  if (is_contiguous(given.view)) return;
+  throw_value_error(op, ": ", given.name, " is not contiguous");
+}
+
 void check_device(const char* op, const Argument& given, const Argument& beside) {
   if (given.view.device == beside.view.device) return;
   throw_value_error(op, ": ", given.name, " is on another device than ", beside.name,

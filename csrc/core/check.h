@@ -16,6 +16,7 @@ struct Argument {
 
 void check_dtype(const char* op, const Argument& given, DType wanted);
 void check_shape(const char* op, const Argument& given, const std::vector<std::int64_t>& wanted);
+void check_contiguous(const char* op, const Argument& given);
 void check_device(const char* op, const Argument& given, const Argument& beside);
 // Of another's dtype and shape, on its device.
 void check_like(const char* op, const Argument& given, const Argument& like);

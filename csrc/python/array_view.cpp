@@ -1,23 +1,17 @@
 #include "python/array_view.h"
 
-#include <string>
-
 #include "kernels/argument_error.h"
 
 namespace py = pybind11;
 
 namespace strop {
-namespace {
 
-DType dtype_of_array(const py::array& array) {
-  const auto name = array.dtype().attr("name").cast<std::string>();
+std::optional<DType> dtype_of_name(const std::string& name) {
   for (int i = 0; i < static_cast<int>(DType::kOther); ++i) {
     if (name == dtype_name(static_cast<DType>(i))) return static_cast<DType>(i);
   }
-  return DType::kOther;
+  return std::nullopt;
 }
-
-}  // namespace
 
 ArrayView::ArrayView(const char* op, const char* name, const py::object& object, bool writes)
     : array_(object) {
@@ -29,7 +23,8 @@ ArrayView::ArrayView(const char* op, const char* name, const py::object& object,
   }
   const auto array = py::reinterpret_borrow<py::array>(object);
   view_.present = true;
-  view_.dtype = dtype_of_array(array);
+  view_.dtype =
+      dtype_of_name(array.dtype().attr("name").cast<std::string>()).value_or(DType::kOther);
   if (array.ndim() > kMaxDims) {
     throw_value_error(op, ": ", name, " has ", array.ndim(), " dimensions; at most ", kMaxDims,
                       " are supported");

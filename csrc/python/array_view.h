@@ -4,10 +4,15 @@
 #include <pybind11/pybind11.h>
 
 #include <array>
+#include <optional>
+#include <string>
 
 #include "kernels/tensor_view.h"
 
 namespace strop {
+
+// The dtype of a name such as "float32".
+std::optional<DType> dtype_of_name(const std::string& name);
 
 // A numpy array seen as a kernel sees a tensor, without a copy. Holds the array, and its shape and
 // strides in elements. bfloat16 is ml_dtypes'.
