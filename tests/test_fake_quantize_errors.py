@@ -122,7 +122,7 @@ def test_the_raw_op_says_the_same():
         ({"quant_min": 1.5}, "quant_min is a float; an int or None"),
         ({"eps": "x"}, "eps is a str; a float or None"),
         ({"seed": "x"}, "seed is a str; an int or an int64 tensor"),
-        ({"seed": torch.tensor(1.0)}, "seed has dtype float32; an int64 tensor"),
+        ({"seed": torch.tensor(1.0)}, "seed has dtype float32; int64 is needed"),
         ({"input": X.to_sparse()}, "input has layout torch.sparse_coo; torch.strided"),
         ({"input": torch.quantize_per_tensor(X, 0.1, 0, torch.qint8)}, "has dtype torch.qint8"),
     ],

@@ -2,13 +2,10 @@
 
 #include "cpu/bit_packing.h"
 #include "cpu/quantize_code_rows.h"
-#include "cpu/quantize_codes.h"
+#include "cpu/quantize_kernels.h"
 #include "cpu/quantize_tiles.h"
 
 namespace strop::cpu::STROP_ISA {
-
-void dequantize(const QuantizeTask& task, std::int64_t begin, std::int64_t end);
-
 namespace {
 
 template <class T>
@@ -132,14 +129,7 @@ void value_tiles(const QuantizeTask& task, std::int64_t begin, std::int64_t end)
 }  // namespace
 
 void dequantize(const QuantizeTask& task, std::int64_t begin, std::int64_t end) {
-  switch (task.args.dtype) {
-    case DType::kBFloat16:
-      return value_tiles<BFloat16>(task, begin, end);
-    case DType::kFloat16:
-      return value_tiles<Float16>(task, begin, end);
-    default:
-      return value_tiles<float>(task, begin, end);
-  }
+  by_narrow_dtype(task.args.dtype, [&]<class T>() { value_tiles<T>(task, begin, end); });
 }
 
 }  // namespace strop::cpu::STROP_ISA

@@ -1,7 +1,7 @@
-// The kernels of quantize, compiled once per instruction set (STROP_ISA).
+// The kernels of fake_quantize, and the table of the family's, compiled once per instruction set
+// (STROP_ISA).
 
-#include "cpu/quantize.h"
-
+#include "cpu/quantize_kernels.h"
 #include "cpu/quantize_rows.h"
 #include "cpu/quantize_tiles.h"
 
@@ -110,31 +110,25 @@ void extremes_of_tiles(const QuantizeTask& task, std::int64_t begin, std::int64_
 }
 
 void fake_quantize(const QuantizeTask& task, std::int64_t begin, std::int64_t end) {
-  switch (task.args.dtype) {
-    case DType::kBFloat16:
-      return fake_quantize_tiles<BFloat16>(task, begin, end);
-    case DType::kFloat16:
-      return fake_quantize_tiles<Float16>(task, begin, end);
-    default:
-      return fake_quantize_tiles<float>(task, begin, end);
-  }
+  by_narrow_dtype(task.args.dtype, [&]<class T>() { fake_quantize_tiles<T>(task, begin, end); });
 }
 
 void extremes(const QuantizeTask& task, std::int64_t begin, std::int64_t end, std::int32_t* min,
               std::int32_t* max) {
-  switch (task.args.dtype) {
-    case DType::kBFloat16:
-      return extremes_of_tiles<BFloat16>(task, begin, end, min, max);
-    case DType::kFloat16:
-      return extremes_of_tiles<Float16>(task, begin, end, min, max);
-    default:
-      return extremes_of_tiles<float>(task, begin, end, min, max);
-  }
+  by_narrow_dtype(task.args.dtype,
+                  [&]<class T>() { extremes_of_tiles<T>(task, begin, end, min, max); });
 }
 
 }  // namespace
 
 extern const QuantizeKernels quantize;
-const QuantizeKernels quantize = {fake_quantize, extremes};
+const QuantizeKernels quantize = {.fake_quantize = fake_quantize,
+                                  .extremes = extremes,
+                                  .quantize = quantize_codes,
+                                  .dequantize = dequantize,
+                                  .pack_bits = pack_bits,
+                                  .unpack_bits = unpack_bits,
+                                  .masked_gradient = masked_gradient,
+                                  .learned_gradient = learned_gradient};
 
 }  // namespace strop::cpu::STROP_ISA

@@ -4,23 +4,10 @@
 #include <vector>
 
 #include "core/execution.h"
+#include "kernels/quantize_codes.h"
 #include "kernels/quantize_gradient.h"
 
 namespace strop::cpu {
-
-struct QuantizeKernels;
-struct QuantizeCodeKernels;
-
-// How a call is carried out; no result depends on it, but for a kernel's faults.
-struct QuantizeRun {
-  const QuantizeKernels* kernels = nullptr;  // of which instruction set
-  const QuantizeCodeKernels* codes = nullptr;
-  std::int64_t stream_bytes = kStreamBytes;
-};
-
-// The whole op, on the instruction set in force or as told. float64 runs the reference loop.
-void fake_quantize(const FakeQuantizeArgs& args, const Parallel& parallel);
-void fake_quantize(const FakeQuantizeArgs& args, const Parallel& parallel, const QuantizeRun& run);
 
 // Note [Quantize tiles]
 // A problem, simplified to few dimensions, is cut into tiles: the work items that threads share.
@@ -75,7 +62,7 @@ struct QuantizeTile {
 
 // A simplified problem in tiles of so many rows of a slab by so many columns.
 QuantizeTask cut_tiles(const FakeQuantizeArgs& args, std::int64_t rows, std::int64_t columns,
-                       const QuantizeRun& how = {});
+                       std::int64_t stream_bytes = kStreamBytes);
 
 // What the blocks of a problem that are too large for a cache are quantized with, by their numbers
 // (number_blocks in kernels/quantize_arguments.h).
@@ -84,21 +71,53 @@ struct ChosenBlocks {
   std::vector<std::int32_t> zero_point;
 };
 ChosenBlocks choose_blocks(const FakeQuantizeArgs& numbered, std::int64_t blocks,
-                           const Parallel& parallel, const QuantizeRun& how);
+                           const ExecutionOptions& options);
 
 // The upper level of scales in two levels.
-float find_tensor_scale(FakeQuantizeArgs args, const Parallel& parallel, const QuantizeRun& how);
+float find_tensor_scale(FakeQuantizeArgs args, const ExecutionOptions& options);
 
 QuantizeTile tile_at(const QuantizeTask& task, std::int64_t number);
 
-// The kernels, once per instruction set. `begin` and `end` are tile numbers.
+// A quantize in tiles. What a tile's rows put out are whole bytes.
+struct CodeTask {
+  QuantizeTask task;  // `output` in bits
+  ChosenScales chosen;
+};
+
+// Codes of a row that pack_bits and unpack_bits work on at a time: whole bytes.
+inline constexpr std::int64_t kBitPiece = 16384;
+
+// Elements of the unit in which masked_gradient is shared among threads: whole cache lines of every
+// type, and of the mask.
+inline constexpr std::int64_t kMaskedUnit = 4096;
+
+// A learned_gradient in tiles. Every tile sums its blocks' terms into doubles of its own,
+// `blocks_held` of them from tile number * blocks_held on.
+struct LearnedTask {
+  QuantizeTask forward;
+  const void* gradient;
+  std::int64_t blocks_held;
+  double* scale_sums;
+  double* zero_sums;  // nullptr unless the zero point is floating
+};
+
+// The kernels, once per instruction set. `begin` and `end` are numbers of tiles, where nothing else
+// is said.
 struct QuantizeKernels {
   void (*fake_quantize)(const QuantizeTask& task, std::int64_t begin, std::int64_t end);
-
   // Takes the tiles' elements into the ordered extremes of their blocks; `min` is left alone for a
   // symmetric rule.
   void (*extremes)(const QuantizeTask& task, std::int64_t begin, std::int64_t end,
                    std::int32_t* min, std::int32_t* max);
+  void (*quantize)(const CodeTask& task, std::int64_t begin, std::int64_t end);
+  void (*dequantize)(const QuantizeTask& task, std::int64_t begin, std::int64_t end);
+  // Of pieces of rows.
+  void (*pack_bits)(const BitRows& rows, std::int64_t begin, std::int64_t end);
+  void (*unpack_bits)(const BitRows& rows, std::int64_t begin, std::int64_t end);
+  // Of elements, multiples of kMaskedUnit or the end.
+  void (*masked_gradient)(const MaskedGradientArgs& args, bool stream, std::int64_t begin,
+                          std::int64_t end);
+  void (*learned_gradient)(const LearnedTask& task, std::int64_t begin, std::int64_t end);
 };
 
 const QuantizeKernels& quantize_kernels(Isa isa);

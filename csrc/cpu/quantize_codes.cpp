@@ -1,15 +1,11 @@
 // The kernels of quantize, compiled once per instruction set (STROP_ISA).
 
-#include "cpu/quantize_codes.h"
-
 #include "cpu/bit_packing.h"
 #include "cpu/quantize_code_rows.h"
+#include "cpu/quantize_kernels.h"
 #include "cpu/quantize_tiles.h"
 
 namespace strop::cpu::STROP_ISA {
-
-void dequantize(const QuantizeTask& task, std::int64_t begin, std::int64_t end);
-
 namespace {
 
 static_assert(kCodeRun == kChunk);
@@ -125,17 +121,6 @@ void code_tiles(const CodeTask& task, std::int64_t begin, std::int64_t end) {
   }
 }
 
-void quantize(const CodeTask& task, std::int64_t begin, std::int64_t end) {
-  switch (task.task.args.dtype) {
-    case DType::kBFloat16:
-      return code_tiles<BFloat16>(task, begin, end);
-    case DType::kFloat16:
-      return code_tiles<Float16>(task, begin, end);
-    default:
-      return code_tiles<float>(task, begin, end);
-  }
-}
-
 // Calls function(codes, packed, count) for the pieces of rows: offsets of bytes.
 template <class Function>
 STROP_INLINE void for_each_piece(const BitRows& rows, std::int64_t begin, std::int64_t end,
@@ -148,6 +133,12 @@ STROP_INLINE void for_each_piece(const BitRows& rows, std::int64_t begin, std::i
     function(row * rows.count + first, row * rows.bytes() + first * rows.bits / 8,
              left < kBitPiece ? left : kBitPiece);
   }
+}
+
+}  // namespace
+
+void quantize_codes(const CodeTask& task, std::int64_t begin, std::int64_t end) {
+  by_narrow_dtype(task.task.args.dtype, [&]<class T>() { code_tiles<T>(task, begin, end); });
 }
 
 void pack_bits(const BitRows& rows, std::int64_t begin, std::int64_t end) {
@@ -163,10 +154,5 @@ void unpack_bits(const BitRows& rows, std::int64_t begin, std::int64_t end) {
                static_cast<std::uint8_t*>(rows.to) + code);
   });
 }
-
-}  // namespace
-
-extern const QuantizeCodeKernels quantize_codes;
-const QuantizeCodeKernels quantize_codes = {quantize, dequantize, pack_bits, unpack_bits};
 
 }  // namespace strop::cpu::STROP_ISA

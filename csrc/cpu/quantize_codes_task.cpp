@@ -3,9 +3,8 @@
 #include <numeric>
 #include <vector>
 
-#include "cpu/quantize_codes.h"
+#include "cpu/quantize.h"
 #include "kernels/quantize_arguments.h"
-#include "reference/quantize_codes.h"
 
 namespace strop::cpu {
 namespace {
@@ -40,11 +39,17 @@ std::int64_t block_columns(const FakeQuantizeArgs& args) {
   return rows * columns > kMostElements ? 0 : columns;
 }
 
-void run(const CodeTask& task, const Parallel& parallel, const QuantizeRun& how) {
-  const std::int64_t tile = task.task.shape.rows * task.task.shape.columns;
-  parallel.for_range(
-      task.task.shape.tiles, std::max<std::int64_t>(kGrain / tile, 1),
-      [&](std::int64_t begin, std::int64_t end) { how.codes->quantize(task, begin, end); });
+// The tiles by a kernel of them.
+template <class Task>
+void run_tiles(const Task& task, const TileShape& shape, const Parallel& parallel,
+               void (*kernel)(const Task&, std::int64_t, std::int64_t)) {
+  const std::int64_t grain = std::max<std::int64_t>(kGrain / (shape.rows * shape.columns), 1);
+  parallel.for_range(shape.tiles, grain,
+                     [&](std::int64_t begin, std::int64_t end) { kernel(task, begin, end); });
+}
+
+void run_codes(const CodeTask& task, const ExecutionOptions& options) {
+  run_tiles(task, task.task.shape, options.parallel, quantize_kernels(options.isa).quantize);
 }
 
 // Writes what was chosen for the blocks, by their numbers, to where it belongs.
@@ -67,69 +72,20 @@ void write_chosen(const ChosenBlocks& blocks, const FakeQuantizeArgs& args,
 }
 
 // Blocks that no cache holds: their extremes first.
-void two_passes(FakeQuantizeArgs args, const ChosenScales& to, const Parallel& parallel,
-                const QuantizeRun& how) {
+void two_passes(FakeQuantizeArgs args, const ChosenScales& to, const ExecutionOptions& options) {
   FakeQuantizeArgs numbered = args;
   const std::int64_t blocks = number_blocks(numbered);
-  const ChosenBlocks chosen = choose_blocks(numbered, blocks, parallel, how);
+  const ChosenBlocks chosen = choose_blocks(numbered, blocks, options);
   write_chosen(chosen, args, to);
   if (args.output == nullptr) return;
   numbered.scale = chosen.scale.data();
   numbered.zero_point = chosen.zero_point.data();
   numbered.zero_point_dtype = DType::kInt32;
-  run({static_tiles(numbered), {}}, parallel, how);
+  run_codes({static_tiles(numbered), {}}, options);
 }
 
-}  // namespace
-
-void quantize(const QuantizeArgs& args, const Parallel& parallel) {
-  quantize(
-      args, parallel,
-      {.kernels = &quantize_kernels(Isa::kActive), .codes = &quantize_codes_kernels(Isa::kActive)});
-}
-
-void quantize(const QuantizeArgs& original, const Parallel& parallel, const QuantizeRun& how) {
-  if (original.problem.elements() == 0 || original.problem.dtype == DType::kFloat64) {
-    return reference::quantize(original);
-  }
-  FakeQuantizeArgs args = simplified(original.problem, true);
-  if (!args.dynamic()) return run({static_tiles(args), {}}, parallel, how);
-  float tensor_scale = 0;
-  const bool two_levels = args.rule.scales == ScaleKind::kTwoLevels;
-  if (two_levels) {
-    tensor_scale = find_tensor_scale(original.problem, parallel, how);
-    args.tensor_scale = &tensor_scale;
-    *static_cast<float*>(original.chosen.tensor_scale) = tensor_scale;
-  }
-  const std::int64_t columns = block_columns(args);
-  if (columns == 0) return two_passes(args, original.chosen, parallel, how);
-  const QuantizeTask task = cut_tiles(args, args.slab_rows(), columns);
-  const bool idle_threads =
-      task.shape.tiles < parallel.threads && args.elements() > 2 * kGrain && !two_levels;
-  if (idle_threads) return two_passes(args, original.chosen, parallel, how);
-  run({task, original.chosen}, parallel, how);
-}
-
-void dequantize(const DequantizeArgs& args, const Parallel& parallel) {
-  dequantize(args, parallel, {.codes = &quantize_codes_kernels(Isa::kActive)});
-}
-
-void dequantize(const DequantizeArgs& args, const Parallel& parallel, const QuantizeRun& how) {
-  if (args.problem.elements() == 0) return;
-  if (args.wide || args.problem.dtype == DType::kFloat64) return reference::dequantize(args);
-  QuantizeTask task = static_tiles(simplified(args.problem));
-  const std::int64_t bytes = args.problem.elements() * dtype_size(args.problem.dtype);
-  task.stream = bytes >= how.stream_bytes;
-  const std::int64_t tile = task.shape.rows * task.shape.columns;
-  parallel.for_range(
-      task.shape.tiles, std::max<std::int64_t>(kGrain / tile, 1),
-      [&](std::int64_t begin, std::int64_t end) { how.codes->dequantize(task, begin, end); });
-}
-
-namespace {
-
-template <class Kernel>
-void by_pieces(const BitRows& rows, const Parallel& parallel, Kernel kernel) {
+void by_pieces(const BitRows& rows, const Parallel& parallel,
+               void (*kernel)(const BitRows&, std::int64_t, std::int64_t)) {
   const std::int64_t pieces = divide_up(rows.count, kBitPiece);
   const std::int64_t grain =
       std::max<std::int64_t>(kGrain / std::max<std::int64_t>(rows.count, 1), 2);
@@ -138,13 +94,49 @@ void by_pieces(const BitRows& rows, const Parallel& parallel, Kernel kernel) {
 }
 
 }  // namespace
-
-void pack_bits(const BitRows& rows, const Parallel& parallel) {
-  by_pieces(rows, parallel, quantize_codes_kernels(Isa::kActive).pack_bits);
-}
-
-void unpack_bits(const BitRows& rows, const Parallel& parallel) {
-  by_pieces(rows, parallel, quantize_codes_kernels(Isa::kActive).unpack_bits);
-}
-
 }  // namespace strop::cpu
+
+namespace strop {
+
+// float64 runs the reference loops, here and below.
+void run(const QuantizeArgs& original, const ExecutionOptions& options) {
+  using namespace cpu;
+  if (original.problem.elements() == 0 || original.problem.dtype == DType::kFloat64) {
+    return run(original, Oracle{});
+  }
+  FakeQuantizeArgs args = simplified(original.problem, true);
+  if (!args.dynamic()) return run_codes({static_tiles(args), {}}, options);
+  float tensor_scale = 0;
+  const bool two_levels = args.rule.scales == ScaleKind::kTwoLevels;
+  if (two_levels) {
+    tensor_scale = find_tensor_scale(original.problem, options);
+    args.tensor_scale = &tensor_scale;
+    *static_cast<float*>(original.chosen.tensor_scale) = tensor_scale;
+  }
+  const std::int64_t columns = block_columns(args);
+  if (columns == 0) return two_passes(args, original.chosen, options);
+  const QuantizeTask task = cut_tiles(args, args.slab_rows(), columns);
+  const bool idle_threads =
+      task.shape.tiles < options.parallel.threads && args.elements() > 2 * kGrain && !two_levels;
+  if (idle_threads) return two_passes(args, original.chosen, options);
+  run_codes({task, original.chosen}, options);
+}
+
+void run(const DequantizeArgs& args, const ExecutionOptions& options) {
+  if (args.problem.elements() == 0) return;
+  if (args.wide || args.problem.dtype == DType::kFloat64) return run(args, Oracle{});
+  cpu::QuantizeTask task = cpu::static_tiles(simplified(args.problem));
+  const std::int64_t bytes = args.problem.elements() * dtype_size(args.problem.dtype);
+  task.stream = bytes >= options.stream_bytes;
+  cpu::run_tiles(task, task.shape, options.parallel, cpu::quantize_kernels(options.isa).dequantize);
+}
+
+void run(const PackArgs& rows, const ExecutionOptions& options) {
+  cpu::by_pieces(rows, options.parallel, cpu::quantize_kernels(options.isa).pack_bits);
+}
+
+void run(const UnpackArgs& rows, const ExecutionOptions& options) {
+  cpu::by_pieces(rows, options.parallel, cpu::quantize_kernels(options.isa).unpack_bits);
+}
+
+}  // namespace strop

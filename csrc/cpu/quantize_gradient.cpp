@@ -1,8 +1,7 @@
 // The kernels of fake_quantize's gradients, compiled once per instruction set (STROP_ISA).
 
-#include "cpu/quantize_gradient.h"
-
 #include "cpu/quantize_gradient_rows.h"
+#include "cpu/quantize_kernels.h"
 #include "cpu/quantize_params.h"
 #include "cpu/random.h"
 
@@ -64,12 +63,6 @@ void masked_items(const MaskedGradientArgs& args, bool stream, std::int64_t begi
   const bool aligned = reinterpret_cast<std::uintptr_t>(args.output) % kVectorBytes == 0;
   return stream && aligned ? masked_range<kItemBytes, true>(args, begin, end)
                            : masked_range<kItemBytes, false>(args, begin, end);
-}
-
-void masked(const MaskedGradientArgs& args, bool stream, std::int64_t begin, std::int64_t end) {
-  if (args.item_bytes == 2) return masked_items<2>(args, stream, begin, end);
-  if (args.item_bytes == 4) return masked_items<4>(args, stream, begin, end);
-  return masked_items<8>(args, stream, begin, end);
 }
 
 template <class T>
@@ -212,20 +205,17 @@ void learned_tiles(const LearnedTask& task, std::int64_t begin, std::int64_t end
   if (task.forward.stream) stream_fence();
 }
 
-void learned(const LearnedTask& task, std::int64_t begin, std::int64_t end) {
-  switch (task.forward.args.dtype) {
-    case DType::kBFloat16:
-      return learned_tiles<BFloat16>(task, begin, end);
-    case DType::kFloat16:
-      return learned_tiles<Float16>(task, begin, end);
-    default:
-      return learned_tiles<float>(task, begin, end);
-  }
-}
-
 }  // namespace
 
-extern const QuantizeGradientKernels quantize_gradient;
-const QuantizeGradientKernels quantize_gradient = {masked, learned};
+void masked_gradient(const MaskedGradientArgs& args, bool stream, std::int64_t begin,
+                     std::int64_t end) {
+  if (args.item_bytes == 2) return masked_items<2>(args, stream, begin, end);
+  if (args.item_bytes == 4) return masked_items<4>(args, stream, begin, end);
+  return masked_items<8>(args, stream, begin, end);
+}
+
+void learned_gradient(const LearnedTask& task, std::int64_t begin, std::int64_t end) {
+  by_narrow_dtype(task.forward.args.dtype, [&]<class T>() { learned_tiles<T>(task, begin, end); });
+}
 
 }  // namespace strop::cpu::STROP_ISA

@@ -1,9 +1,8 @@
 #include <algorithm>
 #include <vector>
 
-#include "cpu/quantize_gradient.h"
+#include "cpu/quantize.h"
 #include "kernels/quantize_arguments.h"
-#include "reference/quantize.h"
 
 namespace strop::cpu {
 namespace {
@@ -29,28 +28,26 @@ class Totals {
 };
 
 }  // namespace
+}  // namespace strop::cpu
 
-void masked_gradient(const MaskedGradientArgs& args, const Parallel& parallel) {
-  masked_gradient(args, parallel, quantize_gradient_kernels(Isa::kActive));
-}
+namespace strop {
 
-void masked_gradient(const MaskedGradientArgs& args, const Parallel& parallel,
-                     const QuantizeGradientKernels& kernels) {
-  const bool stream = args.gradient != args.output && args.count * args.item_bytes >= kStreamBytes;
+void run(const MaskedGradientArgs& args, const ExecutionOptions& options) {
+  using cpu::kMaskedUnit;
+  const bool stream =
+      args.gradient != args.output && args.count * args.item_bytes >= options.stream_bytes;
   const std::int64_t units = divide_up(args.count, kMaskedUnit);
   constexpr std::int64_t kUnitsWorthAThread = 8;
-  parallel.for_range(units, kUnitsWorthAThread, [&](std::int64_t begin, std::int64_t end) {
-    kernels.masked(args, stream, begin * kMaskedUnit, std::min(end * kMaskedUnit, args.count));
+  const auto kernel = cpu::quantize_kernels(options.isa).masked_gradient;
+  options.parallel.for_range(units, kUnitsWorthAThread, [&](std::int64_t begin, std::int64_t end) {
+    kernel(args, stream, begin * kMaskedUnit, std::min(end * kMaskedUnit, args.count));
   });
 }
 
-void learned_gradient(const LearnedGradientArgs& args, const Parallel& parallel) {
-  learned_gradient(args, parallel, quantize_gradient_kernels(Isa::kActive));
-}
-
-void learned_gradient(const LearnedGradientArgs& args, const Parallel& parallel,
-                      const QuantizeGradientKernels& kernels) {
-  if (args.forward.dtype == DType::kFloat64) return reference::learned_gradient(args);
+// float64 runs the reference loop.
+void run(const LearnedGradientArgs& args, const ExecutionOptions& options) {
+  using namespace cpu;
+  if (args.forward.dtype == DType::kFloat64) return run(args, Oracle{});
   Totals scale(args.scale_count), zero(args.zero_count);
   if (args.forward.elements() > 0) {
     const FakeQuantizeArgs forward = simplified(args.forward);
@@ -66,8 +63,9 @@ void learned_gradient(const LearnedGradientArgs& args, const Parallel& parallel,
     std::vector<double> sums(static_cast<std::size_t>(learns_zero ? 2 * held : held), 0.0);
     task.scale_sums = sums.data();
     task.zero_sums = learns_zero ? sums.data() + held : nullptr;
-    parallel.for_range(
-        tiles, 2, [&](std::int64_t begin, std::int64_t end) { kernels.learned(task, begin, end); });
+    const auto kernel = quantize_kernels(options.isa).learned_gradient;
+    options.parallel.for_range(
+        tiles, 2, [&](std::int64_t begin, std::int64_t end) { kernel(task, begin, end); });
     for (std::int64_t number = 0; number < tiles; ++number) {
       const QuantizeTile tile = tile_at(task.forward, number);
       const std::int64_t at = number * task.blocks_held;
@@ -80,4 +78,4 @@ void learned_gradient(const LearnedGradientArgs& args, const Parallel& parallel,
   if (args.zero_gradient != nullptr) zero.write(args.zero_gradient, args.factor);
 }
 
-}  // namespace strop::cpu
+}  // namespace strop

@@ -49,26 +49,27 @@ std::int64_t tile_columns(const FakeQuantizeArgs& args, std::int64_t elements) {
 }
 
 // Tiles that need not hold whole blocks.
-QuantizeTask free_tiles(const FakeQuantizeArgs& args, const QuantizeRun& how) {
+QuantizeTask free_tiles(const FakeQuantizeArgs& args, std::int64_t stream_bytes) {
   const std::int64_t columns = tile_columns(args, kStaticTile);
   const std::int64_t rows = std::clamp<std::int64_t>(kStaticTile / columns, 1, args.slab_rows());
-  return cut_tiles(args, rows, columns, how);
+  return cut_tiles(args, rows, columns, stream_bytes);
 }
 
 // Tiles of whole blocks.
-QuantizeTask block_tiles(const FakeQuantizeArgs& args, const QuantizeRun& how) {
+QuantizeTask block_tiles(const FakeQuantizeArgs& args, std::int64_t stream_bytes) {
   const QuantizeDim& inner = args.dim[args.dims - 1];
   const std::int64_t rows = args.slab_rows();
   const std::int64_t elements = rows == 1 ? kDynamicRow : kLargestCachedBlock / 2;
   const std::int64_t columns = std::max(elements / rows, inner.block);
-  return cut_tiles(args, rows, tile_columns(args, columns), how);
+  return cut_tiles(args, rows, tile_columns(args, columns), stream_bytes);
 }
 
-void run_tiles(const QuantizeTask& task, const Parallel& parallel, const QuantizeRun& how) {
+void run_tiles(const QuantizeTask& task, const ExecutionOptions& options) {
+  const auto kernel = quantize_kernels(options.isa).fake_quantize;
   const std::int64_t tile = task.shape.rows * task.shape.columns;
-  parallel.for_range(
+  options.parallel.for_range(
       task.shape.tiles, std::max<std::int64_t>(kGrain / tile, 1),
-      [&](std::int64_t begin, std::int64_t end) { how.kernels->fake_quantize(task, begin, end); });
+      [&](std::int64_t begin, std::int64_t end) { kernel(task, begin, end); });
 }
 
 // Extremes of every block, ordered: each share of the tiles into its own arrays, which are then
@@ -78,20 +79,21 @@ struct BlockExtremes {
   std::vector<std::int32_t> max;
 };
 
-BlockExtremes find_extremes(const QuantizeTask& task, std::int64_t blocks, const Parallel& parallel,
-                            const QuantizeRun& how) {
+BlockExtremes find_extremes(const QuantizeTask& task, std::int64_t blocks,
+                            const ExecutionOptions& options) {
   const std::int64_t tiles = task.shape.tiles;
   const std::int64_t worth = divide_up(tiles * task.shape.rows * task.shape.columns, kGrain);
   const std::int64_t shares =
-      std::clamp<std::int64_t>(std::min<std::int64_t>(worth, parallel.threads), 1,
+      std::clamp<std::int64_t>(std::min<std::int64_t>(worth, options.parallel.threads), 1,
                                std::min(tiles, std::max<std::int64_t>(kMostHeld / blocks, 1)));
+  const auto kernel = quantize_kernels(options.isa).extremes;
   BlockExtremes all;
   all.min.assign(static_cast<std::size_t>(shares * blocks), 0);
   all.max.assign(static_cast<std::size_t>(shares * blocks), 0);
-  parallel.for_range(shares, 1, [&](std::int64_t begin, std::int64_t end) {
+  options.parallel.for_range(shares, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t share = begin; share < end; ++share) {
-      how.kernels->extremes(task, tiles * share / shares, tiles * (share + 1) / shares,
-                            all.min.data() + share * blocks, all.max.data() + share * blocks);
+      kernel(task, tiles * share / shares, tiles * (share + 1) / shares,
+             all.min.data() + share * blocks, all.max.data() + share * blocks);
     }
   });
   for (std::int64_t i = blocks; i < shares * blocks; ++i) {
@@ -110,21 +112,21 @@ float value_from_ordered(std::int32_t ordered, DType dtype) {
   return bits_float(static_cast<std::uint32_t>(raw));
 }
 
-void in_halves(const FakeQuantizeArgs& args, const Parallel& parallel, const QuantizeRun& how);
+void in_halves(const FakeQuantizeArgs& args, const ExecutionOptions& options);
 
 // Blocks that no cache holds, or fewer than threads.
-void two_passes(FakeQuantizeArgs args, const Parallel& parallel, const QuantizeRun& how) {
+void two_passes(FakeQuantizeArgs args, const ExecutionOptions& options) {
   const std::int64_t blocks = number_blocks(args);
-  if (blocks > kMostHeldBlocks) return in_halves(args, parallel, how);
-  const ChosenBlocks chosen = choose_blocks(args, blocks, parallel, how);
+  if (blocks > kMostHeldBlocks) return in_halves(args, options);
+  const ChosenBlocks chosen = choose_blocks(args, blocks, options);
   args.scale = chosen.scale.data();
   args.zero_point = chosen.zero_point.data();
   args.zero_point_dtype = DType::kInt32;
-  run_tiles(free_tiles(args, how), parallel, how);
+  run_tiles(free_tiles(args, options.stream_bytes), options);
 }
 
 // Cut between blocks, along the dimension that has most of them.
-void in_halves(const FakeQuantizeArgs& args, const Parallel& parallel, const QuantizeRun& how) {
+void in_halves(const FakeQuantizeArgs& args, const ExecutionOptions& options) {
   const QuantizeDim* const most = std::max_element(
       args.dim, args.dim + args.dims,
       [](const QuantizeDim& a, const QuantizeDim& b) { return a.blocks() < b.blocks(); });
@@ -136,13 +138,13 @@ void in_halves(const FakeQuantizeArgs& args, const Parallel& parallel, const Qua
   second.input = static_cast<const char*>(args.input) + cut_at * most->input * item;
   second.output = static_cast<char*>(args.output) + cut_at * most->output * item;
   second.first_index += cut_at * most->index;
-  two_passes(first, parallel, how);
-  two_passes(second, parallel, how);
+  two_passes(first, options);
+  two_passes(second, options);
 }
 
 void by_reference(const FakeQuantizeArgs& original, const Parallel& parallel) {
-  double room = 0;
-  const FakeQuantizeArgs args = reference::prepared(original, room);
+  double tensor_scale = 0;
+  const FakeQuantizeArgs args = reference::prepared(original, tensor_scale);
   const std::int64_t blocks = reference::block_count(args);
   const std::int64_t grain = std::max<std::int64_t>(blocks * kGrain / args.elements(), 1);
   parallel.for_range(blocks, grain, [&](std::int64_t begin, std::int64_t end) {
@@ -153,8 +155,9 @@ void by_reference(const FakeQuantizeArgs& original, const Parallel& parallel) {
 }  // namespace
 
 ChosenBlocks choose_blocks(const FakeQuantizeArgs& args, std::int64_t blocks,
-                           const Parallel& parallel, const QuantizeRun& how) {
-  const BlockExtremes extremes = find_extremes(free_tiles(args, how), blocks, parallel, how);
+                           const ExecutionOptions& options) {
+  const BlockExtremes extremes =
+      find_extremes(free_tiles(args, options.stream_bytes), blocks, options);
   ChosenBlocks chosen;
   for (std::size_t i = 0; i < extremes.max.size() && i < static_cast<std::size_t>(blocks); ++i) {
     const float max = value_from_ordered(extremes.max[i], args.dtype);
@@ -168,50 +171,26 @@ ChosenBlocks choose_blocks(const FakeQuantizeArgs& args, std::int64_t blocks,
   return chosen;
 }
 
-float find_tensor_scale(FakeQuantizeArgs args, const Parallel& parallel, const QuantizeRun& how) {
+float find_tensor_scale(FakeQuantizeArgs args, const ExecutionOptions& options) {
   for (int d = 0; d < args.dims; ++d) args.dim[d].block = args.dim[d].size;
   args = simplified(args);
   const std::int64_t blocks = number_blocks(args);
-  const BlockExtremes extremes = find_extremes(free_tiles(args, how), blocks, parallel, how);
+  const BlockExtremes extremes =
+      find_extremes(free_tiles(args, options.stream_bytes), blocks, options);
   return choose_tensor_scale(value_from_ordered(extremes.max[0], args.dtype), args.rule);
 }
 
 QuantizeTask cut_tiles(const FakeQuantizeArgs& args, std::int64_t rows, std::int64_t columns,
-                       const QuantizeRun& how) {
+                       std::int64_t stream_bytes) {
   QuantizeTask task{};
   task.args = args;
   task.stream =
-      args.input != args.output && args.elements() * dtype_size(args.dtype) >= how.stream_bytes;
+      args.input != args.output && args.elements() * dtype_size(args.dtype) >= stream_bytes;
   task.ahead = args.dynamic() ? columns : kPrefetchBytes / dtype_size(args.dtype);
   task.narrow = narrow_blocks(args);
   task.exact = needs_formula(args);
   task.shape = tile_shape(args, rows, columns);
   return task;
-}
-
-void fake_quantize(const FakeQuantizeArgs& args, const Parallel& parallel) {
-  fake_quantize(args, parallel, {.kernels = &quantize_kernels(Isa::kActive)});
-}
-
-void fake_quantize(const FakeQuantizeArgs& original, const Parallel& parallel,
-                   const QuantizeRun& how) {
-  if (original.elements() == 0) return;
-  if (original.dtype == DType::kFloat64) return by_reference(original, parallel);
-  FakeQuantizeArgs args = simplified(original);
-  if (!args.dynamic()) return run_tiles(free_tiles(args, how), parallel, how);
-  float tensor_scale = 0;
-  if (args.rule.scales == ScaleKind::kTwoLevels) {
-    tensor_scale = find_tensor_scale(original, parallel, how);
-    args.tensor_scale = &tensor_scale;
-  }
-  const QuantizeDim& inner = args.dim[args.dims - 1];
-  const std::int64_t row = std::max(inner.block, std::min(inner.size, kNarrowestRow));
-  const QuantizeTask task = block_tiles(args, how);
-  const bool idle_threads = task.shape.tiles < parallel.threads && args.elements() > 2 * kGrain &&
-                            args.rule.scales != ScaleKind::kTwoLevels;
-  if (args.slab_rows() * row > kLargestCachedBlock || idle_threads)
-    return two_passes(args, parallel, how);
-  run_tiles(task, parallel, how);
 }
 
 QuantizeTile tile_at(const QuantizeTask& task, std::int64_t number) {
@@ -268,3 +247,30 @@ void QuantizeTile::next_row(const FakeQuantizeArgs& args) {
 }
 
 }  // namespace strop::cpu
+
+namespace strop {
+
+// float64 runs the reference loop.
+void run(const FakeQuantizeArgs& original, const ExecutionOptions& options) {
+  using namespace cpu;
+  if (original.elements() == 0) return;
+  if (original.dtype == DType::kFloat64) return by_reference(original, options.parallel);
+  FakeQuantizeArgs args = simplified(original);
+  if (!args.dynamic()) return run_tiles(free_tiles(args, options.stream_bytes), options);
+  float tensor_scale = 0;
+  if (args.rule.scales == ScaleKind::kTwoLevels) {
+    tensor_scale = find_tensor_scale(original, options);
+    args.tensor_scale = &tensor_scale;
+  }
+  const QuantizeDim& inner = args.dim[args.dims - 1];
+  const std::int64_t row = std::max(inner.block, std::min(inner.size, kNarrowestRow));
+  const QuantizeTask task = block_tiles(args, options.stream_bytes);
+  const bool idle_threads = task.shape.tiles < options.parallel.threads &&
+                            args.elements() > 2 * kGrain &&
+                            args.rule.scales != ScaleKind::kTwoLevels;
+  if (args.slab_rows() * row > kLargestCachedBlock || idle_threads)
+    return two_passes(args, options);
+  run_tiles(task, options);
+}
+
+}  // namespace strop

@@ -1,8 +1,6 @@
-#include "cpu/quantize_gradient.h"
 #include "cpu/self_test.h"
 #include "cpu/self_test_samples.h"
 #include "kernels/quantize_gradient_arguments.h"
-#include "reference/quantize.h"
 
 namespace strop::cpu {
 namespace {
@@ -28,7 +26,6 @@ class GradientTest {
   GradientTest(std::int64_t block_rows, std::int64_t block_columns, const char* rounding) {
     QuantizeRequest request;
     request.format = "int4";
-    request.whole = false;
     request.block_size = {block_rows, block_columns};
     request.rounding = rounding;
     spec_ = make_quantize_spec("strop self-test", request);
@@ -39,13 +36,8 @@ class GradientTest {
 
   std::string run(Isa isa) {
     Results<T> expected, actual;
-    FakeQuantizeArgs forward = forward_args(expected);
-    reference::fake_quantize(forward, 0, reference::block_count(forward));
-    reference::masked_gradient(masked_args(expected));
-    reference::learned_gradient(learned_args(expected));
-    fake_quantize(forward_args(actual), Parallel{}, {.kernels = &quantize_kernels(isa)});
-    masked_gradient(masked_args(actual), Parallel{}, quantize_gradient_kernels(isa));
-    learned_gradient(learned_args(actual), Parallel{}, quantize_gradient_kernels(isa));
+    run_all(expected, Oracle{});
+    run_all(actual, ExecutionOptions{.isa = isa});
     if (actual.mask != expected.mask) return "the mask of fake_quantize";
     if (!same_bits(actual.masked, expected.masked)) return "masked_gradient";
     if (!same_bits(actual.input, expected.input)) return "learned_gradient of input";
@@ -55,6 +47,13 @@ class GradientTest {
   }
 
  private:
+  template <class Where>
+  void run_all(Results<T>& results, Where where) {
+    strop::run(forward_args(results), where);
+    strop::run(masked_args(results), where);
+    strop::run(learned_args(results), where);
+  }
+
   LearnedGradientTensors tensors(Results<T>& results) {
     const TensorView input = view_of(input_.data(), dtype_of<T>, kShape, kStride);
     LearnedGradientTensors all;

@@ -3,12 +3,9 @@
 #include <limits>
 #include <vector>
 
-#include "cpu/quantize_codes.h"
 #include "cpu/self_test.h"
 #include "cpu/self_test_samples.h"
 #include "kernels/quantize_codes_arguments.h"
-#include "reference/quantize.h"
-#include "reference/quantize_codes.h"
 
 namespace strop::cpu {
 namespace {
@@ -38,17 +35,36 @@ T* to_cache_line(T* within) {
 
 enum class Scales { kGiven, kGivenFloatingZero, kGivenAlone, kSymmetric, kAsymmetric };
 
+// A format, and how its scales are found.
+struct Case {
+  const char* format;
+  Scales scales;
+  bool any_rounding = true;
+};
+
+constexpr Case kCases[] = {
+    {"int16", Scales::kGiven},
+    {"integer", Scales::kGivenAlone},
+    {"int8", Scales::kGivenFloatingZero},
+    {"int8", Scales::kSymmetric},
+    {"int8", Scales::kAsymmetric},
+    {"float6_e2m3fn", Scales::kSymmetric},
+    {"mxfp8_e5m2", Scales::kSymmetric},
+    {"nvfp4", Scales::kSymmetric},
+    {"nf4", Scales::kSymmetric, false},
+};
+
 template <class T>
-std::string run_one(const QuantizeKernels& kernels, const Layout& layout, Rounding rounding,
-                    Scales scales, const char* format) {
+std::string run_one(Isa isa, const Layout& layout, Rounding rounding, const Case& of) {
+  const Scales scales = of.scales;
   const std::int64_t spread = layout.strided ? 3 : 1;
   const std::int64_t shape[2] = {layout.rows, layout.columns};
   const std::int64_t stride[2] = {layout.columns * spread + (layout.strided ? 5 : 0), spread};
   const std::int64_t count = stride[0] * layout.rows;
   const bool given = scales < Scales::kSymmetric;
   std::vector<T> input = stored<T>(sample_values(count, !given));
-  std::vector<T> expected(input.size()), room(input.size() + 64 / sizeof(T));
-  T* const actual = to_cache_line(room.data());
+  std::vector<T> expected(input.size()), padded(input.size() + 64 / sizeof(T));
+  T* const actual = to_cache_line(padded.data());
   std::vector<float> scale = sample_values(count, true);
   // Every other block's results are multiples of 3/128, many of them 9 bits long: ties for bfloat16
   // to round, which a power of two would not give, the input having 8 bits itself.
@@ -60,9 +76,10 @@ std::string run_one(const QuantizeKernels& kernels, const Layout& layout, Roundi
   for (std::size_t i = 0; i < zero.size(); ++i) zero[i] = static_cast<std::int8_t>(i % 13) - 6;
 
   QuantizeRequest request;
-  request.format = format;
-  request.whole = find_number_format(format)->is_recipe();
-  if (!request.whole) request.block_size = {layout.block_rows, layout.block_columns};
+  request.format = of.format;
+  if (!find_number_format(of.format)->is_recipe()) {
+    request.block_size = {layout.block_rows, layout.block_columns};
+  }
   request.rounding = kRoundingNames[static_cast<int>(rounding)];
   request.symmetric = scales != Scales::kAsymmetric;
   const QuantizeSpec spec = make_quantize_spec("strop self-test", request);
@@ -81,11 +98,11 @@ std::string run_one(const QuantizeKernels& kernels, const Layout& layout, Roundi
     }
     args = fake_quantize_args(spec, tensors, 42);
   }
-  reference::fake_quantize(args);
+  run(args, Oracle{});
   args.output = actual;
   // Of both kinds of stores; streaming ones only a large output gets otherwise.
   const std::int64_t stream_bytes = request.symmetric ? 0 : kStreamBytes;
-  fake_quantize(args, Parallel{}, {.kernels = &kernels, .stream_bytes = stream_bytes});
+  run(args, {.isa = isa, .stream_bytes = stream_bytes});
   for (std::size_t i = 0; i < input.size(); ++i) {
     if (agree(expected[i], actual[i])) continue;
     return std::string("fake_quantize ") + dtype_name(dtype_of<T>) + " " + request.rounding +
@@ -96,23 +113,14 @@ std::string run_one(const QuantizeKernels& kernels, const Layout& layout, Roundi
 }
 
 template <class T>
-std::string run_all(const QuantizeKernels& kernels) {
+std::string run_all(Isa isa) {
   for (int rounding = 0; rounding < kRoundings; ++rounding) {
     for (const Layout& layout : kLayouts) {
-      const auto run = [&](const char* format, Scales scales) {
-        return run_one<T>(kernels, layout, static_cast<Rounding>(rounding), scales, format);
-      };
-      std::string problem = run("int16", Scales::kGiven);
-      if (problem.empty()) problem = run("integer", Scales::kGivenAlone);
-      for (const Scales scales :
-           {Scales::kGivenFloatingZero, Scales::kSymmetric, Scales::kAsymmetric}) {
-        if (problem.empty()) problem = run("int8", scales);
+      for (const Case& of : kCases) {
+        if (rounding > 0 && !of.any_rounding) continue;
+        const std::string problem = run_one<T>(isa, layout, static_cast<Rounding>(rounding), of);
+        if (!problem.empty()) return problem;
       }
-      for (const char* format : {"float6_e2m3fn", "mxfp8_e5m2", "nvfp4"}) {
-        if (problem.empty()) problem = run(format, Scales::kSymmetric);
-      }
-      if (problem.empty() && rounding == 0) problem = run("nf4", Scales::kSymmetric);
-      if (!problem.empty()) return problem;
     }
   }
   return {};
@@ -120,8 +128,7 @@ std::string run_all(const QuantizeKernels& kernels) {
 
 // Codes, and what they restore, of a few formats.
 template <class T>
-std::string run_codes(const QuantizeCodeKernels& codes, const QuantizeKernels& kernels,
-                      const char* format) {
+std::string run_codes(Isa isa, const char* format) {
   const std::int64_t shape[2] = {5, 139}, stride[2] = {139, 1};
   std::vector<T> input = stored<T>(sample_values(5 * 139, true));
   QuantizeRequest request;
@@ -140,10 +147,9 @@ std::string run_codes(const QuantizeCodeKernels& codes, const QuantizeKernels& k
       view_of(scales.data(), chosen_scale_dtype(spec, view.dtype), shape, stride);
   tensors.chosen_tensor_scale = view_of(&tensor_scale, DType::kFloat32, shape, stride);
   QuantizeArgs args = quantize_args(spec, tensors, 0);
-  reference::quantize(args);
+  run(args, Oracle{});
   args.problem.output = actual.data();
-  const QuantizeRun run = {.kernels = &kernels, .codes = &codes};
-  quantize(args, Parallel{}, run);
+  run(args, {.isa = isa});
   if (expected != actual) return std::string("quantize to ") + format + ": codes differ";
   const std::vector<std::int64_t> grid = blocks_shape(spec, view);
   const std::int64_t grid_stride[2] = {grid[1], 1}, codes_stride[2] = {bytes[1], 1};
@@ -153,9 +159,9 @@ std::string run_codes(const QuantizeCodeKernels& codes, const QuantizeKernels& k
   if (spec.format.scales == ScaleKind::kTwoLevels) kept.tensor_scale = tensors.chosen_tensor_scale;
   kept.output = view_of(restored.data(), dtype_of<T>, shape, stride);
   DequantizeArgs back = dequantize_args(spec, kept);
-  dequantize(back, Parallel{}, run);
+  run(back, {.isa = isa});
   back.problem.output = wanted.data();
-  reference::dequantize(back);
+  run(back, Oracle{});
   for (std::size_t i = 0; i < wanted.size(); ++i) {
     if (!agree(wanted[i], restored[i])) return std::string("dequantize from ") + format;
   }
@@ -164,27 +170,23 @@ std::string run_codes(const QuantizeCodeKernels& codes, const QuantizeKernels& k
 
 template <class T>
 std::string run_all_codes(Isa isa) {
-  std::string problem;
   for (const char* format : {"int3", "int4", "int8", "int16", "float8_e4m3fn", "float6_e3m2fn",
                              "nf4", "mxfp4", "nvfp4"}) {
-    if (problem.empty())
-      problem = run_codes<T>(quantize_codes_kernels(isa), quantize_kernels(isa), format);
+    const std::string problem = run_codes<T>(isa, format);
+    if (!problem.empty()) return problem;
   }
-  return problem;
+  return {};
 }
 
 }  // namespace
 
 std::string self_test_quantize(Isa isa) {
-  const QuantizeKernels& kernels = quantize_kernels(isa);
-  std::string problem = run_all<float>(kernels);
-  if (problem.empty()) problem = run_all<BFloat16>(kernels);
-  if (problem.empty()) problem = run_all<Float16>(kernels);
-  if (problem.empty()) problem = self_test_gradients(isa);
-  if (problem.empty()) problem = run_all_codes<float>(isa);
-  if (problem.empty()) problem = run_all_codes<BFloat16>(isa);
-  if (problem.empty()) problem = run_all_codes<Float16>(isa);
-  return problem;
+  for (const auto test : {run_all<float>, run_all<BFloat16>, run_all<Float16>, self_test_gradients,
+                          run_all_codes<float>, run_all_codes<BFloat16>, run_all_codes<Float16>}) {
+    const std::string problem = test(isa);
+    if (!problem.empty()) return problem;
+  }
+  return {};
 }
 
 }  // namespace strop::cpu

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "cuda/quantize.h"
 #include "cuda/quantize_elements.cuh"
 #include "cuda/quantize_extremes.cuh"
 #include "cuda/quantize_groups.cuh"
@@ -189,7 +188,7 @@ void run_dynamic(FakeQuantizeArgs args, void* workspace, const Launch& on) {
 }
 
 template <class T>
-void run(const FakeQuantizeArgs& args, void* workspace, const Launch& on) {
+void run_as(const FakeQuantizeArgs& args, void* workspace, const Launch& on) {
   const QuantizeDim& inner = inner_of(args);
   if (!args.dynamic()) {
     return run_elements<T>(Problem<Arithmetic<T>>(args, vectors_fit(args)), false, on);
@@ -201,8 +200,12 @@ void run(const FakeQuantizeArgs& args, void* workspace, const Launch& on) {
 }
 
 }  // namespace
+}  // namespace strop::cuda
 
-std::size_t fake_quantize_workspace(const FakeQuantizeArgs& original, const Launch& on) {
+namespace strop {
+
+std::size_t workspace_bytes(const FakeQuantizeArgs& original, const cuda::Launch& on) {
+  using namespace cuda;
   if (!original.dynamic() || original.elements() == 0) return 0;
   FakeQuantizeArgs args = simplified(original);
   if (args.rule.scales == ScaleKind::kTwoLevels) return kTensorScaleBytes;
@@ -211,19 +214,10 @@ std::size_t fake_quantize_workspace(const FakeQuantizeArgs& original, const Laun
   return static_cast<std::size_t>(2 * number_blocks(args)) * key;
 }
 
-void fake_quantize(const FakeQuantizeArgs& original, void* workspace, const Launch& on) {
+void run(const FakeQuantizeArgs& original, void* workspace, const cuda::Launch& on) {
   if (original.elements() == 0) return;
   const FakeQuantizeArgs args = simplified(original);
-  switch (args.dtype) {
-    case DType::kBFloat16:
-      return run<BFloat16>(args, workspace, on);
-    case DType::kFloat16:
-      return run<Float16>(args, workspace, on);
-    case DType::kFloat64:
-      return run<double>(args, workspace, on);
-    default:
-      return run<float>(args, workspace, on);
-  }
+  by_dtype(args.dtype, [&]<class T>() { cuda::run_as<T>(args, workspace, on); });
 }
 
-}  // namespace strop::cuda
+}  // namespace strop

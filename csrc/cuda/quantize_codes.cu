@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "cuda/quantize_codes.cuh"
-#include "cuda/quantize_codes.h"
 #include "cuda/quantize_extremes.cuh"
 
 namespace strop::cuda {
@@ -278,55 +277,34 @@ void run_bits(const BitRows& rows, const Launch& on) {
 }
 
 }  // namespace
-
-std::size_t quantize_workspace(const QuantizeArgs& args) {
-  if (!args.problem.dynamic() || args.problem.elements() == 0) return 0;
-  FakeQuantizeArgs problem = simplified(args.problem, true);
-  const std::size_t item = problem.dtype == DType::kFloat64 ? sizeof(double) : sizeof(float);
-  return kTensorScaleBytes + static_cast<std::size_t>(kTables * number_blocks(problem)) * item;
-}
-
-void quantize(const QuantizeArgs& args, void* workspace, const Launch& on) {
-  if (args.problem.elements() == 0) {
-    return args.problem.dtype == DType::kFloat64 ? quantize_nothing<double>(args, on)
-                                                 : quantize_nothing<float>(args, on);
-  }
-  const FakeQuantizeArgs problem = simplified(args.problem, true);
-  switch (problem.dtype) {
-    case DType::kBFloat16:
-      return quantize_as<BFloat16>(args, problem, workspace, on);
-    case DType::kFloat16:
-      return quantize_as<Float16>(args, problem, workspace, on);
-    case DType::kFloat64:
-      return quantize_as<double>(args, problem, workspace, on);
-    default:
-      return quantize_as<float>(args, problem, workspace, on);
-  }
-}
-
-void dequantize(const DequantizeArgs& args, const Launch& on) {
-  if (args.problem.elements() == 0) return;
-  const FakeQuantizeArgs problem = simplified(args.problem);
-  switch (problem.dtype) {
-    case DType::kBFloat16:
-      return dequantize_to<BFloat16>(args, problem, on);
-    case DType::kFloat16:
-      return dequantize_to<Float16>(args, problem, on);
-    case DType::kFloat64:
-      return dequantize_to<double>(args, problem, on);
-    default:
-      return dequantize_to<float>(args, problem, on);
-  }
-}
-
-void pack_bits(const BitRows& rows, const Launch& on) { run_bits<true>(rows, on); }
-void unpack_bits(const BitRows& rows, const Launch& on) { run_bits<false>(rows, on); }
-
 }  // namespace strop::cuda
 
 namespace strop {
 
-void run(const PackArgs& rows, const cuda::Launch& on) { cuda::pack_bits(rows, on); }
-void run(const UnpackArgs& rows, const cuda::Launch& on) { cuda::unpack_bits(rows, on); }
+std::size_t workspace_bytes(const QuantizeArgs& args, const cuda::Launch&) {
+  if (!args.problem.dynamic() || args.problem.elements() == 0) return 0;
+  FakeQuantizeArgs problem = simplified(args.problem, true);
+  const std::size_t item = problem.dtype == DType::kFloat64 ? sizeof(double) : sizeof(float);
+  return cuda::kTensorScaleBytes +
+         static_cast<std::size_t>(cuda::kTables * number_blocks(problem)) * item;
+}
+
+void run(const QuantizeArgs& args, void* workspace, const cuda::Launch& on) {
+  if (args.problem.elements() == 0) {
+    return args.problem.dtype == DType::kFloat64 ? cuda::quantize_nothing<double>(args, on)
+                                                 : cuda::quantize_nothing<float>(args, on);
+  }
+  const FakeQuantizeArgs problem = simplified(args.problem, true);
+  by_dtype(problem.dtype, [&]<class T>() { cuda::quantize_as<T>(args, problem, workspace, on); });
+}
+
+void run(const DequantizeArgs& args, const cuda::Launch& on) {
+  if (args.problem.elements() == 0) return;
+  const FakeQuantizeArgs problem = simplified(args.problem);
+  by_dtype(problem.dtype, [&]<class T>() { cuda::dequantize_to<T>(args, problem, on); });
+}
+
+void run(const PackArgs& rows, const cuda::Launch& on) { cuda::run_bits<true>(rows, on); }
+void run(const UnpackArgs& rows, const cuda::Launch& on) { cuda::run_bits<false>(rows, on); }
 
 }  // namespace strop

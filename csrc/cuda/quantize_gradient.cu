@@ -1,7 +1,8 @@
 // The gradients of fake_quantize on a GPU.
 
-#include "cuda/quantize.h"
+#include "cuda/launch.h"
 #include "cuda/vector.cuh"
+#include "kernels/quantize_gradient.h"
 
 namespace strop::cuda {
 namespace {
@@ -76,12 +77,15 @@ void run_masked(const MaskedGradientArgs& args, const Launch& on) {
 }
 
 }  // namespace
+}  // namespace strop::cuda
 
-void masked_gradient(const MaskedGradientArgs& args, const Launch& on) {
+namespace strop {
+
+void run(const MaskedGradientArgs& args, const cuda::Launch& on) {
   if (args.count == 0) return;
-  if (args.item_bytes == 2) return run_masked<std::uint16_t>(args, on);
-  if (args.item_bytes == 4) return run_masked<std::uint32_t>(args, on);
-  return run_masked<std::uint64_t>(args, on);
+  if (args.item_bytes == 2) return cuda::run_masked<std::uint16_t>(args, on);
+  if (args.item_bytes == 4) return cuda::run_masked<std::uint32_t>(args, on);
+  cuda::run_masked<std::uint64_t>(args, on);
 }
 
-}  // namespace strop::cuda
+}  // namespace strop

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "cuda/quantize.h"
+#include "cuda/launch.h"
 #include "cuda/quantize_learned.cuh"
 #include "kernels/quantize_gradient_arguments.h"
 
@@ -192,7 +192,7 @@ int threads_for(const FakeQuantizeArgs& args, const TileShape& shape) {
 }
 
 template <class T>
-void run(const LearnedGradientArgs& args, void* workspace, const Launch& on) {
+void run_as(const LearnedGradientArgs& args, void* workspace, const Launch& on) {
   using A = Arithmetic<T>;
   const SumTiles tiles = sum_tiles(args.forward);
   const Learning<A> learning = {args, Problem<A>(args.forward, false), tiles,
@@ -207,23 +207,27 @@ void run(const LearnedGradientArgs& args, void* workspace, const Launch& on) {
 }
 
 }  // namespace
+}  // namespace strop::cuda
 
-std::size_t learned_gradient_workspace(const LearnedGradientArgs& args) {
+namespace strop {
+
+std::size_t workspace_bytes(const LearnedGradientArgs& args, const cuda::Launch&) {
   if (args.forward.elements() == 0) return 0;
   const SumTiles tiles = sum_tiles(simplified(args.forward));
   const std::int64_t totals =
       args.scale_count > args.zero_count ? args.scale_count : args.zero_count;
-  return static_cast<std::size_t>(tiles.shape.tiles * tiles.blocks_held) * sizeof(Sums<double>) +
+  return static_cast<std::size_t>(tiles.shape.tiles * tiles.blocks_held) *
+             sizeof(cuda::Sums<double>) +
          static_cast<std::size_t>(totals) * sizeof(double);
 }
 
-void learned_gradient(const LearnedGradientArgs& original, void* workspace, const Launch& on) {
+void run(const LearnedGradientArgs& original, void* workspace, const cuda::Launch& on) {
   if (original.forward.elements() == 0) {
     const auto item = static_cast<std::size_t>(original.forward.dtype == DType::kFloat64 ? 8 : 4);
     const auto clear = [&](void* gradient, std::int64_t count) {
       if (gradient == nullptr || count == 0) return;
       const std::size_t bytes = static_cast<std::size_t>(count) * item;
-      check(cudaMemsetAsync(gradient, 0, bytes, on.stream), "clearing a gradient");
+      cuda::check(cudaMemsetAsync(gradient, 0, bytes, on.stream), "clearing a gradient");
     };
     clear(original.scale_gradient, original.scale_count);
     clear(original.zero_gradient, original.zero_count);
@@ -231,16 +235,7 @@ void learned_gradient(const LearnedGradientArgs& original, void* workspace, cons
   }
   LearnedGradientArgs args = original;
   args.forward = simplified(original.forward);
-  switch (args.forward.dtype) {
-    case DType::kBFloat16:
-      return run<BFloat16>(args, workspace, on);
-    case DType::kFloat16:
-      return run<Float16>(args, workspace, on);
-    case DType::kFloat64:
-      return run<double>(args, workspace, on);
-    default:
-      return run<float>(args, workspace, on);
-  }
+  by_dtype(args.forward.dtype, [&]<class T>() { cuda::run_as<T>(args, workspace, on); });
 }
 
-}  // namespace strop::cuda
+}  // namespace strop

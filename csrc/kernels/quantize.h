@@ -84,6 +84,12 @@ struct FakeQuantizeArgs {
   }
 };
 
+void run(const FakeQuantizeArgs& args, Oracle);
+void run(const FakeQuantizeArgs& args, const ExecutionOptions& options);
+// On a GPU, with so many bytes of any content; to the bit as on a CPU. Nothing is waited for.
+std::size_t workspace_bytes(const FakeQuantizeArgs& args, const cuda::Launch& on);
+void run(const FakeQuantizeArgs& args, void* workspace, const cuda::Launch& on);
+
 // Tiles of a problem: see Note [Quantize tiles] in cpu/quantize.h. They are numbered column pieces
 // first, then row pieces, then slabs.
 struct TileShape {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "core/check.h"
 #include "kernels/argument_error.h"
 
 namespace strop {
@@ -17,13 +18,6 @@ bool broadcasts(const QuantizeSpec& spec, const TensorView& input, const TensorV
     if (size != 1 && size != spec.blocks_of(axis, input)) return false;
   }
   return true;
-}
-
-void check_device(const char* op, const char* name, const TensorView& input,
-                  const TensorView& other) {
-  if (other.device != input.device) {
-    throw_value_error(op, ": ", name, " is on another device than input; both must be on one");
-  }
 }
 
 void check_input(const char* op, const QuantizeSpec& spec, const TensorView& input) {
@@ -74,30 +68,12 @@ void check_scale(const char* op, const QuantizeSpec& spec, const FakeQuantizeTen
 }
 
 void check_output(const char* op, const FakeQuantizeTensors& t) {
-  const TensorView& out = t.output;
-  if (out.dtype != t.input.dtype) {
-    throw_type_error(op, ": out has dtype ", dtype_name(out.dtype), "; input has ",
-                     dtype_name(t.input.dtype));
-  }
-  check_device(op, "out", t.input, out);
-  if (out.dims != t.input.dims || !std::equal(out.shape, out.shape + out.dims, t.input.shape)) {
-    throw_value_error(op, ": out has shape ", shape_text(out.shape, out.dims), "; input has ",
-                      shape_text(t.input.shape, t.input.dims));
-  }
-  if (overlaps_itself(out)) {
-    throw_value_error(op,
-                      ": elements of out share memory (an expanded tensor?); "
-                      "each needs a place of its own");
-  }
-  if (overlap(t.input, out) == Overlap::kPartial) {
-    throw_value_error(op, ": out overlaps input in part; give the same tensor, or one apart");
-  }
-  if (t.scale.present && overlap(t.scale, out) != Overlap::kNone) {
-    throw_value_error(op, ": out overlaps scale; give a tensor apart");
-  }
-  if (t.zero_point.present && overlap(t.zero_point, out) != Overlap::kNone) {
-    throw_value_error(op, ": out overlaps zero_point; give a tensor apart");
-  }
+  const Argument out = {"out", t.output}, input = {"input", t.input};
+  check_like(op, out, input);
+  check_places(op, out);
+  check_same_or_apart(op, out, input);
+  check_apart(op, out, {"scale", t.scale});
+  check_apart(op, out, {"zero_point", t.zero_point});
 }
 
 // The step of a parameter per block along an axis of input; 0 where it is broadcast.
@@ -111,7 +87,7 @@ std::int64_t parameter_step(const TensorView& parameter, int dims, int axis) {
 
 void check_parameter(const char* op, const char* name, const QuantizeSpec& spec,
                      const TensorView& input, const TensorView& parameter) {
-  check_device(op, name, input, parameter);
+  check_device(op, {name, parameter}, {"input", input});
   if (broadcasts(spec, input, parameter)) return;
   std::int64_t grid[kMaxDims];
   for (int d = 0; d < input.dims; ++d) grid[d] = spec.blocks_of(d, input);

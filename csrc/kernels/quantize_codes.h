@@ -42,11 +42,21 @@ struct QuantizeArgs {
   constexpr bool has_codes() const { return problem.output != nullptr; }
 };
 
+void run(const QuantizeArgs& args, Oracle);
+void run(const QuantizeArgs& args, const ExecutionOptions& options);
+// On a GPU, with so many bytes of any content.
+std::size_t workspace_bytes(const QuantizeArgs& args, const cuda::Launch& on);
+void run(const QuantizeArgs& args, void* workspace, const cuda::Launch& on);
+
 struct DequantizeArgs {
   FakeQuantizeArgs problem;  // input: the codes; its steps are in bits
   NumberFormat format;
   bool wide;  // arithmetic, and scales that are no bytes, are of float64
 };
+
+void run(const DequantizeArgs& args, Oracle);
+void run(const DequantizeArgs& args, const ExecutionOptions& options);
+void run(const DequantizeArgs& args, const cuda::Launch& on);
 
 // pack_bits and unpack_bits: rows of `count` codes of a byte each, packed as above. Bits of a code
 // beyond `bits` are ignored.
@@ -59,11 +69,15 @@ struct BitRows {
 
   constexpr std::int64_t bytes() const { return code_row_bytes(count, bits); }  // of a packed row
 };
-// Two kinds of work for whoever runs them.
 struct PackArgs : BitRows {};
 struct UnpackArgs : BitRows {};
 
+void run(const PackArgs& rows, Oracle);
+void run(const PackArgs& rows, const ExecutionOptions& options);
 void run(const PackArgs& rows, const cuda::Launch& on);
+
+void run(const UnpackArgs& rows, Oracle);
+void run(const UnpackArgs& rows, const ExecutionOptions& options);
 void run(const UnpackArgs& rows, const cuda::Launch& on);
 
 // The byte that a scale is kept as, and back; in the type of the arithmetic.

@@ -2,27 +2,11 @@
 
 #include <algorithm>
 
+#include "core/check.h"
 #include "kernels/argument_error.h"
 
 namespace strop {
 namespace {
-
-bool has_shape(const TensorView& view, const std::vector<std::int64_t>& shape) {
-  return view.dims == static_cast<int>(shape.size()) &&
-         std::equal(shape.begin(), shape.end(), view.shape);
-}
-
-void check_tensor(const char* op, const char* name, const TensorView& tensor,
-                  const std::vector<std::int64_t>& shape, DType dtype) {
-  if (tensor.dtype != dtype) {
-    throw_type_error(op, ": ", name, " has dtype ", dtype_name(tensor.dtype), "; ",
-                     dtype_name(dtype), " is needed");
-  }
-  if (!has_shape(tensor, shape)) {
-    throw_value_error(op, ": ", name, " has shape ", shape_text(tensor.shape, tensor.dims), "; ",
-                      shape_text(shape.data(), static_cast<int>(shape.size())), " is needed");
-  }
-}
 
 void check_stored(const char* op, const QuantizeSpec& spec) {
   if (spec.format.bounded()) return;
@@ -109,17 +93,12 @@ void check_dequantize_dtype(const char* op, DType dtype) {
 }
 
 static void check_restored(const char* op, const DequantizeTensors& t) {
-  const TensorView& out = t.output;
-  if (overlaps_itself(out)) {
-    throw_value_error(op,
-                      ": elements of out share memory (an expanded tensor?); "
-                      "each needs a place of its own");
-  }
-  for (const TensorView* view : {&t.codes, &t.scale, &t.zero_point, &t.tensor_scale}) {
-    if (view->present && overlap(*view, out) != Overlap::kNone) {
-      throw_value_error(op, ": out overlaps codes or scales; give a tensor apart");
-    }
-  }
+  const Argument out = {"out", t.output};
+  check_places(op, out);
+  check_apart(op, out, {"codes", t.codes});
+  check_apart(op, out, {"scale", t.scale});
+  check_apart(op, out, {"zero_point", t.zero_point});
+  check_apart(op, out, {"tensor_scale", t.tensor_scale});
 }
 
 static void check_tensor_scale(const char* op, const QuantizeSpec& spec,
@@ -139,9 +118,7 @@ static void check_tensor_scale(const char* op, const QuantizeSpec& spec,
                       shape_text(t.tensor_scale.shape, t.tensor_scale.dims),
                       "; one element is needed");
   }
-  if (t.tensor_scale.device != t.codes.device) {
-    throw_value_error(op, ": tensor_scale is on another device than codes; both must be on one");
-  }
+  check_device(op, {"tensor_scale", t.tensor_scale}, {"codes", t.codes});
 }
 
 void check_dequantize(const char* op, const QuantizeSpec& spec, const DequantizeTensors& t) {
@@ -153,11 +130,11 @@ void check_dequantize(const char* op, const QuantizeSpec& spec, const Dequantize
     throw_value_error(op, ": block_size has ", spec.block_dims, " entries for a ", out.dims,
                       "-D tensor; give one per dimension, -1 for a whole axis");
   }
-  check_tensor(op, "codes", t.codes, codes_shape(spec, out), codes_dtype(spec));
-  if (t.codes.device != out.device) {
-    throw_value_error(op, ": codes is on another device than out; both must be on one");
-  }
-  if (!is_contiguous(t.codes)) throw_value_error(op, ": codes is not contiguous");
+  const Argument codes = {"codes", t.codes};
+  check_dtype(op, codes, codes_dtype(spec));
+  check_shape(op, codes, codes_shape(spec, out));
+  check_device(op, codes, {"out", out});
+  check_contiguous(op, codes);
   const bool bytes = spec.format.scales != ScaleKind::kAny;
   const bool wide = t.scale.dtype == DType::kFloat64;
   const DType wanted = bytes ? DType::kUInt8 : wide ? DType::kFloat64 : DType::kFloat32;
@@ -222,37 +199,22 @@ void check_unpack(const char* op, const TensorView& packed, std::int64_t bits, s
 }
 
 void check_unpack_out(const char* op, const TensorView& packed, std::int64_t count,
-                      const TensorView& out) {
-  if (out.dtype != DType::kUInt8) {
-    throw_type_error(op, ": out has dtype ", dtype_name(out.dtype), "; uint8 is needed");
-  }
+                      const TensorView& view) {
+  const Argument out = {"out", view}, from = {"packed", packed};
   std::vector<std::int64_t> shape(packed.shape, packed.shape + packed.dims);
   shape.back() = count;
-  if (!has_shape(out, shape)) {
-    throw_value_error(op, ": out has shape ", shape_text(out.shape, out.dims), "; ",
-                      shape_text(shape.data(), packed.dims), " is needed");
-  }
-  if (!is_contiguous(out)) throw_value_error(op, ": out is not contiguous");
-  if (out.device != packed.device) {
-    throw_value_error(op, ": out is on another device than packed; both must be on one");
-  }
-  if (overlap(packed, out) != Overlap::kNone) {
-    throw_value_error(op, ": out overlaps packed; give a tensor apart");
-  }
+  check_dtype(op, out, DType::kUInt8);
+  check_shape(op, out, shape);
+  check_contiguous(op, out);
+  check_device(op, out, from);
+  check_apart(op, out, from);
 }
 
-BitRows bit_rows(const std::int64_t* shape, int dims, std::int64_t bits) {
-  BitRows rows{};
-  rows.rows = 1;
+BitRows bit_rows(const std::int64_t* shape, int dims, std::int64_t bits, const void* from,
+                 void* to) {
+  BitRows rows = {
+      .from = from, .to = to, .rows = 1, .count = shape[dims - 1], .bits = static_cast<int>(bits)};
   for (int d = 0; d + 1 < dims; ++d) rows.rows *= shape[d];
-  rows.count = shape[dims - 1];
-  rows.bits = static_cast<int>(bits);
-  return rows;
-}
-
-BitRows with_data(BitRows rows, const void* from, void* to) {
-  rows.from = from;
-  rows.to = to;
   return rows;
 }
 

@@ -46,7 +46,7 @@ void check_unpack(const char* op, const TensorView& packed, std::int64_t bits, s
 void check_unpack_out(const char* op, const TensorView& packed, std::int64_t count,
                       const TensorView& out);
 // Of the codes' shape.
-BitRows bit_rows(const std::int64_t* shape, int dims, std::int64_t bits);
-BitRows with_data(BitRows rows, const void* from, void* to);
+BitRows bit_rows(const std::int64_t* shape, int dims, std::int64_t bits, const void* from,
+                 void* to);
 
 }  // namespace strop

@@ -19,6 +19,10 @@ struct MaskedGradientArgs {
   void* output;
 };
 
+void run(const MaskedGradientArgs& args, Oracle);
+void run(const MaskedGradientArgs& args, const ExecutionOptions& options);
+void run(const MaskedGradientArgs& args, const cuda::Launch& on);
+
 // learned_gradient: the same, and the gradients of scale and of a floating zero point as well
 // (learned step size quantization: Esser et al., 2020; with zero points Bhalgat et al., 2020).
 //
@@ -46,6 +50,13 @@ struct LearnedGradientArgs {
   std::int64_t scale_count;
   std::int64_t zero_count;
 };
+
+// The oracle sums in double.
+void run(const LearnedGradientArgs& args, Oracle);
+void run(const LearnedGradientArgs& args, const ExecutionOptions& options);
+// On a GPU, with so many bytes of any content; float64's sums are in another order there.
+std::size_t workspace_bytes(const LearnedGradientArgs& args, const cuda::Launch& on);
+void run(const LearnedGradientArgs& args, void* workspace, const cuda::Launch& on);
 
 inline constexpr std::int64_t kRunColumns = 512;
 inline constexpr int kRunLanes = 16;

@@ -2,31 +2,14 @@
 
 #include <algorithm>
 
+#include "core/check.h"
 #include "kernels/argument_error.h"
 
 namespace strop {
 namespace {
 
-void check_same_shape(const char* op, const char* name, const TensorView& tensor,
-                      const TensorView& of, const char* of_name) {
-  if (tensor.dtype != of.dtype) {
-    throw_type_error(op, ": ", name, " has dtype ", dtype_name(tensor.dtype), "; ", of_name,
-                     " has ", dtype_name(of.dtype));
-  }
-  if (tensor.device != of.device) {
-    throw_value_error(op, ": ", name, " is on another device than ", of_name,
-                      "; both must be on one");
-  }
-  if (tensor.dims != of.dims || !std::equal(of.shape, of.shape + of.dims, tensor.shape)) {
-    throw_value_error(op, ": ", name, " has shape ", shape_text(tensor.shape, tensor.dims), "; ",
-                      of_name, " has ", shape_text(of.shape, of.dims));
-  }
-}
-
 void check_mask(const char* op, const TensorView& mask, const TensorView& of) {
-  if (mask.dtype != DType::kUInt8) {
-    throw_type_error(op, ": mask has dtype ", dtype_name(mask.dtype), "; uint8 is needed");
-  }
+  check_dtype(op, {"mask", mask}, DType::kUInt8);
   const std::int64_t bytes = mask_bytes(of.numel());
   if (mask.dims != 1 || mask.shape[0] != bytes || !is_contiguous(mask)) {
     throw_value_error(op, ": mask has shape ", shape_text(mask.shape, mask.dims), "; ", bytes,
@@ -34,12 +17,6 @@ void check_mask(const char* op, const TensorView& mask, const TensorView& of) {
   }
   if (mask.device != of.device) {
     throw_value_error(op, ": mask is on another device than the tensor it is of");
-  }
-}
-
-void check_contiguous(const char* op, const char* name, const TensorView& tensor) {
-  if (tensor.present && !is_contiguous(tensor)) {
-    throw_value_error(op, ": ", name, " is not contiguous");
   }
 }
 
@@ -60,18 +37,15 @@ void check_masked_gradient(const char* op, const MaskedGradientTensors& t) {
   if (!is_dense(t.gradient)) throw_value_error(op, ": gradient is not dense");
   check_mask(op, t.mask, t.gradient);
   if (!t.output.present) return;
-  check_same_shape(op, "out", t.output, t.gradient, "gradient");
+  const Argument out = {"out", t.output}, gradient = {"gradient", t.gradient};
+  check_like(op, out, gradient);
   for (int d = 0; d < t.output.dims; ++d) {
     if (t.output.shape[d] > 1 && t.output.stride[d] != t.gradient.stride[d]) {
       throw_value_error(op, ": out has other strides than gradient");
     }
   }
-  if (overlap(t.gradient, t.output) == Overlap::kPartial) {
-    throw_value_error(op, ": out overlaps gradient in part; give the same tensor, or one apart");
-  }
-  if (overlap(t.mask, t.output) != Overlap::kNone) {
-    throw_value_error(op, ": out overlaps mask; give a tensor apart");
-  }
+  check_same_or_apart(op, out, gradient);
+  check_apart(op, out, {"mask", t.mask});
 }
 
 MaskedGradientArgs masked_gradient_args(const MaskedGradientTensors& t) {
@@ -86,11 +60,12 @@ void check_learned_gradient(const char* op, const QuantizeSpec& spec,
                             const LearnedGradientTensors& t, bool has_seed) {
   check_fake_quantize(op, spec, t.forward, has_seed);
   if (!t.forward.scale.present) throw_value_error(op, ": a learned scale has to be given");
-  check_same_shape(op, "gradient", t.gradient, t.forward.input, "input");
-  check_contiguous(op, "input", t.forward.input);
-  check_contiguous(op, "gradient", t.gradient);
-  check_contiguous(op, "scale", t.forward.scale);
-  check_contiguous(op, "zero_point", t.forward.zero_point);
+  const Argument input = {"input", t.forward.input}, gradient = {"gradient", t.gradient};
+  check_like(op, gradient, input);
+  check_contiguous(op, input);
+  check_contiguous(op, gradient);
+  check_contiguous(op, {"scale", t.forward.scale});
+  if (t.forward.zero_point.present) check_contiguous(op, {"zero_point", t.forward.zero_point});
 }
 
 SumTiles sum_tiles(const FakeQuantizeArgs& args) {

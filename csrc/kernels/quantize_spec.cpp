@@ -110,7 +110,7 @@ QuantizeRule checked_rule(const char* op, const QuantizeRequest& request,
 }
 
 void check_block_size(const char* op, const QuantizeRequest& request, const NumberFormat& format) {
-  if (request.whole) return;
+  if (request.block_size.empty()) return;
   if (format.is_recipe()) {
     throw_value_error(op, ": block_size is given; format ", format.name, " has blocks of ",
                       format.block, " along the last axis");
@@ -163,7 +163,7 @@ QuantizeSpec make_quantize_spec(const char* op, const QuantizeRequest& request) 
   spec.format = checked_format(op, request);
   spec.rule = checked_rule(op, request, spec.format);
   check_block_size(op, request, spec.format);
-  spec.block_dims = request.whole ? -1 : static_cast<int>(request.block_size.size());
+  spec.block_dims = request.block_size.empty() ? -1 : static_cast<int>(request.block_size.size());
   std::copy(request.block_size.begin(), request.block_size.end(), spec.block);
   return spec;
 }

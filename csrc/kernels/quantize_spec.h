@@ -42,11 +42,10 @@ struct QuantizeRule {
   }
 };
 
-// What a caller may ask for, as he wrote it. `whole` is block_size=None.
+// What a caller may ask for, as he wrote it.
 struct QuantizeRequest {
   std::string format = "int8";
-  bool whole = true;
-  std::vector<std::int64_t> block_size;
+  std::vector<std::int64_t> block_size;  // empty: the whole tensor is one block
   std::string rounding = "half_even";
   bool symmetric = true;
   std::optional<std::int64_t> quant_min;

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <vector>
 
-#include "kernels/number_grid.h"
 #include "kernels/quantize_spec.h"
 
 // Formats as lists of their values, through which a number is looked for.
@@ -14,7 +13,8 @@ class ValueGrid {
  public:
   explicit ValueGrid(const QuantizeRule& rule) : rule_(rule) {
     if (rule.grid == Grid::kNf4) {
-      for (int code = 0; code < 16; ++code) values_.push_back(nf4_value(code));
+      for (int code = 0; code < 16; ++code)
+        values_.push_back(find_number_format("nf4")->value(code));
       return;
     }
     std::vector<double> sizes;

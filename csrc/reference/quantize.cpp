@@ -73,7 +73,7 @@ std::int64_t block_count(const FakeQuantizeArgs& args) {
   return count;
 }
 
-FakeQuantizeArgs prepared(const FakeQuantizeArgs& original, double& room) {
+FakeQuantizeArgs prepared(const FakeQuantizeArgs& original, double& tensor_scale) {
   FakeQuantizeArgs args = original;
   if (!args.dynamic() || args.rule.scales != ScaleKind::kTwoLevels) return args;
   for (int d = 0; d < args.dims; ++d)
@@ -84,10 +84,10 @@ FakeQuantizeArgs prepared(const FakeQuantizeArgs& original, double& room) {
     const T most = static_cast<T>(448 * args.rule.quant_max);
     const T scale = range.finite ? std::max(range.amax() / most, static_cast<T>(args.rule.eps))
                                  : std::numeric_limits<T>::quiet_NaN();
-    std::memcpy(&room, &scale, sizeof scale);
+    std::memcpy(&tensor_scale, &scale, sizeof scale);
   });
   args = original;
-  args.tensor_scale = &room;
+  args.tensor_scale = &tensor_scale;
   return args;
 }
 
@@ -98,9 +98,14 @@ void fake_quantize(const FakeQuantizeArgs& args, std::int64_t first_block,
   });
 }
 
-void fake_quantize(const FakeQuantizeArgs& args) {
-  double room = 0;
-  fake_quantize(prepared(args, room), 0, block_count(args));
+}  // namespace strop::reference
+
+namespace strop {
+
+void run(const FakeQuantizeArgs& args, Oracle) {
+  double tensor_scale = 0;
+  reference::fake_quantize(reference::prepared(args, tensor_scale), 0,
+                           reference::block_count(args));
 }
 
-}  // namespace strop::reference
+}  // namespace strop

@@ -1,22 +1,16 @@
 #pragma once
 
-#include "kernels/quantize_gradient.h"
+#include "kernels/quantize.h"
 
 // The oracle: the formulas of kernels/quantize.h once more, in the plainest scalar loops that say
-// them, sharing no arithmetic with the kernels that are checked against it.
+// them, sharing no arithmetic with the kernels that are checked against it. Any layout, all four
+// floating dtypes.
 namespace strop::reference {
 
-// Works on any layout, on all four floating dtypes.
-void fake_quantize(const FakeQuantizeArgs& args);
-
-// A share of it. Blocks are numbered row-major. Scales in two levels have to be prepared: `room`
-// holds the upper one.
+// A share of fake_quantize. Blocks are numbered row-major. Scales in two levels have to be
+// prepared: `tensor_scale` holds the upper one.
 std::int64_t block_count(const FakeQuantizeArgs& args);
-FakeQuantizeArgs prepared(const FakeQuantizeArgs& args, double& room);
+FakeQuantizeArgs prepared(const FakeQuantizeArgs& args, double& tensor_scale);
 void fake_quantize(const FakeQuantizeArgs& args, std::int64_t first_block, std::int64_t last_block);
-
-// Sums in double.
-void masked_gradient(const MaskedGradientArgs& args);
-void learned_gradient(const LearnedGradientArgs& args);
 
 }  // namespace strop::reference

@@ -4,9 +4,9 @@
 #include <cmath>
 #include <limits>
 
-#include "kernels/philox.h"
 #include "reference/number_grid.h"
 #include "reference/quantize_block.h"
+#include "reference/random.h"
 
 // What a block is quantized with: the parameters that are given or chosen, random numbers.
 namespace strop::reference {
@@ -80,23 +80,15 @@ Parameters<T> parameters_of(const FakeQuantizeArgs& args, const Block& block) {
 template <class T>
 T random_number(const FakeQuantizeArgs& args, std::int64_t index) {
   if (args.rule.rounding != Rounding::kStochastic) return 0;
-  const auto number = static_cast<std::uint64_t>(index);
-  return philox_uniform(args.seed, RandomStream::kFakeQuantize, number);
+  return uniform_number(args.seed, RandomStream::kFakeQuantize, static_cast<std::uint64_t>(index));
 }
 
 // Calls function.operator()<type of the arithmetic, element type>().
 template <class Function>
 auto by_arithmetic(DType dtype, Function function) {
-  switch (dtype) {
-    case DType::kFloat64:
-      return function.template operator()<double, double>();
-    case DType::kBFloat16:
-      return function.template operator()<float, BFloat16>();
-    case DType::kFloat16:
-      return function.template operator()<float, Float16>();
-    default:
-      return function.template operator()<float, float>();
-  }
+  return by_dtype(dtype, [&]<class Storage>() {
+    return function.template operator()<decltype(to_float(Storage{})), Storage>();
+  });
 }
 
 }  // namespace strop::reference

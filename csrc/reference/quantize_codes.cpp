@@ -1,4 +1,4 @@
-#include "reference/quantize_codes.h"
+#include "kernels/quantize_codes.h"
 
 #include <cmath>
 #include <cstring>
@@ -119,14 +119,18 @@ void clear_codes(const FakeQuantizeArgs& problem) {
 }
 
 }  // namespace
+}  // namespace strop::reference
 
-void quantize(const QuantizeArgs& original) {
+namespace strop {
+
+void run(const QuantizeArgs& original, Oracle) {
+  using namespace reference;
   QuantizeArgs args = original;
-  double room = 0;
-  args.problem = prepared(original.problem, room);
+  double tensor_scale = 0;
+  args.problem = prepared(original.problem, tensor_scale);
   by_arithmetic(args.problem.dtype, [&]<class T, class Storage>() {
     if (args.chosen.tensor_scale != nullptr) {
-      std::memcpy(args.chosen.tensor_scale, &room, sizeof(T));
+      std::memcpy(args.chosen.tensor_scale, &tensor_scale, sizeof(T));
     }
     std::optional<ValueGrid> grid;
     if (args.problem.rule.grid != Grid::kInteger) grid.emplace(args.problem.rule);
@@ -138,36 +142,37 @@ void quantize(const QuantizeArgs& original) {
   });
 }
 
-void dequantize(const DequantizeArgs& args) {
-  by_arithmetic(args.problem.dtype, [&]<class, class Storage>() {
+void run(const DequantizeArgs& args, Oracle) {
+  reference::by_arithmetic(args.problem.dtype, [&]<class, class Storage>() {
     if (args.wide) {
-      dequantize_as<double, Storage>(args);
+      reference::dequantize_as<double, Storage>(args);
     } else {
-      dequantize_as<float, Storage>(args);
+      reference::dequantize_as<float, Storage>(args);
     }
   });
 }
 
-void pack_bits(const BitRows& rows) {
+void run(const PackArgs& rows, Oracle) {
   const auto* from = static_cast<const std::uint8_t*>(rows.from);
   auto* to = static_cast<std::uint8_t*>(rows.to);
   std::memset(to, 0, static_cast<std::size_t>(rows.rows * rows.bytes()));
   for (std::int64_t row = 0; row < rows.rows; ++row) {
     for (std::int64_t i = 0; i < rows.count; ++i) {
-      write_bits(to + row * rows.bytes(), i * rows.bits, rows.bits, from[row * rows.count + i]);
+      reference::write_bits(to + row * rows.bytes(), i * rows.bits, rows.bits,
+                            from[row * rows.count + i]);
     }
   }
 }
 
-void unpack_bits(const BitRows& rows) {
+void run(const UnpackArgs& rows, Oracle) {
   const auto* from = static_cast<const std::uint8_t*>(rows.from);
   auto* to = static_cast<std::uint8_t*>(rows.to);
   for (std::int64_t row = 0; row < rows.rows; ++row) {
     for (std::int64_t i = 0; i < rows.count; ++i) {
-      to[row * rows.count + i] =
-          static_cast<std::uint8_t>(read_bits(from + row * rows.bytes(), i * rows.bits, rows.bits));
+      to[row * rows.count + i] = static_cast<std::uint8_t>(
+          reference::read_bits(from + row * rows.bytes(), i * rows.bits, rows.bits));
     }
   }
 }
 
-}  // namespace strop::reference
+}  // namespace strop

@@ -1,11 +1,11 @@
+#include "kernels/quantize_gradient.h"
+
 #include <cstring>
 #include <optional>
 #include <vector>
 
-#include "kernels/philox.h"
-#include "reference/number_grid.h"
 #include "reference/quantize.h"
-#include "reference/quantize_block.h"
+#include "reference/quantize_choice.h"
 
 namespace strop::reference {
 namespace {
@@ -28,13 +28,11 @@ class LearnedSums {
     auto* output = static_cast<Storage*>(args.output);
     const Parameters<T> p = given_parameters<T>(args, block);
     const bool floating = args.zero_point_is_floating();
-    const bool random = args.rule.rounding == Rounding::kStochastic;
     const T inverse = T(1) / p.scale;
     const T low = static_cast<T>(args.rule.quant_min), high = static_cast<T>(args.rule.quant_max);
     double of_scale = 0, of_zero = 0;
     for_each_element(args, block, [&](std::int64_t at, std::int64_t, std::int64_t index) {
-      const auto number = static_cast<std::uint64_t>(index);
-      const T u = random ? philox_uniform(args.seed, RandomStream::kFakeQuantize, number) : 0.0f;
+      const T u = random_number<T>(args, index);
       const T x = to_float(input[at]);
       const double dy = static_cast<double>(to_float(gradient[at]));
       if (grid_) {
@@ -91,8 +89,11 @@ void learned(const LearnedGradientArgs& args) {
 }
 
 }  // namespace
+}  // namespace strop::reference
 
-void masked_gradient(const MaskedGradientArgs& args) {
+namespace strop {
+
+void run(const MaskedGradientArgs& args, Oracle) {
   const auto bytes = static_cast<std::size_t>(args.item_bytes);
   for (std::int64_t i = 0; i < args.count; ++i) {
     const bool kept = args.mask[i / 8] >> i % 8 & 1;
@@ -105,17 +106,9 @@ void masked_gradient(const MaskedGradientArgs& args) {
   }
 }
 
-void learned_gradient(const LearnedGradientArgs& args) {
-  switch (args.forward.dtype) {
-    case DType::kFloat64:
-      return learned<double, double>(args);
-    case DType::kBFloat16:
-      return learned<float, BFloat16>(args);
-    case DType::kFloat16:
-      return learned<float, Float16>(args);
-    default:
-      return learned<float, float>(args);
-  }
+void run(const LearnedGradientArgs& args, Oracle) {
+  reference::by_arithmetic(args.forward.dtype,
+                           [&]<class T, class Storage>() { reference::learned<T, Storage>(args); });
 }
 
-}  // namespace strop::reference
+}  // namespace strop

@@ -1,13 +1,9 @@
 // The quantize kernels over numpy arrays, as the bindings of the CPU's have them.
 
-#include "cuda/quantize.h"
-
-#include "cuda/quantize_codes.h"
 #include "cuda_host/device_arrays.h"
 #include "cuda_host/grid.h"
 #include "cuda_host/module.h"
-#include "kernels/quantize_gradient_arguments.h"
-#include "python/quantize_codes_binding.h"
+#include "python/quantize_binding.h"
 
 namespace strop::cuda_host {
 namespace {
@@ -47,8 +43,7 @@ void run_on_host(FakeQuantizeArgs args, const Launch& on) {
   add_forward(arrays, args);
   arrays.upload();
   move_forward(arrays, args);
-  cuda::fake_quantize(args, arrays.scratch("workspace", cuda::fake_quantize_workspace(args, on)),
-                      on);
+  run(args, arrays.scratch("workspace", workspace_bytes(args, on)), on);
   arrays.download();
 }
 
@@ -63,7 +58,7 @@ void run_on_host(MaskedGradientArgs args, const Launch& on) {
   args.gradient = arrays.at(args.gradient);
   args.mask = arrays.at(args.mask);
   args.output = arrays.at(args.output);
-  cuda::masked_gradient(args, on);
+  run(args, on);
   arrays.download();
 }
 
@@ -88,8 +83,7 @@ void run_on_host(LearnedGradientArgs args, const Launch& on) {
   args.gradient = arrays.at(args.gradient);
   args.scale_gradient = arrays.at(args.scale_gradient);
   args.zero_gradient = arrays.at(args.zero_gradient);
-  cuda::learned_gradient(args, arrays.scratch("workspace", cuda::learned_gradient_workspace(args)),
-                         on);
+  run(args, arrays.scratch("workspace", workspace_bytes(args, on)), on);
   arrays.download();
 }
 
@@ -149,7 +143,7 @@ void run_on_host(QuantizeArgs args, const Launch& on) {
   args.chosen.scale = arrays.at(args.chosen.scale);
   args.chosen.zero_point = arrays.at(args.chosen.zero_point);
   args.chosen.tensor_scale = arrays.at(args.chosen.tensor_scale);
-  cuda::quantize(args, arrays.scratch("workspace", cuda::quantize_workspace(args)), on);
+  run(args, arrays.scratch("workspace", workspace_bytes(args, on)), on);
   arrays.download();
 }
 
@@ -179,7 +173,7 @@ void run_on_host(DequantizeArgs args, const Launch& on) {
   problem.scale = arrays.at(problem.scale);
   problem.zero_point = arrays.at(problem.zero_point);
   problem.tensor_scale = arrays.at(problem.tensor_scale);
-  cuda::dequantize(args, on);
+  run(args, on);
   arrays.download();
 }
 
@@ -190,9 +184,9 @@ void run_on_host(const UnpackArgs& rows, const Launch& on) {
   run_byte_rows(rows, rows.bytes(), rows.count, on);
 }
 
-struct CudaHost {
+struct OnHost {
   template <class Args>
-  static void run(const Args& args) {
+  void operator()(const Args& args) const {
     const Turn turn;
     run_on_host(args, turn.launch());
   }
@@ -201,8 +195,7 @@ struct CudaHost {
 }  // namespace
 
 void bind_quantize(pybind11::module_& module) {
-  bind_quantize_ops<CudaHost>(module, "by the CUDA kernels on the host");
-  bind_quantize_code_ops<CudaHost>(module, "by the CUDA kernels on the host");
+  bind(module, kQuantizeArrayOps<OnHost>, "by the CUDA kernels on the host");
 }
 
 }  // namespace strop::cuda_host

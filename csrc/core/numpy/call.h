@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/check.h"
 #include "core/execution.h"
 #include "kernels/argument_error.h"
 #include "python/array_view.h"
@@ -42,6 +43,8 @@ class NumpyCall {
  public:
   using Tensor = ArrayView;
   static constexpr bool kInPlace = false;
+  static constexpr bool kGiven = false;
+  static constexpr bool kByName = true;
 
   NumpyCall(const char* op, Arguments& arguments) : op_(op), arguments_(arguments) {}
 
@@ -74,11 +77,21 @@ class NumpyCall {
       throw_type_error(op_, ": ", name, " is a ", kind, ", which it cannot be");
     }
   }
-  // By its name.
+  // None is torch's empty list.
+  std::vector<std::int64_t> sizes(const char* name) {
+    using Sizes = std::vector<std::int64_t>;
+    return option<std::optional<Sizes>>(name).value_or(Sizes{});
+  }
+  // By its name, or what numpy takes for one.
   DType dtype(const char* name) {
-    const auto given = option<std::string>(name, dtype_name(DType::kFloat32));
-    if (const std::optional<DType> known = dtype_of_name(given)) return *known;
-    throw_value_error(op_, ": ", name, " is '", given, "', which is not the name of one");
+    pybind11::object given = arguments_.take(name);
+    if (given.is_none()) return DType::kFloat32;
+    if (!pybind11::isinstance<pybind11::str>(given)) {
+      given = numpy().attr("dtype")(given).attr("name");
+    }
+    const auto text = given.cast<std::string>();
+    if (const std::optional<DType> known = dtype_of_name(text)) return *known;
+    throw_value_error(op_, ": ", name, " is '", text, "', which is not the name of one");
   }
   std::pair<std::optional<double>, std::optional<ArrayView>> number_or_tensor(const char* name) {
     const pybind11::object value = arguments_.take(name);
@@ -91,6 +104,10 @@ class NumpyCall {
     arguments_.finish(op_);
     return given;
   }
+  // What an op of numpy's writes to beside its result.
+  std::optional<ArrayView> optional_written(const char* name) {
+    return optional(name, arguments_.take(name), true);
+  }
   ArrayView empty_like(const ArrayView& array) {
     return {op_, "out", numpy().attr("empty_like")(array.object()), true};
   }
@@ -99,8 +116,9 @@ class NumpyCall {
                   bool = false) {
     return {op_, "out", numpy().attr("empty")(shape, dtype_name(dtype)), true};
   }
+  ArrayView nothing(DType, const ArrayView&) { return {op_, "out", pybind11::none(), true}; }
   ArrayView contiguous(const char* name, const ArrayView& array) {
-    if (!is_contiguous(array.view())) throw_value_error(op_, ": ", name, " is not contiguous");
+    check_contiguous(op_, {name, array.view()});
     return array;
   }
   ArrayView aligned(const char* name, const ArrayView& array, std::size_t bytes) {

@@ -24,6 +24,8 @@ class TorchCall {
  public:
   using Tensor = torch::stable::Tensor;
   static constexpr bool kInPlace = kOut == Out::kInPlace;
+  static constexpr bool kGiven = kOut == Out::kGiven;
+  static constexpr bool kByName = false;  // whether arguments are found by their names
 
   explicit TorchCall(StableIValue* values) : next_(values), result_(values) {}
 
@@ -39,6 +41,7 @@ class TorchCall {
   T option(const char*, const Default&) {
     return take<T>();
   }
+  std::vector<std::int64_t> sizes(const char*) { return take<std::vector<std::int64_t>>(); }
   DType dtype(const char*) { return dtype_of_scalar(take<torch::headeronly::ScalarType>()); }
   // What numpy has in one argument.
   std::pair<std::optional<double>, OptionalTensor> number_or_tensor(const char*) {
@@ -58,6 +61,14 @@ class TorchCall {
     return channels_last ? empty_channels_last(shape, dtype, beside)
                          : empty_of(shape, dtype, beside);
   }
+  Tensor zeros(const std::vector<std::int64_t>& shape, DType dtype, const Tensor& beside) {
+    Tensor made = empty(shape, dtype, beside);
+    const TensorView view = view_of(made);
+    Backend(beside).clear(view.data, view.numel() * dtype_size(dtype));
+    return made;
+  }
+  // A result that there is none of: numpy's None.
+  Tensor nothing(DType dtype, const Tensor& beside) { return empty({0}, dtype, beside); }
   // An argument whose elements lie in order.
   Tensor contiguous(const char*, const Tensor& tensor) { return made_contiguous(tensor); }
 

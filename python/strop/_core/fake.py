@@ -22,7 +22,7 @@ _SYMBOLS = (torch.SymInt, torch.SymFloat, torch.SymBool)
 def fake_of(name: str, symbolic: Fake, on_devices: str) -> Fake:
     """The fake of an op.
 
-    Where every size is known, the op's twin of csrc/torch/shapes.cpp checks what the op would, in the same
+    Where every size is known, the op's twin of csrc/core/torch/backends.h checks what the op would, in the same
     words. ``symbolic`` gives the result where some are symbols, and checks what can be told without them;
     it is the fake of an op without a twin.
     """

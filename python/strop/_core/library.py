@@ -46,7 +46,7 @@ if torch.version.cuda is not None and library_path("_ops_cuda.so").exists():
 FLOATING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 """The dtypes that kernels know as floating; state dicts number them in this order."""
 ops = torch.ops.strop  # from here, so that whoever uses an op has loaded it
-shapes = torch.ops.strop_shapes  # see Note [Ops without data] in csrc/torch/shapes.cpp
+shapes = torch.ops.strop_shapes  # see Note [Ops without data] in csrc/core/torch/backends.h
 
 
 def set_isa(name: str | None) -> None:

@@ -31,7 +31,7 @@ def op(
 
     Args:
         name: of the op, with that of its overload, without the namespace.
-        fake: the result for tensors without data. Where csrc/torch/shapes.cpp has the op as well, that checks
+        fake: the result for tensors without data. Where csrc/core/torch/backends.h has the op as well, that checks
             and gives the result, and this does where sizes are symbols.
         vmap: ``vmap(op, info, in_dims, *arguments)`` gives the result for a batch, and its dimensions; None
             is for ops that no transform meets.
