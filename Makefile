@@ -31,8 +31,8 @@ COMMA := ,
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
-SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc cmake tests/cuda_host -type f)
-FAMILY_TESTS := $(filter-out tests/test_house.py tests/test_bench_gpu.py,$(wildcard tests/test_*.py))
+SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc cmake tests -type f -not -name '*.py*')
+FAMILY_TESTS := $(filter-out tests/core/test_house.py tests/bench/test_gpu.py,$(shell find tests -name 'test_*.py'))
 PYTHON_FILES := python tests benchmarks examples
 CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
@@ -84,7 +84,7 @@ test: $(STAMPS)/built $(STAMPS)/group-test lint
 	$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist worksteal $(PYTEST_ARGS)
 
 sweep: $(STAMPS)/built $(STAMPS)/group-test
-	$(BIN)/python -m pytest -m slow tests/test_quantize_peers.py $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m slow tests/quantize/test_peers.py $(PYTEST_ARGS)
 
 lint: $(STAMPS)/built $(STAMPS)/group-lint $(STAMPS)/group-test
 	$(BIN)/ruff check $(PYTHON_FILES)
@@ -170,7 +170,7 @@ COVERAGE := $(CURDIR)/build/cuda-coverage
 cuda-coverage: $(STAMPS)/built $(STAMPS)/group-test
 	$(call stage,$(COVERAGE),-DSTROP_CUDA_HOST=COVERAGE -DSTROP_CUDA_ARCHITECTURES=90-real)
 	find $(COVERAGE) -name '*.gcda' -delete
-	$(COVERAGE)/venv/bin/python -m pytest -q -p no:cacheprovider -m cuda_host $(filter-out tests/test_cuda_host.py,$(FAMILY_TESTS))
+	$(COVERAGE)/venv/bin/python -m pytest -q -p no:cacheprovider -m cuda_host $(filter-out tests/core/test_cuda_host.py,$(FAMILY_TESTS))
 	$(BIN)/gcovr --root csrc --filter csrc/cuda/ --gcov-ignore-parse-errors --merge-lines --merge-mode-functions merge-use-line-min \
 	  $(COVERAGE)
 

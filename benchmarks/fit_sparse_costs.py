@@ -1,7 +1,7 @@
 """Measures and fits the cost table that plans of pruned weights go by: python -m benchmarks.fit_sparse_costs
 
-Writes the entry of one instruction set to python/strop/_sparse_costs.json; the others stay. See Note
-[Cost table] in python/strop/_sparse_plan.py. Takes some minutes a set; wants a quiet machine. For a
+Writes the entry of one instruction set to python/strop/_linear/costs.json; the others stay. See Note
+[Cost table] in python/strop/_linear/plans.py. Takes some minutes a set; wants a quiet machine. For a
 lesser set than the machine's best, hold torch to it as well: its ATEN_CPU_CAPABILITY,
 ONEDNN_MAX_CPU_ISA and MKL_ENABLE_INSTRUCTIONS, in the environment.
 """
@@ -21,8 +21,8 @@ from scipy.optimize import nnls
 from tqdm import tqdm
 
 import strop
-from strop import _sparse_ops as ops
-from strop import _sparse_plan as plan
+from strop._linear import ops
+from strop._linear import plans as plan
 from strop._bench.measure import pinned
 
 PATH = Path(__file__).parent.parent / "python" / "strop" / "_sparse_costs.json"

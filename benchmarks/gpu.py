@@ -181,7 +181,7 @@ def build(runner: Runner, limit: int = 240) -> bool:
 
 
 # (the usual options name a plugin that may not be there)
-PYTEST = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=-ra", "-p", "no:cacheprovider"]
+PYTEST = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=--import-mode=importlib -ra", "-p", "no:cacheprovider"]
 
 
 def _files(families: Sequence[str]) -> list[str]:
@@ -199,7 +199,7 @@ def check(runner: Runner, families: Sequence[str]) -> None:
         runner.run(f"tests of {family}", 90, [*tests, *workers, *_files([family])])
     if set(families) == set(FAMILIES):
         # (test_house.py has no test of a device, and needs more packages)
-        others = [f"--ignore={path}" for path in ("tests/test_house.py", *_files(families))]
+        others = [f"--ignore={path}" for path in ("tests/core/test_house.py", *_files(families))]
         runner.run("tests of the rest", 60, [*tests, *others, "tests"])
 
 

@@ -5,7 +5,7 @@
 namespace strop {
 
 // warp_boxes for float32 and float64, as warp_points has points: to the bit what
-// python/strop/_augment_boxes.py gives.
+// python/strop/_augment/boxes.py gives.
 //
 //   boxes    [B, N, 4]   xyxy at the edges of pixels: index coordinates are half a pixel less
 //   output   [B, N, 4]   the box around what of the moved corners' shape is in the output

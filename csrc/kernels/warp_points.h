@@ -12,7 +12,7 @@ namespace strop {
 //   output   [B, N, 2]
 //
 // In float64 whatever the dtype, rounded once, and to the bit what the composite of torch's ops in
-// python/strop/_augment_points.py gives: this is its shorter way on a CPU, where each of torch's
+// python/strop/_augment/points.py gives: this is its shorter way on a CPU, where each of torch's
 // ops costs more than a small batch's work.
 //
 // Without an inverse a point becomes NaN, and so does one that is not finite. An entry beyond

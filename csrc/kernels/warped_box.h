@@ -122,7 +122,7 @@ struct WarpedBox {
   }
 
   // Cut far outside of what the output shows, as an infinite one has to be: see FAR in
-  // python/strop/_augment_boxes.py.
+  // python/strop/_augment/boxes.py.
   WarpedBox near(const InverseWarp& warp, const WarpedSize& size) const {
     const auto cut = [&size](double by_x, double by_y, double shift, double from, double to) {
       const double along[] = {by_x * -0.5, by_x * (size.width - 0.5)};

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from strop import _C, build_info
 from strop._bench.case import Bar, Call, Case
-from strop._processor import facts
+from strop._core.processor import facts
 
 _LEAST_TURNS = 7
 _MOST_TURNS = 200

@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 from typing_extensions import Self
 
 from strop._core.tensors import METADATA
-from strop._sparse_weight import SparseWeight
+from strop._linear.sparse_weight import SparseWeight
 
 _ASSIGNING = {"__setitem__", "__set__"} | {
     f"__i{name}__"

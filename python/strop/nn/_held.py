@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from strop._core.library import FLOATING
-from strop._holders import Holder
+from strop._core.holders import Holder
 
 _NAME = "strop.nn.Held"
 

@@ -15,8 +15,8 @@ from torch.compiler import is_dynamo_compiling, is_exporting
 from typing_extensions import Self
 
 from strop._core.call_path import transformed
-from strop._sparse_layouts import one_way
-from strop._sparse_weight import TENSORS, SparseWeight
+from strop._linear.layouts import one_way
+from strop._linear.sparse_weight import TENSORS, SparseWeight
 
 _NAME = "strop.nn.SparseLinear"
 WEIGHT_KEYS = ("bits", "values", "shape", "plan")

@@ -22,10 +22,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 import strop
-from strop import SparseWeight, _sparse_plan
+from strop import SparseWeight
+from strop._linear import plans
 from strop._bench.linear import cases as sparse
 from strop._bench.measure import machine, pinned
-from strop._sparse_plan import medians
+from strop._linear.plans import medians
 
 WEIGHTS = ((3072, 768), (4096, 4096))
 SPARSITIES = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
@@ -50,7 +51,7 @@ def measured(seconds: float = _SECONDS_A_CELL) -> Figures:
 
 def way_of(weight: SparseWeight, rows: int) -> str:
     """The way that a weight goes for so many rows."""
-    return _sparse_plan.WAY_OF[weight.chosen[_sparse_plan.row_class(rows)]]
+    return plans.WAY_OF[weight.chosen[plans.row_class(rows)]]
 
 
 def speedups(
@@ -63,7 +64,7 @@ def speedups(
     panels: list[Figures] = [
         {
             "shape": list(shape),
-            "place": _sparse_plan.place(shape[0] * shape[1]),
+            "place": plans.place(shape[0] * shape[1]),
             "ratios": [[0.0] * len(sparsities) for _ in rows],
             "ways": [[""] * len(sparsities) for _ in rows],
         }
@@ -104,7 +105,7 @@ def roofline(
                 {
                     "rows": rows,
                     "shape": [n, k],
-                    "place": _sparse_plan.place(n * k),
+                    "place": plans.place(n * k),
                     "sparsity": sparsity,
                     "way": way,
                     "flop": 2 * packed.nnz * rows,

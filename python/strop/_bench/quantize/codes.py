@@ -11,7 +11,7 @@ from torch import Tensor
 
 import strop
 from strop._bench.case import SIDE, Bar, Call, Case, faster_than, matrix, register
-from strop._storage import stored_bytes
+from strop._quantize.storage import stored_bytes
 
 _Contenders = Mapping[str, Callable[[], Call]]
 _NF4: dict[str, Any] = {"format": "nf4", "block_size": (1, 64)}

@@ -11,10 +11,10 @@ from torch import Tensor
 
 import strop
 from strop import _C
-from strop import _quantize_ops as ops
+from strop._quantize import ops
 from strop._bench.case import Call
 from strop._bench.gpu import GpuCase, Make
-from strop._storage import stored_bytes
+from strop._quantize.storage import stored_bytes
 
 SIDE = 8192
 _ROWS: dict[str, Any] = {"block_size": (1, -1)}

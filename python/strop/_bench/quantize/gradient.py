@@ -10,7 +10,7 @@ from torch import Tensor
 
 import strop
 from strop import _C
-from strop import _quantize_ops as ops
+from strop._quantize import ops
 from strop._bench.case import SIDE, Bar, Call, Case, at_most_us, faster_than, matrix, register
 
 _Contenders = Mapping[str, Callable[[], Call]]

@@ -1,0 +1,147 @@
+"""What the kernels read of a pruned weight, made of its bits and values."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence, Set
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch._subclasses import FakeTensor
+
+from strop import _C
+from strop._linear import plans
+from strop._prune import ops as prune_ops
+from strop._linear import ops
+from strop._core.errors import check_tensors
+from strop._core.library import FLOATING
+
+_NAME = "strop.SparseWeight"
+
+
+def on_cpu(
+    bits: Tensor, values: Tensor, shape: tuple[int, int], ways: Set[str]
+) -> dict[str, Tensor]:
+    """What these ways need on a CPU."""
+    rows, columns = shape
+    made = {
+        name: ops.layout(bits, values, columns, name)
+        for name in plans.LAYOUTS
+        if name in ways
+    }
+    if not ways & {"back", "dense"}:
+        return made
+    dense = ops.unpack_sparse(bits, values, columns)
+    if "dense" in ways:
+        made["dense"] = dense
+    if "back" in ways:
+        turned = ops.pack_sparse(dense.t(), prune_ops.unpack_mask(bits, columns).t())
+        made["back_quads"] = ops.layout(*turned, rows, "quads")
+        made["back_pairs"] = ops.layout(*turned, rows, "pairs")
+    return made
+
+
+def on_gpu(
+    bits: Tensor, values: Tensor, shape: tuple[int, int], ways: Set[str]
+) -> dict[str, Tensor]:
+    """What these ways need on a GPU, where gradients go by the dense weight."""
+    columns = shape[1]
+    if columns % 8 and shape[0] and bool((bits[:, -1] >> columns % 8).any()):
+        raise ValueError(f"strop.SparseWeight: bits of a row are set beyond its {columns} columns")
+    made = {"starts": ops.layout(bits, values, columns, "starts")}
+    if "dense" in ways:
+        made["dense"] = ops.unpack_by_starts(bits, values, made["starts"], columns)
+    return made
+
+
+def content_of(*tensors: Tensor) -> bytes:
+    """A digest of what tensors hold, which their writers may have left as it was; nothing on a GPU.
+
+    (DistributedDataParallel writes to every buffer before each forward.) It takes a quarter of the time
+    that layouts take.
+    """
+    if any(t.device.type != "cpu" for t in tensors):
+        return b""
+    digest = hashlib.blake2b(digest_size=32)
+    for tensor in tensors:
+        as_bytes = tensor.detach().contiguous().flatten().view(torch.uint8)
+        digest.update(cast(Any, as_bytes.numpy()))
+    return digest.digest()
+
+
+def fits(chosen: Sequence[int], device: torch.device) -> bool:
+    """Whether a plan is of this kind of device."""
+    other = plans.LAYOUTS if device.type == "cuda" else plans.BY_STARTS
+    if device.type not in ("cpu", "cuda"):
+        return True
+    return not {plans.WAY_OF[number] for number in chosen} & set(other)
+
+
+def planned(costs: plans.Costs, why: str) -> tuple[tuple[int, ...], str]:
+    """A plan for every number of rows, and its reason: no longer that it was measured."""
+    if why == "dense":
+        return one_way("dense"), why
+    why = "table" if why == "measure" else why
+    if costs.dtype == torch.float64:
+        return one_way("mask"), why
+    classes = range(len(plans.CLASSES))
+    return plans.chosen_by_table(costs, classes, sparse_only=why == "sparse"), why
+
+
+def one_way(way: str) -> tuple[int, ...]:
+    """A plan that goes one way for any number of rows."""
+    return (plans.NUMBER_OF[way],) * len(plans.CLASSES)
+
+
+def check_chosen(chosen: Sequence[int]) -> None:
+    if len(chosen) != len(plans.CLASSES) or not set(chosen) <= set(plans.WAY_OF):
+        raise ValueError(
+            f"strop.SparseWeight: chosen, the plan is {tuple(chosen)}; a way 1 to {len(plans.WAYS)} is needed for each class"
+        )
+
+
+def check_dtypes(values: torch.dtype, input: torch.dtype, chosen: Sequence[int]) -> None:
+    wide = torch.float64
+    if input not in FLOATING or (values == wide) != (input == wide):
+        raise TypeError(f"strop.SparseWeight: input_dtype is {input}, beside values of {values}")
+    ways = {plans.WAY_OF[number] for number in chosen}
+    if values == wide and not ways <= {"mask", "dense"}:
+        raise TypeError("strop.SparseWeight: values of float64 have the layout mask alone")
+
+
+def array_of(
+    name: str, tensor: Tensor, dtypes: Sequence[torch.dtype] = (torch.uint8,)
+) -> np.ndarray[Any, Any]:
+    """A tensor as its checks take it."""
+    check_tensors(_NAME, **{name: tensor})
+    if isinstance(tensor, FakeTensor) or tensor.device.type != "cpu":
+        raise ValueError(f"{_NAME}: {name} is no tensor with data on cpu, where bits is")
+    if tensor.dtype not in dtypes:
+        known = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+        raise TypeError(f"{_NAME}: {name} has dtype {tensor.dtype}; {known} is needed")
+    if dtypes == (torch.uint8,) and name != "bits" and tensor.dim() != 1:
+        raise ValueError(f"{_NAME}: {name} has shape {list(tensor.shape)}; one dimension is needed")
+    short = tensor.dtype == torch.bfloat16  # which numpy lacks, and whose numbers are not looked at
+    plain = tensor.detach().resolve_neg()
+    array: np.ndarray[Any, Any] = (plain.view(torch.float16) if short else plain).numpy()
+    return array
+
+
+def check_layout(name: str, layout: Tensor, shape: tuple[int, int]) -> None:
+    """Raises where a layout is not one of such a weight."""
+    array = array_of(name, layout)
+    try:
+        _C.check_sparse_layout(array, *shape)
+    except (TypeError, ValueError) as error:
+        text = str(error).removeprefix(f"{_NAME}: ")
+        raise type(error)(f"{_NAME}: {name}: {text}") from None
+
+
+def integers_in(name: str, tensor: Tensor, count: int) -> tuple[int, ...]:
+    """So many of a state dict."""
+    right = isinstance(tensor, Tensor) and tensor.dtype == torch.int64 and tensor.shape == (count,)
+    if not right or isinstance(tensor, FakeTensor) or tensor.is_meta:
+        raise ValueError(f"{_NAME}: {name} is not {count} integers in an int64 tensor")
+    return tuple(tensor.tolist())

@@ -1,0 +1,301 @@
+"""Which way a pruned layer runs for how many rows of input, and how long each way takes.
+
+Note [Cost table]
+The time of a way is taken to be ``call + a * nonzeros + b * weights + c * (rows of the weight)``
+seconds, for each class of rows of the input, for weights that (dense) fit the second-level cache,
+those that fit the last level, and those that fit none.
+``benchmarks/fit_sparse_costs.py`` measures and fits the figures; they are kept for each instruction
+set; apart for processors whose vector units are half as wide as the set's (``avx2-narrow``), and for
+AMD's with AVX-512, where torch's dense layers use AVX2 all the same (``avx512-amd``). A set without an
+entry, such as AVX-512 elsewhere, goes by that of avx2: both ways gain alike from wider vectors. (avx2
+was measured on a Zen 5 held to it.)
+Values of 16 bits have ways of their own (``quads-16``), and so has dense in bfloat16 and float16
+(``dense-bfloat16``). Where an entry lacks the first, the float32 figures hold; where it lacks the
+second, or was measured on a processor that has other arithmetic for the dtype, dense is taken to be so
+many times slower or faster than float32.
+The sparse way has to be predicted a seventh faster than dense to be chosen, a quarter for one row: a
+table is never quite the machine at hand.
+
+A GPU needs no table. Few rows of input wait for memory alone, so that a way's time goes by the bytes
+that it moves: ``bitmap`` reads bits and values, and is chosen where dense is 1.4 times as many bytes.
+More rows are ``dense``, or ``unpack``: the dense weight made anew in each call, for what it saves in
+memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import torch
+
+from strop import _C
+from strop._core.processor import facts
+
+CLASSES = (1, 4, 8, 16, 32, 128, None)
+"""The most rows of each class; the last has no end. (As in csrc/torch/sparse.cpp.)"""
+TYPICAL_ROWS = (1, 2, 8, 16, 32, 128, 512)
+"""What a class is measured at: of 2 to 4 the rows at which dense does best beside the sparse way."""
+LAYOUTS = ("mask", "quads", "pairs")
+"""The sparse ways of a CPU, each by a layout of its own."""
+BY_STARTS = ("bitmap", "unpack")
+"""Those of a GPU, by the rows' starts."""
+WAYS = (*LAYOUTS, "dense", *BY_STARTS)
+"""What a plan chooses among."""
+WAY_OF = dict(enumerate(WAYS, start=1))
+"""The ways by the numbers that a plan has for them. (As in csrc/torch/sparse.cpp.)"""
+NUMBER_OF = {way: number for number, way in WAY_OF.items()}
+PLACES = ("near", "cached", "streamed")
+_LEAST_GAIN = 1.15
+_LEAST_GAIN_ONE = 1.25  # of one row, whose times memory makes vary more
+_LEAST_GAIN_MEASURED = 1.05
+_LEAST_GAIN_GPU = 1.4  # in bytes: the decoding takes its share
+_MOST_BITMAP = 8  # rows that bits are multiplied with, as in csrc/kernels/sparse_bitmap.h
+_SHORT = (torch.bfloat16, torch.float16)
+# Times float32's for one row, which waits for memory, and for more.
+_SHORT_DENSE = {"none": (0.6, 4.0), "vectors": (0.5, 0.4), "amx": (0.5, 0.15)}
+_WITHOUT_SHORT = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"}
+_MEASURED_WITH_VECTORS = {("avx512-amd", "dense-bfloat16")}
+_FEW = 16  # rows up to which strips of four rows are made for
+
+
+def row_class(rows: int) -> int:
+    """The class of a number of rows."""
+    for number, most in enumerate(CLASSES):
+        if most is None or rows <= most:
+            return number
+    raise AssertionError
+
+
+def row_labels() -> list[str]:
+    """The classes of rows in words."""
+    labels, first = [], 1
+    for most in CLASSES:
+        end = f" to {most}" if most else " and more"
+        labels.append(f"{first}" if most == first else f"{first}{end}")
+        first = (most or 0) + 1
+    return labels
+
+
+def candidates(number: int, gpu: bool = False) -> tuple[str, ...]:
+    """The sparse ways that suit a class of rows."""
+    most = CLASSES[number] or sys.maxsize
+    if gpu:
+        return ("bitmap",) if most <= _MOST_BITMAP else ("unpack",)
+    if number == 0:
+        return ("mask", "quads")
+    return ("quads",) if most <= _FEW else ("quads", "pairs")
+
+
+@cache
+def _table() -> Mapping[str, Any]:
+    text = resources.files("strop").joinpath("_sparse_costs.json").read_text()
+    return json.loads(text)  # type: ignore[no-any-return]
+
+
+@cache
+def _narrow() -> bool:
+    """Whether this processor has AVX2 but works 128 bits at a time: AMD's family 23, Zen and Zen+."""
+    family, model = facts().get("cpu family"), facts().get("model", "255")
+    return _amd() and family == "23" and int(model) < 0x30
+
+
+def _amd() -> bool:
+    return facts().get("vendor_id") == "AuthenticAMD"
+
+
+def own_key() -> str:
+    """The entry that measurements here belong to, for the instruction set in force."""
+    isa: str = _C.isa()
+    if isa == "avx2" and _narrow():
+        return "avx2-narrow"
+    return "avx512-amd" if isa == "avx512" and _amd() else isa
+
+
+def table_key() -> str:
+    """The entry of the table that holds here."""
+    key = own_key()
+    return key if key in _table() else "avx2"
+
+
+@cache
+def arithmetic(dtype: torch.dtype) -> str:
+    """What torch's dense layers find here for a dtype of 16 bits: ``amx``, ``vectors`` or ``none``."""
+    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in _WITHOUT_SHORT:
+        return "none"
+    short = dtype == torch.bfloat16
+    if torch.cpu._is_amx_tile_supported() if short else torch.cpu._is_amx_fp16_supported():
+        return "amx"
+    flag = "avx512_bf16" if short else "avx512_fp16"
+    return "vectors" if flag in facts().get("flags", "").split() else "none"
+
+
+@cache
+def cache_bytes(level: int) -> int:
+    """Size of a cache, level 2 or 3; what is usual where the system does not say."""
+    try:
+        size = os.sysconf(f"SC_LEVEL{level}_CACHE_SIZE")
+    except (OSError, ValueError):
+        size = 0
+    return size if size > 0 else {2: 1 << 20, 3: 32 << 20}[level]
+
+
+def place(weights: int) -> str:
+    """Which cache so many weights, dense, fit: ``near``, the second; ``cached``; or ``streamed``."""
+    if 4 * weights <= cache_bytes(2):
+        return "near"
+    return "cached" if 4 * weights <= cache_bytes(3) else "streamed"
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What the ways of a pruned weight take, by the table."""
+
+    shape: tuple[int, int]
+    nonzeros: int
+    dtype: torch.dtype
+    """Of the values."""
+    input_dtype: torch.dtype
+    gpu: bool = False
+
+    def terms(self, way: str, number: int) -> Sequence[float]:
+        """The figures of a way for a class of rows."""
+        entry, at = _table()[table_key()], place(self.shape[0] * self.shape[1])
+        if way != "dense":
+            key = f"{way}-16" if self.dtype in _SHORT else way
+            return entry.get(key, entry[way])[at][number]  # type: ignore[no-any-return]
+        terms: Sequence[float] = entry[way][at][number]
+        if self.input_dtype not in _SHORT:
+            return terms
+        key = f"dense-{str(self.input_dtype).removeprefix('torch.')}"
+        has = arithmetic(self.input_dtype)
+        measured = "vectors" if (table_key(), key) in _MEASURED_WITH_VECTORS else "none"
+        if key in entry and has == measured:
+            return entry[key][at][number]  # type: ignore[no-any-return]
+        return [_SHORT_DENSE[has][min(number, 1)] * term for term in terms]
+
+    def predicted(self, way: str, number: int) -> float:
+        """Seconds that a way takes for the typical rows of a class."""
+        call, a, b, c = self.terms(way, number)
+        rows, weights = self.shape[0], self.shape[0] * self.shape[1]
+        return max(call + a * self.nonzeros + b * weights + c * rows, 1e-9)  # (of nothing, too)
+
+    def ratios(self, number: int) -> dict[str, float]:
+        """How many times faster than dense the sparse ways of a class are."""
+        if self.gpu:
+            return {way: self._ratio_of_bytes(way) for way in candidates(number, gpu=True)}
+        dense = self.predicted("dense", number)
+        return {way: dense / self.predicted(way, number) for way in candidates(number)}
+
+    def _ratio_of_bytes(self, way: str) -> float:
+        """How many times as many bytes dense moves, where each byte is moved once."""
+        rows, columns = self.shape
+        dense = rows * columns * self.input_dtype.itemsize
+        kept = rows * ((columns + 7) // 8) + self.nonzeros * self.dtype.itemsize
+        rounds = self.dtype != self.input_dtype and self.input_dtype != torch.float32
+        if way == "unpack" or rounds:  # where a value would be rounded, bitmap unpacks to float32
+            kept += 2 * rows * columns * (4 if rounds else self.input_dtype.itemsize)
+        return dense / max(kept, 1)
+
+
+def chosen_by_table(costs: Costs, classes: Iterable[int], *, sparse_only: bool) -> tuple[int, ...]:
+    """A plan by the table; on a GPU by the bytes that are moved."""
+    if costs.gpu:
+        return _chosen_by_bytes(costs, classes, sparse_only)
+    chosen = {}
+    for number in classes:
+        ratios = costs.ratios(number)
+        best = max(ratios, key=ratios.__getitem__)
+        gain = _LEAST_GAIN_ONE if number == 0 else _LEAST_GAIN
+        worth = ratios[best] > gain and costs.nonzeros < costs.shape[0] * costs.shape[1]
+        chosen[number] = best if sparse_only or worth else "dense"
+    return completed(chosen)
+
+
+def _chosen_by_bytes(costs: Costs, classes: Iterable[int], sparse_only: bool) -> tuple[int, ...]:
+    chosen = {}
+    for number in classes:
+        ((way, ratio),) = costs.ratios(number).items()
+        chosen[number] = way if sparse_only or ratio > _LEAST_GAIN_GPU else "dense"
+    return completed(chosen)
+
+
+def measured(
+    calls: Callable[[str, int], Callable[[], object]],
+    classes: Iterable[int],
+    *,
+    gpu: bool = False,
+) -> dict[int, str]:
+    """The way of each class of rows that took the least time here; dense unless another gains."""
+    chosen = {}
+    for number in classes:
+        ways = (*candidates(number, gpu), "dense")
+        # (the least: what is decided for good should not hang on who else was at work)
+        runs = [calls(way, TYPICAL_ROWS[number]) for way in ways]
+        *sparse, dense = medians(runs, of=min, timer=by_events if gpu else None)
+        best = min(sparse)
+        gains = best * _LEAST_GAIN_MEASURED < dense
+        chosen[number] = ways[sparse.index(best)] if gains else "dense"
+    return chosen
+
+
+def by_events(call: Callable[[], object]) -> float:
+    """Seconds that the current GPU takes."""
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    call()
+    end.record()
+    end.synchronize()
+    return float(begin.elapsed_time(end)) / 1e3
+
+
+def medians(
+    calls: Sequence[Callable[[], object]],
+    seconds: float = 0.02,
+    turns: int = 5,
+    clock: Callable[[], float] = time.perf_counter,
+    of: Callable[[list[float]], float] = np.median,
+    timer: Callable[[Callable[[], object]], float] | None = None,
+) -> list[float]:
+    """Median times of calls that take turns, so many at least and for so long; or others than these."""
+    taken: list[list[float]] = [[] for _ in calls]
+    for call in calls:
+        call()
+    start = time.perf_counter()
+    while len(taken[0]) < turns or time.perf_counter() - start < seconds:
+        for call, times in zip(calls, taken, strict=True):
+            if timer is not None:
+                times.append(timer(call))
+                continue
+            before = clock()
+            call()
+            times.append(clock() - before)
+    return [float(of(times)) for times in taken]
+
+
+def completed(chosen: Mapping[int, str]) -> tuple[int, ...]:
+    """A plan for every class: those that were not asked for go the way of the nearest one."""
+    numbers = sorted(chosen)
+    nearest = [min(numbers, key=lambda n: (abs(n - i), n)) for i in range(len(CLASSES))]
+    return tuple(NUMBER_OF[chosen[n]] for n in nearest)
+
+
+def describe(plan: Sequence[int], costs: Costs, why: str) -> list[tuple[str, str, str]]:
+    """(rows, way, why) of every class."""
+    lines = []
+    for number, (rows, choice) in enumerate(zip(row_labels(), plan, strict=True)):
+        way = WAY_OF[choice]
+        ways = ", ".join(f"{w} {r:.1f}x dense" for w, r in costs.ratios(number).items())
+        reason = f"{why}; predicted {ways}"
+        if way not in (*candidates(number, costs.gpu), "dense"):
+            reason = "prepared for other rows"
+        lines.append((rows, way, reason))
+    return lines

@@ -1,0 +1,235 @@
+"""Rebuilds a model that :func:`strop.sparsify` changed, from its state dict."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from strop._models.compiled_models import plain_name
+from strop._linear.sparse_weight import SparseWeight
+from strop._models.convert import replace
+from strop._models.fusion import Fusion, possible_fusions
+from strop._models.layers import Group, Layer, groups
+from strop.nn import SparseLinear
+from strop.nn._packed_buffers import STATE_KEYS, WEIGHT_KEYS, activation_of, weight_of
+
+_OP = "strop.load_sparsified"
+_Model = TypeVar("_Model", bound=nn.Module)
+_SHOWN = 8  # keys of an error
+
+
+def load_sparsified(model: _Model, state_dict: Mapping[str, Any]) -> _Model:
+    """Makes of a dense model the sparse one whose state dict this is.
+
+    Each linear layer that the state dict has in the sparse form becomes a :class:`strop.nn.SparseLinear`
+    of the same plan, with what was set on it, and with its activation if that had become a part of the
+    layer, as :func:`strop.sparsify` would have put it there; the rest is loaded as ``load_state_dict``
+    does, strictly. Names may differ by what ``torch.compile`` adds to them. The results are those of the
+    model that was saved, to the bit, on the same instruction set and for a model of the same dtype.
+
+    Args:
+        model: as it was before it was converted, changed in place; its weights are of no matter, and
+            it may be on the meta device, or have been loaded before.
+        state_dict: of the converted model, as ``torch.load(weights_only=True)`` or safetensors give it.
+            The sparse layers copy what they take.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: for keys that are missing or unexpected, shapes that do not fit, and layers or
+            activations that the model does not have. The model is then as it was.
+        TypeError: for arguments of another type.
+
+    Example:
+        >>> import strop, torch
+        >>> from torch import nn
+        >>> def build():
+        ...     return nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
+        >>> model = build()
+        >>> _ = strop.sparsify(model, sparsity=0.9, only_if_faster=False)
+        >>> again = strop.load_sparsified(build(), model.state_dict())
+        >>> x = torch.randn(3, 64)
+        >>> torch.equal(again(x), model(x))
+        True
+
+    """
+    _check(model, state_dict)
+    state_dict = _renamed(model, state_dict)
+    made: list[tuple[Layer, SparseLinear]] = []
+    found = [group for group in groups(model, None) if group.sparse is None]
+    for group in found:
+        made += _modules(group, state_dict)
+    layers = [layer for group in found for layer in group.layers if not layer.alone]
+    fused = _fused(possible_fusions(model, layers), made)
+    rest = _rest(model, state_dict, [layer for layer, _ in made])
+    on_meta = any(t.is_meta for name, t in model.state_dict().items() if name in rest)
+    try:
+        model.load_state_dict(rest, strict=False, assign=on_meta)
+    except RuntimeError as error:
+        raise ValueError(f"{_OP}: {error}") from None
+    replace(model, made, fused)
+    return model
+
+
+def _check(model: object, state_dict: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"{_OP}: model is a {type(model).__name__}; a torch.nn.Module is needed")
+    if isinstance(model, nn.Linear):
+        raise ValueError(f"{_OP}: model is an nn.Linear, which cannot be replaced in place")
+    if not isinstance(state_dict, Mapping):
+        raise TypeError(
+            f"{_OP}: state_dict is a {type(state_dict).__name__}; a dict of tensors is needed"
+        )
+    for name, value in state_dict.items():
+        if not isinstance(name, str):
+            raise TypeError(f"{_OP}: a key of state_dict is a {type(name).__name__}, no string")
+        if not isinstance(value, Tensor) and not name.endswith("_extra_state"):
+            kind = type(value).__name__
+            raise TypeError(f"{_OP}: '{name}' of state_dict is a {kind}; a tensor is needed")
+
+
+def _renamed(model: nn.Module, state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The state by the model's names, which ``torch.compile`` lengthens, in the one or in the other."""
+    names = {plain_name(name): name for name, _ in model.named_modules(remove_duplicate=False)}
+    renamed = OrderedDict()
+    for key, value in state.items():
+        module, _, own = key.rpartition(".")
+        name = names.get(plain_name(module), module)
+        renamed[f"{name}.{own}".lstrip(".")] = value
+    if renamed.keys() == state.keys():
+        return state
+    if hasattr(state, "_metadata"):
+        found = {names.get(plain_name(name), name): data for name, data in state._metadata.items()}
+        renamed._metadata = found  # type: ignore[attr-defined]
+    return renamed
+
+
+def _modules(group: Group, state: Mapping[str, Any]) -> list[tuple[Layer, SparseLinear]]:
+    """The sparse layers of a group; none where the state dict has it dense."""
+    made = []
+    first: tuple[SparseWeight, dict[str, Any]] | None = None
+    for layer in group.layers:
+        own = _own(layer, state)
+        if not own.keys() & {*WEIGHT_KEYS}:
+            continue
+        if layer.alone:
+            raise ValueError(
+                f"{_OP}: state_dict has '{layer.name}' sparse, but the layer of the model cannot be "
+                f"replaced: {layer.alone}"
+            )
+        # (of tied tensors, safetensors' save_model keeps one)
+        if first is not None and all(torch.equal(t, own.get(k, t)) for k, t in first[1].items()):
+            weight = first[0]
+        else:
+            weight = _weight(layer, own)
+            first = first or (weight, {name: own[name] for name in WEIGHT_KEYS})
+        made.append((layer, _module(layer, weight, own)))
+    return made
+
+
+def _own(layer: Layer, state: Mapping[str, Any]) -> dict[str, Any]:
+    """What the state dict has of a layer, under any of its names."""
+    return {
+        key: state[f"{name}.{key}"]
+        for name in reversed(layer.names)
+        for key in (*STATE_KEYS, "bias")
+        if f"{name}.{key}" in state
+    }
+
+
+def _weight(layer: Layer, own: Mapping[str, Any]) -> SparseWeight:
+    if missing := [key for key in WEIGHT_KEYS if key not in own]:
+        raise ValueError(f"{_OP}: '{layer.name}' lacks {', '.join(missing)} in state_dict")
+    try:
+        weight = weight_of(own, copy=True)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{_OP}: '{layer.name}': {error}") from None
+    if weight.shape != (shape := layer.shape):
+        raise ValueError(
+            f"{_OP}: '{layer.name}' has shape {weight.shape} in state_dict, {shape} in the model"
+        )
+    before = layer.parameter
+    return weight if before is None or before.is_meta else weight.to(before.device)
+
+
+def _module(layer: Layer, weight: SparseWeight, own: Mapping[str, Any]) -> SparseLinear:
+    before, bias = cast("Tensor | None", layer.linear.bias), own.get("bias")
+    if (before is None) != (bias is None):
+        where = "the model" if bias is None else "state_dict"
+        raise ValueError(f"{_OP}: '{layer.name}' has a bias in {where} alone")
+    if bias is not None and before is not None:
+        moved = bias.detach().clone().to(weight.device)
+        bias = nn.Parameter(moved, requires_grad=before.requires_grad)
+    try:
+        module = SparseLinear(weight, bias, activation=activation_of(own))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{_OP}: '{layer.name}': {error}") from None
+    return module
+
+
+def _fused(
+    possible: Mapping[int, Fusion], made: Iterable[tuple[Layer, SparseLinear]]
+) -> dict[int, Fusion]:
+    """The activations that became a part of their layers."""
+    fused = {}
+    for layer, module in made:
+        if module.activation is None:
+            continue
+        found = possible.get(id(layer.linear))
+        if found is None or found.activation != module.activation:
+            after = "none that could be a part of it" if found is None else found.activation
+            raise ValueError(
+                f"{_OP}: '{layer.name}' has activation {module.activation} in state_dict; the model has "
+                f"{after} after it"
+            )
+        fused[id(layer.linear)] = found
+    return fused
+
+
+def _rest(
+    model: nn.Module, state: Mapping[str, Any], sparse: Sequence[Layer]
+) -> OrderedDict[str, Any]:
+    """What is loaded as usual: exactly what the model has beside its sparse layers."""
+    names = tuple(f"{name}." for layer in sparse for name in layer.names)
+    own = {f"{name}{key}" for name in names for key in (*STATE_KEYS, "bias")}
+    rest = OrderedDict((key, value) for key, value in state.items() if key not in own)
+    replaced = set(names)
+    wanted = {
+        key: tensor
+        for key, tensor in model.state_dict(keep_vars=True).items()
+        if key.rpartition(".")[0] + "." not in replaced
+    }
+    already = {n for n, m in model.named_modules(remove_duplicate=False) if _is_sparse(m)}
+    given = {id(wanted[key]) for key in rest if key in wanted}
+    missing = [key for key, t in wanted.items() if key not in rest and id(t) not in given]
+    unlike = [
+        f"{key}: {list(rest[key].shape)} for {list(tensor.shape)}"
+        for key, tensor in wanted.items()
+        if key in rest and key.rpartition(".")[0] not in already and _unlike(rest[key], tensor)
+    ]
+    _raise("has what the model has not", [key for key in rest if key not in wanted])
+    _raise("lacks", missing)
+    _raise("has other shapes", unlike)
+    if hasattr(state, "_metadata"):
+        rest._metadata = state._metadata  # type: ignore[attr-defined]
+    return rest
+
+
+def _is_sparse(module: nn.Module) -> bool:
+    return isinstance(module, SparseLinear)
+
+
+def _unlike(given: Any, wanted: Any) -> bool:
+    both = isinstance(given, Tensor) and isinstance(wanted, Tensor)
+    return both and given.shape != wanted.shape
+
+
+def _raise(what: str, keys: Sequence[str]) -> None:
+    if keys:
+        more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
+        raise ValueError(f"{_OP}: state_dict {what}: {', '.join(keys[:_SHOWN])}{more}")

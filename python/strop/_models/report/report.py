@@ -1,0 +1,125 @@
+"""What became of the linear layers of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.console import RenderableType
+from torch import Tensor
+from torch.nn.parameter import is_lazy
+
+from strop._linear import plans
+from strop._core.tensors import facts, unreadable
+from strop._models.linear_kinds import matrix
+from strop._core.report import Report, counted
+from strop._linear.sparse_weight import SparseWeight
+from strop._models.fusion import Fusion
+from strop._models.others import Other
+from strop._models.outcome import Outcome
+from strop._models.report import picture, table
+from strop._models.report.data import Converted, Layers, LeftAlone
+from strop.nn._sparse_linear import ways
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class SparsityReport(Layers, Report):
+    """These layers as a table and as a picture."""
+
+    def __rich__(self) -> RenderableType:
+        return table.table(self)
+
+    def _draw(self, figure: Figure) -> None:
+        if not self.layers:
+            raise ValueError("strop.Report.plot: no layer became sparse; there is nothing to draw")
+        picture.draw(self, figure)
+
+    def _summary(self) -> str:
+        return f"{counted(len(self.layers), 'layer')} sparse, {len(self.left_alone)} left alone"
+
+
+def report_of(
+    outcomes: Iterable[Outcome], fusions: Mapping[int, Fusion], others: Iterable[Other]
+) -> SparsityReport:
+    """The report of what is going to happen to a model."""
+    layers, left_alone = [], []
+    for one in outcomes:
+        if one.converted and one.weight is not None:
+            layers.append(_converted(one, one.weight, fusions))
+        else:
+            left_alone.append(LeftAlone(**_facts(one), reason=one.reason, timings=one.timings))
+    return SparsityReport(layers, [*left_alone, *map(_other, others)])
+
+
+def _facts(one: Outcome) -> dict[str, Any]:
+    """What an entry begins with."""
+    first, *tied = [name for layer in one.group.layers for name in layer.names]
+    layer = one.group.layers[0]
+    weight, size = layer.parameter, 0
+    if layer.sparse is not None:
+        size = layer.sparse.packed.input_dtype.itemsize
+    elif weight is not None and not is_lazy(weight):
+        size = facts(weight)[1].itemsize
+    shape = layer.shape
+    return {
+        "name": first or "the model",
+        "tied": tuple(tied),
+        "shape": shape,
+        "sparsity": _sparsity(one),
+        "dense_bytes": shape[0] * shape[1] * size,
+    }
+
+
+def _sparsity(one: Outcome) -> float:
+    if one.weight is not None:
+        return one.weight.sparsity
+    if one.mask is not None:
+        return 1 - int(one.mask.count_nonzero()) / max(one.mask.numel(), 1)
+    layer = one.group.layers[0]
+    if layer.sparse is not None:
+        return layer.sparse.packed.sparsity
+    weight = layer.parameter
+    readable = weight is not None and not unreadable(weight)
+    return _zeros(matrix(layer.linear)) if readable else 0.0
+
+
+def _zeros(weight: Tensor) -> float:
+    """The share of weights that are zero; none where torch cannot count them, as in floats of 8 bits."""
+    try:
+        return 1 - int(weight.count_nonzero()) / max(weight.numel(), 1)
+    except (NotImplementedError, RuntimeError):
+        return 0.0
+
+
+def _other(one: Other) -> LeftAlone:
+    shape, _, size = facts(one.parameter)
+    return LeftAlone(
+        name=one.names[0],
+        tied=one.names[1:],
+        shape=shape,
+        sparsity=0.0 if unreadable(one.parameter) else _zeros(one.parameter.detach()),
+        dense_bytes=size,
+        reason=one.reason,
+        timings=(),
+    )
+
+
+def _converted(one: Outcome, weight: SparseWeight, fusions: Mapping[int, Fusion]) -> Converted:
+    labels = plans.row_labels()
+    fused = [fusions[id(x.linear)].activation for x in one.group.layers if id(x.linear) in fusions]
+    fused += [x.sparse.activation for x in one.group.layers if x.sparse and x.sparse.activation]
+    return Converted(
+        **_facts(one),
+        dtype=str(weight.dtype).removeprefix("torch."),
+        saved_bytes=sum(tensor.nbytes for tensor in weight.state_dict().values()),
+        memory_bytes=weight.nbytes,
+        rows=one.rows,
+        plan=weight.why,
+        ways=dict(zip(labels, ways(weight), strict=True)),
+        timings=one.timings,
+        activation=fused[0] if fused else None,
+    )

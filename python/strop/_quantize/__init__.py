@@ -1,0 +1,1 @@
+"""Quantization: formats, fake numbers, packed codes."""

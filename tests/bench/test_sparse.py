@@ -1,0 +1,192 @@
+"""How the sparse family's benchmark is shown: figures, pictures, the README's tables."""
+
+import json
+import math
+
+import pytest
+from benchmarks import headline, pages, tables
+
+from strop import cli
+from strop._linear import plans
+from strop._bench import measure, registry
+from strop._bench.case import Case
+from strop._bench.linear import cases as sparse
+from strop._bench.linear import figures as sparse_figures
+from strop._bench.linear import picture as sparse_picture
+
+PNG = b"\x89PNG"
+
+
+def invented():
+    """As sparse_figures.measured has it, of a machine that nobody has."""
+    panel = {"place": "cached", "ratios": [[0.9, 33.0], [1.0, 4.2]]}
+    panels = [
+        panel | {"shape": [64, 64], "ways": [["dense", "mask"], ["dense", "pairs"]]},
+        panel | {"shape": [96, 64], "ways": [["quads", "quads"], ["pairs", "pairs"]]},
+    ]
+    point = {"shape": [64, 64], "flop": 4096, "bytes": 2048, "seconds": 1e-6}
+    points = [
+        point | {"rows": rows, "place": place, "way": way, "sparsity": sparsity}
+        for rows, place, way in ((1, "cached", "mask"), (8, "streamed", "quads"))
+        for sparsity in (0.5, 0.9)
+    ]
+    return {
+        "machine": measure.machine(),
+        "speedups": {"sparsities": [0.5, 0.9], "rows": [1, 32], "panels": panels},
+        "roofline": {"points": points, "memory_bytes_per_s": 1e10, "peak_flop_per_s": 5e10},
+    }
+
+
+def paths(folder):
+    return folder / "new" / "heatmap.png", folder / "new" / "roofline.png"
+
+
+class TestFigures:
+    def test_speedups(self):
+        found = sparse_figures.speedups([(64, 64)], [0.5, 0.9], [1, 32], seconds=0.0)
+        assert json.loads(json.dumps(found)) == found
+        (panel,) = found["panels"]
+        assert panel["place"] in plans.PLACES
+        assert all(len(row) == 2 and min(row) > 0 for row in panel["ratios"])
+        assert {way for row in panel["ways"] for way in row} <= set(plans.WAYS)
+
+    def test_roofline(self):
+        found = sparse_figures.roofline([(8, 64, 32)], [0.5], seconds=0.0, memory_bytes=1 << 20)
+        assert json.loads(json.dumps(found)) == found
+        (point,) = found["points"]
+        kept = int((sparse.pruned(32, 64, 0.5) != 0).sum())
+        assert point["flop"] == 2 * 8 * kept
+        assert point["bytes"] >= 4 * kept
+        assert found["memory_bytes_per_s"] > 1e8
+        assert found["peak_flop_per_s"] > 1e8
+
+    def test_threads_are_as_they_were(self):
+        import torch
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(2)
+        try:
+            sparse_figures.speedups([(8, 8)], [0.5], [1], seconds=0.0)
+            assert torch.get_num_threads() == 2
+        finally:
+            torch.set_num_threads(before)
+
+
+class TestPictures:
+    def test_of_what_was_invented(self, tmp_path):
+        sparse_picture.save(invented(), *paths(tmp_path))
+        for path in paths(tmp_path):
+            assert path.read_bytes().startswith(PNG)
+
+    def test_of_what_was_measured(self, tmp_path):
+        figures = {
+            "machine": measure.machine(),
+            "speedups": sparse_figures.speedups([(64, 64)], [0.0, 0.9], [1, 8], seconds=0.0),
+            "roofline": sparse_figures.roofline([(1, 64, 64)], [0.9], 0.0, memory_bytes=1 << 20),
+        }
+        sparse_picture.save(figures, *paths(tmp_path))
+        for path in paths(tmp_path):
+            assert path.read_bytes().startswith(PNG)
+
+    def test_every_cell_says_its_number_and_its_way(self):
+        from matplotlib.figure import Figure
+
+        figure = Figure(layout="constrained")
+        sparse_picture.draw_heatmap(invented(), figure)
+        told = [[text.get_text() for text in axes.texts] for axes in figure.axes[:2]]
+        assert told[0] == ["0.90", "d", "33", "m", "1.0", "d", "4.2", "p"]
+        assert told[1][1::2] == ["q", "q", "p", "p"]
+        ticks = [text.get_text() for text in figure.axes[2].get_yticklabels()]
+        assert {"0.5x", "1x", "2x", "32x"} <= set(ticks)
+
+    def test_ceilings_say_how_they_were_measured(self):
+        from matplotlib.figure import Figure
+
+        figure = Figure(layout="constrained")
+        sparse_picture.draw_roofline(invented(), figure)
+        told = " ".join(text.get_text() for text in figure.axes[0].texts)
+        for part in ("10.0 GB/s", "50 GFLOP/s", "1024x1024", "1 row", "8 rows"):
+            assert part in told
+
+
+def result(family, name, seconds, bars=()):
+    return {"family": family, "name": name, "seconds": seconds, "gb_per_s": None, "bars": bars}
+
+
+class TestTables:
+    def measured(self):
+        (rows, k, n), promised = next(iter(sparse.SHAPES.items()))
+        name = sparse.layer_name(rows, k, n, sparse.SPARSITIES[0])
+        least = promised[0]
+        over = {"label": "x torch dense", "figure": least, "limit": least, "kept": True}
+        bars = [{"label": "ms", "figure": 61.27, "limit": 80, "kept": True}]
+        results = [
+            result("quantize", "codes", {"strop": 1e-3, "copy_": 2e-3}),
+            result("sparse", "prune_mask", {"strop": 1e-3, "torch": 17e-3}),
+            result("sparse", name, {"strop": 1e-3, "torch dense": least * 1e-3}, [over]),
+            result("sparse", "packing", {"strop": 61.27e-3}, bars),
+        ]
+        return {"machine": measure.machine(), "results": results}
+
+    def test_a_line_a_shape(self):
+        every = {"here": self.measured()}
+        title, table, rest, told = pages.sections("sparse", every, tables.linear).split("\n\n")
+        assert title.startswith("### Sparse on ")
+        lines = table.splitlines()
+        assert len(lines) == 2 + len(sparse.SHAPES)
+        (rows, k, n), promised = next(iter(sparse.SHAPES.items()))
+        cell = f"{promised[0]:.2g} <sub>({promised[0]:g})</sub>"
+        assert lines[2] == f"| {rows} x {k} by [{n}, {k}] | {cell} |  |  |  |  |"
+        assert lines[0].count("pruned") == len(sparse.SPARSITIES)
+        assert told.startswith("One thread, torch ")
+        assert "| packing | 61.3 ms |  |  |  | 61.3 ms <sub>(80)</sub> |" in rest
+        assert "prune_mask" not in rest
+
+    def test_each_family_has_its_own_table(self):
+        every = {"here": self.measured()}
+        pruning, quantization = (pages.sections(name, every) for name in ("prune", "quantize"))
+        assert "| prune_mask | 1 ms |  |  | torch 17 ms | 17.00x |" in pruning
+        assert "codes" in quantization
+        assert "packing" not in pruning + quantization
+
+    def test_a_place_for_a_table(self):
+        text = "before\n<!-- a:begin -->\nold\n<!-- a:end -->\nafter"
+        assert pages.replaced(text, "a", "new") == text.replace("old", "new")
+        with pytest.raises(SystemExit, match="no place <!-- b:begin -->"):
+            pages.replaced(text, "b", "new")
+
+    def test_the_best_peer_is_no_bound(self):
+        seconds = {"strop": 1, "strop, float32 values": 2, "copy_": 3, "torch": 5, "torchao": 4}
+        assert headline.best_peer(seconds) == "torchao"
+
+
+class TestCommandLine:
+    @pytest.fixture
+    def cheap(self):
+        weight = sparse.pruned(64, 64, 0.9)
+        contenders = sparse.contenders(8, weight, ("torch dense",))
+        return Case("sparse", "a cheap one", contenders)
+
+    def test_one_case(self, capsys, tmp_path):
+        only = sparse.layer_name(1, 768, 3072, 0.95)
+        arguments = ["bench", "sparse", "--only", only, "--json", "--plot", str(tmp_path)]
+        assert cli.main(arguments) == 0
+        captured = capsys.readouterr()
+        (found,) = json.loads(captured.out)["results"]
+        assert found["name"] == only
+        assert math.isfinite(found["seconds"]["torch dense"])
+        assert [path.name for path in tmp_path.iterdir()] == ["bench-sparse.png"]
+        assert captured.err.count("plot: ") == 1
+
+    def test_the_whole_family_has_three_pictures(self, capsys, tmp_path, monkeypatch, cheap):
+        monkeypatch.setattr(registry, "cases", lambda family: [cheap])
+        monkeypatch.setattr(sparse_figures, "measured", invented)
+        assert cli.main(["bench", "sparse", "--plot", str(tmp_path)]) == 0
+        names = sorted(path.name for path in tmp_path.iterdir())
+        assert names == [
+            "bench-sparse-heatmap.png",
+            "bench-sparse-roofline.png",
+            "bench-sparse.png",
+        ]
+        err = capsys.readouterr().err
+        assert all(f"plot: {tmp_path / name}" in err for name in names)
