@@ -1,6 +1,4 @@
-# strop_add_instruction_sets(<target> <source>...): compiles the sources once for every instruction
-# set of the processor family, each in the namespace STROP_ISA of its set, and links all of them into
-# the target. csrc/core/isa.cpp chooses among them at run time.
+# Instruction sets: those of the processor family that is built for, and how each is compiled.
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
   set(STROP_ISAS baseline avx2 avx512)
@@ -20,17 +18,31 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   list(APPEND STROP_FLAGS_avx512 -Wno-uninitialized -Wno-maybe-uninitialized)
 endif()
 
-function(strop_add_instruction_sets target)
+# strop_instruction_sets(<family> <sets> <sources>): compiles the sources once for each of the sets
+# that the processor family has, in the namespace STROP_ISA of the set, and links all of them into
+# strop_kernels, with the index of the family's tables of kernels. csrc/core/isa.cpp chooses among
+# them at run time.
+function(strop_instruction_sets family sets sources)
   set(level -O3)
   if(STROP_SANITIZE)
     set(level -O1)  # checks in code that is inlined throughout take the optimizer minutes
   endif()
-  foreach(isa IN LISTS STROP_ISAS)
-    set(objects ${target}_${isa})
-    add_library(${objects} OBJECT ${ARGN})
+  set(declarations "")
+  set(tables "")
+  foreach(isa IN LISTS sets)
+    if(NOT isa IN_LIST STROP_ISAS)
+      continue()
+    endif()
+    set(objects strop_${family}_${isa})
+    add_library(${objects} OBJECT ${sources})
     strop_target(${objects})
     target_compile_options(${objects} PRIVATE ${level} ${STROP_FLAGS_${isa}})
     target_compile_definitions(${objects} PRIVATE STROP_ISA=${isa})
-    target_sources(${target} PRIVATE $<TARGET_OBJECTS:${objects}>)
+    target_sources(strop_kernels PRIVATE $<TARGET_OBJECTS:${objects}>)
+    string(APPEND declarations "namespace simd::${isa} {\nextern const Kernels kernels;\n}\n")
+    string(APPEND tables "    {\"${isa}\", &simd::${isa}::kernels},\n")
   endforeach()
+  set(source ${CMAKE_CURRENT_BINARY_DIR}/kernel_sets.cpp)
+  configure_file(${PROJECT_SOURCE_DIR}/cmake/kernel_sets.cpp.in ${source} @ONLY)
+  target_sources(strop_kernels PRIVATE ${source})
 endfunction()

@@ -1,10 +1,10 @@
 #pragma once
 
-#include "kernels/argument_error.h"
-#include "kernels/augment_arguments.h"
-#include "kernels/warp_boxes.h"
+#include "augment/arguments.h"
+#include "augment/boxes.h"
+#include "core/argument_error.h"
 
-namespace strop {
+namespace strop::augment {
 
 // The ops of augmentation, as functions of a Call: see core/torch/call.h.
 
@@ -145,4 +145,4 @@ void warp_boxes(Call& call) {
   }
 }
 
-}  // namespace strop
+}  // namespace strop::augment

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "kernels/argument_error.h"
+#include "core/argument_error.h"
 
 namespace strop {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "kernels/tensor_view.h"
+#include "core/tensor_view.h"
 
 namespace strop {
 

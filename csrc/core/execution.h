@@ -1,12 +1,12 @@
 #pragma once
 
 #include "core/isa.h"
-#include "kernels/parallel.h"
+#include "core/parallel.h"
 
 namespace strop {
 
 // Where an op runs is the second argument of its run(): ExecutionOptions for a CPU's kernels,
-// cuda::Launch for a GPU's, Oracle for the reference loops.
+// Launch for a GPU's, Oracle for the reference loops.
 
 // Below this an output is left to the cache: somebody may read it soon. Above, streaming is faster.
 inline constexpr std::int64_t kStreamBytes = std::int64_t{4} << 20;
@@ -20,8 +20,6 @@ struct ExecutionOptions {
 
 struct Oracle {};
 
-namespace cuda {
 struct Launch;
-}
 
 }  // namespace strop

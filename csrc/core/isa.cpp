@@ -5,9 +5,9 @@
 #include <mutex>
 #include <stdexcept>
 
+#include "core/argument_error.h"
+#include "core/forked.h"
 #include "core/kernel_sets.h"
-#include "kernels/argument_error.h"
-#include "kernels/forked.h"
 
 namespace strop {
 namespace {

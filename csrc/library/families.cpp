@@ -1,15 +1,21 @@
+#include "library/families.h"
+
 #include "core/kernel_sets.h"
-#include "cpu/self_test.h"
 
 namespace strop {
 
+#define STROP_DECLARE(family)     \
+  namespace family {              \
+  bool has_kernels(Isa isa);      \
+  std::string self_test(Isa isa); \
+  }
+STROP_FAMILIES(STROP_DECLARE)
+#undef STROP_DECLARE
+
 const std::vector<Family>& families() {
-  static const std::vector<Family> all = {
-      {"quantize", cpu::has_quantize_kernels, cpu::self_test_quantize},
-      {"prune", cpu::has_prune_kernels, cpu::self_test_prune},
-      {"linear", cpu::has_sparse_kernels, cpu::self_test_sparse},
-      {"augment", cpu::has_augment_kernels, cpu::self_test_augment},
-  };
+#define STROP_ENTRY(family) {#family, family::has_kernels, family::self_test},
+  static const std::vector<Family> all = {STROP_FAMILIES(STROP_ENTRY)};
+#undef STROP_ENTRY
   return all;
 }
 

@@ -1,9 +1,9 @@
 #pragma once
 
-#include "kernels/sparse_bitmap_arguments.h"
+#include "linear/bitmap_arguments.h"
 #include "linear/ops.h"
 
-namespace strop {
+namespace strop::linear {
 
 // The ops of pruned linear layers where a weight is on a GPU. Products wait for nothing; what
 // counts values does, for their number.
@@ -99,4 +99,4 @@ void sparse_starts(Call& call) {
   call.give(checked_starts(call, bits, values, columns));
 }
 
-}  // namespace strop
+}  // namespace strop::linear

@@ -5,12 +5,12 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/argument_error.h"
-#include "kernels/prune_mask_bits.h"
-#include "kernels/sparse_arguments.h"
-#include "kernels/sparse_bitmap.h"
+#include "core/argument_error.h"
+#include "linear/arguments.h"
+#include "linear/bitmap.h"
+#include "prune/pack_mask.h"
 
-namespace strop {
+namespace strop::linear {
 
 // The ops of pruned linear layers, as functions of a Call: see core/torch/call.h. Products here go
 // by layouts, which a CPU reads; linear/bitmap_ops.h has those of a GPU.
@@ -126,7 +126,7 @@ typename Call::Tensor bits_of(Call& call, const typename Call::Tensor& weight,
   auto* const to = static_cast<std::uint8_t*>(view_of(bits).data);
   if (mask) {
     const auto keep = call.contiguous("mask", *mask);
-    call.run(weight, PackMaskArgs{{view_of(keep).data, to, rows, columns}});
+    call.run(weight, prune::PackMaskArgs{{view_of(keep).data, to, rows, columns}});
   } else {
     call.run(weight, BitmapBitsArgs{from.dtype, from.data, rows, columns, to});
   }
@@ -188,4 +188,4 @@ void sparse_layout(Call& call) {
   call.give(std::move(layout));
 }
 
-}  // namespace strop
+}  // namespace strop::linear

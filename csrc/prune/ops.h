@@ -1,9 +1,9 @@
 #pragma once
 
-#include "kernels/argument_error.h"
-#include "kernels/prune_arguments.h"
+#include "core/argument_error.h"
+#include "prune/arguments.h"
 
-namespace strop {
+namespace strop::prune {
 
 // The ops of pruning, as functions of a Call: see core/torch/call.h.
 
@@ -132,4 +132,4 @@ void unpack_mask(Call& call) {
   call.give(std::move(mask));
 }
 
-}  // namespace strop
+}  // namespace strop::prune

@@ -1,10 +1,10 @@
 #pragma once
 
+#include "core/argument_error.h"
 #include "core/check.h"
-#include "kernels/argument_error.h"
-#include "kernels/quantize_gradient_arguments.h"
+#include "quantize/gradient_arguments.h"
 
-namespace strop {
+namespace strop::quantize {
 
 // What the ops of quantize have in common: how they take their arguments from a Call (see
 // core/torch/call.h).
@@ -100,4 +100,4 @@ QuantizeCall<typename Call::Tensor> take_quantize_call(const char* op, Call& cal
   return of;
 }
 
-}  // namespace strop
+}  // namespace strop::quantize

@@ -1,9 +1,9 @@
 #pragma once
 
-#include "kernels/quantize_codes_arguments.h"
 #include "quantize/calls.h"
+#include "quantize/codes_arguments.h"
 
-namespace strop {
+namespace strop::quantize {
 
 // quantize, dequantize and the packing of codes, as functions of a Call.
 
@@ -127,4 +127,4 @@ void unpack_bits(Call& call) {
   call.give(std::move(*out));
 }
 
-}  // namespace strop
+}  // namespace strop::quantize

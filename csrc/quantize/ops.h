@@ -2,7 +2,7 @@
 
 #include "quantize/calls.h"
 
-namespace strop {
+namespace strop::quantize {
 
 // fake_quantize and its gradients, as functions of a Call.
 
@@ -105,4 +105,4 @@ void learned_gradient(Call& call) {
   call.give(std::move(of_zero));
 }
 
-}  // namespace strop
+}  // namespace strop::quantize

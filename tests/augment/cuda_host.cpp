@@ -1,11 +1,13 @@
 // The kernels of augmentation over numpy arrays, as the bindings of the CPU's have them.
 
+#include "augment/numpy/ops.h"
 #include "cuda_host/device_arrays.h"
 #include "cuda_host/module.h"
-#include "python/augment_binding.h"
 
 namespace strop::cuda_host {
 namespace {
+
+using namespace strop::augment;
 
 // Rows and columns of one side of a warp.
 struct Side {
@@ -60,7 +62,7 @@ class Images {
       args.normalization.mean_data = arrays_.at(args.normalization.mean_data);
       args.normalization.std_data = arrays_.at(args.normalization.std_data);
     }
-    strop::run(args, on);
+    augment::run(args, on);
     arrays_.download();
   }
 

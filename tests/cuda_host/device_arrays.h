@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "cuda/launch.h"
+#include "core/cuda/launch.h"
 #include "cuda_host/shadow.h"
 
 namespace strop::cuda_host {
@@ -72,7 +72,7 @@ class DeviceArrays {
 
 // A kernel from rows of bytes to rows of bytes, `from` and `to` of them each.
 template <class Rows>
-void run_byte_rows(Rows rows, std::int64_t from, std::int64_t to, const cuda::Launch& on) {
+void run_byte_rows(Rows rows, std::int64_t from, std::int64_t to, const Launch& on) {
   DeviceArrays arrays;
   arrays.add({"input", rows.from, 1, {{rows.rows * from, 1}}, Use::kInput});
   arrays.add({"output", rows.to, 1, {{rows.rows * to, 1}}, Use::kOutput});

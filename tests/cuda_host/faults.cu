@@ -6,8 +6,8 @@
 #include <map>
 #include <string>
 
-#include "cuda/intrinsics.cuh"
-#include "cuda/launch.h"
+#include "core/cuda/intrinsics.cuh"
+#include "core/cuda/launch.h"
 #include "cuda_host/device_arrays.h"
 #include "cuda_host/faults.h"
 #include "cuda_host/grid.h"

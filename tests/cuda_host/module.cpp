@@ -8,9 +8,9 @@
 #include <optional>
 #include <random>
 
+#include "core/numpy/errors.h"
 #include "cuda_host/faults.h"
 #include "cuda_host/grid.h"
-#include "python/errors.h"
 
 namespace py = pybind11;
 using namespace pybind11::literals;

@@ -4,11 +4,9 @@
 
 #include <mutex>
 
-#include "cuda/launch.h"
+#include "core/cuda/launch.h"
 
 namespace strop::cuda_host {
-
-using cuda::Launch;
 
 // One call's turn: one at a time runs. Has the GPU that it is to believe in: of another size at
 // every turn, unless one is set, and with another order of its blocks.

@@ -8,6 +8,8 @@
 namespace strop::cuda_host {
 namespace {
 
+using namespace strop::linear;
+
 std::size_t item(DType dtype) { return static_cast<std::size_t>(dtype_size(dtype)); }
 
 Array row_of(const char* name, const void* data, std::size_t bytes, std::int64_t count, Use use) {
@@ -27,7 +29,7 @@ void move(const DeviceArrays& arrays, BitmapMatrix& matrix) {
   matrix.starts = arrays.at(matrix.starts);
 }
 
-void run_on_host(const PackMaskArgs& rows, const Launch& on) {
+void run_on_host(const prune::PackMaskArgs& rows, const Launch& on) {
   run_byte_rows(rows, rows.count, rows.bytes(), on);
 }
 

@@ -2,10 +2,12 @@
 
 #include "cuda_host/device_arrays.h"
 #include "cuda_host/module.h"
-#include "python/prune_binding.h"
+#include "prune/numpy/ops.h"
 
 namespace strop::cuda_host {
 namespace {
+
+using namespace strop::prune;
 
 void run_on_host(PruneArgs args, const Launch& on) {
   DeviceArrays arrays;

@@ -3,10 +3,12 @@
 #include "cuda_host/device_arrays.h"
 #include "cuda_host/grid.h"
 #include "cuda_host/module.h"
-#include "python/quantize_binding.h"
+#include "quantize/numpy/ops.h"
 
 namespace strop::cuda_host {
 namespace {
+
+using namespace strop::quantize;
 
 std::size_t item(DType dtype) { return static_cast<std::size_t>(dtype_size(dtype)); }
 

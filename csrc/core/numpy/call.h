@@ -9,10 +9,10 @@
 #include <utility>
 #include <vector>
 
+#include "core/argument_error.h"
 #include "core/check.h"
 #include "core/execution.h"
-#include "kernels/argument_error.h"
-#include "python/array_view.h"
+#include "core/numpy/array_view.h"
 
 namespace strop {
 

@@ -3,9 +3,9 @@
 #include <cstring>
 
 #include "core/execution.h"
-#include "torch/tensor_arguments.h"
+#include "core/torch/tensor_arguments.h"
 #if defined(STROP_ON_CUDA)
-#include "torch/cuda_device.h"
+#include "core/torch/cuda_device.h"
 #endif
 
 namespace strop {
@@ -45,7 +45,7 @@ class Cuda {
 
   template <class Args>
   void operator()(const Args& args) const {
-    const cuda::Launch& on = device_.launch();
+    const Launch& on = device_.launch();
     if constexpr (requires { workspace_bytes(args, on); }) {
       // From torch's allocator, which hands memory on in the order of the stream: it may be given
       // back before the kernels have run.

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "torch/tensor_arguments.h"
+#include "core/torch/tensor_arguments.h"
 
 namespace strop {
 

@@ -1,6 +1,6 @@
 """Boxes under a warp: four corners that move, are clipped to the output, and are enclosed again.
 
-To the bit what csrc/kernels/warped_box.h computes, by ops that torch can differentiate: nothing
+To the bit what csrc/augment/warped_box.h computes, by ops that torch can differentiate: nothing
 that a mask hides is Inf or NaN, so that what it hides gets a gradient of 0.
 """
 

@@ -32,7 +32,7 @@ def translated(
     """The exception to raise instead of ``error``, which an op raised for these arguments.
 
     A torch op can raise RuntimeError alone. An argument error left its kind behind (see Note [One
-    error text] in csrc/kernels/argument_error.h) and becomes ValueError or TypeError of the same
+    error text] in csrc/core/argument_error.h) and becomes ValueError or TypeError of the same
     text; an allocation that failed becomes torch's own error for it; what is no tensor, or one that
     no kernel exists for, gets an error that says so. All else stays. The first of the tensors is needed;
     others may be None.

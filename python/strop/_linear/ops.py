@@ -19,7 +19,7 @@ _NAME = "strop.sparse_linear"
 Result = Callable[..., Any]
 
 
-# What is checked here is what csrc/kernels/sparse_arguments.cpp says of tensors with data, but for symbols.
+# What is checked here is what csrc/linear/arguments.cpp says of tensors with data, but for symbols.
 
 
 class WeightArguments(NamedTuple):

@@ -41,7 +41,7 @@ from strop import _C
 from strop._core.processor import facts
 
 CLASSES = (1, 4, 8, 16, 32, 128, None)
-"""The most rows of each class; the last has no end. (As in csrc/torch/sparse.cpp.)"""
+"""The most rows of each class; the last has no end. (As in csrc/linear/torch/ops.cpp.)"""
 TYPICAL_ROWS = (1, 2, 8, 16, 32, 128, 512)
 """What a class is measured at: of 2 to 4 the rows at which dense does best beside the sparse way."""
 LAYOUTS = ("mask", "quads", "pairs")
@@ -51,14 +51,14 @@ BY_STARTS = ("bitmap", "unpack")
 WAYS = (*LAYOUTS, "dense", *BY_STARTS)
 """What a plan chooses among."""
 WAY_OF = dict(enumerate(WAYS, start=1))
-"""The ways by the numbers that a plan has for them. (As in csrc/torch/sparse.cpp.)"""
+"""The ways by the numbers that a plan has for them. (As in csrc/linear/torch/ops.cpp.)"""
 NUMBER_OF = {way: number for number, way in WAY_OF.items()}
 PLACES = ("near", "cached", "streamed")
 _LEAST_GAIN = 1.15
 _LEAST_GAIN_ONE = 1.25  # of one row, whose times memory makes vary more
 _LEAST_GAIN_MEASURED = 1.05
 _LEAST_GAIN_GPU = 1.4  # in bytes: the decoding takes its share
-_MOST_BITMAP = 8  # rows that bits are multiplied with, as in csrc/kernels/sparse_bitmap.h
+_MOST_BITMAP = 8  # rows that bits are multiplied with, as in csrc/linear/bitmap.h
 _SHORT = (torch.bfloat16, torch.float16)
 # Times float32's for one row, which waits for memory, and for more.
 _SHORT_DENSE = {"none": (0.6, 4.0), "vectors": (0.5, 0.4), "amx": (0.5, 0.15)}

@@ -63,7 +63,7 @@ class Options(NamedTuple):
         )
 
     def interned(self, op: str) -> int:
-        """An index into the table of csrc/kernels/quantize_spec.h, or -1 where that is full.
+        """An index into the table of csrc/quantize/spec.h, or -1 where that is full.
 
         Raises:
             ValueError: for options that do not fit each other.
@@ -99,7 +99,7 @@ class SpelledOptions(NamedTuple):
 
 # Note [Specification cache]
 # The specifications of all calls so far, by their options. One dictionary look-up checks and packs
-# seven arguments; this table and that of csrc/kernels/quantize_spec.h only grow, to a bound.
+# seven arguments; this table and that of csrc/quantize/spec.h only grow, to a bound.
 _specifications: dict[tuple[Any, ...], int] = {}
 _MOST_SPECIFICATIONS = 16384
 

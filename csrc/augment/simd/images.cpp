@@ -1,0 +1,57 @@
+// Warps of uint8 images by boxes, and the kernels' table.
+
+#include "augment/kernels.h"
+#include "augment/simd/box_rows.h"
+#include "augment/simd/boxes.h"
+#include "augment/simd/taps.h"
+
+namespace strop::augment::simd::STROP_ISA {
+using namespace strop::simd::STROP_ISA;
+namespace {
+
+template <class Out>
+void warp_rows(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream) {
+  warp_box_rows<Mixed, Out>(args, tile, room, stream, 4, [&](std::int64_t stride, Columns seen) {
+    if (args.warp.channels == 1) {
+      sample_grey(room, seen);
+    } else if (args.warp.channels == 3) {
+      sample_pixels<3>(room, stride, seen);
+    } else {
+      sample_pixels<4>(room, stride, seen);
+    }
+  });
+}
+
+void warp(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream) {
+  switch (tile.way) {
+    case TileWay::kFill:
+    case TileWay::kCopy:
+      return copy_pixels(args, tile, room, stream);
+    case TileWay::kDirect:
+      return warp_directly(args, tile, room, stream);
+    default:
+      break;
+  }
+  if (args.in_dtype == DType::kUInt8) {
+    warp_bytes(args, tile, room, stream);
+  } else {
+    warp_floats(args, tile, room, stream);
+  }
+}
+
+}  // namespace
+
+void warp_bytes(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream) {
+  if (args.warp.channels == 1) {
+    lay_grey_box(args, tile, room);
+  } else {
+    lay_pixel_box(args, tile, room);
+  }
+  by_narrow_image_dtype(args.out_dtype,
+                        [&]<class Out>() { warp_rows<Out>(args, tile, room, stream); });
+}
+
+extern const Kernels augment;
+const Kernels augment = {.warp = warp, .warp_masks = warp_masks, .gradient = gradient};
+
+}  // namespace strop::augment::simd::STROP_ISA

@@ -1,0 +1,63 @@
+#include "linear/bitmap_arguments.h"
+
+#include "core/argument_error.h"
+#include "linear/arguments.h"
+
+namespace strop::linear {
+
+void check_bitmap_dtype(const char* op, const char* name, DType dtype) {
+  if (is_floating(dtype) && dtype != DType::kFloat64) return;
+  throw_type_error(op, ": ", name, " has dtype ", dtype_name(dtype),
+                   "; on a GPU float32, bfloat16 or float16 is needed");
+}
+
+BitmapMatrix bitmap_matrix(const char* op, const BitmapTensors& tensors, std::int64_t columns) {
+  const TensorView& starts = tensors.starts;
+  check_bitmap_dtype(op, "values", tensors.values.dtype);
+  const SparseMatrix matrix = shaped_matrix(op, tensors.bits, tensors.values, columns);
+  if (columns > kMostBitmapColumns) {
+    throw_value_error(op, ": the weight has ", columns, " columns; on a GPU at most ",
+                      kMostBitmapColumns, " are possible");
+  }
+  const Argument given = {"starts", starts};
+  check_dtype(op, given, DType::kInt64);
+  check_shape(op, given, {matrix.rows + 1});
+  check_contiguous(op, given);
+  check_device(op, given, {"bits", tensors.bits});
+  return {matrix, static_cast<const std::int64_t*>(starts.data)};
+}
+
+BitmapMatrix checked_bitmap_linear(const char* op, const BitmapLinearTensors& tensors) {
+  const TensorView& x = tensors.x;
+  const TensorView& bits = tensors.weight.bits;
+  check_bitmap_dtype(op, "input", x.dtype);
+  const bool fits = x.dims > 0 && bits.dims == 2 && (x.shape[x.dims - 1] + 7) / 8 == bits.shape[1];
+  if (!fits) {
+    throw_value_error(op, ": input has shape ", shape_text(x.shape, x.dims), "; bits have shape ",
+                      shape_text(bits.shape, bits.dims), ", of which a byte is eight columns");
+  }
+  const BitmapMatrix matrix = bitmap_matrix(op, tensors.weight, x.shape[x.dims - 1]);
+  check_device(op, {"input", x}, {"the weight", bits});
+  const TensorView& bias = tensors.bias;
+  if (!bias.present) return matrix;
+  check_bitmap_dtype(op, "bias", bias.dtype);
+  check_linear_bias(op, bias, matrix.rows, x);
+  return matrix;
+}
+
+BitmapLinearArgs bitmap_linear_args(const BitmapMatrix& matrix, const BitmapLinearTensors& tensors,
+                                    Activation activation) {
+  const TensorView& x = tensors.x;
+  return {.weight = matrix,
+          .dtype = x.dtype,
+          .rows = rows_of(x),
+          .x = x.data,
+          .x_stride = x.dims == 2 ? x.stride[0] : matrix.columns,
+          .y = tensors.y.data,
+          .y_stride = matrix.rows,
+          .bias = tensors.bias.data,
+          .bias_dtype = tensors.bias.dtype,
+          .activation = activation};
+}
+
+}  // namespace strop::linear

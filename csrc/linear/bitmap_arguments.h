@@ -1,0 +1,34 @@
+#pragma once
+
+#include "core/tensor_view.h"
+#include "linear/bitmap.h"
+
+namespace strop::linear {
+
+// Checks of what a caller hands to a GPU; each throws ArgumentError before anything is allocated.
+// What bits and starts hold is not looked at: it is on the GPU.
+
+struct BitmapTensors {
+  TensorView bits;    // [N, ceil(K / 8)]
+  TensorView values;  // [nnz]
+  TensorView starts;  // [N + 1]
+};
+
+// A dtype that a GPU has kernels for.
+void check_bitmap_dtype(const char* op, const char* name, DType dtype);
+
+BitmapMatrix bitmap_matrix(const char* op, const BitmapTensors& tensors, std::int64_t columns);
+
+struct BitmapLinearTensors {
+  TensorView x;  // [..., K]; rows of unit stride
+  BitmapTensors weight;
+  TensorView bias;
+  TensorView y;  // [..., N]
+};
+
+// The weight; K is x's, which has to fit the bits.
+BitmapMatrix checked_bitmap_linear(const char* op, const BitmapLinearTensors& tensors);
+BitmapLinearArgs bitmap_linear_args(const BitmapMatrix& matrix, const BitmapLinearTensors& tensors,
+                                    Activation activation);
+
+}  // namespace strop::linear

@@ -1,0 +1,149 @@
+// Whether a layout is one that the kernels can be let loose on.
+
+#include <vector>
+
+#include "core/argument_error.h"
+#include "linear/bits.h"
+#include "linear/layout.h"
+
+namespace strop::linear {
+namespace {
+
+class Inspector {
+ public:
+  Inspector(const void* layout, std::int64_t bytes)
+      : base_(static_cast<const std::uint8_t*>(layout)), bytes_(bytes) {
+    std::memcpy(&header_, layout, sizeof header_);
+  }
+
+  std::string problem() const {
+    const auto dtype = static_cast<DType>(header_.dtype);
+    const bool known = header_.dtype >= 0 && header_.dtype < 256 && is_floating(dtype);
+    constexpr std::int64_t kMost = std::int64_t{1} << 40;  // products of two stay in 64 bits
+    if (!known || header_.rows < 0 || header_.columns < 0 || header_.count < 0 ||
+        header_.rows > kMost || header_.columns > kMost || header_.count > kMost) {
+      return "its header makes no sense";
+    }
+    if (header_.kind == LayoutKind::kMask) return mask_problem(dtype_size(dtype));
+    const bool strips = header_.kind == LayoutKind::kStrips && dtype != DType::kFloat64;
+    const bool interleaved = header_.interleave == 2 || header_.interleave == 4;
+    const std::int64_t columns = header_.block_columns;
+    if (!strips || !interleaved || columns < 8 || columns > kMostBlockColumns || columns % 8 != 0) {
+      return "its header makes no sense";
+    }
+    return strips_problem();
+  }
+
+ private:
+  // Whether a stretch lies within the layout, on a multiple of 8, with slack behind it.
+  bool holds(std::int64_t place, std::int64_t count, std::int64_t item) const {
+    const auto from = static_cast<std::int64_t>(sizeof(LayoutHeader));
+    return place >= from && place % 8 == 0 && place <= bytes_ - kLayoutSlack && count >= 0 &&
+           count <= (bytes_ - kLayoutSlack - place) / item;
+  }
+
+  template <class T>
+  T at(std::int64_t place) const {
+    T value;
+    std::memcpy(&value, base_ + place, sizeof value);
+    return value;
+  }
+
+  std::string mask_problem(int item) const {
+    const std::int64_t words = header_.row_words();
+    if (words > 0 && header_.rows > (std::int64_t{1} << 40) / words) return "it is too large";
+    if (!holds(header_.first, header_.rows + 1, 8) ||
+        !holds(header_.second, header_.rows * words, 8) ||
+        !holds(header_.third, header_.count, item)) {
+      return "a part of it lies outside";
+    }
+    std::int64_t count = 0;
+    for (std::int64_t row = 0; row < header_.rows; ++row) {
+      if (at<std::int64_t>(header_.first + 8 * row) != count) return "a row begins elsewhere";
+      std::uint64_t word = 0;
+      for (std::int64_t i = 0; i < words; ++i) {
+        word = at<std::uint64_t>(header_.second + 8 * (row * words + i));
+        count += count_bits(word);
+      }
+      const std::int64_t rest = header_.columns % 64;
+      if (rest != 0 && word >> rest != 0) return "a row has bits beyond its columns";
+    }
+    if (at<std::int64_t>(header_.first + 8 * header_.rows) != count || count != header_.count) {
+      return "its bits do not count its values";
+    }
+    return {};
+  }
+
+  std::string strips_problem() const {
+    const std::int64_t per_row = header_.column_blocks();
+    if (header_.row_blocks() > (std::int64_t{1} << 40) / per_row) return "it is too large";
+    const auto size = static_cast<std::int64_t>(sizeof(StripBlock));
+    if (!holds(header_.first, header_.row_blocks() * per_row, size)) {
+      return "its blocks lie outside";
+    }
+    std::string problem;
+    for (std::int64_t i = 0; i < header_.row_blocks() * per_row && problem.empty(); ++i) {
+      problem = block_problem(at<StripBlock>(header_.first + i * size), i / per_row, i % per_row);
+    }
+    return problem;
+  }
+
+  std::string block_problem(const StripBlock& block, std::int64_t row_block,
+                            std::int64_t column_block) const {
+    if (!holds(block.runs, block.run_count, sizeof(StripRun)) || !holds(block.records, 0, 1)) {
+      return "a block lies outside";
+    }
+    const std::int64_t left = header_.rows - row_block * kBlockRows;
+    const std::int64_t rows = left < kBlockRows ? left : kBlockRows;
+    const std::int64_t columns_left = header_.columns - column_block * header_.block_columns;
+    const std::int64_t columns =
+        columns_left < header_.block_columns ? columns_left : header_.block_columns;
+    std::vector<bool> seen(static_cast<std::size_t>(rows));
+    const std::int64_t item = dtype_size(static_cast<DType>(header_.dtype));
+    const std::int64_t of_shared = shared_bytes(item, header_.interleave), of_own = own_bytes(item);
+    std::int64_t record = block.records, place = block.rows, found = 0;
+    for (std::int64_t i = 0; i < block.run_count; ++i) {
+      const auto run = at<StripRun>(block.runs + i * static_cast<std::int64_t>(sizeof(StripRun)));
+      const std::int64_t strip_bytes = run.shared * of_shared + run.own * of_own;
+      if (strip_bytes > 0 && !holds(record, run.strips, strip_bytes)) return "a run is too long";
+      if (!holds(place / 8 * 8, run.strips * header_.interleave + 4, 2)) return "rows are missing";
+      for (std::uint32_t strip = 0; strip < run.strips; ++strip, record += strip_bytes) {
+        for (std::int64_t j = 0; j < header_.interleave; ++j, place += 2) {
+          const auto row = at<std::uint16_t>(place);
+          if (row > rows) return "a row is out of range";
+          if (row == rows) continue;  // fills up
+          if (seen[row]) return "a row comes twice";
+          seen[row] = true;
+          ++found;
+        }
+        if (!offsets_fit(record, run, columns)) return "a column is out of range";
+      }
+    }
+    if (column_block == 0 && found != rows) return "a row is missing";
+    return {};
+  }
+
+  bool offsets_fit(std::int64_t record, const StripRun& run, std::int64_t columns) const {
+    const std::int64_t item = dtype_size(static_cast<DType>(header_.dtype));
+    for (std::uint32_t i = 0; i < run.shared + run.own; ++i) {
+      for (int j = 0; j < 4; ++j) {
+        const auto offset = at<std::uint16_t>(record + 2 * j);
+        if (offset % kOffsetUnit != 0 || offset / kOffsetUnit > columns) return false;
+      }
+      record += i < run.shared ? shared_bytes(item, header_.interleave) : own_bytes(item);
+    }
+    return true;
+  }
+
+  const std::uint8_t* base_;
+  std::int64_t bytes_;
+  LayoutHeader header_;
+};
+
+}  // namespace
+
+std::string layout_problem(const void* layout, std::int64_t bytes) {
+  return Inspector(layout, bytes).problem();
+}
+
+}  // namespace strop::linear

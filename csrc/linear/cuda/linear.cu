@@ -1,0 +1,145 @@
+// sparse_linear on a GPU, for a few rows of x: bits and values are read once, at the speed of the
+// memory, by a warp for each row of the weight; x stays in the first cache. Many rows of x go by
+// unpack_sparse and a dense product.
+
+#include "linear/cuda/linear.cuh"
+
+namespace strop::linear::cuda {
+using namespace strop::cuda;
+namespace {
+
+// erf, tanh and exp of the toolkit, to an ulp or two. Out of line: once for a result.
+__device__ __noinline__ float activated(float v, Activation activation) {
+  switch (activation) {
+    case Activation::kRelu:
+      return v < 0 ? 0 : v;
+    case Activation::kGelu:
+      return 0.5f * v * (1.0f + erff(v * 0.707106781f));
+    case Activation::kGeluTanh: {  // (1 + tanh(u)) / 2 = 1 / (1 + e^-2u)
+      const float cubic = __fmaf_rn(v * v * v, 0.044715f, v);
+      return v / (1.0f + expf(cubic * -1.59576912f));
+    }
+    case Activation::kSilu:
+      return v / (1.0f + expf(-v));
+    default:
+      return v;
+  }
+}
+
+__device__ __forceinline__ float bias_at(const BitmapLinearArgs& args, std::int64_t row) {
+  if (args.bias == nullptr) return 0;
+  if (args.bias_dtype == DType::kBFloat16) {
+    return widened(static_cast<const BFloat16*>(args.bias)[row]);
+  }
+  if (args.bias_dtype == DType::kFloat16) {
+    return widened(static_cast<const Float16*>(args.bias)[row]);
+  }
+  return static_cast<const float*>(args.bias)[row];
+}
+
+// Eight columns of x; `whole`: they may be read 16 bytes at a time, else only `left` are there.
+template <class T>
+__device__ __forceinline__ void load_columns(const T* from, bool whole, std::int64_t left,
+                                             float (&columns)[8]) {
+  constexpr int kVector = kVectorBytes / static_cast<int>(sizeof(T));
+  if (whole) {
+#pragma unroll
+    for (int first = 0; first < 8; first += kVector) {
+      const auto held = *reinterpret_cast<const Vector<T, kVector>*>(from + first);
+#pragma unroll
+      for (int i = 0; i < kVector; ++i) columns[first + i] = widened(held.lane(i));
+    }
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < 8; ++i) columns[i] = i < left ? widened(from[i]) : 0.0f;
+}
+
+template <class T>
+__device__ __forceinline__ void store_rounded(T* to, float value) {
+  Vector<T, 1> held = {};
+  narrow<T, 1>({value}, held);
+  *to = held.lane(0);
+}
+
+// Adds to the sums, one for each row of x, what a byte's columns give. What was pruned takes no
+// part, whatever x is.
+template <class Values, class T, int kRows>
+__device__ __forceinline__ void multiply_add(const BitmapLinearArgs& args, int at, bool whole,
+                                             int byte, const Values* values, float (&sums)[kRows]) {
+  float kept[8];  // each at its column's place
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    if (byte >> i & 1) kept[i] = widened(*values);
+    values += byte >> i & 1;
+  }
+  const std::int64_t column = std::int64_t{at} * 8;
+  const T* const x = static_cast<const T*>(args.x) + column;
+#pragma unroll
+  for (int m = 0; m < kRows; ++m) {
+    if (m >= static_cast<int>(args.rows)) break;
+    float columns[8];
+    load_columns(x + m * args.x_stride, whole, args.weight.columns - column, columns);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      if (byte >> i & 1) sums[m] = __fmaf_rn(kept[i], columns[i], sums[m]);
+    }
+  }
+}
+
+// x is read 16 bytes at a time for a row's first `whole` bytes.
+template <class Values, class T, int kRows>
+__global__ void __launch_bounds__(kSparseThreads)
+    sparse_linear_kernel(const __grid_constant__ BitmapLinearArgs args, int whole) {
+  __shared__ Room<Values> rooms[kSparseWarps];
+  const BitmapMatrix& weight = args.weight;
+  const auto bytes = static_cast<int>(weight.row_bytes());
+  for_each_row(weight.rows, [&](std::int64_t row) {
+    const float bias = bias_at(args, row);
+    const auto* const values = static_cast<const Values*>(weight.values) + weight.starts[row];
+    float sums[kRows] = {};
+    for_each_byte(weight.bits + row * bytes, bytes, values, rooms[threadIdx.x / kWarp],
+                  [&](int at, int byte, const Values* own) {
+                    if (byte == 0) return;  // 43 % of them, where 90 % are pruned: no x is read
+                    multiply_add<Values, T>(args, at, at < whole, byte, own, sums);
+                  });
+    float own = 0;  // lane m has the sum for row m of x
+#pragma unroll
+    for (int m = 0; m < kRows; ++m) {
+      for (int distance = 1; distance < kWarp; distance *= 2) {
+        sums[m] += __shfl_xor_sync(kAllLanes, sums[m], distance);
+      }
+      if (lane_id() == m) own = sums[m];
+    }
+    if (lane_id() < args.rows) {
+      T* const y = static_cast<T*>(args.y) + lane_id() * args.y_stride + row;
+      store_rounded(y, activated(own + bias, args.activation));
+    }
+  });
+}
+
+template <class Values, class T>
+void multiply(const BitmapLinearArgs& args, const Launch& on) {
+  const bool vectors = rows_are_vectors(args.x, args.rows > 1 ? args.x_stride : 0, args.dtype);
+  const int whole = vectors ? static_cast<int>(args.weight.columns / 8) : 0;
+  const auto with = [&](auto kernel) {
+    launch(on, kernel, row_blocks(args.weight.rows), kSparseThreads, args, whole);
+  };
+  if (args.rows <= 1) return with(sparse_linear_kernel<Values, T, 1>);
+  if (args.rows <= 2) return with(sparse_linear_kernel<Values, T, 2>);
+  if (args.rows <= 4) return with(sparse_linear_kernel<Values, T, 4>);
+  with(sparse_linear_kernel<Values, T, static_cast<int>(kMostBitmapRows)>);
+}
+
+}  // namespace
+}  // namespace strop::linear::cuda
+
+namespace strop::linear {
+
+void run(const BitmapLinearArgs& args, const Launch& on) {
+  if (args.rows == 0 || args.weight.rows == 0) return;
+  cuda::by_widening(args.weight.dtype, args.dtype,
+                    [&]<class Values, class T>() { cuda::multiply<Values, T>(args, on); });
+}
+
+}  // namespace strop::linear

@@ -1,0 +1,272 @@
+// Strips times tiles of x, compiled once per instruction set (STROP_ISA). See Note [Sparse strips
+// on a CPU].
+
+#include "core/simd/unroll.h"
+#include "linear/kernels.h"
+#include "linear/simd/activation.h"
+
+namespace strop::linear::simd::STROP_ISA {
+using namespace strop::simd::STROP_ISA;
+namespace {
+
+// Registers of a tile's columns, under strips of 4 and of 2: eight sums and what they need fit 16
+// registers; AArch64 has 32.
+#if defined(STROP_NEON)
+constexpr int kMostRegisters[2] = {4, 8};
+#else
+constexpr int kMostRegisters[2] = {2, 4};
+#endif
+// Elements. Rows of x and y are walked side by side, more of them than a processor's prefetcher
+// follows: a sixth of the time, where they are far larger than the caches.
+constexpr std::int64_t kAheadInRow = 4 * kLanes;
+constexpr std::int64_t kAhead = 2048;  // bytes; what few rows of x leave waiting for memory
+
+template <class T>
+STROP_INLINE T read(const std::uint8_t* from) {
+  T value;
+  std::memcpy(&value, from, sizeof value);
+  return value;
+}
+
+// A strip's sums over one block of columns, of weights V. `record` moves on; `offsets` are the
+// record's.
+template <int kInterleave, int kRegisters, class V>
+struct StripSums {
+  F32 sum[kInterleave][kRegisters];
+
+  // (in bytes: a division by the size of a float would have to mask the lowest bits)
+  __attribute__((always_inline)) const std::uint8_t* column(const float* panel,
+                                                            std::uint64_t offsets, int i) const {
+    const std::size_t offset = offsets >> 16 * i & 0xffff;
+    return reinterpret_cast<const std::uint8_t*>(panel) +
+           offset * (kRegisters * kVectorBytes) / kOffsetUnit;
+  }
+
+  __attribute__((always_inline)) void clear() {
+    unrolled<kInterleave>([&](auto row) STROP_UNROLLED {
+      unrolled<kRegisters>([&](auto j) STROP_UNROLLED { sum[row][j] = F32{}; });
+    });
+  }
+
+  __attribute__((always_inline)) void add_shared(const std::uint8_t*& record,
+                                                 std::uint64_t& offsets, const float* panel) {
+    constexpr int kBytes = shared_bytes(sizeof(V), kInterleave);
+    const auto next = read<std::uint64_t>(record + kBytes);
+    const auto* const weights = reinterpret_cast<const V*>(record + 8);
+    unrolled<4>([&](auto i) STROP_UNROLLED {
+      const std::uint8_t* const x = column(panel, offsets, i);
+      F32 held[kRegisters];
+      unrolled<kRegisters>([&](auto j) STROP_UNROLLED {
+        held[j] = load_unaligned<F32>(x + j * kVectorBytes);
+        asm("" : "+" STROP_REGISTER(held[j]));  // loaded once, not once a row
+      });
+      unrolled<kInterleave>([&](auto row) STROP_UNROLLED {
+        constexpr int kPlace = i * kInterleave + row;
+        const F32 weight = splat<kPlace % 4>(four_repeated(weights + kPlace / 4 * 4));
+        unrolled<kRegisters>([&](auto j) STROP_UNROLLED {
+          sum[row][j] = multiply_add(weight, held[j], sum[row][j]);
+        });
+      });
+    });
+    record += kBytes;
+    offsets = next;
+  }
+
+  __attribute__((always_inline)) void add_own(const std::uint8_t*& record, std::uint64_t& offsets,
+                                              const float* panel) {
+    constexpr int kBytes = own_bytes(sizeof(V));
+    const auto next = read<std::uint64_t>(record + kBytes);
+    const F32 weights = four_repeated(reinterpret_cast<const V*>(record + 8));
+    if constexpr (kInterleave == 4) prefetch(record + kAhead);
+    unrolled<4>([&](auto i) STROP_UNROLLED {
+      const F32 weight = splat<i>(weights);
+      const std::uint8_t* const x = column(panel, offsets, i);
+      unrolled<kRegisters>([&](auto j) STROP_UNROLLED {
+        F32& to = sum[i % kInterleave][j];
+        to = multiply_add(weight, load_unaligned<F32>(x + j * kVectorBytes), to);
+      });
+    });
+    record += kBytes;
+    offsets = next;
+  }
+
+  // What earlier blocks summed is added last: it may have to come from afar.
+  __attribute__((always_inline)) void put(float* sums, const std::uint16_t* rows,
+                                          bool first) const {
+    unrolled<kInterleave>([&](auto row) STROP_UNROLLED {
+      float* const to = sums + std::int64_t{rows[row]} * (kRegisters * kLanes);
+      unrolled<kRegisters>([&](auto j) STROP_UNROLLED {
+        float* const at = to + j * kLanes;
+        store_unaligned(at, first ? sum[row][j] : sum[row][j] + load_unaligned<F32>(at));
+      });
+    });
+  }
+};
+
+struct Block {
+  const std::uint8_t* layout;
+  const StripBlock& at;
+  const float* panel;
+  bool first;
+};
+
+template <class V, int kInterleave, int kRegisters>
+void multiply_block(const Block& block, float* sums) {
+  const auto* record = block.layout + block.at.records;
+  const auto* rows = reinterpret_cast<const std::uint16_t*>(block.layout + block.at.rows);
+  const auto* const runs = reinterpret_cast<const StripRun*>(block.layout + block.at.runs);
+  auto offsets = read<std::uint64_t>(record);
+  for (std::int64_t run = 0; run < block.at.run_count; ++run) {
+    const std::uint32_t shared = runs[run].shared, own = runs[run].own;
+    for (std::uint32_t strip = 0; strip < runs[run].strips; ++strip, rows += kInterleave) {
+      StripSums<kInterleave, kRegisters, V> sum;
+      sum.clear();
+      for (std::uint32_t i = 0; i < shared; ++i) sum.add_shared(record, offsets, block.panel);
+      for (std::uint32_t i = 0; i < own; ++i) sum.add_own(record, offsets, block.panel);
+      sum.put(sums, rows, block.first);
+    }
+  }
+}
+
+using MultiplyBlock = void (*)(const Block&, float*);
+
+template <class V, int kInterleave, int... kRegisters>
+MultiplyBlock block_kernel(int registers, std::integer_sequence<int, kRegisters...>) {
+  static constexpr MultiplyBlock kernels[] = {multiply_block<V, kInterleave, kRegisters + 1>...};
+  return kernels[registers - 1];
+}
+
+MultiplyBlock block_kernel(const LayoutHeader& header, int registers) {
+  return by_narrow_dtype(header.values(), [&]<class V>() {
+    if (header.interleave == 4) {
+      return block_kernel<V, 4>(registers, std::make_integer_sequence<int, kMostRegisters[0]>{});
+    }
+    return block_kernel<V, 2>(registers, std::make_integer_sequence<int, kMostRegisters[1]>{});
+  });
+}
+
+// The sums of rows [0, rows) of a block of the weight, to y's columns from `column` on.
+template <class T>
+void put_tile(const SparseLinearArgs& args, const PanelTile& tile, std::int64_t column,
+              const float* sums) {
+  const std::int64_t rows = args.header().rows - column;
+  const std::int64_t count = rows < kBlockRows ? rows : kBlockRows;
+  const int width = tile.registers * kLanes;
+  auto* const y = static_cast<T*>(args.y) + tile.first * args.y_stride + column;
+  const auto* const bias = static_cast<const float*>(args.bias);
+  for (std::int64_t n = 0; n < count; n += kLanes) {
+    const std::int64_t left = count - n < kLanes ? count - n : kLanes;
+    Vec add(0.0f);
+    if (bias != nullptr) {
+      const float* const from = bias + column + n;
+      add = left == kLanes ? load(from) : load_first(from, left);
+    }
+    for (int j = 0; j < tile.rows; j += kLanes) {
+      F32 v[kLanes];
+      for (int i = 0; i < kLanes; ++i) v[i] = load_unaligned<F32>(sums + (n + i) * width + j);
+      transpose(v);
+      const int lanes = tile.rows - j < kLanes ? tile.rows - j : kLanes;
+      for (int lane = 0; lane < lanes; ++lane) {
+        const Vec result = activated(Vec::wrap(v[lane]) + add, args.activation);
+        T* const to = y + (j + lane) * args.y_stride + n;
+        prefetch_to_write(to + kAheadInRow);
+        left == kLanes ? store<false>(to, result) : store_first(to, result, left);
+      }
+    }
+  }
+}
+
+void multiply_strips(const StripTask& task, float* sums, std::int64_t begin, std::int64_t end) {
+  const LayoutHeader& header = task.args.header();
+  const auto* const layout = static_cast<const std::uint8_t*>(task.args.layout);
+  const std::int64_t row_blocks = header.row_blocks(), column_blocks = header.column_blocks();
+  const std::int64_t apart = task.tile_sums(kLanes);
+  for (std::int64_t item = begin; item < end; ++item) {
+    const auto first_tile = static_cast<int>(item / row_blocks) * kMostTiles;
+    const std::int64_t row_block = item % row_blocks;
+    const int left = task.tile_count - first_tile;
+    const int count = left < kMostTiles ? left : kMostTiles;
+    for (std::int64_t i = 0; i < column_blocks; ++i) {
+      const StripBlock& at = task.blocks()[row_block * column_blocks + i];
+      for (int t = 0; t < count; ++t) {
+        const PanelTile& tile = task.tiles[first_tile + t];
+        const float* const panel =
+            task.panels + tile.panel + i * (header.block_columns + 1) * tile.registers * kLanes;
+        block_kernel(header, tile.registers)({layout, at, panel, i == 0}, sums + t * apart);
+      }
+    }
+    by_narrow_dtype(task.args.dtype, [&]<class T>() {
+      for (int t = 0; t < count; ++t) {
+        put_tile<T>(task.args, task.tiles[first_tile + t], row_block * kBlockRows,
+                    sums + t * apart);
+      }
+    });
+  }
+}
+
+// Columns [0, count) of x's rows, with the lane of each row, and a column of zeros.
+template <class T>
+void fill_panel(const SparseLinearArgs& args, const PanelTile& tile, const T* x, std::int64_t count,
+                float* panel) {
+  const int width = tile.registers * kLanes;
+  for (std::int64_t k = 0; k < count; k += kLanes) {
+    const std::int64_t left = count - k < kLanes ? count - k : kLanes;
+    for (int j = 0; j < width; j += kLanes) {
+      F32 v[kLanes];
+      for (int i = 0; i < kLanes; ++i) {
+        const T* const from = x + (j + i) * args.x_stride + k;
+        prefetch(from + kAheadInRow);
+        if (j + i >= tile.rows) {
+          v[i] = F32{};
+        } else {
+          v[i] = (left == kLanes ? load(from) : load_first(from, left)).v;
+        }
+      }
+      transpose(v);
+      for (std::int64_t i = 0; i < left; ++i) store_unaligned(panel + (k + i) * width + j, v[i]);
+    }
+  }
+  for (int j = 0; j < width; j += kLanes) store_unaligned(panel + count * width + j, F32{});
+}
+
+template <class T>
+void fill_panels_of(const StripTask& task, std::int64_t begin, std::int64_t end) {
+  const LayoutHeader& header = task.args.header();
+  for (std::int64_t piece = begin; piece < end; ++piece) {
+    const PanelTile& tile = task.tiles[piece / header.column_blocks()];
+    const std::int64_t block = piece % header.column_blocks();
+    const std::int64_t first = block * header.block_columns, left = header.columns - first;
+    const std::int64_t count = left < header.block_columns ? left : header.block_columns;
+    const T* const x = static_cast<const T*>(task.args.x) + tile.first * task.args.x_stride;
+    const int width = task.one() ? kOneLanes : tile.registers * kLanes;
+    float* const panel = task.panels + tile.panel + block * (header.block_columns + 1) * width;
+    if (!task.one()) {
+      fill_panel(task.args, tile, x + first, count, panel);
+      continue;
+    }
+    for (std::int64_t k = 0; k < count; ++k) panel[k * kOneLanes] = to_float(x[first + k]);
+    panel[count * kOneLanes] = 0;
+  }
+}
+
+void fill_panels(const StripTask& task, std::int64_t begin, std::int64_t end) {
+  by_narrow_dtype(task.args.dtype, [&]<class T>() { fill_panels_of<T>(task, begin, end); });
+}
+
+}  // namespace
+
+void multiply_one(const StripTask& task, float* sums, std::int64_t begin, std::int64_t end);
+void multiply_mask(const SparseLinearArgs& args, float* words, std::int64_t begin,
+                   std::int64_t end);
+void nonzero_bits(const float* row, std::int64_t count, std::uint8_t* bits);
+
+extern const Kernels sparse;
+const Kernels sparse = {.lanes = kLanes,
+                        .most_registers = {kMostRegisters[0], kMostRegisters[1]},
+                        .fill_panels = fill_panels,
+                        .multiply_strips = multiply_strips,
+                        .multiply_one = multiply_one,
+                        .multiply_mask = multiply_mask,
+                        .nonzero_bits = nonzero_bits};
+
+}  // namespace strop::linear::simd::STROP_ISA

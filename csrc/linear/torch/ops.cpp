@@ -1,0 +1,187 @@
+#include <torch/csrc/stable/ops.h>
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "core/torch/op_table.h"
+#include "linear/bitmap_ops.h"
+#include "linear/torch/dense_linear.h"
+
+namespace strop::linear {
+namespace {
+
+// The op that graphs contain has a weight in all the forms that were prepared, and the way that was
+// chosen for each class of rows.
+
+// As a plan numbers them.
+enum class Way : std::int64_t { kMask = 1, kQuads, kPairs, kDense, kBitmap, kUnpack };
+
+// Numbers of rows with a choice of their own end here; the last class has no end.
+constexpr std::array<std::int64_t, 7> kRowClasses = {1, 4, 8, 16, 32, 128, 1 << 20};
+
+// What it is given. `made_of`, int64 on the CPU, has the versions of bits and values that the other
+// forms were made of: a compiled graph holds tensors that nobody makes anew.
+struct PlannedCall {
+  Tensor x;
+  Tensor bits;
+  Tensor values;
+  OptionalTensor mask;
+  OptionalTensor quads;
+  OptionalTensor pairs;
+  OptionalTensor dense;
+  OptionalTensor back_quads;  // for a gradient
+  OptionalTensor back_pairs;
+  OptionalTensor starts;
+  std::vector<std::int64_t> plan;
+  OptionalTensor bias;
+  std::string activation;
+  OptionalTensor made_of;
+};
+
+// A copy, as of a frozen graph, begins to count anew: a smaller version is no write.
+void check_unwritten(const char* name, const Tensor& tensor, std::int64_t version) {
+  if (version_of(tensor) <= version) return;
+  throw_value_error(kSparseLinear, ": ", name,
+                    " was written to in place, which compiled code cannot follow; call the layer, "
+                    "or the op, once outside of compiled code");
+}
+
+void check_planned(const PlannedCall& given) {
+  if (given.made_of) {
+    const TensorView versions = view_of(*given.made_of);
+    if (versions.dtype != DType::kInt64 || versions.numel() != 2 || !given.made_of->is_cpu() ||
+        !is_contiguous(versions)) {
+      throw_value_error(kSparseLinear, ": made_of is not two int64 numbers on the CPU");
+    }
+    const auto* at = static_cast<const std::int64_t*>(versions.data);
+    check_unwritten("bits", given.bits, at[0]);
+    check_unwritten("values", given.values, at[1]);
+  }
+  if (given.plan.size() == kRowClasses.size() && given.x.dim() > 0) return;
+  throw_value_error(kSparseLinear, ": the plan has ", given.plan.size(), " entries, input ",
+                    given.x.dim(),
+                    " dimensions; the plan of a SparseWeight and one or more are needed");
+}
+
+Way way_of(const PlannedCall& given) {
+  const std::int64_t rows = rows_of(view_of(given.x));
+  std::size_t number = 0;
+  while (number + 1 < kRowClasses.size() && rows > kRowClasses[number]) ++number;
+  return static_cast<Way>(given.plan[number]);
+}
+
+// The form that a way reads; nullptr where it was not prepared.
+const Tensor* form_of(const PlannedCall& given, Way way) {
+  const auto prepared = [](const OptionalTensor& form) { return form ? &*form : nullptr; };
+  switch (way) {
+    case Way::kMask:
+      return prepared(given.mask);
+    case Way::kQuads:
+      return prepared(given.quads);
+    case Way::kPairs:
+      return prepared(given.pairs);
+    case Way::kDense:
+      return prepared(given.dense);
+    case Way::kBitmap:
+    case Way::kUnpack:
+      return prepared(given.starts);
+    default:
+      return nullptr;
+  }
+}
+
+// As they are for few rows; else the weight is unpacked, and torch multiplies.
+template <class Call>
+Tensor multiply_by_bits(Call& call, const LinearInputs<Call>& in, const Bitmap<Call>& weight,
+                        const OptionalTensor& out = {}) {
+  const TensorView x = view_of(in.x);
+  const bool exact = widens(view_of(weight.values).dtype, x.dtype);
+  if (exact && rows_of(x) <= kMostBitmapRows) return multiply_by_bitmap(call, in, weight, out);
+  const BitmapMatrix matrix = checked_product(in, weight, out);
+  // It is torch's allocator's again when its product is on its way.
+  const Tensor dense = unpacked(call, weight, matrix.columns, exact ? x.dtype : DType::kFloat32);
+  const Tensor y = dense_linear(in.x, dense, in.bias, in.activation);
+  if (!out) return y;
+  Tensor to = *out;
+  torch::stable::copy_(to, y);
+  return to;
+}
+
+template <class Call>
+void sparse_linear_by_bits(Call& call) {
+  auto x = call.tensor("input");
+  auto bits = call.tensor("bits"), values = call.tensor("values"), starts = call.tensor("starts");
+  const auto in = take_linear_inputs(call, std::move(x));
+  const auto out = call.out(in.x);
+  call.give(multiply_by_bits<Call>(call, in,
+                                   {std::move(bits), std::move(values), std::move(starts)}, out));
+}
+
+// `kLayouts`: a CPU has them, a GPU the bits.
+template <class Call, bool kLayouts>
+void sparse_linear(Call& call) {
+  const PlannedCall given = {.x = call.tensor("input"),
+                             .bits = call.tensor("bits"),
+                             .values = call.tensor("values"),
+                             .mask = call.optional_tensor("mask"),
+                             .quads = call.optional_tensor("quads"),
+                             .pairs = call.optional_tensor("pairs"),
+                             .dense = call.optional_tensor("dense"),
+                             .back_quads = call.optional_tensor("back_quads"),
+                             .back_pairs = call.optional_tensor("back_pairs"),
+                             .starts = call.optional_tensor("starts"),
+                             .plan = call.template option<std::vector<std::int64_t>>("plan"),
+                             .bias = call.optional_tensor("bias"),
+                             .activation = call.template option<std::string>("activation"),
+                             .made_of = call.optional_tensor("made_of")};
+  const LinearInputs<Call> in = {given.x, given.bias,
+                                 activation_named(kSparseLinear, given.activation)};
+  check_planned(given);
+  const Way way = way_of(given);
+  const Tensor* const form = form_of(given, way);
+  if (form == nullptr || (way != Way::kDense && (way < Way::kDense) != kLayouts)) {
+    throw_value_error(kSparseLinear, ": the plan wants what the weight has not prepared");
+  }
+  if (way == Way::kDense) return call.give(dense_linear(in.x, *form, in.bias, in.activation));
+  if constexpr (kLayouts) {
+    call.give(multiply_by_layout(call, in, *form));
+  } else {
+    call.give(multiply_by_bits<Call>(call, in, {given.bits, given.values, *form}));
+  }
+}
+
+#define STROP_BY_LAYOUT "(Tensor input, Tensor layout, SymInt outputs, Tensor? bias, str activation"
+#define STROP_BY_BITS \
+  "(Tensor input, Tensor bits, Tensor values, Tensor starts, Tensor? bias, str activation"
+
+template <class B>
+constexpr OpRow kOps[] = {
+    {"sparse_linear(Tensor input, Tensor bits, Tensor values, Tensor? mask, Tensor? quads, "
+     "Tensor? pairs, Tensor? dense, Tensor? back_quads, Tensor? back_pairs, Tensor? starts, "
+     "int[] plan, Tensor? bias, str activation, Tensor? made_of=None) -> Tensor",
+     boxed<sparse_linear<New<B>, STROP_CPU_OR_GPU(true, false)>>},
+    {"_sparse_linear" STROP_BY_LAYOUT ") -> Tensor",
+     STROP_CPU_OR_GPU(boxed<sparse_linear_by_layout<New<B>>>, nullptr)},
+    {"_sparse_linear.out" STROP_BY_LAYOUT ", *, Tensor(a!) out) -> ()",
+     STROP_CPU_OR_GPU(boxed<sparse_linear_by_layout<Given<B>>>, nullptr)},
+    {"_sparse_linear_bits" STROP_BY_BITS ") -> Tensor",
+     STROP_CPU_OR_GPU(nullptr, boxed<sparse_linear_by_bits<New<B>>>)},
+    {"_sparse_linear_bits.out" STROP_BY_BITS ", *, Tensor(a!) out) -> ()",
+     STROP_CPU_OR_GPU(nullptr, boxed<sparse_linear_by_bits<Given<B>>>)},
+    {"_sparse_unpack(Tensor bits, Tensor values, Tensor starts, SymInt columns) -> Tensor",
+     STROP_CPU_OR_GPU(nullptr, boxed<unpack_by_starts<New<B>>>)},
+    {"_sparse_transposed(Tensor gradient, Tensor quads, Tensor pairs, SymInt columns) -> Tensor",
+     STROP_CPU_OR_GPU(boxed<sparse_transposed<New<B>>>, nullptr)},
+    {"pack_sparse(Tensor weight, Tensor? mask) -> (Tensor, Tensor)", boxed<pack_sparse<New<B>>>},
+    {"unpack_sparse(Tensor bits, Tensor values, SymInt columns) -> Tensor",
+     STROP_CPU_OR_GPU(boxed<unpack_sparse<New<B>>>, boxed<unpack_bitmap<New<B>>>)},
+    {"_sparse_layout(Tensor bits, Tensor values, int columns, str layout) -> Tensor",
+     STROP_CPU_OR_GPU(boxed<sparse_layout<New<B>>>, boxed<sparse_starts<New<B>>>)},
+};
+
+}  // namespace
+
+STROP_OPS_ON_DATA(kOps)
+
+}  // namespace strop::linear
