@@ -5,14 +5,17 @@
 namespace strop::augment {
 namespace {
 
-// On a GPU Python computes with torch's ops: this source is not compiled for that library.
+// On a GPU Python computes with torch's ops.
 #define STROP_BOXES "(Tensor boxes, Tensor matrices, SymInt height, SymInt width)"
 
 template <class B>
 constexpr OpRow kOps[] = {
-    {"_warp_points(Tensor points, Tensor matrices) -> Tensor", boxed<warp_points<New<B>>>},
-    {"_warp_boxes" STROP_BOXES " -> Tensor", boxed<warp_boxes<New<B>, false>>},
-    {"_warp_boxes_visible" STROP_BOXES " -> (Tensor, Tensor)", boxed<warp_boxes<New<B>, true>>},
+    {"_warp_points(Tensor points, Tensor matrices) -> Tensor",
+     STROP_CPU_OR_GPU(boxed<warp_points<New<B>>>, nullptr)},
+    {"_warp_boxes" STROP_BOXES " -> Tensor",
+     STROP_CPU_OR_GPU((boxed<warp_boxes<New<B>, false>>), nullptr)},
+    {"_warp_boxes_visible" STROP_BOXES " -> (Tensor, Tensor)",
+     STROP_CPU_OR_GPU((boxed<warp_boxes<New<B>, true>>), nullptr)},
 };
 
 }  // namespace

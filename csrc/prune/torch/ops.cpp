@@ -1,6 +1,6 @@
-#include "prune/ops.h"
-
 #include "core/torch/op_table.h"
+// (the ops find view_of there)
+#include "prune/ops.h"
 
 namespace strop::prune {
 namespace {

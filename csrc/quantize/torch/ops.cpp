@@ -1,7 +1,7 @@
-#include "quantize/ops.h"
-
 #include "core/torch/op_table.h"
+// (the ops find view_of there)
 #include "quantize/codes_ops.h"
+#include "quantize/ops.h"
 
 namespace strop::quantize {
 namespace {
