@@ -11,7 +11,10 @@ int intern(const char* op, const py::kwargs& options) {
   NumpyCall<InForce> call(op, arguments);
   const QuantizeRequest request = take_quantize_request(call, QuantizeOptions::kAll);
   arguments.finish(op);
-  return intern_quantize_spec(op, request);
+  const int index = intern_quantize_spec(op, request);
+  // An empty tuple is not None, but the block of a tensor without dimensions: the caller looks.
+  const bool given = options.contains("block_size") && !options["block_size"].is_none();
+  return given && request.block_size.empty() ? -1 : index;
 }
 
 py::list formats() {
@@ -37,10 +40,11 @@ std::vector<double> format_values(const std::string& name) {
 void bind_arrays(pybind11::module_& root, py::module_& cpu, py::module_& reference) {
   bind(cpu, kQuantizeArrayOps<InForce>, "on the instruction set in force, in this thread");
   bind(reference, kQuantizeArrayOps<ByOracle>, "by the reference loop");
-  root.def("intern_quantize_spec", &intern,
-           "The index of the specification that fake_quantize's options are; -1 where the table is "
-           "full.",
-           "op"_a);
+  root.def(
+      "intern_quantize_spec", &intern,
+      "The index of the specification that fake_quantize's options are; -1 where there is none, "
+      "and an op has to be given the options.",
+      "op"_a);
   root.def("number_formats", &formats,
            "(name, bits, min, max, block, whether integer) of every number format.");
   root.def("format_values", &format_values, "The values of a format's codes, in their order.",
