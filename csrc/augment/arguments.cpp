@@ -163,7 +163,7 @@ void check_dtype(const char* op, const AugmentRequest& request, const AugmentTen
 template <class Views>
 Normalization normalization(const AugmentRequest& request, const Views& tensors) {
   Normalization result;
-  for (std::size_t c = 0; c < kMostImageChannels; ++c) {
+  for (std::size_t c = 0; c < kMaxImageChannels; ++c) {
     const auto of = [&](const std::vector<double>& values) {
       return values[values.size() == 1 || c >= values.size() ? 0 : c];
     };
@@ -287,7 +287,7 @@ AugmentArgs augment_args(const AugmentRequest& request, const AugmentTensors& te
                       .out_strides = strides_of(tensors.out),
                       .fill = {},
                       .normalization = normalization(request, tensors)};
-  for (std::size_t c = 0; c < kMostImageChannels; ++c) {
+  for (std::size_t c = 0; c < kMaxImageChannels; ++c) {
     args.fill[c] = element_of(tensors.images.dtype, request.fill[c < request.fill.size() ? c : 0]);
   }
   return args;

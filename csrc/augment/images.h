@@ -18,13 +18,13 @@ namespace strop::augment {
 //
 // Nothing aliases. NaN in an image stays where its taps reach; in a matrix it gives fill.
 
-inline constexpr int kMostImageChannels = 4;
+inline constexpr int kMaxImageChannels = 4;
 // Bytes are mixed in multiples of 2^-6 of a grey level: two rows' difference then fits the signed
 // bytes that x86 multiplies by at once.
 inline constexpr int kMixedBits = 6;
 inline constexpr int kMixedOne = 1 << kMixedBits;
 // Rows or columns of an image, in or out: positions then fit 64 bits with 32 of fraction.
-inline constexpr std::int64_t kMostImageSide = std::int64_t{1} << 24;
+inline constexpr std::int64_t kMaxImageSide = std::int64_t{1} << 24;
 
 // scipy.ndimage's names. What a tap reads that lies outside of n pixels in a row (a b c d):
 //
@@ -78,8 +78,8 @@ struct MatrixStrides {
 
 // What becomes of a sample: sequences, or, where they are given, tensors on the images' device.
 struct Normalization {
-  double mean[kMostImageChannels] = {0, 0, 0, 0};
-  double std[kMostImageChannels] = {1, 1, 1, 1};
+  double mean[kMaxImageChannels] = {0, 0, 0, 0};
+  double std[kMaxImageChannels] = {1, 1, 1, 1};
   const float* mean_data = nullptr;
   const float* std_data = nullptr;
   std::int64_t mean_stride = 0;
@@ -120,7 +120,7 @@ struct AugmentArgs {
   void* out;
   ImageStrides in_strides;
   ImageStrides out_strides;
-  double fill[kMostImageChannels];  // in the input's units, as its dtype has them
+  double fill[kMaxImageChannels];  // in the input's units, as its dtype has them
   Normalization normalization;
 
   // float64 on either side runs the reference loop.

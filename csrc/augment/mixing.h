@@ -24,7 +24,7 @@ STROP_INLINE int mixed_bytes(const int (&tap)[4], int fraction_x, int fraction_y
 
 // Without a fraction the first is taken as it is, whatever the second is.
 template <class Number>
-STROP_INLINE Number between(Number first, Number second, int fraction) {
+STROP_INLINE Number lerp(Number first, Number second, int fraction) {
   const Number part = static_cast<Number>(fraction) * static_cast<Number>(0x1p-15);
   const Number mixed = first + part * (second - first);
   return fraction == 0 ? first : mixed;
@@ -32,8 +32,7 @@ STROP_INLINE Number between(Number first, Number second, int fraction) {
 
 template <class Number>
 STROP_INLINE Number mixed_floats(const Number (&tap)[4], int fraction_x, int fraction_y) {
-  return between(between(tap[0], tap[2], fraction_y), between(tap[1], tap[3], fraction_y),
-                 fraction_x);
+  return lerp(lerp(tap[0], tap[2], fraction_y), lerp(tap[1], tap[3], fraction_y), fraction_x);
 }
 
 }  // namespace strop::augment

@@ -114,8 +114,8 @@ void check_sides(const char* op, const char* name, const TensorView& images, con
                       "; rows and columns must be 0 or more");
   }
   const auto check_side = [&](const char* what, std::int64_t side) {
-    if (side <= kMostImageSide) return;
-    throw_value_error(op, ": ", what, " has a side of ", side, " pixels; at most ", kMostImageSide,
+    if (side <= kMaxImageSide) return;
+    throw_value_error(op, ": ", what, " has a side of ", side, " pixels; at most ", kMaxImageSide,
                       " are supported");
   };
   for (int d = images.dims - 2; d < images.dims; ++d) check_side(name, images.shape[d]);

@@ -27,14 +27,14 @@ STROP_INLINE float round_half_even(float v) { return nearbyintf(v); }
 STROP_INLINE float round_down(float v) { return floorf(v); }
 STROP_INLINE float round_toward_zero(float v) { return truncf(v); }
 STROP_INLINE float magnitude(float v) { return fabsf(v); }
-STROP_INLINE float with_sign_of(float value, float sign) { return copysignf(value, sign); }
+STROP_INLINE float copysign(float value, float sign) { return __builtin_copysignf(value, sign); }
 STROP_INLINE float one_where_less(float a, float b) { return a < b ? 1.0f : 0.0f; }
 
 STROP_INLINE double round_half_even(double v) { return nearbyint(v); }
 STROP_INLINE double round_down(double v) { return floor(v); }
 STROP_INLINE double round_toward_zero(double v) { return trunc(v); }
 STROP_INLINE double magnitude(double v) { return fabs(v); }
-STROP_INLINE double with_sign_of(double value, double sign) { return copysign(value, sign); }
+STROP_INLINE double copysign(double value, double sign) { return __builtin_copysign(value, sign); }
 STROP_INLINE double one_where_less(double a, double b) { return a < b ? 1.0 : 0.0; }
 
 // Rounds v to a whole number. T is float, double or a vector of floats; u in [0, 1) is the random
@@ -46,7 +46,7 @@ STROP_INLINE T round_value(T v, T u) {
   } else if constexpr (kRounding == Rounding::kHalfAway) {
     // v - t is exact; Inf - Inf is NaN, which is not less, and Inf + 1 is Inf.
     const T t = round_toward_zero(v);
-    return t + with_sign_of(T(1.0f) - one_where_less(magnitude(v - t), T(0.5f)), v);
+    return t + copysign(T(1.0f) - one_where_less(magnitude(v - t), T(0.5f)), v);
   } else if constexpr (kRounding == Rounding::kFloor) {
     return round_down(v);
   } else if constexpr (kRounding == Rounding::kCeil) {

@@ -11,37 +11,41 @@
 #include "core/portability.h"
 #include "core/rounding.h"
 #include "formats/number_format.h"
+#if defined(__CUDACC__)
+#include "core/cuda/intrinsics.cuh"
+#endif
 
 namespace strop {
 
-// A bound that keeps NaN: x86's max and min return their second operand if either is NaN.
-// A GPU has one instruction for either, which keeps a NaN of both.
+// Bounds that keep NaN: x86's max and min return their second operand if either is NaN, and a GPU
+// has instructions that keep a NaN of both.
+STROP_INLINE float max(float bound, float v) {
 #if defined(__CUDA_ARCH__)
-STROP_INLINE float at_least(float bound, float v) {
-  asm("max.NaN.f32 %0, %1, %0;" : "+f"(v) : "f"(bound));
-  return v;
-}
-STROP_INLINE float at_most(float bound, float v) {
-  asm("min.NaN.f32 %0, %1, %0;" : "+f"(v) : "f"(bound));
-  return v;
-}
+  return cuda::larger(bound, v);
 #else
-STROP_INLINE float at_least(float bound, float v) { return bound > v ? bound : v; }
-STROP_INLINE float at_most(float bound, float v) { return bound < v ? bound : v; }
+  return bound > v ? bound : v;
 #endif
-STROP_INLINE double at_least(double bound, double v) { return bound > v ? bound : v; }
-STROP_INLINE double at_most(double bound, double v) { return bound < v ? bound : v; }
+}
+STROP_INLINE float min(float bound, float v) {
+#if defined(__CUDA_ARCH__)
+  return cuda::smaller(bound, v);
+#else
+  return bound < v ? bound : v;
+#endif
+}
+STROP_INLINE double max(double bound, double v) { return bound > v ? bound : v; }
+STROP_INLINE double min(double bound, double v) { return bound < v ? bound : v; }
 
-STROP_INLINE float choose(bool truth, float a, float b) { return truth ? a : b; }
-STROP_INLINE double choose(bool truth, double a, double b) { return truth ? a : b; }
+STROP_INLINE float select(bool truth, float a, float b) { return truth ? a : b; }
+STROP_INLINE double select(bool truth, double a, double b) { return truth ? a : b; }
 
 // Whether two numbers are equal, or one is less, and the kind of truth that T has.
-STROP_INLINE bool same(float a, float b) { return a == b; }
-STROP_INLINE bool same(double a, double b) { return a == b; }
-STROP_INLINE bool less(float a, float b) { return a < b; }
-STROP_INLINE bool less(double a, double b) { return a < b; }
+STROP_INLINE bool eq(float a, float b) { return a == b; }
+STROP_INLINE bool eq(double a, double b) { return a == b; }
+STROP_INLINE bool lt(float a, float b) { return a < b; }
+STROP_INLINE bool lt(double a, double b) { return a < b; }
 template <class T>
-using Truth = decltype(same(T{}, T{}));
+using Truth = decltype(eq(T{}, T{}));
 
 // A number of a rule in the type of the arithmetic.
 template <class T>
@@ -85,8 +89,8 @@ STROP_INLINE double inverse_of_power(double p) {
 }
 
 // `value`, which is not negative, with the sign of another.
-STROP_INLINE float signed_as(float value, float sign) { return copysignf(value, sign); }
-STROP_INLINE double signed_as(double value, double sign) { return copysign(value, sign); }
+STROP_INLINE float set_sign(float value, float sign) { return __builtin_copysignf(value, sign); }
+STROP_INLINE double set_sign(double value, double sign) { return __builtin_copysign(value, sign); }
 
 // The grid of a float format. T is float, double or a vector of floats.
 template <class T>
@@ -115,19 +119,19 @@ STROP_INLINE FloatGrid<T> float_grid(double max, int min_exponent, int mantissa)
 template <class T>
 STROP_INLINE Quantized<T> nearest_on_grid(T v, const FloatGrid<T>& grid) {
   const T size = magnitude(v);
-  const T held = at_most(grid.max, size);
-  const T magic = at_least(grid.smallest_normal, power_of_two_below(held)) * grid.magic;
-  return {signed_as((held + magic) - magic, v), same(held, size)};
+  const T held = min(grid.max, size);
+  const T magic = max(grid.smallest_normal, power_of_two_below(held)) * grid.magic;
+  return {set_sign((held + magic) - magic, v), eq(held, size)};
 }
 
 // round(v) rounds to a whole number.
 template <class T, class Round>
 STROP_INLINE Quantized<T> rounded_on_grid(T v, const FloatGrid<T>& grid, Round round) {
   const T size = magnitude(v);
-  const T held = at_most(grid.max, size);
-  const T step = at_least(grid.smallest_normal, power_of_two_below(held)) * grid.step;
-  const T steps = signed_as(held, v) * inverse_of_power(step);
-  return {signed_as(magnitude(round(steps) * step), v), same(held, size)};
+  const T held = min(grid.max, size);
+  const T step = max(grid.smallest_normal, power_of_two_below(held)) * grid.step;
+  const T steps = set_sign(held, v) * inverse_of_power(step);
+  return {set_sign(magnitude(round(steps) * step), v), eq(held, size)};
 }
 
 template <Rounding kRounding, class T>
@@ -173,9 +177,9 @@ template <class T>
 STROP_INLINE T nearest_nf4(T v) {
   T value(nf4_value(0));
   for (int i = 0; i < 15; ++i) {
-    value = choose(less(T(nf4_midpoint(i)), v), T(nf4_value(i + 1)), value);
+    value = select(lt(T(nf4_midpoint(i)), v), T(nf4_value(i + 1)), value);
   }
-  return choose(same(v, v), value, v);
+  return select(eq(v, v), value, v);
 }
 
 template <class T>
@@ -183,7 +187,7 @@ struct Nf4Grid {};
 
 template <class T>
 STROP_INLINE Quantized<T> nearest_on_grid(T v, const Nf4Grid<T>&) {
-  return {nearest_nf4(v), same(at_most(T(1.0f), magnitude(v)), magnitude(v))};
+  return {nearest_nf4(v), eq(min(T(1.0f), magnitude(v)), magnitude(v))};
 }
 template <Rounding kRounding, class T>
 STROP_INLINE Quantized<T> on_grid(T v, const Nf4Grid<T>& grid, T) {

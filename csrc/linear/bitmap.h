@@ -17,9 +17,9 @@ namespace strop::linear {
 // GPU widens a weight and never rounds it: x is of the values' dtype or float32, and so is a dense
 // weight that is made of them. On a CPU the dense weight is of the values' dtype.
 
-inline constexpr std::int64_t kMostBitmapRows = 8;  // of x, for which the bits are multiplied with
+inline constexpr std::int64_t kMaxBitmapRows = 8;  // of x, for which the bits are multiplied with
 
-inline constexpr std::int64_t kMostBitmapColumns = std::int64_t{1} << 32;
+inline constexpr std::int64_t kMaxBitmapColumns = std::int64_t{1} << 32;
 
 struct BitmapMatrix : SparseMatrix {     // values are aligned to four bytes
   const std::int64_t* starts = nullptr;  // [rows + 1]
@@ -69,7 +69,7 @@ struct BitmapUnpackArgs {
   void* dense;
 };
 
-// y[m][n] = activation(sum_k x[m][k] w[n][k] + bias[n]) for at most kMostBitmapRows rows of x. A
+// y[m][n] = activation(sum_k x[m][k] w[n][k] + bias[n]) for at most kMaxBitmapRows rows of x. A
 // lane adds up the columns of its bytes from left to right, by FMAs, then the lanes are added in
 // pairs, theirs in pairs, and so on: the order depends on the number of columns alone.
 struct BitmapLinearArgs {

@@ -15,9 +15,9 @@ BitmapMatrix bitmap_matrix(const char* op, const BitmapTensors& tensors, std::in
   const TensorView& starts = tensors.starts;
   check_bitmap_dtype(op, "values", tensors.values.dtype);
   const SparseMatrix matrix = shaped_matrix(op, tensors.bits, tensors.values, columns);
-  if (columns > kMostBitmapColumns) {
+  if (columns > kMaxBitmapColumns) {
     throw_value_error(op, ": the weight has ", columns, " columns; on a GPU at most ",
-                      kMostBitmapColumns, " are possible");
+                      kMaxBitmapColumns, " are possible");
   }
   const Argument given = {"starts", starts};
   check_dtype(op, given, DType::kInt64);

@@ -57,7 +57,7 @@ BitmapMatrix checked_product(const LinearInputs<Call>& in, const Bitmap<Call>& w
   return matrix;
 }
 
-// For up to kMostBitmapRows rows of an x that values widen to; to `out` where there is one.
+// For up to kMaxBitmapRows rows of an x that values widen to; to `out` where there is one.
 template <class Call>
 typename Call::Tensor multiply_by_bitmap(Call& call, LinearInputs<Call> in, Bitmap<Call> weight,
                                          std::optional<typename Call::Tensor> out = {}) {

@@ -28,7 +28,7 @@ class Inspector {
     const bool strips = header_.kind == LayoutKind::kStrips && dtype != DType::kFloat64;
     const bool interleaved = header_.interleave == 2 || header_.interleave == 4;
     const std::int64_t columns = header_.block_columns;
-    if (!strips || !interleaved || columns < 8 || columns > kMostBlockColumns || columns % 8 != 0) {
+    if (!strips || !interleaved || columns < 8 || columns > kMaxBlockColumns || columns % 8 != 0) {
       return "its header makes no sense";
     }
     return strips_problem();

@@ -16,7 +16,7 @@ namespace strop::linear {
 // scratch that a second cache holds; they go out through a transpose, with bias and activation.
 
 inline constexpr int kOneLanes = kOffsetUnit / 4;  // of a column, where x is one row
-inline constexpr int kMostTiles = 4;      // of a group: as many as share a block of the weight
+inline constexpr int kMaxTiles = 4;       // of a group: as many as share a block of the weight
 inline constexpr int kRowsAtATime = 512;  // of x, laid out anew before they are multiplied
 
 // Rows of x side by side.
@@ -43,7 +43,7 @@ struct StripTask {
   std::int64_t tile_sums(int lanes) const {
     return (kBlockRows + lanes) * tiles[0].registers * lanes;  // the first are widest
   }
-  int groups() const { return (tile_count + kMostTiles - 1) / kMostTiles; }
+  int groups() const { return (tile_count + kMaxTiles - 1) / kMaxTiles; }
 };
 
 // The kernels, once per instruction set.

@@ -181,7 +181,7 @@ class StripBuilder {
 
   // By their numbers of nonzeros, and equal ones by their numbers; then the row that fills up.
   void sort_rows() {
-    std::array<int, kMostBlockColumns + 2> starts{};
+    std::array<int, kMaxBlockColumns + 2> starts{};
     for (int row = 0; row < rows_; ++row) {
       count_[row] = static_cast<int>(count_row(row, first_column_, first_column_ + columns_));
       ++starts[static_cast<std::size_t>(count_[row]) + 1];

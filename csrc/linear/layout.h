@@ -57,7 +57,7 @@ enum class LayoutKind : std::int64_t { kMask = 1, kStrips = 2 };
 
 inline constexpr std::int64_t kLayoutMagic = 0x6c5f706f72747301;  // "\1strop_l"
 inline constexpr int kOffsetUnit = 32;
-inline constexpr std::int64_t kMostBlockColumns = 1024;
+inline constexpr std::int64_t kMaxBlockColumns = 1024;
 inline constexpr std::int64_t kBlockRows = 512;
 inline constexpr std::int64_t kLayoutSlack = 64;  // bytes that a kernel may read past the last one
 

@@ -38,9 +38,9 @@ void parse_pattern(const char* op, const PruneRequest& request, PruneRule& rule)
                       "columns) is");
   }
   rule.pattern = PrunePattern::kGroups;
-  if (rule.keep < 1 || rule.group <= rule.keep || rule.group > kMostGroup) {
+  if (rule.keep < 1 || rule.group <= rule.keep || rule.group > kMaxGroup) {
     throw_value_error(op, ": pattern '", request.pattern, "' keeps ", rule.keep, " of ", rule.group,
-                      "; n:m needs 1 <= n < m <= ", kMostGroup);
+                      "; n:m needs 1 <= n < m <= ", kMaxGroup);
   }
 }
 

@@ -86,7 +86,7 @@ struct Digit {
 };
 
 // Members of a group at most: each is compared with every other.
-inline constexpr std::int64_t kMostGroup = 256;
+inline constexpr std::int64_t kMaxGroup = 256;
 
 enum class PrunePattern : std::uint8_t { kUnstructured, kGroups, kBlocks };
 enum class PruneNorm : std::uint8_t { kL1, kL2 };

@@ -33,6 +33,6 @@ TileShape tile_shape(const FakeQuantizeArgs& args, std::int64_t rows, std::int64
 
 // Makes the steps of scale and zero point those of parameters that lie in the order of the blocks,
 // row-major; returns how many blocks there are.
-std::int64_t number_blocks(FakeQuantizeArgs& args);
+std::int64_t assign_block_strides(FakeQuantizeArgs& args);
 
 }  // namespace strop::quantize

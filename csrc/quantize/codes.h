@@ -123,11 +123,11 @@ template <class T, class Rule>
 STROP_INLINE std::uint32_t float_code(T value, const FloatGrid<T>& grid, const Rule& rule) {
   if (value != value) return static_cast<std::uint32_t>(rule.layout.nan);
   const T size = magnitude(value);
-  const T binade = at_least(grid.smallest_normal, power_of_two_below(size));
+  const T binade = max(grid.smallest_normal, power_of_two_below(size));
   const auto steps = static_cast<std::uint32_t>(size * inverse_of_power(binade * grid.step));
   const std::uint32_t code =
       (binades(binade, grid.smallest_normal) << rule.layout.mantissa) + steps;
-  return code | (with_sign_of(T(1), value) < T(0) ? 1u << (rule.bits - 1) : 0u);
+  return code | (copysign(T(1), value) < T(0) ? 1u << (rule.bits - 1) : 0u);
 }
 
 // The number that a float's code stands for.

@@ -150,29 +150,29 @@ inline constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 template <class T>
 STROP_INLINE Truth<T> is_infinite(T v) {
-  return same(magnitude(v), number<T>(kInfinity));
+  return eq(magnitude(v), number<T>(kInfinity));
 }
 
 // A result that may be beyond `most`. `x` is what else may have been Inf.
 template <class T>
 STROP_INLINE T saturated(T y, T x, const QuantizeParams<T>& p, T most) {
-  const T held = at_most(most, at_least(T(0.0f) - most, y));
-  const T by_params = choose(is_infinite(p.scale), y, choose(is_infinite(p.zero_point), y, held));
-  return choose(is_infinite(x), y, by_params);
+  const T held = min(most, max(T(0.0f) - most, y));
+  const T by_params = select(is_infinite(p.scale), y, select(is_infinite(p.zero_point), y, held));
+  return select(is_infinite(x), y, by_params);
 }
 
 // Whether results may be, where no |code - zero_point| exceeds a bound.
 template <class T>
 STROP_INLINE Truth<T> may_saturate(T bound, T scale, T most) {
-  return less(most, magnitude(bound * scale));
+  return lt(most, magnitude(bound * scale));
 }
 
 // From a code before it is clamped.
 template <class T>
 STROP_INLINE Quantized<T> value_of_code(T code, const QuantizeParams<T>& p,
                                         const CodeRange<T>& range) {
-  const T clamped = at_most(range.max, at_least(range.min, code));
-  return {(clamped - p.zero_point) * p.scale, same(clamped, code)};
+  const T clamped = min(range.max, max(range.min, code));
+  return {(clamped - p.zero_point) * p.scale, eq(clamped, code)};
 }
 
 // The formula as it stands.
@@ -187,9 +187,9 @@ STROP_INLINE Quantized<T> fake_quantize_value(T x, const QuantizeParams<T>& p,
 // With an integer zero point z, clamp(n + z, min, max) - z = clamp(n, min - z, max - z): the bounds
 // are shifted once a block, and no element is. That leaves a -0 in n, which adding +0 in the
 // product's own rounding (an FMA) removes. Equal to the formula to the bit where the sums are
-// exact, |z| and the bounds at most kMostShift, and where no zero is due to be -0, scale positive
+// exact, |z| and the bounds at most kMaxShift, and where no zero is due to be -0, scale positive
 // or NaN; blocks of other parameters take the formula itself. Worth a quarter of the arithmetic.
-inline constexpr float kMostShift = 0x1p22f;
+inline constexpr float kMaxShift = 0x1p22f;
 
 STROP_INLINE float multiply_plus_zero(float a, float b) { return fmaf(a, b, 0.0f); }
 
@@ -197,15 +197,15 @@ template <Rounding kRounding, class T>
 STROP_INLINE Quantized<T> fake_quantize_shifted(T x, T inverse, T scale,
                                                 const CodeRange<T>& shifted, T u) {
   const T code = round_value<kRounding>(x * inverse, u);
-  const T clamped = at_most(shifted.max, at_least(shifted.min, code));
-  return {multiply_plus_zero(clamped, scale), same(clamped, code)};
+  const T clamped = min(shifted.max, max(shifted.min, code));
+  return {multiply_plus_zero(clamped, scale), eq(clamped, code)};
 }
 
 // The same without bounds, and so without a zero point.
 template <Rounding kRounding, class T>
 STROP_INLINE Quantized<T> fake_quantize_unbounded(T x, T inverse, T scale, T u) {
   const T code = round_value<kRounding>(x * inverse, u);
-  return {multiply_plus_zero(code, scale), same(code, code)};
+  return {multiply_plus_zero(code, scale), eq(code, code)};
 }
 
 // Of a format that is no integer. Grid is FloatGrid<T> or Nf4Grid<T>.
@@ -250,48 +250,48 @@ STROP_INLINE QuantizeParams<T> with_inverse(T scale, T zero_point) {
 template <class T, class Rule>
 STROP_INLINE QuantizeParams<T> choose_symmetric(T amax, const Rule& rule) {
   const T scale = finite_or_nan(amax) / number<T>(rule.half_range());
-  return with_inverse(at_least(number<T>(rule.eps), scale), number<T>(rule.zero_point));
+  return with_inverse(max(number<T>(rule.eps), scale), number<T>(rule.zero_point));
 }
 
 template <class T, class Rule>
-STROP_INLINE QuantizeParams<T> choose_asymmetric(T min, T max, const Rule& rule) {
+STROP_INLINE QuantizeParams<T> choose_asymmetric(T smallest, T largest, const Rule& rule) {
   const T low = number<T>(rule.quant_min);
   const T high = number<T>(rule.quant_max);
-  const T below = at_most(T(0.0f), finite_or_nan(min));
-  const T above = at_least(T(0.0f), finite_or_nan(max));
+  const T below = min(T(0.0f), finite_or_nan(smallest));
+  const T above = max(T(0.0f), finite_or_nan(largest));
   const T width = above - below, range = number<T>(rule.range()), half = T(0.5f);
   const Truth<T> beyond = is_infinite(width);
-  const T scale = at_least(number<T>(rule.eps), choose(beyond, above * half - below * half, width) /
-                                                    choose(beyond, range * half, range));
-  return with_inverse(scale, at_most(high, at_least(low, low - round_half_even(below / scale))));
+  const T scale = max(number<T>(rule.eps), select(beyond, above * half - below * half, width) /
+                                               select(beyond, range * half, range));
+  return with_inverse(scale, min(high, max(low, low - round_half_even(below / scale))));
 }
 
-inline constexpr double kLeastPower = 0x1p-127;  // that a byte has as a scale
-inline constexpr double kMostPower = 0x1p127;
+inline constexpr double kMinPower = 0x1p-127;  // that a byte has as a scale
+inline constexpr double kMaxPower = 0x1p127;
 
 template <class T, class Rule>
 STROP_INLINE QuantizeParams<T> choose_power_of_two(T amax, const Rule& rule) {
-  const T room = number<T>(bits_double(std::uint64_t(1023 - rule.max_exponent) << 52));
-  const T power = power_of_two_below(finite_or_nan(amax)) * room;
-  const T held = at_most(number<T>(kMostPower), at_least(number<T>(kLeastPower), power));
+  const T scratch = number<T>(bits_double(std::uint64_t(1023 - rule.max_exponent) << 52));
+  const T power = power_of_two_below(finite_or_nan(amax)) * scratch;
+  const T held = min(number<T>(kMaxPower), max(number<T>(kMinPower), power));
   return with_inverse(held + (amax - amax), T(0.0f));
 }
 
-inline constexpr double kMostBlockScale = 448.0;  // of float8_e4m3fn
-inline constexpr double kLeastBlockScale = 0x1p-6;
+inline constexpr double kMaxBlockScale = 448.0;  // of float8_e4m3fn
+inline constexpr double kMinBlockScale = 0x1p-6;
 
 template <class T, class Rule>
 STROP_INLINE T choose_tensor_scale(T amax, const Rule& rule) {
-  const T scale = finite_or_nan(amax) / number<T>(kMostBlockScale * rule.quant_max);
-  return at_least(number<T>(rule.eps), scale);
+  const T scale = finite_or_nan(amax) / number<T>(kMaxBlockScale * rule.quant_max);
+  return max(number<T>(rule.eps), scale);
 }
 
 // A block's own scale.
 template <class T, class Rule>
 STROP_INLINE T choose_block_scale(T amax, T tensor_scale, const Rule& rule) {
   const T wanted = amax / number<T>(rule.quant_max) / tensor_scale;
-  const T held = at_most(number<T>(kMostBlockScale), at_least(number<T>(kLeastBlockScale), wanted));
-  const FloatGrid<T> grid = strop::float_grid<T>(kMostBlockScale, -6, 3);
+  const T held = min(number<T>(kMaxBlockScale), max(number<T>(kMinBlockScale), wanted));
+  const FloatGrid<T> grid = strop::float_grid<T>(kMaxBlockScale, -6, 3);
   return on_grid<Rounding::kHalfEven>(held, grid, T(0.0f)).value;
 }
 

@@ -67,7 +67,7 @@ struct SumTiles {
   std::int64_t blocks_held;  // the most that a tile touches along the inner dimension
 };
 
-inline constexpr std::int64_t kMostSumBlocks = 1024;
+inline constexpr std::int64_t kMaxSumBlocks = 1024;
 
 SumTiles sum_tiles(const FakeQuantizeArgs& simplified);
 
@@ -83,11 +83,11 @@ struct LearnedTerms {
 template <class T>
 STROP_INLINE LearnedTerms<T> terms_of_code(T scaled, T code, T dy, const QuantizeParams<T>& p,
                                            const CodeRange<T>& range) {
-  const T clamped = at_most(range.max, at_least(range.min, code));
-  const auto in_range = same(clamped, code);
+  const T clamped = min(range.max, max(range.min, code));
+  const auto in_range = eq(clamped, code);
   const T zero(0.0f);
-  const T slope = (clamped - p.zero_point) - choose(in_range, scaled, zero);
-  return {choose(in_range, dy, zero), dy * slope, choose(in_range, zero, zero - dy * p.scale)};
+  const T slope = (clamped - p.zero_point) - select(in_range, scaled, zero);
+  return {select(in_range, dy, zero), dy * slope, select(in_range, zero, zero - dy * p.scale)};
 }
 
 template <Rounding kRounding, bool kFloatingZero, class T>
@@ -102,8 +102,8 @@ STROP_INLINE LearnedTerms<T> learned_terms(T x, T dy, const QuantizeParams<T>& p
 template <class T>
 STROP_INLINE LearnedTerms<T> terms_on_grid(T scaled, const Quantized<T>& found, T dy) {
   const T zero(0.0f);
-  const T slope = found.value - choose(found.in_range, scaled, zero);
-  return {choose(found.in_range, dy, zero), dy * slope, zero};
+  const T slope = found.value - select(found.in_range, scaled, zero);
+  return {select(found.in_range, dy, zero), dy * slope, zero};
 }
 
 template <Rounding kRounding, class T, class Grid>

@@ -70,15 +70,15 @@ void check_learned_gradient(const char* op, const QuantizeSpec& spec,
 
 SumTiles sum_tiles(const FakeQuantizeArgs& args) {
   // A few L1; and so few tiles that their sums take little memory.
-  constexpr std::int64_t kElements = 16384, kMostRowPieces = 64;
+  constexpr std::int64_t kElements = 16384, kMaxRowPieces = 64;
   const QuantizeDim& inner = args.dim[args.dims - 1];
-  std::int64_t columns = inner.block < kRunLanes ? kMostSumBlocks : kElements;
+  std::int64_t columns = inner.block < kRunLanes ? kMaxSumBlocks : kElements;
   if (inner.block < columns) {
-    columns = std::min(columns / inner.block, kMostSumBlocks) * inner.block;
+    columns = std::min(columns / inner.block, kMaxSumBlocks) * inner.block;
   }
   columns = std::min(columns, inner.size);
   const std::int64_t all = args.slab_rows();
-  const std::int64_t rows = std::max(kElements / columns, divide_up(all, kMostRowPieces));
+  const std::int64_t rows = std::max(kElements / columns, divide_up(all, kMaxRowPieces));
   return {.shape = tile_shape(args, std::clamp<std::int64_t>(rows, 1, all), columns),
           .blocks_held = std::min(divide_up(columns, inner.block) + 1, inner.blocks())};
 }

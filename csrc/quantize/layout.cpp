@@ -116,7 +116,7 @@ TileShape tile_shape(const FakeQuantizeArgs& args, std::int64_t rows, std::int64
   return shape;
 }
 
-std::int64_t number_blocks(FakeQuantizeArgs& args) {
+std::int64_t assign_block_strides(FakeQuantizeArgs& args) {
   std::int64_t blocks = 1;
   for (int d = args.dims - 1; d >= 0; --d) {
     args.dim[d].scale = args.dim[d].zero_point = args.dim[d].blocks() > 1 ? blocks : 0;

@@ -68,7 +68,7 @@ void check_options(const char* op, const QuantizeRequest& request, const NumberF
 
 double checked_eps(const char* op, const QuantizeRequest& request, const NumberFormat& format) {
   const bool two_levels = format.scales == ScaleKind::kTwoLevels;
-  const double least = two_levels ? kLeastTensorScale : double{std::numeric_limits<float>::min()};
+  const double least = two_levels ? kMinTensorScale : double{std::numeric_limits<float>::min()};
   const double eps = request.eps.value_or(least);
   if (!(eps > 0) || !(eps <= static_cast<double>(std::numeric_limits<float>::max()))) {
     throw_value_error(op, ": eps is ", eps, "; a positive finite number is needed");

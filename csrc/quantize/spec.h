@@ -14,7 +14,7 @@ namespace strop::quantize {
 
 // The least scale of a tensor whose blocks have scales of their own, 2^-6 at least: the inverse of
 // their product stays finite.
-inline constexpr double kLeastTensorScale = 0x1p-120;
+inline constexpr double kMinTensorScale = 0x1p-120;
 
 // The numbers that a kernel works with.
 struct QuantizeRule {

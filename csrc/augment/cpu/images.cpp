@@ -8,7 +8,7 @@ namespace {
 
 // Where there are few images, each is cut into bands of rows.
 constexpr std::int64_t kPiecesAThread = 4;
-constexpr std::int64_t kLeastBand = 16;
+constexpr std::int64_t kMinBand = 16;
 
 struct Bands {
   std::int64_t count;  // of an image
@@ -18,7 +18,7 @@ struct Bands {
 Bands bands_of(const Warp& warp, const Parallel& parallel) {
   const std::int64_t pieces = parallel.threads > 1 ? kPiecesAThread * parallel.threads : 1;
   const std::int64_t wanted = (pieces + warp.batch - 1) / warp.batch;
-  const std::int64_t most = std::max<std::int64_t>(warp.out_height / kLeastBand, 1);
+  const std::int64_t most = std::max<std::int64_t>(warp.out_height / kMinBand, 1);
   const std::int64_t count = std::min(wanted, most);
   return {count, (warp.out_height + count - 1) / count};
 }
@@ -51,18 +51,18 @@ void for_each_tile(const Warp& warp, std::int64_t image, std::int64_t row, std::
   }
 }
 
-// Calls function(tile, room) for all tiles, by all threads.
+// Calls function(tile, scratch) for all tiles, by all threads.
 template <class Function>
 void for_each_tile_of_all(const Warp& warp, std::int64_t pixel_bytes, const Parallel& parallel,
                           Function function) {
   const Bands bands = bands_of(warp, parallel);
   parallel.for_range(warp.batch * bands.count, 1, [&](std::int64_t begin, std::int64_t end) {
-    const std::unique_ptr<WarpRoom> room(new WarpRoom);
+    const std::unique_ptr<WarpScratch> scratch(new WarpScratch);
     for (std::int64_t i = begin; i < end; ++i) {
       const std::int64_t row = i % bands.count * bands.rows;
       const std::int64_t row_end = std::min(row + bands.rows, warp.out_height);
       for_each_tile(warp, i / bands.count, row, row_end, pixel_bytes,
-                    [&](const WarpTile& tile) { function(tile, *room); });
+                    [&](const WarpTile& tile) { function(tile, *scratch); });
     }
   });
 }
@@ -80,9 +80,10 @@ void run(const AugmentArgs& args, const ExecutionOptions& options) {
   const Kernels& kernels = augment::kernels(options.isa);
   const std::int64_t elements = warp.batch * warp.channels * warp.out_height * warp.out_width;
   const bool stream = elements * dtype_size(args.out_dtype) >= options.stream_bytes;
-  cpu::for_each_tile_of_all(
-      warp, bytes_of_pixel(args.in_dtype, warp.channels), options.parallel,
-      [&](const WarpTile& tile, WarpRoom& room) { kernels.warp(args, tile, room, stream); });
+  cpu::for_each_tile_of_all(warp, bytes_of_pixel(args.in_dtype, warp.channels), options.parallel,
+                            [&](const WarpTile& tile, WarpScratch& scratch) {
+                              kernels.warp(args, tile, scratch, stream);
+                            });
 }
 
 void run(const WarpMasksArgs& args, const ExecutionOptions& options) {
@@ -90,7 +91,7 @@ void run(const WarpMasksArgs& args, const ExecutionOptions& options) {
   const Kernels& kernels = augment::kernels(options.isa);
   cpu::for_each_tile_of_all(
       args.warp, args.item, options.parallel,
-      [&](const WarpTile& tile, WarpRoom& room) { kernels.warp_masks(args, tile, room); });
+      [&](const WarpTile& tile, WarpScratch& scratch) { kernels.warp_masks(args, tile, scratch); });
 }
 
 void run(const AugmentGradientArgs& args, const ExecutionOptions& options) {
@@ -98,17 +99,18 @@ void run(const AugmentGradientArgs& args, const ExecutionOptions& options) {
   const Warp& warp = args.warp;
   if (warp.in_height == 0 || warp.in_width == 0) return;
   const Kernels& kernels = augment::kernels(options.isa);
-  const std::int64_t rows = std::clamp<std::int64_t>(kRoomSums / warp.in_width, 1, warp.in_height);
+  const std::int64_t rows =
+      std::clamp<std::int64_t>(kScratchSums / warp.in_width, 1, warp.in_height);
   const std::int64_t bands = (warp.in_height + rows - 1) / rows;
   const auto make_bands = [&](std::int64_t begin, std::int64_t end) {
-    const std::unique_ptr<WarpRoom> room(new WarpRoom);
+    const std::unique_ptr<WarpScratch> scratch(new WarpScratch);
     for (std::int64_t i = begin; i < end; ++i) {
       const std::int64_t row = i % bands * rows, plane = i / bands;
       const GradientBand band = {.image = plane / warp.channels,
                                  .channel = plane % warp.channels,
                                  .row = row,
                                  .row_end = std::min(row + rows, warp.in_height)};
-      kernels.gradient(args, band, *room);
+      kernels.gradient(args, band, *scratch);
     }
   };
   options.parallel.for_range(warp.batch * warp.channels * bands, 1, make_bands);

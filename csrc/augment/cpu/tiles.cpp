@@ -23,7 +23,7 @@ constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return (a + b 
 // What a line passes in a tile, and in the columns that vectors go beyond it. Rounding may put the
 // end of a block a unit beyond the beginning of the next.
 Range passed(const PositionLine& line, const OutTile& out) {
-  const std::int64_t last = round_up(out.column_end, kMostUnit) - 1;
+  const std::int64_t last = round_up(out.column_end, kMaxUnit) - 1;
   Range range = {line.at(out.row, out.column), line.at(out.row, out.column)};
   for (const std::int64_t row : {out.row, out.row_end - 1}) {
     for (const std::int64_t column : {out.column, last}) {
@@ -82,7 +82,7 @@ bool is_copy(const PositionMap& map) {
 
 Tiling tiling_of(const Warp& warp, const PositionMap& map, std::int64_t pixel_bytes) {
   Tiling shape = {warp.out_height,
-                  std::min<std::int64_t>(round_up(warp.out_width, kMostUnit), kMostTileColumns),
+                  std::min<std::int64_t>(round_up(warp.out_width, kMaxUnit), kMaxTileColumns),
                   TileWay::kBox};
   if (!map.near) return {shape.rows, shape.columns, TileWay::kFill};
   if (is_copy(map)) return {shape.rows, shape.columns, TileWay::kCopy};
@@ -91,17 +91,17 @@ Tiling tiling_of(const Warp& warp, const PositionMap& map, std::int64_t pixel_by
     const double width = most_passed(map.x, rows, columns, warp.in_width);
     const double height = most_passed(map.y, rows, columns, warp.in_height);
     const double pixels = width * height;
-    if (height <= kMostBoxRows && width <= kMostBoxColumns &&
-        pixels * static_cast<double>(pixel_bytes) <= kRoomPixels) {
-      if (pixels > kMostBoxShare * rows * columns) shape.way = TileWay::kDirect;
+    if (height <= kMaxBoxRows && width <= kMaxBoxColumns &&
+        pixels * static_cast<double>(pixel_bytes) <= kScratchPixels) {
+      if (pixels > kMaxBoxShare * rows * columns) shape.way = TileWay::kDirect;
       return shape;
     }
-    if (shape.rows > 1 && (shape.rows > shape.columns || shape.columns == kMostUnit)) {
+    if (shape.rows > 1 && (shape.rows > shape.columns || shape.columns == kMaxUnit)) {
       shape.rows = (shape.rows + 1) / 2;
-    } else if (shape.columns > kMostUnit) {
-      shape.columns = round_up((shape.columns + 1) / 2, kMostUnit);
+    } else if (shape.columns > kMaxUnit) {
+      shape.columns = round_up((shape.columns + 1) / 2, kMaxUnit);
     } else {
-      return {warp.out_height, kMostTileColumns, TileWay::kDirect};
+      return {warp.out_height, kMaxTileColumns, TileWay::kDirect};
     }
   }
 }

@@ -16,18 +16,18 @@ namespace {
 constexpr int kWarps = 2;
 constexpr int kThreads = kWarps * kWarp;
 constexpr int kColumns = 32;
-constexpr int kRoomBytes = 2048;  // for a channel of a rectangle
-constexpr int kShares = 4 * kMostImageChannels;
+constexpr int kScratchBytes = 2048;  // for a channel of a rectangle
+constexpr int kShares = 4 * kMaxImageChannels;
 
 template <class Number>
-constexpr int kCells = kRoomBytes / static_cast<int>(sizeof(Number));
+constexpr int kCells = kScratchBytes / static_cast<int>(sizeof(Number));
 template <class Number>
 constexpr int kRows = kCells<Number> / kColumns;
 
 // What a warp's lanes share.
 template <class Number>
-struct Room {
-  Number sum[kMostImageChannels][kCells<Number>];
+struct Scratch {
+  Number sum[kMaxImageChannels][kCells<Number>];
   Number share[kWarp][kShares + 1];  // of a lane's pixel, tap by tap (an odd step between lanes)
   int cell[kWarp][4];                // that its taps are in; -1: elsewhere
 };
@@ -146,10 +146,10 @@ template <class Number>
 class Walk {
  public:
   __device__ __forceinline__ Walk(const AugmentGradientArgs& args, const Rectangle& rectangle,
-                                  Room<Number>& room)
+                                  Scratch<Number>& scratch)
       : args_(args),
         rectangle_(rectangle),
-        room_(room),
+        scratch_(scratch),
         map_(position_map(args.warp, rectangle.image)),
         x_(args.warp.fill_mode, rectangle.column, rectangle.columns, args.warp.in_width),
         y_(args.warp.fill_mode, rectangle.row, rectangle.rows, args.warp.in_height) {}
@@ -207,7 +207,7 @@ class Walk {
     }
   }
 
-  // Puts what a pixel's taps get into the room; whether one of them reaches the rectangle.
+  // Puts what a pixel's taps get into the scratch; whether one of them reaches the rectangle.
   __device__ __forceinline__ bool put(int row, int column) {
     const Taps taps = taps_at(args_.warp, map_.x.at(row, column), map_.y.at(row, column));
     const int columns[2] = {taps.x.first, taps.x.second}, rows[2] = {taps.y.first, taps.y.second};
@@ -223,7 +223,7 @@ class Walk {
     const std::int64_t at =
         rectangle_.image * strides.image + row * strides.row + column * strides.column;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) room_.cell[lane_id()][i] = cell[i];
+    for (int i = 0; i < 4; ++i) scratch_.cell[lane_id()][i] = cell[i];
     for (int c = 0; c < args_.warp.channels; ++c) {
       const Number g = number_at<Number>(args_.in, args_.in_dtype, at + c * strides.channel);
       Number upper, lower, part[4];
@@ -231,7 +231,7 @@ class Walk {
       split(upper, taps.x.fraction, part[0], part[1]);
       split(lower, taps.x.fraction, part[2], part[3]);
 #pragma unroll
-      for (int i = 0; i < 4; ++i) room_.share[lane_id()][4 * c + i] = part[i];
+      for (int i = 0; i < 4; ++i) scratch_.share[lane_id()][4 * c + i] = part[i];
     }
     return true;
   }
@@ -249,8 +249,8 @@ class Walk {
       const int lane = __ffs(static_cast<int>(pixels)) - 1;
       for (int turn = 0; turn < turns; ++turn) {
         if (channel < warp.channels && (turns == 1 || turn == tap)) {
-          const int cell = room_.cell[lane][tap];
-          if (cell >= 0) room_.sum[channel][cell] += room_.share[lane][lane_id()];
+          const int cell = scratch_.cell[lane][tap];
+          if (cell >= 0) scratch_.sum[channel][cell] += scratch_.share[lane][lane_id()];
         }
         __syncwarp();  // the next pixel may add to the same cells
       }
@@ -265,7 +265,7 @@ class Walk {
 
   const AugmentGradientArgs& args_;
   const Rectangle& rectangle_;
-  Room<Number>& room_;
+  Scratch<Number>& scratch_;
   const PositionMap map_;
   const Reach x_;
   const Reach y_;
@@ -275,18 +275,18 @@ template <class Number>
 __global__ void __launch_bounds__(kThreads)
     gradient_kernel(const __grid_constant__ AugmentGradientArgs args,
                     const __grid_constant__ Rectangles rectangles) {
-  __shared__ Room<Number> rooms[kWarps];
+  __shared__ Scratch<Number> rooms[kWarps];
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  Room<Number>& room = rooms[warp];
+  Scratch<Number>& scratch = rooms[warp];
   const int channels = static_cast<int>(args.warp.channels);
   const std::int64_t step = std::int64_t{gridDim.x} * kWarps;
   for (std::int64_t i = std::int64_t{blockIdx.x} * kWarps + warp; i < rectangles.all; i += step) {
     const Rectangle rectangle(args.warp, rectangles, kRows<Number>, i);
     for (int c = 0; c < channels; ++c) {
-      for (int cell = lane_id(); cell < kCells<Number>; cell += kWarp) room.sum[c][cell] = 0;
+      for (int cell = lane_id(); cell < kCells<Number>; cell += kWarp) scratch.sum[c][cell] = 0;
     }
     __syncwarp();
-    Walk<Number>(args, rectangle, room).run();
+    Walk<Number>(args, rectangle, scratch).run();
     const ImageStrides& strides = args.out_strides;
     for (int c = 0; c < channels; ++c) {
       for (int row = 0; row < rectangle.rows; ++row) {
@@ -294,7 +294,7 @@ __global__ void __launch_bounds__(kThreads)
         const std::int64_t at = rectangle.image * strides.image + c * strides.channel +
                                 (rectangle.row + row) * strides.row +
                                 (rectangle.column + lane_id()) * strides.column;
-        put_number(args.out, args.out_dtype, at, room.sum[c][row * kColumns + lane_id()]);
+        put_number(args.out, args.out_dtype, at, scratch.sum[c][row * kColumns + lane_id()]);
       }
     }
     __syncwarp();  // until the sums are written

@@ -41,7 +41,7 @@ int mixed_bytes(const int (&tap)[4], Fraction x, Fraction y) {
 }
 
 template <class Number>
-Number between(Number first, Number second, Fraction f) {
+Number lerp(Number first, Number second, Fraction f) {
   if (f.units == 0) return first;
   const Number part = static_cast<Number>(f.units) / 32768;
   const Number product = part * (second - first);
@@ -50,7 +50,7 @@ Number between(Number first, Number second, Fraction f) {
 
 template <class Number>
 Number mixed_floats(const Number (&tap)[4], Fraction x, Fraction y) {
-  return between(between(tap[0], tap[2], y), between(tap[1], tap[3], y), x);
+  return lerp(lerp(tap[0], tap[2], y), lerp(tap[1], tap[3], y), x);
 }
 
 std::uint8_t byte_of(double levels) {

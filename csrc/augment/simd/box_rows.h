@@ -9,8 +9,8 @@ namespace strop::augment::simd::STROP_ISA {
 using namespace strop::simd::STROP_ISA;
 
 template <class Sample>
-STROP_INLINE Sample* samples_of_row(WarpRoom& room, int channel) {
-  return reinterpret_cast<Sample*>(room.rows[channel]);
+STROP_INLINE Sample* samples_of_row(WarpScratch& scratch, int channel) {
+  return reinterpret_cast<Sample*>(scratch.rows[channel]);
 }
 
 STROP_INLINE void set_sample(Mixed& to, double fill) {
@@ -20,33 +20,33 @@ STROP_INLINE void set_sample(float& to, double fill) { to = static_cast<float>(f
 
 // Fill where a row does not see the image.
 template <class Sample>
-STROP_INLINE void set_fill(const AugmentArgs& args, WarpRoom& room, Columns seen, int count) {
+STROP_INLINE void set_fill(const AugmentArgs& args, WarpScratch& scratch, Columns seen, int count) {
   for (int c = 0; c < args.warp.channels; ++c) {
-    Sample* const row = samples_of_row<Sample>(room, c);
+    Sample* const row = samples_of_row<Sample>(scratch, c);
     Sample fill;
     set_sample(fill, args.fill[c]);
     set_elements(row, seen.begin, fill);
     if (seen.end < count) set_elements(row + seen.end, count - seen.end, fill);
     if (args.warp.fill_mode != FillMode::kHardConstant) continue;
-    for (int i = seen.begin; i < seen.end; ++i) row[i] = room.outside[i] != 0 ? fill : row[i];
+    for (int i = seen.begin; i < seen.end; ++i) row[i] = scratch.outside[i] != 0 ? fill : row[i];
   }
 }
 
-// Calls sample(stride, columns), which leaves each channel's samples in the room, for every row. A
-// pixel of the box is `unit` of what offsets count.
+// Calls sample(stride, columns), which leaves each channel's samples in the scratch, for every row.
+// A pixel of the box is `unit` of what offsets count.
 template <class Sample, class Out, class Sampler>
-STROP_INLINE void warp_box_rows(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room,
+STROP_INLINE void warp_box_rows(const AugmentArgs& args, const WarpTile& tile, WarpScratch& scratch,
                                 bool stream, int unit, Sampler sample) {
-  const RowWriter<Sample, Out> writer(args, room, stream);
+  const RowWriter<Sample, Out> writer(args, scratch, stream);
   const std::int64_t stride = unit * tile.box.columns;
-  const Locator at = locator(args.warp, tile, unit, static_cast<int>(stride), room);
-  const Sample* rows[kMostImageChannels];
-  for (int c = 0; c < kMostImageChannels; ++c) rows[c] = samples_of_row<Sample>(room, c);
+  const Locator at = locator(args.warp, tile, unit, static_cast<int>(stride), scratch);
+  const Sample* rows[kMaxImageChannels];
+  for (int c = 0; c < kMaxImageChannels; ++c) rows[c] = samples_of_row<Sample>(scratch, c);
   const auto count = static_cast<int>(tile.out.columns());
   for (std::int64_t row = tile.out.row; row < tile.out.row_end; ++row) {
-    const Columns seen = at.locate(room, row);
+    const Columns seen = at.locate(scratch, row);
     sample(stride, seen);
-    set_fill<Sample>(args, room, seen, count);
+    set_fill<Sample>(args, scratch, seen, count);
     writer.write({tile.image, row, tile.out.column}, rows, count);
   }
   stream_fence();

@@ -25,7 +25,7 @@ STROP_INLINE Part part_within(std::int64_t first, std::int64_t count, std::int64
 
 // What is read in place of an index outside; false: fill. (Where it is neither, nothing comes of
 // it: such taps have weight 0.)
-STROP_INLINE bool stand_in(FillMode mode, std::int64_t& index, std::int64_t pixels) {
+STROP_INLINE bool border_index(FillMode mode, std::int64_t& index, std::int64_t pixels) {
   if (index >= 0 && index < pixels) return true;
   if (mode == FillMode::kConstant) return false;
   index = index < 0 ? 0 : mode == FillMode::kGridWrap ? 0 : pixels - 1;
@@ -99,7 +99,8 @@ STROP_INLINE void lay_pixels(const PixelRow& row, std::int64_t count, std::uint8
 }
 
 // Three or four channels: a pixel is four bytes.
-STROP_INLINE void lay_pixel_box(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room) {
+STROP_INLINE void lay_pixel_box(const AugmentArgs& args, const WarpTile& tile,
+                                WarpScratch& scratch) {
   const Warp& warp = args.warp;
   const ImageStrides& s = args.in_strides;
   const InBox& box = tile.box;
@@ -109,9 +110,9 @@ STROP_INLINE void lay_pixel_box(const AugmentArgs& args, const WarpTile& tile, W
   for (int c = 0; c < 4; ++c) fill[c] = static_cast<std::uint8_t>(args.fill[c]);
   const PixelRow first = {image, s.channel, s.column, static_cast<int>(warp.channels)};
   for (std::int64_t r = 0; r < box.rows; ++r) {
-    std::uint8_t* const to = room.pixels + r * box.columns * 4;
+    std::uint8_t* const to = scratch.pixels + r * box.columns * 4;
     std::int64_t y = box.row + r;
-    const bool seen = stand_in(warp.fill_mode, y, warp.in_height);
+    const bool seen = border_index(warp.fill_mode, y, warp.in_height);
     PixelRow row = first;
     row.from = image + y * s.row;
     if (seen) {
@@ -122,7 +123,7 @@ STROP_INLINE void lay_pixel_box(const AugmentArgs& args, const WarpTile& tile, W
     const auto around = [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t k = begin; k < end; ++k) {
         std::int64_t x = box.column + k;
-        if (seen && stand_in(warp.fill_mode, x, warp.in_width)) {
+        if (seen && border_index(warp.fill_mode, x, warp.in_width)) {
           PixelRow one = row;
           one.from += x * s.column;
           lay_pixels(one, 1, to + 4 * k);
@@ -143,7 +144,7 @@ STROP_INLINE void lay_bytes(const AugmentArgs& args, const WarpTile& tile, std::
   const ImageStrides& s = args.in_strides;
   const std::int64_t count = tile.box.columns + 1;
   const auto fill = static_cast<std::uint8_t>(args.fill[0]);
-  if (!stand_in(warp.fill_mode, y, warp.in_height)) {
+  if (!border_index(warp.fill_mode, y, warp.in_height)) {
     std::memset(to, fill, static_cast<std::size_t>(count));
     return;
   }
@@ -155,7 +156,7 @@ STROP_INLINE void lay_bytes(const AugmentArgs& args, const WarpTile& tile, std::
   const auto around = [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t k = begin; k < end; ++k) {
       std::int64_t x = tile.box.column + k;
-      to[k] = stand_in(warp.fill_mode, x, warp.in_width) ? row[x * s.column] : fill;
+      to[k] = border_index(warp.fill_mode, x, warp.in_width) ? row[x * s.column] : fill;
     }
   };
   around(0, part.begin);
@@ -163,16 +164,17 @@ STROP_INLINE void lay_bytes(const AugmentArgs& args, const WarpTile& tile, std::
 }
 
 // A pixel is its own four taps: upper left, lower left, upper right, lower right.
-STROP_INLINE void lay_grey_box(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room) {
+STROP_INLINE void lay_grey_box(const AugmentArgs& args, const WarpTile& tile,
+                               WarpScratch& scratch) {
   const InBox& box = tile.box;
-  std::uint8_t* lines[2] = {room.finished[0], room.finished[0] + kMostBoxColumns + 32};
-  static_assert(sizeof room.finished >= 2 * (kMostBoxColumns + 32));
+  std::uint8_t* lines[2] = {scratch.finished[0], scratch.finished[0] + kMaxBoxColumns + 32};
+  static_assert(sizeof scratch.finished >= 2 * (kMaxBoxColumns + 32));
   lay_bytes(args, tile, box.row, lines[0]);
   for (std::int64_t r = 0; r < box.rows; ++r) {
     const std::uint8_t* const upper = lines[r % 2];
     std::uint8_t* const lower = lines[(r + 1) % 2];
     lay_bytes(args, tile, box.row + r + 1, lower);
-    std::uint8_t* const to = room.pixels + r * box.columns * 4;
+    std::uint8_t* const to = scratch.pixels + r * box.columns * 4;
     std::int64_t i = 0;
     for (; i + 16 < box.columns; i += 16) {
       const B16 right_upper = load_unaligned<B16>(upper + i + 1);
@@ -235,12 +237,12 @@ STROP_INLINE void lay_float_box(const AugmentArgs& args, const WarpTile& tile, f
   const Part part = part_within(box.column, box.columns, warp.in_width);
   for (std::int64_t r = 0; r < box.rows; ++r, to += kFloats * box.columns) {
     std::int64_t y = box.row + r;
-    const bool seen = stand_in(warp.fill_mode, y, warp.in_height);
+    const bool seen = border_index(warp.fill_mode, y, warp.in_height);
     const T* const row = seen ? image + y * s.row : image;
     const auto around = [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t k = begin; k < end; ++k) {
         std::int64_t x = box.column + k;
-        if (seen && stand_in(warp.fill_mode, x, warp.in_width)) {
+        if (seen && border_index(warp.fill_mode, x, warp.in_width)) {
           lay_floats(row + x * s.column, s, 1, to + kFloats * k, Number<kChannels>{});
         } else {
           std::memcpy(to + kFloats * k, fill, sizeof fill);

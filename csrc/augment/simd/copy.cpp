@@ -13,10 +13,10 @@ template <class T>
 struct CopySource {
   const AugmentArgs& args;
   const WarpTile& tile;
-  WarpRoom& room;
+  WarpScratch& scratch;
   CopyLine x;
   Columns inner;
-  T fill[kMostImageChannels];
+  T fill[kMaxImageChannels];
 
   STROP_MEMBER const T* place(std::int64_t channel, std::int64_t row, std::int64_t column) const {
     const ImageStrides& s = args.in_strides;
@@ -24,11 +24,11 @@ struct CopySource {
            row * s.row + column * s.column;
   }
 
-  // Of one channel: where its elements lie as they are, or the room, to which they are copied.
+  // Of one channel: where its elements lie as they are, or the scratch, to which they are copied.
   STROP_MEMBER const T* row_of(int channel, std::int64_t row) const {
     const auto width = static_cast<int>(tile.out.columns());
     const std::int64_t step = x.step * args.in_strides.column;
-    T* const own = reinterpret_cast<T*>(room.rows[channel]);
+    T* const own = reinterpret_cast<T*>(scratch.rows[channel]);
     if (row < 0) {
       set_elements(own, width, fill[channel]);
       return own;
@@ -61,14 +61,14 @@ STROP_INLINE T element_of(double value) {
 }
 
 template <class In, class Out>
-void copy_rows(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream) {
+void copy_rows(const AugmentArgs& args, const WarpTile& tile, WarpScratch& scratch, bool stream) {
   const Warp& warp = args.warp;
-  const RowWriter<In, Out> writer(args, room, stream);
+  const RowWriter<In, Out> writer(args, scratch, stream);
   const CopyLine y = copy_line(tile.map.y.by_row, tile.map.y.start);
-  CopySource<In> source = {args,   tile, room, copy_line(tile.map.x.by_column, tile.map.x.start),
+  CopySource<In> source = {args,   tile, scratch, copy_line(tile.map.x.by_column, tile.map.x.start),
                            {0, 0}, {}};
   source.inner = columns_inside(source.x, tile.out, warp.in_width);
-  for (int c = 0; c < kMostImageChannels; ++c) source.fill[c] = element_of<In>(args.fill[c]);
+  for (int c = 0; c < kMaxImageChannels; ++c) source.fill[c] = element_of<In>(args.fill[c]);
   const auto count = static_cast<int>(tile.out.columns());
   const auto from = [&](std::int64_t row) {
     const bool fill = tile.way == TileWay::kFill;
@@ -85,7 +85,7 @@ void copy_rows(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bo
   } else {
     for (std::int64_t row = tile.out.row; row < tile.out.row_end; ++row) {
       const std::int64_t own = from(row);
-      const In* rows[kMostImageChannels];
+      const In* rows[kMaxImageChannels];
       for (int c = 0; c < warp.channels; ++c) rows[c] = source.row_of(c, own);
       writer.write({tile.image, row, tile.out.column}, rows, count);
     }
@@ -95,10 +95,10 @@ void copy_rows(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bo
 
 }  // namespace
 
-void copy_pixels(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream) {
+void copy_pixels(const AugmentArgs& args, const WarpTile& tile, WarpScratch& scratch, bool stream) {
   by_narrow_image_dtype(args.in_dtype, [&]<class In>() {
     by_narrow_image_dtype(args.out_dtype,
-                          [&]<class Out>() { copy_rows<In, Out>(args, tile, room, stream); });
+                          [&]<class Out>() { copy_rows<In, Out>(args, tile, scratch, stream); });
   });
 }
 

@@ -55,16 +55,16 @@ STROP_INLINE float tap_value(const T* at) {
 }
 
 template <class In, class Out>
-void warp_rows(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream) {
+void warp_rows(const AugmentArgs& args, const WarpTile& tile, WarpScratch& scratch, bool stream) {
   constexpr bool kBytes = std::is_same_v<In, std::uint8_t>;
   using Sample = std::conditional_t<kBytes, Mixed, float>;
   using Value = std::conditional_t<kBytes, int, float>;
-  const RowWriter<Sample, Out> writer(args, room, stream);
+  const RowWriter<Sample, Out> writer(args, scratch, stream);
   const auto count = static_cast<int>(tile.out.columns());
   for (std::int64_t row = tile.out.row; row < tile.out.row_end; ++row) {
-    const Sample* rows[kMostImageChannels];
-    for (int c = 0; c < kMostImageChannels; ++c) {
-      rows[c] = reinterpret_cast<const Sample*>(room.rows[c]);
+    const Sample* rows[kMaxImageChannels];
+    for (int c = 0; c < kMaxImageChannels; ++c) {
+      rows[c] = reinterpret_cast<const Sample*>(scratch.rows[c]);
     }
     for (int i = 0; i < count; ++i) {
       const DirectTaps taps = taps_at(args, tile, row, tile.out.column + i);
@@ -75,7 +75,7 @@ void warp_rows(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bo
         for (int t = 0; t < 4; ++t) {
           tap[t] = taps.held[t] ? tap_value(plane + taps.at[t]) : static_cast<Value>(args.fill[c]);
         }
-        reinterpret_cast<Sample*>(room.rows[c])[i] = mixed(tap, taps);
+        reinterpret_cast<Sample*>(scratch.rows[c])[i] = mixed(tap, taps);
       }
     }
     writer.write({tile.image, row, tile.out.column}, rows, count);
@@ -85,10 +85,11 @@ void warp_rows(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bo
 
 }  // namespace
 
-void warp_directly(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream) {
+void warp_directly(const AugmentArgs& args, const WarpTile& tile, WarpScratch& scratch,
+                   bool stream) {
   by_narrow_image_dtype(args.in_dtype, [&]<class In>() {
     by_narrow_image_dtype(args.out_dtype,
-                          [&]<class Out>() { warp_rows<In, Out>(args, tile, room, stream); });
+                          [&]<class Out>() { warp_rows<In, Out>(args, tile, scratch, stream); });
   });
 }
 

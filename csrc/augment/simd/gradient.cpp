@@ -1,5 +1,5 @@
 // The gradient of floating images: pixel by pixel of the result, into sums of the input's pixels
-// that a thread's room holds. Where it has room for a plane with a border, and for a row, pixels
+// that a thread's scratch holds. Where it has room for a plane with a border, and for a row, pixels
 // are located as those of a warp are, and what falls on the border is dropped; else band by band,
 // tap by tap.
 
@@ -100,7 +100,7 @@ InBox bordered(const Warp& warp) { return {-1, -1, warp.in_height + 3, warp.in_w
 // (kGridWrap's last taps are those of the first pixels, and have their turn among them)
 bool has_room(const Warp& warp) {
   const InBox box = bordered(warp);
-  return box.fits(sizeof(float)) && warp.out_width <= kMostTileColumns &&
+  return box.fits(sizeof(float)) && warp.out_width <= kMaxTileColumns &&
          warp.fill_mode != FillMode::kGridWrap;
 }
 
@@ -128,21 +128,21 @@ struct GradientRow {
 };
 
 template <class In>
-void add_row(const GradientRow<In>& row, WarpRoom& room, std::int64_t stride) {
-  auto* const sums = reinterpret_cast<float*>(room.pixels);
+void add_row(const GradientRow<In>& row, WarpScratch& scratch, std::int64_t stride) {
+  auto* const sums = reinterpret_cast<float*>(scratch.pixels);
   for (int c = row.seen.begin; c < row.seen.end; ++c) {
-    if (row.hard && room.outside[c] != 0) continue;
+    if (row.hard && scratch.outside[c] != 0) continue;
     const int pair = c / (2 * kLanes) * (2 * kLanes);
     const float g = to_float(row.from[c * row.step]) * row.scale;
-    add_pixel(sums + room.offsets[pair + offset_place(c - pair)], stride, g,
-              static_cast<float>(room.fractions_x[c]) * 0x1p-15f,
-              static_cast<float>(room.fractions_y[c]) * 0x1p-15f);
+    add_pixel(sums + scratch.offsets[pair + offset_place(c - pair)], stride, g,
+              static_cast<float>(scratch.fractions_x[c]) * 0x1p-15f,
+              static_cast<float>(scratch.fractions_y[c]) * 0x1p-15f);
   }
 }
 
 template <class In>
-void add_all_in_room(const AugmentGradientArgs& args, const GradientBand& from,
-                     const PositionMap& map, WarpRoom& room) {
+void add_all_in_scratch(const AugmentGradientArgs& args, const GradientBand& from,
+                        const PositionMap& map, WarpScratch& scratch) {
   const Warp& warp = args.warp;
   const float scale = scale_and_offset<float, float>(args.normalization, from.channel).scale;
   const ImageStrides& s = args.in_strides;
@@ -154,17 +154,17 @@ void add_all_in_room(const AugmentGradientArgs& args, const GradientBand& from,
                          .out = {0, warp.out_height, 0, warp.out_width},
                          .box = bordered(warp)};
   const auto stride = static_cast<int>(tile.box.columns);
-  const Locator at = locator(warp, tile, 1, stride, room);
+  const Locator at = locator(warp, tile, 1, stride, scratch);
   const auto width = static_cast<int>(warp.out_width);
   for (std::int64_t row = 0; row < warp.out_height; ++row) {
-    Columns seen = at.locate(room, row);
+    Columns seen = at.locate(scratch, row);
     if (seen.end > width) seen.end = width;
     add_row<In>({.from = plane + row * s.row,
                  .step = s.column,
                  .scale = scale,
                  .seen = seen,
                  .hard = warp.fill_mode == FillMode::kHardConstant},
-                room, stride);
+                scratch, stride);
   }
 }
 
@@ -182,11 +182,11 @@ void round_all(const AugmentGradientArgs& args, const GradientBand& to, const Ba
 
 }  // namespace
 
-void gradient(const AugmentGradientArgs& args, const GradientBand& to, WarpRoom& room) {
+void gradient(const AugmentGradientArgs& args, const GradientBand& to, WarpScratch& scratch) {
   const Warp& warp = args.warp;
   const bool whole = has_room(warp);
   const InBox box = bordered(warp);
-  auto* const sums = reinterpret_cast<float*>(room.pixels);
+  auto* const sums = reinterpret_cast<float*>(scratch.pixels);
   const std::int64_t count = whole ? box.pixels() : (to.row_end - to.row) * warp.in_width;
   std::memset(sums, 0, static_cast<std::size_t>(count) * sizeof(float));
   // (a plane that has room is one band)
@@ -196,7 +196,7 @@ void gradient(const AugmentGradientArgs& args, const GradientBand& to, WarpRoom&
   if (map.near) {
     by_narrow_dtype(args.in_dtype, [&]<class In>() {
       if (whole) {
-        add_all_in_room<In>(args, to, map, room);
+        add_all_in_scratch<In>(args, to, map, scratch);
       } else {
         add_all<In>(args, to, map, band);
       }

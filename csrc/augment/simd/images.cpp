@@ -10,45 +10,45 @@ using namespace strop::simd::STROP_ISA;
 namespace {
 
 template <class Out>
-void warp_rows(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream) {
-  warp_box_rows<Mixed, Out>(args, tile, room, stream, 4, [&](std::int64_t stride, Columns seen) {
+void warp_rows(const AugmentArgs& args, const WarpTile& tile, WarpScratch& scratch, bool stream) {
+  warp_box_rows<Mixed, Out>(args, tile, scratch, stream, 4, [&](std::int64_t stride, Columns seen) {
     if (args.warp.channels == 1) {
-      sample_grey(room, seen);
+      sample_grey(scratch, seen);
     } else if (args.warp.channels == 3) {
-      sample_pixels<3>(room, stride, seen);
+      sample_pixels<3>(scratch, stride, seen);
     } else {
-      sample_pixels<4>(room, stride, seen);
+      sample_pixels<4>(scratch, stride, seen);
     }
   });
 }
 
-void warp(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream) {
+void warp(const AugmentArgs& args, const WarpTile& tile, WarpScratch& scratch, bool stream) {
   switch (tile.way) {
     case TileWay::kFill:
     case TileWay::kCopy:
-      return copy_pixels(args, tile, room, stream);
+      return copy_pixels(args, tile, scratch, stream);
     case TileWay::kDirect:
-      return warp_directly(args, tile, room, stream);
+      return warp_directly(args, tile, scratch, stream);
     default:
       break;
   }
   if (args.in_dtype == DType::kUInt8) {
-    warp_bytes(args, tile, room, stream);
+    warp_bytes(args, tile, scratch, stream);
   } else {
-    warp_floats(args, tile, room, stream);
+    warp_floats(args, tile, scratch, stream);
   }
 }
 
 }  // namespace
 
-void warp_bytes(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream) {
+void warp_bytes(const AugmentArgs& args, const WarpTile& tile, WarpScratch& scratch, bool stream) {
   if (args.warp.channels == 1) {
-    lay_grey_box(args, tile, room);
+    lay_grey_box(args, tile, scratch);
   } else {
-    lay_pixel_box(args, tile, room);
+    lay_pixel_box(args, tile, scratch);
   }
   by_narrow_image_dtype(args.out_dtype,
-                        [&]<class Out>() { warp_rows<Out>(args, tile, room, stream); });
+                        [&]<class Out>() { warp_rows<Out>(args, tile, scratch, stream); });
 }
 
 extern const Kernels augment;

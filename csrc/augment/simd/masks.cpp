@@ -52,9 +52,9 @@ STROP_INLINE void lay_box(const MaskPlane<T>& plane, T* to) {
 }
 
 template <class T>
-STROP_INLINE void copy_from_box(const WarpRoom& room, const T* box, Columns columns, T* to) {
+STROP_INLINE void copy_from_box(const WarpScratch& scratch, const T* box, Columns columns, T* to) {
   for (int c = columns.begin; c < columns.end; c += 2 * kLanes) {
-    const std::int32_t* const offset = room.offsets + c;
+    const std::int32_t* const offset = scratch.offsets + c;
     for (int k = 0; k < kLanes; ++k) {
       to[c + 2 * k] = box[offset[k]];
       to[c + 2 * k + 1] = box[offset[kLanes + k]];
@@ -63,23 +63,23 @@ STROP_INLINE void copy_from_box(const WarpRoom& room, const T* box, Columns colu
 }
 
 template <class T>
-void warp_by_box(const MaskPlane<T>& plane, WarpRoom& room) {
-  T* const box = reinterpret_cast<T*>(room.pixels);
+void warp_by_box(const MaskPlane<T>& plane, WarpScratch& scratch) {
+  T* const box = reinterpret_cast<T*>(scratch.pixels);
   lay_box(plane, box);
   const WarpTile& tile = plane.tile;
-  const Locator at = locator(plane.args.warp, tile, 1, static_cast<int>(tile.box.columns), room);
+  const Locator at = locator(plane.args.warp, tile, 1, static_cast<int>(tile.box.columns), scratch);
   const auto width = static_cast<int>(tile.out.columns());
   const std::int64_t step = plane.args.out_strides.column;
-  T* const own = reinterpret_cast<T*>(room.rows);
-  static_assert(sizeof room.rows >= kRowColumns * sizeof(T));
+  T* const own = reinterpret_cast<T*>(scratch.rows);
+  static_assert(sizeof scratch.rows >= kRowColumns * sizeof(T));
   for (std::int64_t i = 0; i < tile.out.rows(); ++i) {
-    const Columns seen = at.locate(room, tile.out.row + i);
+    const Columns seen = at.locate(scratch, tile.out.row + i);
     T* const to = plane.row(i);
     const int whole = seen.end < width ? seen.end : width;
     if (step == 1 && whole == seen.end) {
-      copy_from_box(room, box, seen, to);
+      copy_from_box(scratch, box, seen, to);
     } else {
-      copy_from_box(room, box, seen, own);
+      copy_from_box(scratch, box, seen, own);
       for (int k = seen.begin; k < whole; ++k) to[k * step] = own[k];
     }
     set_row(plane, to, 0, seen.begin);
@@ -88,7 +88,7 @@ void warp_by_box(const MaskPlane<T>& plane, WarpRoom& room) {
 }
 
 template <class T>
-void copy_rows(const MaskPlane<T>& plane, WarpRoom& room) {
+void copy_rows(const MaskPlane<T>& plane, WarpScratch& scratch) {
   const WarpTile& tile = plane.tile;
   const Warp& warp = plane.args.warp;
   const CopyLine x = copy_line(tile.map.x.by_column, tile.map.x.start);
@@ -96,7 +96,7 @@ void copy_rows(const MaskPlane<T>& plane, WarpRoom& room) {
   const Columns inner = columns_inside(x, tile.out, warp.in_width);
   const auto width = static_cast<int>(tile.out.columns());
   const std::int64_t step = plane.args.out_strides.column;
-  T* const own = reinterpret_cast<T*>(room.rows);
+  T* const own = reinterpret_cast<T*>(scratch.rows);
   for (std::int64_t i = 0; i < tile.out.rows(); ++i) {
     T* const to = plane.row(i);
     const std::int64_t row = y.at(tile.out.row + i);
@@ -134,7 +134,7 @@ void copy_singly(const MaskPlane<T>& plane) {
 }
 
 template <class T>
-void warp_planes(const WarpMasksArgs& args, const WarpTile& tile, WarpRoom& room) {
+void warp_planes(const WarpMasksArgs& args, const WarpTile& tile, WarpScratch& scratch) {
   const ImageStrides &in = args.in_strides, &out = args.out_strides;
   T fill;
   std::memcpy(&fill, &args.fill, sizeof fill);
@@ -151,10 +151,10 @@ void warp_planes(const WarpMasksArgs& args, const WarpTile& tile, WarpRoom& room
         }
         break;
       case TileWay::kCopy:
-        copy_rows(plane, room);
+        copy_rows(plane, scratch);
         break;
       case TileWay::kBox:
-        warp_by_box(plane, room);
+        warp_by_box(plane, scratch);
         break;
       default:
         copy_singly(plane);
@@ -164,16 +164,16 @@ void warp_planes(const WarpMasksArgs& args, const WarpTile& tile, WarpRoom& room
 
 }  // namespace
 
-void warp_masks(const WarpMasksArgs& args, const WarpTile& tile, WarpRoom& room) {
+void warp_masks(const WarpMasksArgs& args, const WarpTile& tile, WarpScratch& scratch) {
   switch (args.item) {
     case 1:
-      return warp_planes<std::uint8_t>(args, tile, room);
+      return warp_planes<std::uint8_t>(args, tile, scratch);
     case 2:
-      return warp_planes<std::uint16_t>(args, tile, room);
+      return warp_planes<std::uint16_t>(args, tile, scratch);
     case 4:
-      return warp_planes<std::uint32_t>(args, tile, room);
+      return warp_planes<std::uint32_t>(args, tile, scratch);
     default:
-      return warp_planes<std::uint64_t>(args, tile, room);
+      return warp_planes<std::uint64_t>(args, tile, scratch);
   }
 }
 

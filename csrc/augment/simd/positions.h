@@ -68,11 +68,11 @@ struct BlockSteps {
   }
   // Of the blocks from one inside on, which starts at `at`: how many are inside as well, or fewer.
   STROP_MEMBER std::int64_t more_inside(std::int64_t at) const {
-    if (by_block == 0) return kMostTileColumns;
+    if (by_block == 0) return kMaxTileColumns;
     const std::int64_t end = ((last - high + 1) << 17) - (std::int64_t{1} << 16) - 1;
     const std::int64_t begin = (-low << 17) - (std::int64_t{1} << 16);
     const double left = static_cast<double>(by_block > 0 ? end - at : at - begin) * blocks;
-    return left < kMostTileColumns ? static_cast<std::int64_t>(left) - 1 : kMostTileColumns;
+    return left < kMaxTileColumns ? static_cast<std::int64_t>(left) - 1 : kMaxTileColumns;
   }
   STROP_MEMBER bool within_reach(const Starts& s) const {
     return fits && all <= kVectorReach && s.least() + low > -kVectorReach &&
@@ -161,7 +161,7 @@ STROP_INLINE I32 vector_within(FillMode mode, I32 p, const BlockSteps& s) {
 }
 
 struct Locator;
-static void locate_far(const Locator& by, WarpRoom& room, int column, std::int64_t row);
+static void locate_far(const Locator& by, WarpScratch& scratch, int column, std::int64_t row);
 
 // How a tile's rows are located: what does not change from row to row.
 struct Locator {
@@ -184,20 +184,20 @@ struct Locator {
   }
 
   // (16.16, from the box's origin)
-  STROP_MEMBER void store(WarpRoom& room, int column, EvenOdd at_x, EvenOdd at_y) const {
-    store_unaligned(room.offsets + column, offsets(at_x.even, at_y.even));
-    store_unaligned(room.offsets + column + kLanes, offsets(at_x.odd, at_y.odd));
+  STROP_MEMBER void store(WarpScratch& scratch, int column, EvenOdd at_x, EvenOdd at_y) const {
+    store_unaligned(scratch.offsets + column, offsets(at_x.even, at_y.even));
+    store_unaligned(scratch.offsets + column + kLanes, offsets(at_x.odd, at_y.odd));
     if (round != 0) return;  // the nearest pixel: see below
-    store_unaligned(room.fractions_x + column, fractions(at_x));
-    store_unaligned(room.fractions_y + column, fractions(at_y));
+    store_unaligned(scratch.fractions_x + column, fractions(at_x));
+    store_unaligned(scratch.fractions_y + column, fractions(at_y));
   }
 
-  STROP_MEMBER void locate_inside(WarpRoom& room, int column, const Starts& x_starts,
+  STROP_MEMBER void locate_inside(WarpScratch& scratch, int column, const Starts& x_starts,
                                   const Starts& y_starts) const {
     const I32 from_x = x_starts.vector(x.origin - round);
     const I32 from_y = y_starts.vector(y.origin - round);
     for (int i = 0; i < kUnitPairs; ++i) {
-      store(room, column + i * 2 * kLanes, {x.step[i].even + from_x, x.step[i].odd + from_x},
+      store(scratch, column + i * 2 * kLanes, {x.step[i].even + from_x, x.step[i].odd + from_x},
             {y.step[i].even + from_y, y.step[i].odd + from_y});
     }
   }
@@ -211,7 +211,7 @@ struct Locator {
     return I32(position < 0) | I32(position > static_cast<std::int32_t>(s.last));
   }
 
-  STROP_MEMBER void locate_near(WarpRoom& room, int column, const Starts& x_starts,
+  STROP_MEMBER void locate_near(WarpScratch& scratch, int column, const Starts& x_starts,
                                 const Starts& y_starts) const {
     const I32 from_x = x_starts.vector(0), from_y = y_starts.vector(0);
     for (int i = 0; i < kUnitPairs; ++i, column += 2 * kLanes) {
@@ -220,16 +220,16 @@ struct Locator {
       if (mode == FillMode::kHardConstant) {
         const I32 even = outside(px.even, x) | outside(py.even, y);
         const I32 odd = outside(px.odd, x) | outside(py.odd, y);
-        store_unaligned(room.outside + column,
+        store_unaligned(scratch.outside + column,
                         join_halves(bit_cast<U32>(even), bit_cast<U32>(odd)));
       }
-      store(room, column, {within(px.even, x), within(px.odd, x)},
+      store(scratch, column, {within(px.even, x), within(px.odd, x)},
             {within(py.even, y), within(py.odd, y)});
     }
   }
 
   // Units [column, end) that are inside: returns where it stopped.
-  STROP_MEMBER int locate_run(WarpRoom& room, int column, int end, std::int64_t at_x,
+  STROP_MEMBER int locate_run(WarpScratch& scratch, int column, int end, std::int64_t at_x,
                               std::int64_t at_y) const {
     const std::int64_t more_x = x.more_inside(at_x), more_y = y.more_inside(at_y);
     const std::int64_t blocks = (more_x < more_y ? more_x : more_y) + 1;
@@ -237,7 +237,7 @@ struct Locator {
         column + (blocks < kUnitBlocks ? kUnitBlocks : blocks) / kUnitBlocks * kUnit;
     const int stop = wanted < end ? static_cast<int>(wanted) : end;
     for (; column < stop; column += kUnit) {
-      locate_inside(room, column, unit_starts(at_x, x.by_block), unit_starts(at_y, y.by_block));
+      locate_inside(scratch, column, unit_starts(at_x, x.by_block), unit_starts(at_y, y.by_block));
       at_x += x.by_block * kUnitBlocks;
       at_y += y.by_block * kUnitBlocks;
     }
@@ -245,7 +245,7 @@ struct Locator {
   }
 
   // Locates a row; returns its columns that see the image, from the tile's first on: whole units.
-  STROP_MEMBER Columns locate(WarpRoom& room, std::int64_t row) const {
+  STROP_MEMBER Columns locate(WarpScratch& scratch, std::int64_t row) const {
     const bool constant = mode == FillMode::kConstant, hard = mode == FillMode::kHardConstant;
     const std::int64_t around = constant ? kOnePixel - 1 : 0;
     Columns seen = {0, 0};
@@ -263,14 +263,14 @@ struct Locator {
       if (seen.end == 0) seen.begin = column;
       if (inside) {
         const int begin = column;
-        column = locate_run(room, column, width, at_x, at_y);
-        if (hard) std::memset(room.outside + begin, 0, (column - begin) * sizeof(std::int16_t));
+        column = locate_run(scratch, column, width, at_x, at_y);
+        if (hard) std::memset(scratch.outside + begin, 0, (column - begin) * sizeof(std::int16_t));
       } else {
         if (x.within_reach(xs) && y.within_reach(ys) && one_period_away(mode, x, xs) &&
             one_period_away(mode, y, ys)) {
-          locate_near(room, column, xs, ys);
+          locate_near(scratch, column, xs, ys);
         } else {
-          locate_far(*this, room, column, row);
+          locate_far(*this, scratch, column, row);
         }
         column += kUnit;
       }
@@ -281,8 +281,8 @@ struct Locator {
 };
 
 // Position by position: far away, or in images whose positions vectors do not hold.
-__attribute__((noinline)) static void locate_far(const Locator& by, WarpRoom& room, int column,
-                                                 std::int64_t row) {
+__attribute__((noinline)) static void locate_far(const Locator& by, WarpScratch& scratch,
+                                                 int column, std::int64_t row) {
   for (int pair = 0; pair < kUnitPairs; ++pair, column += 2 * kLanes) {
     std::int32_t at_x[2][kLanes], at_y[2][kLanes];
     for (int k = 0; k < 2 * kLanes; ++k) {
@@ -291,7 +291,7 @@ __attribute__((noinline)) static void locate_far(const Locator& by, WarpRoom& ro
       const std::int64_t px = by.map->x.at(row, j), py = by.map->y.at(row, j);
       if (by.mode == FillMode::kHardConstant) {
         const bool seen = px >= 0 && px <= by.x.last && py >= 0 && py <= by.y.last;
-        room.outside[column + k] = seen ? 0 : -1;
+        scratch.outside[column + k] = seen ? 0 : -1;
       }
       const auto within = [&](std::int64_t p, const BlockSteps& s) {
         return position_within(by.mode, p, s.all / kOnePixel) - s.origin + by.round;
@@ -299,17 +299,17 @@ __attribute__((noinline)) static void locate_far(const Locator& by, WarpRoom& ro
       at_x[k % 2][k / 2] = static_cast<std::int32_t>(2 * within(px, by.x));
       at_y[k % 2][k / 2] = static_cast<std::int32_t>(2 * within(py, by.y));
     }
-    by.store(room, column, {load_unaligned<I32>(at_x[0]), load_unaligned<I32>(at_x[1])},
+    by.store(scratch, column, {load_unaligned<I32>(at_x[0]), load_unaligned<I32>(at_x[1])},
              {load_unaligned<I32>(at_y[0]), load_unaligned<I32>(at_y[1])});
   }
 }
 
 STROP_INLINE Locator locator(const Warp& warp, const WarpTile& tile, int column_scale,
-                             int row_scale, WarpRoom& room) {
+                             int row_scale, WarpScratch& scratch) {
   const bool nearest = warp.interpolation == Interpolation::kNearest;
   if (nearest) {  // no row of the tile has fractions
-    std::memset(room.fractions_x, 0, sizeof room.fractions_x);
-    std::memset(room.fractions_y, 0, sizeof room.fractions_y);
+    std::memset(scratch.fractions_x, 0, sizeof scratch.fractions_x);
+    std::memset(scratch.fractions_y, 0, sizeof scratch.fractions_y);
   }
   return {.mode = warp.fill_mode,
           .map = &tile.map,

@@ -11,12 +11,13 @@ namespace strop::augment::simd::STROP_ISA {
 using namespace strop::simd::STROP_ISA;
 
 // A tile, by the other sources of this instruction set.
-void warp_bytes(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream);
-void warp_floats(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream);
-void warp_directly(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream);
-void copy_pixels(const AugmentArgs& args, const WarpTile& tile, WarpRoom& room, bool stream);
-void warp_masks(const WarpMasksArgs& args, const WarpTile& tile, WarpRoom& room);
-void gradient(const AugmentGradientArgs& args, const GradientBand& band, WarpRoom& room);
+void warp_bytes(const AugmentArgs& args, const WarpTile& tile, WarpScratch& scratch, bool stream);
+void warp_floats(const AugmentArgs& args, const WarpTile& tile, WarpScratch& scratch, bool stream);
+void warp_directly(const AugmentArgs& args, const WarpTile& tile, WarpScratch& scratch,
+                   bool stream);
+void copy_pixels(const AugmentArgs& args, const WarpTile& tile, WarpScratch& scratch, bool stream);
+void warp_masks(const WarpMasksArgs& args, const WarpTile& tile, WarpScratch& scratch);
+void gradient(const AugmentGradientArgs& args, const GradientBand& band, WarpScratch& scratch);
 
 // Where a row begins.
 struct OutPlace {
@@ -29,11 +30,12 @@ struct OutPlace {
 template <class In, class Out>
 struct RowWriter {
   const AugmentArgs& args;
-  WarpRoom& room;
+  WarpScratch& scratch;
   bool stream;
-  ScaleAndOffset by[kMostImageChannels];
+  ScaleAndOffset by[kMaxImageChannels];
 
-  STROP_MEMBER RowWriter(const AugmentArgs& a, WarpRoom& r, bool s) : args(a), room(r), stream(s) {
+  STROP_MEMBER RowWriter(const AugmentArgs& a, WarpScratch& r, bool s)
+      : args(a), scratch(r), stream(s) {
     for (int c = 0; c < args.warp.channels; ++c) {
       by[c] = scale_and_offset<In, Out>(args.normalization, c);
     }
@@ -49,7 +51,7 @@ struct RowWriter {
     finish_row(row, place(at) + channel * args.out_strides.channel, count, by[channel], stream);
   }
 
-  STROP_MEMBER void write(const OutPlace& at, const In* const (&rows)[kMostImageChannels],
+  STROP_MEMBER void write(const OutPlace& at, const In* const (&rows)[kMaxImageChannels],
                           int count) const {
     const ImageStrides& s = args.out_strides;
     const auto channels = static_cast<int>(args.warp.channels);
@@ -58,9 +60,9 @@ struct RowWriter {
       return;
     }
     Out* const to = place(at);
-    const Out* finished[kMostImageChannels];
+    const Out* finished[kMaxImageChannels];
     for (int c = 0; c < channels; ++c) {
-      Out* const own = reinterpret_cast<Out*>(room.finished[c]);
+      Out* const own = reinterpret_cast<Out*>(scratch.finished[c]);
       finish_row(rows[c], own, count, by[c], false);
       finished[c] = own;
     }

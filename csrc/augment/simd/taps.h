@@ -35,39 +35,39 @@ STROP_INLINE I16 mixed_pair(const TapRow& from, I16 fraction_x, I16 fraction_y) 
   return left + rounded_product(right - left, x);
 }
 
-STROP_INLINE std::int16_t* words_of_row(WarpRoom& room, int channel) {
-  return reinterpret_cast<std::int16_t*>(room.rows[channel]);
+STROP_INLINE std::int16_t* words_of_row(WarpScratch& scratch, int channel) {
+  return reinterpret_cast<std::int16_t*>(scratch.rows[channel]);
 }
 
 template <int kChannels>
-STROP_INLINE void sample_pixels(WarpRoom& room, std::int64_t stride, Columns columns) {
+STROP_INLINE void sample_pixels(WarpScratch& scratch, std::int64_t stride, Columns columns) {
   for (int c = columns.begin; c < columns.end; c += 2 * kLanes) {
-    const I16 x = load_unaligned<I16>(room.fractions_x + c);
-    const I16 y = load_unaligned<I16>(room.fractions_y + c);
-    const TapRow from = {room.pixels, room.pixels + stride, room.offsets + c};
+    const I16 x = load_unaligned<I16>(scratch.fractions_x + c);
+    const I16 y = load_unaligned<I16>(scratch.fractions_y + c);
+    const TapRow from = {scratch.pixels, scratch.pixels + stride, scratch.offsets + c};
     const I16 a = mixed_pair<0>(from, x, y), b = mixed_pair<1>(from, x, y);
     const I16 d = mixed_pair<2>(from, x, y), e = mixed_pair<3>(from, x, y);
     const I16 first = zip_pairs(a, b), second = zip_pairs(d, e);
     const I16 third = zip_pairs_high(a, b), fourth = zip_pairs_high(d, e);
-    store_unaligned(words_of_row(room, 0) + c, zip_fours(first, second));
-    store_unaligned(words_of_row(room, 1) + c, zip_fours_high(first, second));
-    store_unaligned(words_of_row(room, 2) + c, zip_fours(third, fourth));
+    store_unaligned(words_of_row(scratch, 0) + c, zip_fours(first, second));
+    store_unaligned(words_of_row(scratch, 1) + c, zip_fours_high(first, second));
+    store_unaligned(words_of_row(scratch, 2) + c, zip_fours(third, fourth));
     if constexpr (kChannels == 4) {
-      store_unaligned(words_of_row(room, 3) + c, zip_fours_high(third, fourth));
+      store_unaligned(words_of_row(scratch, 3) + c, zip_fours_high(third, fourth));
     }
   }
 }
 
 // One channel: a pixel of the box is its own four taps, upper left, lower left, upper right, lower
 // right.
-STROP_INLINE void sample_grey(WarpRoom& room, Columns columns) {
+STROP_INLINE void sample_grey(WarpScratch& scratch, Columns columns) {
   for (int c = columns.begin; c < columns.end; c += 2 * kLanes) {
-    const I32 x = load_unaligned<I32>(room.fractions_x + c);
-    const I32 y = load_unaligned<I32>(room.fractions_y + c);
+    const I32 x = load_unaligned<I32>(scratch.fractions_x + c);
+    const I32 y = load_unaligned<I32>(scratch.fractions_y + c);
     // Words of left and right taps; of an even column both take its low fraction, an odd one's is
     // the high one.
     const auto mixed = [&](int first, I32 own_x, I32 own_y) {
-      const I16 taps = bit_cast<I16>(gathered(room.pixels, room.offsets + c + first));
+      const I16 taps = bit_cast<I16>(gathered(scratch.pixels, scratch.offsets + c + first));
       const I32 both = bit_cast<I32>(mixed_rows(taps, bit_cast<I16>(own_y)));
       const I16 left = bit_cast<I16>(both), right = bit_cast<I16>(both >> 16);
       return bit_cast<U32>(left + rounded_product(right - left, bit_cast<I16>(own_x)));
@@ -79,7 +79,7 @@ STROP_INLINE void sample_grey(WarpRoom& room, Columns columns) {
       return bit_cast<I32>(join_halves(bit_cast<U32>(v) >> 16, bit_cast<U32>(v)));
     };
     const U32 even = mixed(0, x, low(y)), odd = mixed(kLanes, high(x), high(y));
-    store_unaligned(words_of_row(room, 0) + c, join_halves(even, odd << 16));
+    store_unaligned(words_of_row(scratch, 0) + c, join_halves(even, odd << 16));
   }
 }
 

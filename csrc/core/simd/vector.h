@@ -90,7 +90,7 @@ STROP_INLINE void transpose_fours(F32x4 (&v)[4]) {
 
 // Each defines, in namespace STROP_ISA:
 //   F32 round_half_even(F32), round_down(F32), round_toward_zero(F32)
-//   F32 at_least(F32 bound, F32 v), at_most(F32 bound, F32 v)      NaN in v stays
+//   F32 max(F32 bound, F32 v), min(F32 bound, F32 v)      NaN in v stays
 //   I32 larger(I32, I32), smaller(I32, I32); std::int32_t largest(I32), smallest(I32)
 //   I16 larger(I16, I16), smaller(I16, I16)
 //   F32 multiply_plus_zero(F32 a, F32 b)               a * b + 0, rounded once
@@ -178,8 +178,8 @@ STROP_INLINE Vec operator/(Vec a, Vec b) { return Vec::wrap(a.v / b.v); }
 STROP_INLINE Vec round_half_even(Vec a) { return Vec::wrap(round_half_even(a.v)); }
 STROP_INLINE Vec round_down(Vec a) { return Vec::wrap(round_down(a.v)); }
 STROP_INLINE Vec round_toward_zero(Vec a) { return Vec::wrap(round_toward_zero(a.v)); }
-STROP_INLINE Vec at_least(Vec bound, Vec a) { return Vec::wrap(at_least(bound.v, a.v)); }
-STROP_INLINE Vec at_most(Vec bound, Vec a) { return Vec::wrap(at_most(bound.v, a.v)); }
+STROP_INLINE Vec max(Vec bound, Vec a) { return Vec::wrap(max(bound.v, a.v)); }
+STROP_INLINE Vec min(Vec bound, Vec a) { return Vec::wrap(min(bound.v, a.v)); }
 
 STROP_INLINE Vec multiply_plus_zero(Vec a, Vec b) {
   return Vec::wrap(multiply_plus_zero(a.v, b.v));
@@ -188,19 +188,19 @@ STROP_INLINE Vec multiply_plus_zero(Vec a, Vec b) {
 STROP_INLINE Vec magnitude(Vec a) {
   return Vec::wrap(bit_cast<F32>(bit_cast<U32>(a.v) & broadcast(0x7fffffffu)));
 }
-STROP_INLINE Vec with_sign_of(Vec value, Vec sign) {
+STROP_INLINE Vec copysign(Vec value, Vec sign) {
   const U32 bit = bit_cast<U32>(sign.v) & broadcast(0x80000000u);
   return Vec::wrap(bit_cast<F32>(bit_cast<U32>(magnitude(value).v) | bit));
 }
-STROP_INLINE I32 same(Vec a, Vec b) { return I32(a.v == b.v); }
-STROP_INLINE I32 less(Vec a, Vec b) { return I32(a.v < b.v); }
-STROP_INLINE Vec choose(I32 mask, Vec a, Vec b) { return Vec::wrap(select(mask, a.v, b.v)); }
+STROP_INLINE I32 eq(Vec a, Vec b) { return I32(a.v == b.v); }
+STROP_INLINE I32 lt(Vec a, Vec b) { return I32(a.v < b.v); }
+STROP_INLINE Vec select(I32 mask, Vec a, Vec b) { return Vec::wrap(select(mask, a.v, b.v)); }
 
 // The first half's lanes of a, the others of b.
 STROP_INLINE Vec halves(Vec a, Vec b) {
   I32 first{};
   for (int lane = 0; lane < kLanes / 2; ++lane) first[lane] = -1;
-  return choose(first, a, b);
+  return select(first, a, b);
 }
 
 STROP_INLINE Vec one_where_less(Vec a, Vec b) {
@@ -214,7 +214,7 @@ STROP_INLINE Vec power_of_two_below(Vec a) {
 STROP_INLINE Vec inverse_of_power(Vec a) {
   return Vec::wrap(bit_cast<F32>(broadcast(0x7f000000u) - bit_cast<U32>(a.v)));
 }
-STROP_INLINE Vec signed_as(Vec value, Vec sign) {
+STROP_INLINE Vec set_sign(Vec value, Vec sign) {
   const U32 bit = bit_cast<U32>(sign.v) & broadcast(0x80000000u);
   return Vec::wrap(bit_cast<F32>(bit_cast<U32>(value.v) | bit));
 }
@@ -320,5 +320,8 @@ STROP_INLINE void store_first(T* to, Vec a, std::int64_t count) {
 STROP_INLINE Vec multiply_add(Vec a, Vec b, Vec c) {
   return Vec::wrap(multiply_add(a.v, b.v, c.v));
 }
+
+// Has the compiler hold a vector in a register, where it would rather load it again.
+STROP_INLINE void keep_in_register(F32& v) { asm("" : "+" STROP_REGISTER(v)); }
 
 }  // namespace strop::simd::STROP_ISA

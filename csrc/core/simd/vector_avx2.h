@@ -19,8 +19,8 @@ STROP_INLINE F32 round_toward_zero(F32 v) {
   return _mm256_round_ps(v, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC);
 }
 
-STROP_INLINE F32 at_least(F32 bound, F32 v) { return _mm256_max_ps(bound, v); }
-STROP_INLINE F32 at_most(F32 bound, F32 v) { return _mm256_min_ps(bound, v); }
+STROP_INLINE F32 max(F32 bound, F32 v) { return _mm256_max_ps(bound, v); }
+STROP_INLINE F32 min(F32 bound, F32 v) { return _mm256_min_ps(bound, v); }
 
 STROP_INLINE F32 multiply_plus_zero(F32 a, F32 b) {
   return _mm256_fmadd_ps(a, b, _mm256_setzero_ps());

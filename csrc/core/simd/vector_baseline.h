@@ -43,11 +43,11 @@ STROP_INLINE F32 round_toward_zero(F32 v) {
 }
 
 #if defined(__SSE2__)
-STROP_INLINE F32 at_least(F32 bound, F32 v) { return _mm_max_ps(bound, v); }
-STROP_INLINE F32 at_most(F32 bound, F32 v) { return _mm_min_ps(bound, v); }
+STROP_INLINE F32 max(F32 bound, F32 v) { return _mm_max_ps(bound, v); }
+STROP_INLINE F32 min(F32 bound, F32 v) { return _mm_min_ps(bound, v); }
 #else
-STROP_INLINE F32 at_least(F32 bound, F32 v) { return select(I32(bound > v), bound, v); }
-STROP_INLINE F32 at_most(F32 bound, F32 v) { return select(I32(bound < v), bound, v); }
+STROP_INLINE F32 max(F32 bound, F32 v) { return select(I32(bound > v), bound, v); }
+STROP_INLINE F32 min(F32 bound, F32 v) { return select(I32(bound < v), bound, v); }
 #endif
 
 STROP_INLINE F32 multiply_plus_zero(F32 a, F32 b) { return a * b + broadcast(0.0f); }

@@ -20,10 +20,10 @@ STROP_INLINE F32 round_toward_zero(F32 v) {
 }
 
 // FMAX and FMIN return NaN if either operand is; a bound never is.
-STROP_INLINE F32 at_least(F32 bound, F32 v) {
+STROP_INLINE F32 max(F32 bound, F32 v) {
   return bit_cast<F32>(vmaxq_f32(bit_cast<float32x4_t>(bound), bit_cast<float32x4_t>(v)));
 }
-STROP_INLINE F32 at_most(F32 bound, F32 v) {
+STROP_INLINE F32 min(F32 bound, F32 v) {
   return bit_cast<F32>(vminq_f32(bit_cast<float32x4_t>(bound), bit_cast<float32x4_t>(v)));
 }
 

@@ -67,7 +67,7 @@ void run_strips(const SparseLinearArgs& args, const Parallel& parallel, const Ke
       [&](std::int64_t begin, std::int64_t end) { kernels.fill_panels(task, begin, end); });
   const std::int64_t items = task.groups() * header.row_blocks();
   const auto multiply = one ? kernels.multiply_one : kernels.multiply_strips;
-  const std::int64_t sums = task.tile_sums(lanes) * std::min(task.tile_count, kMostTiles);
+  const std::int64_t sums = task.tile_sums(lanes) * std::min(task.tile_count, kMaxTiles);
   parallel.for_range(items, items_a_grain(args, items, args.rows),
                      [&](std::int64_t begin, std::int64_t end) {
                        multiply(task, Floats(sums).data(), begin, end);

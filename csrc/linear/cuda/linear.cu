@@ -91,7 +91,7 @@ __device__ __forceinline__ void multiply_add(const BitmapLinearArgs& args, int a
 template <class Values, class T, int kRows>
 __global__ void __launch_bounds__(kSparseThreads)
     sparse_linear_kernel(const __grid_constant__ BitmapLinearArgs args, int whole) {
-  __shared__ Room<Values> rooms[kSparseWarps];
+  __shared__ Scratch<Values> rooms[kSparseWarps];
   const BitmapMatrix& weight = args.weight;
   const auto bytes = static_cast<int>(weight.row_bytes());
   for_each_row(weight.rows, [&](std::int64_t row) {
@@ -128,7 +128,7 @@ void multiply(const BitmapLinearArgs& args, const Launch& on) {
   if (args.rows <= 1) return with(sparse_linear_kernel<Values, T, 1>);
   if (args.rows <= 2) return with(sparse_linear_kernel<Values, T, 2>);
   if (args.rows <= 4) return with(sparse_linear_kernel<Values, T, 4>);
-  with(sparse_linear_kernel<Values, T, static_cast<int>(kMostBitmapRows)>);
+  with(sparse_linear_kernel<Values, T, static_cast<int>(kMaxBitmapRows)>);
 }
 
 }  // namespace

@@ -86,9 +86,9 @@ __device__ __forceinline__ void for_each_step(const Word& word, int begin, int b
   }
 }
 
-// A warp's room in shared memory: the values of a word, and of the one that is on its way.
+// A warp's scratch in shared memory: the values of a word, and of the one that is on its way.
 template <class Values>
-struct alignas(4) Room {
+struct alignas(4) Scratch {
   Values word[2][kWordColumns + 2];
 };
 
@@ -110,20 +110,20 @@ __device__ __forceinline__ int stage(const Values* from, int count, Values* to) 
 // Calls visit(at, byte, values) along a row: with a lane's byte, 0 beyond the row, and its values.
 template <class Values, class Visit>
 __device__ __forceinline__ void for_each_byte(const std::uint8_t* row, int bytes,
-                                              const Values* values, Room<Values>& room,
+                                              const Values* values, Scratch<Values>& scratch,
                                               Visit visit) {
   int turn = 0;
   Word next = Word::of(bytes_of_lane(row, bytes, 0));
   std::uint32_t further = bytes_of_lane(row, bytes, kWordBytes);
-  int shift = stage(values, next.count(), room.word[0]);
+  int shift = stage(values, next.count(), scratch.word[0]);
   for (int begin = 0; begin < bytes; begin += kWordBytes) {
     const Word word = next;
-    const Values* const here = room.word[turn] + shift;
+    const Values* const here = scratch.word[turn] + shift;
     turn ^= 1;
     values += word.count();
     next = Word::of(further);
     further = bytes_of_lane(row, bytes, begin + 2 * kWordBytes);
-    shift = stage(values, next.count(), room.word[turn]);
+    shift = stage(values, next.count(), scratch.word[turn]);
     wait_for_copies<1>();
     __syncwarp();  // the copies of all lanes are there
     for_each_step(word, begin, bytes,

@@ -136,7 +136,7 @@ __device__ __forceinline__ void write_columns(T* to, std::int64_t left, bool vec
 template <class Values, class T>
 __global__ void __launch_bounds__(kSparseThreads)
     unpack_kernel(const __grid_constant__ BitmapUnpackArgs args, bool vectors) {
-  __shared__ Room<Values> rooms[kSparseWarps];
+  __shared__ Scratch<Values> rooms[kSparseWarps];
   const BitmapMatrix& matrix = args.matrix;
   const auto bytes = static_cast<int>(matrix.row_bytes());
   for_each_row(matrix.rows, [&](std::int64_t row) {

@@ -17,7 +17,7 @@ STROP_INLINE Vec power_of_two(Vec n) {
 
 // e^x = 2^n e^r, |r| <= ln(2) / 2, by e^r's series to r^7. Goes to Inf and to 0 where e^x does.
 STROP_INLINE Vec exponential(Vec x) {
-  x = at_least(Vec(-150.0f), at_most(Vec(150.0f), x));
+  x = max(Vec(-150.0f), min(Vec(150.0f), x));
   const Vec n = round_half_even(x * Vec(1.44269504f));
   Vec r = multiply_add(n, Vec(-0.693145752f), x);  // ln(2) in two parts, the first of few bits
   r = multiply_add(n, Vec(-1.42860677e-6f), r);
@@ -43,7 +43,7 @@ STROP_INLINE Vec normal_distribution(Vec v) {
                              0.0096589504f, 0.0019000502f, 0.0016948010f};
   constexpr float kOdd[] = {-0.066478372f,  -0.039586157f,  -0.025233150f,  -0.013515150f,
                             -0.0053334972f, -0.0015638714f, -0.00062022073f};
-  v = at_least(Vec(-kEnd), at_most(Vec(kEnd), v));
+  v = max(Vec(-kEnd), min(Vec(kEnd), v));
   const Vec u = multiply_add(v * v, Vec(2 / (kEnd * kEnd)), Vec(-1.0f)), square = u * u;
   Vec even(kEven[6]), odd(kOdd[6]);
   for (int i = 5; i >= 0; --i) {
@@ -51,13 +51,13 @@ STROP_INLINE Vec normal_distribution(Vec v) {
     odd = multiply_add(odd, square, Vec(kOdd[i]));
   }
   const Vec share = multiply_add(v, multiply_add(odd, u, even), Vec(0.5f));
-  return at_least(Vec(0.0f), at_most(Vec(1.0f), share));
+  return max(Vec(0.0f), min(Vec(1.0f), share));
 }
 
 STROP_INLINE Vec activated(Vec v, Activation activation) {
   switch (activation) {
     case Activation::kRelu:
-      return at_least(Vec(0.0f), v);
+      return max(Vec(0.0f), v);
     case Activation::kGelu:
       return v * normal_distribution(v);
     case Activation::kGeluTanh: {  // (1 + tanh(u)) / 2 = 1 / (1 + e^-2u)

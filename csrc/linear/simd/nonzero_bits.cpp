@@ -19,7 +19,7 @@ void nonzero_bits(const float* row, std::int64_t count, std::uint8_t* bits) {
     for (std::int64_t i = 0; i < left; i += kLanes) {
       const bool whole = left - i >= kLanes;
       const Vec v = whole ? load(row + at + i) : load_first(row + at + i, left - i);
-      word |= (~lane_bits(same(v, zero)) & kEvery) << i;
+      word |= (~lane_bits(eq(v, zero)) & kEvery) << i;
     }
     std::memcpy(bits + at / 8, &word, static_cast<std::size_t>((left + 7) / 8));
   }

@@ -232,7 +232,7 @@ bool widen_row(const T* row, std::int64_t count, std::int64_t whole, float* x) {
     none = none + (v - v);
     store<false>(x + k, v);
   }
-  return lane_bits(same(none, Vec(0.0f))) == (1u << kLanes) - 1;
+  return lane_bits(eq(none, Vec(0.0f))) == (1u << kLanes) - 1;
 }
 
 // Rows [begin, end) of the weight times one row of x.

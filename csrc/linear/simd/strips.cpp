@@ -12,9 +12,9 @@ namespace {
 // Registers of a tile's columns, under strips of 4 and of 2: eight sums and what they need fit 16
 // registers; AArch64 has 32.
 #if defined(STROP_NEON)
-constexpr int kMostRegisters[2] = {4, 8};
+constexpr int kMaxRegisters[2] = {4, 8};
 #else
-constexpr int kMostRegisters[2] = {2, 4};
+constexpr int kMaxRegisters[2] = {2, 4};
 #endif
 // Elements. Rows of x and y are walked side by side, more of them than a processor's prefetcher
 // follows: a sixth of the time, where they are far larger than the caches.
@@ -58,7 +58,7 @@ struct StripSums {
       F32 held[kRegisters];
       unrolled<kRegisters>([&](auto j) STROP_UNROLLED {
         held[j] = load_unaligned<F32>(x + j * kVectorBytes);
-        asm("" : "+" STROP_REGISTER(held[j]));  // loaded once, not once a row
+        keep_in_register(held[j]);  // loaded once, not once a row
       });
       unrolled<kInterleave>([&](auto row) STROP_UNROLLED {
         constexpr int kPlace = i * kInterleave + row;
@@ -139,9 +139,9 @@ MultiplyBlock block_kernel(int registers, std::integer_sequence<int, kRegisters.
 MultiplyBlock block_kernel(const LayoutHeader& header, int registers) {
   return by_narrow_dtype(header.values(), [&]<class V>() {
     if (header.interleave == 4) {
-      return block_kernel<V, 4>(registers, std::make_integer_sequence<int, kMostRegisters[0]>{});
+      return block_kernel<V, 4>(registers, std::make_integer_sequence<int, kMaxRegisters[0]>{});
     }
-    return block_kernel<V, 2>(registers, std::make_integer_sequence<int, kMostRegisters[1]>{});
+    return block_kernel<V, 2>(registers, std::make_integer_sequence<int, kMaxRegisters[1]>{});
   });
 }
 
@@ -182,10 +182,10 @@ void multiply_strips(const StripTask& task, float* sums, std::int64_t begin, std
   const std::int64_t row_blocks = header.row_blocks(), column_blocks = header.column_blocks();
   const std::int64_t apart = task.tile_sums(kLanes);
   for (std::int64_t item = begin; item < end; ++item) {
-    const auto first_tile = static_cast<int>(item / row_blocks) * kMostTiles;
+    const auto first_tile = static_cast<int>(item / row_blocks) * kMaxTiles;
     const std::int64_t row_block = item % row_blocks;
     const int left = task.tile_count - first_tile;
-    const int count = left < kMostTiles ? left : kMostTiles;
+    const int count = left < kMaxTiles ? left : kMaxTiles;
     for (std::int64_t i = 0; i < column_blocks; ++i) {
       const StripBlock& at = task.blocks()[row_block * column_blocks + i];
       for (int t = 0; t < count; ++t) {
@@ -262,7 +262,7 @@ void nonzero_bits(const float* row, std::int64_t count, std::uint8_t* bits);
 
 extern const Kernels sparse;
 const Kernels sparse = {.lanes = kLanes,
-                        .most_registers = {kMostRegisters[0], kMostRegisters[1]},
+                        .most_registers = {kMaxRegisters[0], kMaxRegisters[1]},
                         .fill_panels = fill_panels,
                         .multiply_strips = multiply_strips,
                         .multiply_one = multiply_one,

@@ -97,7 +97,7 @@ Tensor multiply_by_bits(Call& call, const LinearInputs<Call>& in, const Bitmap<C
                         const OptionalTensor& out = {}) {
   const TensorView x = view_of(in.x);
   const bool exact = widens(view_of(weight.values).dtype, x.dtype);
-  if (exact && rows_of(x) <= kMostBitmapRows) return multiply_by_bitmap(call, in, weight, out);
+  if (exact && rows_of(x) <= kMaxBitmapRows) return multiply_by_bitmap(call, in, weight, out);
   const BitmapMatrix matrix = checked_product(in, weight, out);
   // It is torch's allocator's again when its product is on its way.
   const Tensor dense = unpacked(call, weight, matrix.columns, exact ? x.dtype : DType::kFloat32);

@@ -10,9 +10,9 @@ namespace strop::prune::cuda {
 using namespace strop::cuda;
 
 // Memory that is shared out in order; or, without any, how much of it would be.
-class Room {
+class Scratch {
  public:
-  explicit Room(void* memory, bool measures)
+  explicit Scratch(void* memory, bool measures)
       : memory_(static_cast<char*>(memory)), measures_(measures) {}
 
   bool measures() const { return measures_; }

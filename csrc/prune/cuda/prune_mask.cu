@@ -46,10 +46,10 @@ __global__ void __launch_bounds__(kPruneThreads)
 template <class Key>
 __global__ void __launch_bounds__(kPruneThreads)
     pick_digit_kernel(int level, std::int64_t pruned, Found<Key>* found, Table* table) {
-  __shared__ SearchRoom room;
+  __shared__ SearchScratch scratch;
   const Found<Key> before = level == 0 ? Found<Key>{0, pruned, 0} : *found;
   std::int64_t rank = before.rank;
-  const Key digit = pick_digit(table, rank, room);
+  const Key digit = pick_digit(table, rank, scratch);
   for (int i = static_cast<int>(threadIdx.x); i < kDigits; i += kPruneThreads) table[i] = 0;
   if (threadIdx.x != 0) return;
   *found = {before.key | digit << Digit<Key>::shift_of(level), rank, 0};
@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(kPruneThreads)
 template <class Key, class T>
 __global__ void __launch_bounds__(kPruneThreads)
     count_ties_kernel(const Weights<T> weights, const Found<Key>* found, std::int64_t* ties) {
-  __shared__ SearchRoom room;
+  __shared__ SearchScratch scratch;
   if (found->rank == 0) return;
   const Key cut = found->key;
   for (std::int64_t piece = blockIdx.x; piece * kPrunePiece < weights.count; piece += gridDim.x) {
@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(kPruneThreads)
     std::int64_t own = 0, all = 0;
     for_each_key<Key>(weights, begin, std::min(begin + kPrunePiece, weights.count),
                       [&](std::int64_t, Key key) { own += key == cut ? 1 : 0; });
-    sum_before(own, room.warps, all);
+    sum_before(own, scratch.warps, all);
     if (threadIdx.x == 0) ties[piece] = all;
   }
 }
@@ -77,7 +77,7 @@ template <class Key, class T>
 __global__ void __launch_bounds__(kPruneThreads)
     find_index_kernel(const Weights<T> weights, const std::int64_t* ties, std::int64_t offset,
                       Found<Key>* found) {
-  __shared__ SearchRoom room;
+  __shared__ SearchScratch scratch;
   const Found<Key> before = *found;
   if (before.rank == 0) return;
   __syncthreads();  // all have read it
@@ -86,10 +86,10 @@ __global__ void __launch_bounds__(kPruneThreads)
   for (std::int64_t first = 0; first < pieces; first += kPruneThreads) {
     const std::int64_t piece = first + threadIdx.x;
     const std::int64_t own = piece < pieces ? ties[piece] : 0;
-    const std::int64_t left = rank - sum_before(own, room.warps, all);
+    const std::int64_t left = rank - sum_before(own, scratch.warps, all);
     if (left >= 0 && left < own) {
-      room.rank = left;
-      room.place = piece;
+      scratch.rank = left;
+      scratch.place = piece;
     }
     if (rank < all) break;
     rank -= all;
@@ -100,10 +100,10 @@ __global__ void __launch_bounds__(kPruneThreads)
     return;
   }
   __syncthreads();
-  const std::int64_t begin = room.place * kPrunePiece;
-  const std::int64_t left = room.rank;
+  const std::int64_t begin = scratch.place * kPrunePiece;
+  const std::int64_t left = scratch.rank;
   const std::int64_t at = place_of<Key>(
-      weights, begin, std::min(begin + kPrunePiece, weights.count), before.key, left, room);
+      weights, begin, std::min(begin + kPrunePiece, weights.count), before.key, left, scratch);
   if (threadIdx.x == 0) *found = {before.key, 0, offset + at};
 }
 
@@ -127,7 +127,7 @@ __global__ void __launch_bounds__(kPruneThreads)
     keep_rows_kernel(const Weights<T> row, std::int64_t rows, std::int64_t pruned, int levels,
                      std::uint8_t* mask) {
   __shared__ unsigned counts[kDigits];
-  __shared__ SearchRoom room;
+  __shared__ SearchScratch scratch;
   for (std::int64_t number = blockIdx.x; number < rows; number += gridDim.x) {
     const Weights<T> own = {row.from + number * row.count, row.count, row.whole};
     Cut<Key> cut = {0, 0};
@@ -141,9 +141,9 @@ __global__ void __launch_bounds__(kPruneThreads)
         if (digit.has(key)) atomicAdd(counts + digit.of(key), 1u);
       });
       __syncthreads();
-      cut.key |= static_cast<Key>(pick_digit(counts, rank, room)) << digit.shift();
+      cut.key |= static_cast<Key>(pick_digit(counts, rank, scratch)) << digit.shift();
     }
-    if (rank > 0) cut.index = place_of<Key>(own, 0, own.count, cut.key, rank, room);
+    if (rank > 0) cut.index = place_of<Key>(own, 0, own.count, cut.key, rank, scratch);
     std::uint8_t* const to = mask + number * row.count;
     for_each_key<Key>(own, 0, own.count,
                       [&](std::int64_t i, Key key) { to[i] = stays(key, i, cut) ? 1 : 0; });
@@ -179,16 +179,16 @@ int levels_of(const PruneArgs& args) {
 
 // What a ranking of all tensors keeps on the GPU.
 template <class Key>
-struct RankingRoom {
+struct RankingScratch {
   Found<Key>* found;
   Table* table;
   std::int64_t* ties;
 
-  RankingRoom(const PruneArgs& args, Room& room)
-      : found(room.take<Found<Key>>(1)), table(room.take<Table>(kDigits)), ties(nullptr) {
+  RankingScratch(const PruneArgs& args, Scratch& scratch)
+      : found(scratch.take<Found<Key>>(1)), table(scratch.take<Table>(kDigits)), ties(nullptr) {
     std::int64_t pieces = 0;
     for (const PruneTensor& tensor : args.tensors) pieces += pieces_of(tensor.count());
-    ties = room.take<std::int64_t>(pieces);
+    ties = scratch.take<std::int64_t>(pieces);
   }
 };
 
@@ -208,24 +208,25 @@ void for_each_weights(const PruneArgs& args, Function function) {
 }
 
 template <class Key>
-void find_cut(const PruneArgs& args, std::int64_t pruned, const RankingRoom<Key>& room,
+void find_cut(const PruneArgs& args, std::int64_t pruned, const RankingScratch<Key>& scratch,
               const Launch& on) {
-  check(cudaMemsetAsync(room.table, 0, kDigits * sizeof(Table), on.stream), "clearing a table");
-  const auto* const found = static_cast<const Found<Key>*>(room.found);
+  check(cudaMemsetAsync(scratch.table, 0, kDigits * sizeof(Table), on.stream), "clearing a table");
+  const auto* const found = static_cast<const Found<Key>*>(scratch.found);
   for (int level = 0; level < levels_of<Key>(args); ++level) {
     for_each_weights<Key>(args, [&]<class T>(const Weights<T>& weights, auto...) {
       launch(on, count_digits_kernel<Key, T>, pieces_of(weights.count), kPruneThreads, weights,
-             level, found, room.table);
+             level, found, scratch.table);
     });
-    launch(on, pick_digit_kernel<Key>, 1, kPruneThreads, level, pruned, room.found, room.table);
+    launch(on, pick_digit_kernel<Key>, 1, kPruneThreads, level, pruned, scratch.found,
+           scratch.table);
   }
   for_each_weights<Key>(args, [&]<class T>(const Weights<T>& weights, auto*, std::int64_t piece,
                                            std::int64_t offset) {
-    std::int64_t* const ties = room.ties + piece;
+    std::int64_t* const ties = scratch.ties + piece;
     launch(on, count_ties_kernel<Key, T>, pieces_of(weights.count), kPruneThreads, weights, found,
            ties);
     launch(on, find_index_kernel<Key, T>, 1, kPruneThreads, weights,
-           static_cast<const std::int64_t*>(ties), offset, room.found);
+           static_cast<const std::int64_t*>(ties), offset, scratch.found);
   });
 }
 
@@ -257,9 +258,9 @@ void keep_by(const PruneArgs& args, const Cut<Key>& cut, const Found<Key>* found
 }
 
 template <class Key>
-void rank_all(const PruneArgs& args, Room& room, const Launch& on) {
-  const RankingRoom<Key> held(args, room);
-  if (room.measures() || args.count() == 0) return;
+void rank_all(const PruneArgs& args, Scratch& scratch, const Launch& on) {
+  const RankingScratch<Key> held(args, scratch);
+  if (scratch.measures() || args.count() == 0) return;
   const std::int64_t pruned = pruned_count(args.rule.sparsity, args.count());
   Cut<Key> cut;
   const bool known = known_cut(args.rule, pruned, args.count(), cut);
@@ -286,45 +287,45 @@ void rank_rows(const PruneArgs& args, const Launch& on) {
 }
 
 template <class Key>
-void prune_elements(const PruneArgs& args, Room& room, const Launch& on) {
-  if (!args.rule.per_row) return rank_all<Key>(args, room, on);
-  if (!room.measures()) rank_rows<Key>(args, on);
+void prune_elements(const PruneArgs& args, Scratch& scratch, const Launch& on) {
+  if (!args.rule.per_row) return rank_all<Key>(args, scratch, on);
+  if (!scratch.measures()) rank_rows<Key>(args, on);
 }
 
 // Blocks are pruned as elements are, by their scores.
-void prune_blocks(const PruneArgs& args, Room& room, const Launch& on) {
+void prune_blocks(const PruneArgs& args, Scratch& scratch, const Launch& on) {
   PruneArgs ranked{.rule = args.rule, .tensors = {}};
   for (const PruneTensor& tensor : args.tensors) {
     const BlockGrid grid(tensor, args.rule);
     const std::int64_t blocks =
         tensor.count() == 0 ? 0 : tensor.matrices * grid.rows * grid.columns;
-    auto* const scores = room.take<float>(blocks);
+    auto* const scores = scratch.take<float>(blocks);
     ranked.tensors.push_back({.dtype = DType::kFloat32,
                               .weight = scores,
-                              .mask = room.take<std::uint8_t>(blocks),
+                              .mask = scratch.take<std::uint8_t>(blocks),
                               .matrices = blocks == 0 ? 0 : tensor.matrices,
                               .rows = grid.rows,
                               .columns = grid.columns});
-    auto* const sums = room.take<double>(tensor.matrices * grid.rows * tensor.columns);
-    if (room.measures() || blocks == 0) continue;
+    auto* const sums = scratch.take<double>(tensor.matrices * grid.rows * tensor.columns);
+    if (scratch.measures() || blocks == 0) continue;
     by_dtype(tensor.dtype,
              [&]<class T>() { score_blocks<T>(tensor, args.rule, sums, scores, on); });
   }
-  prune_elements<std::uint32_t>(ranked, room, on);
-  if (room.measures()) return;
+  prune_elements<std::uint32_t>(ranked, scratch, on);
+  if (scratch.measures()) return;
   for (std::size_t i = 0; i < args.tensors.size(); ++i) {
     if (args.tensors[i].count() > 0)
       expand_blocks(args.tensors[i], args.rule, ranked.tensors[i].mask, on);
   }
 }
 
-void prune_in(const PruneArgs& args, Room& room, const Launch& on) {
-  if (args.rule.pattern == PrunePattern::kBlocks) return prune_blocks(args, room, on);
+void prune_in(const PruneArgs& args, Scratch& scratch, const Launch& on) {
+  if (args.rule.pattern == PrunePattern::kBlocks) return prune_blocks(args, scratch, on);
   if (args.rule.pattern == PrunePattern::kUnstructured) {
-    if (args.wide()) return prune_elements<std::uint64_t>(args, room, on);
-    return prune_elements<std::uint32_t>(args, room, on);
+    if (args.wide()) return prune_elements<std::uint64_t>(args, scratch, on);
+    return prune_elements<std::uint32_t>(args, scratch, on);
   }
-  if (room.measures()) return;
+  if (scratch.measures()) return;
   for (const PruneTensor& tensor : args.tensors) {
     if (tensor.count() == 0) continue;
     by_dtype(tensor.dtype, [&]<class T>() { keep_groups<T>(tensor, args.rule, on); });
@@ -338,14 +339,14 @@ void prune_in(const PruneArgs& args, Room& room, const Launch& on) {
 namespace strop::prune {
 
 std::size_t workspace_bytes(const PruneArgs& args, const Launch& on) {
-  cuda::Room room(nullptr, true);
-  cuda::prune_in(args, room, on);
-  return room.used();
+  cuda::Scratch scratch(nullptr, true);
+  cuda::prune_in(args, scratch, on);
+  return scratch.used();
 }
 
 void run(const PruneArgs& args, void* workspace, const Launch& on) {
-  cuda::Room room(workspace, false);
-  cuda::prune_in(args, room, on);
+  cuda::Scratch scratch(workspace, false);
+  cuda::prune_in(args, scratch, on);
 }
 
 }  // namespace strop::prune

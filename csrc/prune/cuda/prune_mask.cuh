@@ -59,7 +59,7 @@ __device__ __forceinline__ void for_each_key(const Weights<T>& weights, std::int
 }
 
 // What a block's threads share in a search.
-struct SearchRoom {
+struct SearchScratch {
   std::int64_t warps[kPruneWarps];
   std::int64_t rank;
   std::int64_t place;
@@ -68,40 +68,40 @@ struct SearchRoom {
 // The digit in which a rank falls, which becomes one among that digit's.
 template <class Count>
 __device__ __forceinline__ unsigned pick_digit(const Count* table, std::int64_t& rank,
-                                               SearchRoom& room) {
+                                               SearchScratch& scratch) {
   constexpr int kEach = kDigits / kPruneThreads;
   const Count* const own = table + threadIdx.x * kEach;
   std::int64_t sum = 0, all = 0;
   for (int i = 0; i < kEach; ++i) sum += static_cast<std::int64_t>(own[i]);
-  std::int64_t left = rank - sum_before(sum, room.warps, all);
+  std::int64_t left = rank - sum_before(sum, scratch.warps, all);
   if (left >= 0 && left < sum) {
     int i = 0;
     for (; left >= static_cast<std::int64_t>(own[i]); ++i)
       left -= static_cast<std::int64_t>(own[i]);
-    room.rank = left;
-    room.place = threadIdx.x * kEach + i;
+    scratch.rank = left;
+    scratch.place = threadIdx.x * kEach + i;
   }
   __syncthreads();
-  rank = room.rank;
-  return static_cast<unsigned>(room.place);
+  rank = scratch.rank;
+  return static_cast<unsigned>(scratch.place);
 }
 
 // The index of the weight of [begin, end) that has `rank` others of its key before it there.
 template <class Key, class T>
 __device__ __forceinline__ std::int64_t place_of(const Weights<T>& weights, std::int64_t begin,
                                                  std::int64_t end, Key key, std::int64_t rank,
-                                                 SearchRoom& room) {
+                                                 SearchScratch& scratch) {
   for (std::int64_t first = begin; first < end; first += kPruneThreads) {
     const std::int64_t at = first + threadIdx.x;
     const bool tie = at < end && key_at<Key>(weights.from[at]) == key;
     std::int64_t all = 0;
-    const std::int64_t before = sum_before(tie ? 1 : 0, room.warps, all);
-    if (tie && before == rank) room.place = at;
+    const std::int64_t before = sum_before(tie ? 1 : 0, scratch.warps, all);
+    if (tie && before == rank) scratch.place = at;
     if (rank < all) break;
     rank -= all;
   }
   __syncthreads();
-  return room.place;
+  return scratch.place;
 }
 
 template <class Key>

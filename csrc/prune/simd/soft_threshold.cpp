@@ -17,14 +17,14 @@ struct Shrink {
   STROP_INLINE Vec of(Vec weight, Vec amount, Vec) {
     const Vec left = magnitude(weight) - amount;
     const Vec zero(0.0f);
-    const I32 vanishes = I32(left.v <= zero.v) | same(weight, zero);
-    return choose(vanishes, zero, signed_as(left, weight));
+    const I32 vanishes = I32(left.v <= zero.v) | eq(weight, zero);
+    return select(vanishes, zero, set_sign(left, weight));
   }
 };
 struct Pass {
   static constexpr bool kGradient = true;
   STROP_INLINE Vec of(Vec weight, Vec amount, Vec gradient) {
-    return choose(less(amount, magnitude(weight)), gradient, Vec(0.0f));
+    return select(lt(amount, magnitude(weight)), gradient, Vec(0.0f));
   }
 };
 

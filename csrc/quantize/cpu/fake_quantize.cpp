@@ -22,9 +22,9 @@ constexpr std::int64_t kLargestCachedBlock = 65536;
 // Elements that are worth waking a thread for.
 constexpr std::int64_t kGrain = 32768;
 // Blocks whose extremes and parameters are held at a time: 16 bytes each, and 8 more for a thread.
-constexpr std::int64_t kMostHeldBlocks = 16384;
+constexpr std::int64_t kMaxHeldBlocks = 16384;
 // Extremes that all threads hold together.
-constexpr std::int64_t kMostHeld = 1 << 20;
+constexpr std::int64_t kMaxHeld = 1 << 20;
 // A tile of narrower rows than this wastes most of every page it touches.
 constexpr std::int64_t kNarrowestRow = 256;
 
@@ -86,7 +86,7 @@ BlockExtremes find_extremes(const QuantizeTask& task, std::int64_t blocks,
   const std::int64_t worth = divide_up(tiles * task.shape.rows * task.shape.columns, kGrain);
   const std::int64_t shares =
       std::clamp<std::int64_t>(std::min<std::int64_t>(worth, options.parallel.threads), 1,
-                               std::min(tiles, std::max<std::int64_t>(kMostHeld / blocks, 1)));
+                               std::min(tiles, std::max<std::int64_t>(kMaxHeld / blocks, 1)));
   const auto kernel = kernels(options.isa).extremes;
   BlockExtremes all;
   all.min.assign(static_cast<std::size_t>(shares * blocks), 0);
@@ -117,8 +117,8 @@ void in_halves(const FakeQuantizeArgs& args, const ExecutionOptions& options);
 
 // Blocks that no cache holds, or fewer than threads.
 void two_passes(FakeQuantizeArgs args, const ExecutionOptions& options) {
-  const std::int64_t blocks = number_blocks(args);
-  if (blocks > kMostHeldBlocks) return in_halves(args, options);
+  const std::int64_t blocks = assign_block_strides(args);
+  if (blocks > kMaxHeldBlocks) return in_halves(args, options);
   const ChosenBlocks chosen = choose_blocks(args, blocks, options);
   args.scale = chosen.scale.data();
   args.zero_point = chosen.zero_point.data();
@@ -175,7 +175,7 @@ ChosenBlocks choose_blocks(const FakeQuantizeArgs& args, std::int64_t blocks,
 float find_tensor_scale(FakeQuantizeArgs args, const ExecutionOptions& options) {
   for (int d = 0; d < args.dims; ++d) args.dim[d].block = args.dim[d].size;
   args = simplified(args);
-  const std::int64_t blocks = number_blocks(args);
+  const std::int64_t blocks = assign_block_strides(args);
   const BlockExtremes extremes =
       find_extremes(free_tiles(args, options.stream_bytes), blocks, options);
   return choose_tensor_scale(value_from_ordered(extremes.max[0], args.dtype), args.rule);

@@ -28,15 +28,15 @@ QuantizeTask static_tiles(const FakeQuantizeArgs& args) {
 
 // Columns of tiles of whole blocks and whole bytes; 0 where a cache does not hold such.
 std::int64_t block_columns(const FakeQuantizeArgs& args) {
-  constexpr std::int64_t kElements = 4096, kMostElements = 65536;
+  constexpr std::int64_t kElements = 4096, kMaxElements = 65536;
   const QuantizeDim& inner = args.dim[args.dims - 1];
   const std::int64_t rows = args.slab_rows();
   const std::int64_t unit =
       args.output == nullptr ? inner.block : std::lcm(inner.block, std::int64_t{8});
-  std::int64_t columns = std::max((rows == 1 ? kElements : kMostElements / 2) / rows, unit);
+  std::int64_t columns = std::max((rows == 1 ? kElements : kMaxElements / 2) / rows, unit);
   columns = std::min(columns, inner.block < 16 ? kMaxTileBlocks : kMaxTileBlocks * inner.block);
   columns = columns >= inner.size ? inner.size : columns / unit * unit;
-  return rows * columns > kMostElements ? 0 : columns;
+  return rows * columns > kMaxElements ? 0 : columns;
 }
 
 // The tiles by a kernel of them.
@@ -74,7 +74,7 @@ void write_chosen(const ChosenBlocks& blocks, const FakeQuantizeArgs& args,
 // Blocks that no cache holds: their extremes first.
 void two_passes(FakeQuantizeArgs args, const ChosenScales& to, const ExecutionOptions& options) {
   FakeQuantizeArgs numbered = args;
-  const std::int64_t blocks = number_blocks(numbered);
+  const std::int64_t blocks = assign_block_strides(numbered);
   const ChosenBlocks chosen = choose_blocks(numbered, blocks, options);
   write_chosen(chosen, args, to);
   if (args.output == nullptr) return;

@@ -131,7 +131,7 @@ void find_tensor_scale(FakeQuantizeArgs& args, void* workspace, const Launch& on
   FakeQuantizeArgs whole = args;
   for (int d = 0; d < whole.dims; ++d) whole.dim[d].block = whole.dim[d].size;
   whole = simplified(whole);
-  number_blocks(whole);
+  assign_block_strides(whole);
   const Problem<A> problem(whole, input_vectors_fit(whole));
   find_extremes<T, kVectorOf<T>>(problem, keys, on);
   launch(on, tensor_scale_kernel<A>, 1, kWarp, problem.rule, keys, &found->scale);

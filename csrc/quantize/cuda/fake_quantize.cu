@@ -58,10 +58,10 @@ __global__ void __launch_bounds__(kThreads)
 
 // Strips of whole blocks and of all rows of a slab.
 TileShape whole_strips(const FakeQuantizeArgs& args) {
-  constexpr std::int64_t kElements = 8192, kLeastColumns = 64;
+  constexpr std::int64_t kElements = 8192, kMinColumns = 64;
   const QuantizeDim& inner = inner_of(args);
   const std::int64_t rows = args.slab_rows();
-  const std::int64_t wanted = std::max(kElements / rows, kLeastColumns);
+  const std::int64_t wanted = std::max(kElements / rows, kMinColumns);
   const std::int64_t blocks = std::clamp<std::int64_t>(wanted / inner.block, 1, kStripBlocks);
   return tile_shape(args, rows, std::min(blocks * inner.block, inner.size));
 }
@@ -110,7 +110,7 @@ void run_elements(const Problem<Arithmetic<T>>& problem, bool backward, const La
 GroupShape team_for(std::int64_t pieces, int most_rounds) {
   GroupShape shape = {};
   if (pieces > kWarp * most_rounds) {
-    if (pieces > kMostTeam * most_rounds) return shape;
+    if (pieces > kMaxTeam * most_rounds) return shape;
     shape.lanes = static_cast<int>(divide_up(divide_up(pieces, most_rounds), kWarp)) * kWarp;
     shape.rounds = most_rounds;
     return shape;
@@ -140,7 +140,7 @@ bool run_groups(const Problem<Arithmetic<T>>& problem, const Launch& on) {
   if (shape.lanes == 0) return false;
   shape.row = Divider(inner.blocks());
   shape.groups = problem.args.elements() / inner.size * inner.blocks();
-  const int threads = shape.lanes > kWarp ? shape.lanes : kLeastThreads;
+  const int threads = shape.lanes > kWarp ? shape.lanes : kMinThreads;
   shape.teams = threads / shape.lanes;
   while ((1 << shape.lane_bits) < shape.lanes) ++shape.lane_bits;
   const std::int64_t next = shape.lanes * kVector;
@@ -162,7 +162,7 @@ bool run_groups(const Problem<Arithmetic<T>>& problem, const Launch& on) {
 template <class T, int kVector>
 void run_two_passes(FakeQuantizeArgs args, void* workspace, const Launch& on) {
   using A = Arithmetic<T>;
-  const std::int64_t blocks = number_blocks(args);
+  const std::int64_t blocks = assign_block_strides(args);
   auto* const table = static_cast<Key<A>*>(workspace);
   const KeyTable<A> keys = {table, table + blocks};
   const auto bytes = static_cast<std::size_t>(2 * blocks) * sizeof(Key<A>);
@@ -212,7 +212,7 @@ std::size_t workspace_bytes(const FakeQuantizeArgs& original, const Launch& on) 
   if (args.rule.scales == ScaleKind::kTwoLevels) return kTensorScaleBytes;
   if (!takes_two_passes(args, on)) return 0;
   const std::size_t key = args.dtype == DType::kFloat64 ? sizeof(Key<double>) : sizeof(Key<float>);
-  return static_cast<std::size_t>(2 * number_blocks(args)) * key;
+  return static_cast<std::size_t>(2 * assign_block_strides(args)) * key;
 }
 
 void run(const FakeQuantizeArgs& original, void* workspace, const Launch& on) {

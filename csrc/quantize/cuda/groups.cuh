@@ -7,8 +7,8 @@
 namespace strop::quantize::cuda {
 using namespace strop::cuda;
 
-inline constexpr int kMostTeam = 1024;
-inline constexpr int kLeastThreads = 256;  // of a thread block
+inline constexpr int kMaxTeam = 1024;
+inline constexpr int kMinThreads = 256;  // of a thread block
 
 // Pieces that a thread holds: of vectors, of single elements.
 template <int kVector>
@@ -63,7 +63,7 @@ __device__ __forceinline__ Extremes<A> extremes_of_block(Extremes<A> found, bool
 }
 
 template <class T, int kVector, bool kUsual>
-__global__ void __launch_bounds__(kMostTeam)
+__global__ void __launch_bounds__(kMaxTeam)
     groups_kernel(const __grid_constant__ Problem<Arithmetic<T>> problem,
                   const __grid_constant__ GroupShape shape) {
   using A = Arithmetic<T>;

@@ -161,7 +161,7 @@ __global__ void __launch_bounds__(kThreads)
       const QuantizeParams<A> of = one ? params : kept_params(problem, at.row, at.column + i);
       const A unscaled = value_of(code, problem.rule) - of.zero_point;
       values[i] = unscaled * of.scale;
-      if (less(most, magnitude(values[i]))) values[i] = saturated(values[i], unscaled, of, most);
+      if (lt(most, magnitude(values[i]))) values[i] = saturated(values[i], unscaled, of, most);
     }
     T* const row = static_cast<T*>(problem.args.output) + at.row.output;
     store_unit(values, row + at.column * inner.output, inner.output, at.count, problem.whole);
@@ -232,7 +232,7 @@ void quantize_as(QuantizeArgs args, FakeQuantizeArgs problem, void* workspace, c
     if (problem.rule.scales == ScaleKind::kTwoLevels) {
       find_tensor_scale<T>(problem, workspace, on);
     }
-    const std::int64_t blocks = number_blocks(problem);
+    const std::int64_t blocks = assign_block_strides(problem);
     auto* const extremes =
         reinterpret_cast<Key<A>*>(static_cast<char*>(workspace) + kTensorScaleBytes);
     const KeyTable<A> keys = {extremes, extremes + blocks};
@@ -287,7 +287,7 @@ std::size_t workspace_bytes(const QuantizeArgs& args, const Launch&) {
   FakeQuantizeArgs problem = simplified(args.problem, true);
   const std::size_t item = problem.dtype == DType::kFloat64 ? sizeof(double) : sizeof(float);
   return cuda::kTensorScaleBytes +
-         static_cast<std::size_t>(cuda::kTables * number_blocks(problem)) * item;
+         static_cast<std::size_t>(cuda::kTables * assign_block_strides(problem)) * item;
 }
 
 void run(const QuantizeArgs& args, void* workspace, const Launch& on) {

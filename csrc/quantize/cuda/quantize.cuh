@@ -115,7 +115,7 @@ struct ParamTable {
 // The stored code of one that is not clamped yet.
 template <class A>
 __device__ __forceinline__ std::uint32_t integer_code(A code, const RuleNumbers<A>& rule) {
-  const A held = at_most(rule.quant_max, at_least(rule.quant_min, code));
+  const A held = min(rule.quant_max, max(rule.quant_min, code));
   const int whole = held == held ? static_cast<int>(held) : 0;
   return static_cast<std::uint32_t>(whole) & ((1u << rule.bits) - 1);
 }

@@ -134,7 +134,7 @@ __device__ __forceinline__ void saturate(A (&values)[kVector], const Piece<T, kV
   const A most = number<A>(kLargestNumber<T>);
   bool beyond = false;
 #pragma unroll
-  for (int i = 0; i < kVector; ++i) beyond |= less(most, magnitude(values[i]));
+  for (int i = 0; i < kVector; ++i) beyond |= lt(most, magnitude(values[i]));
   if (!beyond) return;
 #pragma unroll
   for (int i = 0; i < kVector; ++i) {

@@ -74,7 +74,7 @@ struct ExactIntegers {
   __attribute__((always_inline)) I32 code(Vec x, const QuantizeParams<Vec>& params, Vec u) const {
     const Vec wide =
         unclamped_code<kRounding, kFloatingZero>(x * params.inverse, params.zero_point, u);
-    const Vec held = at_most(range.max, at_least(range.min, wide));
+    const Vec held = min(range.max, max(range.min, wide));
     return __builtin_convertvector(held.v, I32) & mask;
   }
 
@@ -96,13 +96,13 @@ STROP_INLINE I32 float_codes_of(Vec binade, I32 steps, Vec value, const FloatGri
   const I32 sign = bit_cast<I32>(bit_cast<U32>(value.v) >> 31);
   const I32 code = (exponents >> (23 - rule.layout.mantissa)) + steps + (sign << (rule.bits - 1));
   const U32 nan = broadcast(static_cast<std::uint32_t>(rule.layout.nan));
-  return bit_cast<I32>(select(same(value, value), bit_cast<U32>(code), nan));
+  return bit_cast<I32>(select(eq(value, value), bit_cast<U32>(code), nan));
 }
 
 // Of numbers of the grid.
 STROP_INLINE I32 float_codes(Vec value, const FloatGrid<Vec>& grid, const QuantizeRule& rule) {
   const Vec size = magnitude(value);
-  const Vec binade = at_least(grid.smallest_normal, power_of_two_below(size));
+  const Vec binade = max(grid.smallest_normal, power_of_two_below(size));
   const Vec steps = size * inverse_of_power(binade * grid.step);
   return float_codes_of(binade, __builtin_convertvector(steps.v, I32), value, grid, rule);
 }
@@ -110,8 +110,8 @@ STROP_INLINE I32 float_codes(Vec value, const FloatGrid<Vec>& grid, const Quanti
 // Of numbers that are yet to be rounded, half to even: the sum of Note [Float grid] has the steps
 // in its low bits.
 STROP_INLINE I32 nearest_float_codes(Vec v, const FloatGrid<Vec>& grid, const QuantizeRule& rule) {
-  const Vec held = at_most(grid.max, magnitude(v));
-  const Vec binade = at_least(grid.smallest_normal, power_of_two_below(held));
+  const Vec held = min(grid.max, magnitude(v));
+  const Vec binade = max(grid.smallest_normal, power_of_two_below(held));
   const Vec magic = binade * grid.magic;
   const I32 steps = bit_cast<I32>((held + magic).v) - bit_cast<I32>(magic.v);
   return float_codes_of(binade, steps, v, grid, rule);

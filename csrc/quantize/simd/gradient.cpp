@@ -79,7 +79,7 @@ const LearnedRows<T>& rows_of(const FakeQuantizeArgs& args) {
   }
 }
 
-static_assert(kMostSumBlocks <= kMaxTileBlocks);
+static_assert(kMaxSumBlocks <= kMaxTileBlocks);
 
 template <class T>
 struct alignas(64) LearnedScratch {

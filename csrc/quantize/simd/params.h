@@ -46,19 +46,20 @@ struct TileNeeds {
 };
 
 // The shifted ranges of `blocks` blocks. Usual are positive or NaN scales, and zero points within
-// kMostShift. Unused lanes count too: they hold 1 and 0.
+// kMaxShift. Unused lanes count too: they hold 1 and 0.
 inline TileNeeds shift_ranges(const FakeQuantizeArgs& args, std::int64_t blocks,
                               TileParams& params) {
   const QuantizeRule& rule = args.rule;
-  const Vec min(static_cast<float>(rule.quant_min)), max(static_cast<float>(rule.quant_max));
+  const Vec lowest(static_cast<float>(rule.quant_min));
+  const Vec highest(static_cast<float>(rule.quant_max));
   const Vec most(static_cast<float>(largest_number(args.dtype)));
   I32 unusual{}, beyond{};
   for (std::int64_t i = 0; i < blocks; i += kLanes) {
     const Vec scale = load(params.scale + i), zero_point = load(params.zero_point + i);
     unusual |=
-        I32(scale.v <= broadcast(0.0f)) | I32(magnitude(zero_point).v > broadcast(kMostShift));
-    const Vec low = min - zero_point, high = max - zero_point;
-    beyond |= may_saturate(at_least(magnitude(low), magnitude(high)), scale, most);
+        I32(scale.v <= broadcast(0.0f)) | I32(magnitude(zero_point).v > broadcast(kMaxShift));
+    const Vec low = lowest - zero_point, high = highest - zero_point;
+    beyond |= may_saturate(max(magnitude(low), magnitude(high)), scale, most);
     store<false>(params.min + i, low);
     store<false>(params.max + i, high);
   }

@@ -100,6 +100,21 @@ STROP_INLINE void store_pair_bits(std::uint8_t* to, const T* kind, const Quantiz
   std::memcpy(to, &bits, kLanes / 4);
 }
 
+// A block's part of a row that no vector fits.
+template <class Codec, bool kMask, class T>
+STROP_INLINE void quantize_few(const RowRun<T>& run, const typename Codec::Block& value) {
+  constexpr bool kRandom = Codec::kRounding == Rounding::kStochastic;
+  const Vec u = kRandom ? load_first(run.random, run.count) : Vec(0.0f);
+  const Vec x = load_first(run.input, run.count);
+  const Quantized<Vec> few = results_of<Codec>(value, x, u, run.input);
+  store_first(run.output, few.value, run.count);
+  if constexpr (kMask) {
+    BitWriter bits{run.bits.mask, run.bits.at};
+    bits.add(lane_bits(few.in_range), static_cast<int>(run.count));
+    bits.flush();
+  }
+}
+
 // One block's part of a row: four vectors at a time, enough loads in flight to keep memory busy.
 // The last vector, which may overlap the one before, is computed first: in place, its elements have
 // not been written then.
@@ -110,16 +125,7 @@ STROP_INLINE void quantize_run(const RowRun<T>& run, const typename Codec::Block
   T* const output = run.output;
   const std::int64_t count = run.count;
   BitWriter bits{run.bits.mask, run.bits.at};
-  if (count < kLanes) {
-    const Vec u = kRandom ? load_first(run.random, count) : Vec(0.0f);
-    const Quantized<Vec> few = results_of<Codec>(value, load_first(input, count), u, input);
-    store_first(output, few.value, count);
-    if constexpr (kMask) {
-      bits.add(lane_bits(few.in_range), static_cast<int>(count));
-      bits.flush();
-    }
-    return;
-  }
+  if (count < kLanes) return quantize_few<Codec, kMask>(run, value);
   const auto at = [&](std::int64_t i) {
     return results_of<Codec>(value, load(input + i), kRandom ? load(run.random + i) : Vec(0.0f),
                              input);

@@ -26,12 +26,12 @@ struct alignas(64) TileScratch {
 
 // The random numbers of a run from a tile's column on; nullptr where none are needed.
 inline const float* random_of(const FakeQuantizeArgs& args, const QuantizeTile& tile,
-                              std::int64_t column, std::int64_t count, float* room) {
+                              std::int64_t column, std::int64_t count, float* scratch) {
   if (args.rule.rounding != Rounding::kStochastic) return nullptr;
   const std::int64_t step = args.dim[args.dims - 1].index;
-  fill_random(room, args.seed, static_cast<std::uint64_t>(tile.index + column * step),
+  fill_random(scratch, args.seed, static_cast<std::uint64_t>(tile.index + column * step),
               static_cast<std::uint64_t>(step), count);
-  return room;
+  return scratch;
 }
 
 template <bool kSymmetric, class T>
