@@ -165,13 +165,13 @@ asan: $(STAMPS)/built $(STAMPS)/group-test
 	  LD_PRELOAD="$$($${CXX:-g++} -print-file-name=libasan.so) $$($${CXX:-g++} -print-file-name=libstdc++.so)" \
 	  $(ASAN)/venv/bin/python -m pytest -p no:cacheprovider $(FAMILY_TESTS) $(PYTEST_ARGS)
 
-# Which lines of csrc/cuda the tests execute on the CPU.
+# Which lines of csrc/*/cuda the tests execute on the CPU.
 COVERAGE := $(CURDIR)/build/cuda-coverage
 cuda-coverage: $(STAMPS)/built $(STAMPS)/group-test
 	$(call stage,$(COVERAGE),-DSTROP_CUDA_HOST=COVERAGE -DSTROP_CUDA_ARCHITECTURES=90-real)
 	find $(COVERAGE) -name '*.gcda' -delete
 	$(COVERAGE)/venv/bin/python -m pytest -q -p no:cacheprovider -m cuda_host $(filter-out tests/core/test_cuda_host.py,$(FAMILY_TESTS))
-	$(BIN)/gcovr --root csrc --filter csrc/cuda/ --gcov-ignore-parse-errors --merge-lines --merge-mode-functions merge-use-line-min \
+	$(BIN)/gcovr --root csrc --filter 'csrc/.*/cuda/' --gcov-ignore-parse-errors --merge-lines --merge-mode-functions merge-use-line-min \
 	  $(COVERAGE)
 
 # A wheel under dist/ for other machines, from an empty folder: what it needs of them, that it keeps to

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import strop
-from strop._augment.points import _warp_boxes
 from augment.test_points import SINGULAR, assert_equal, inverse, problem
+from strop._augment.points import _warp_boxes
 
 
 def corners_of(matrix, box):

@@ -7,12 +7,12 @@ import pytest
 from benchmarks import headline, pages, tables
 
 from strop import cli
-from strop._linear import plans
 from strop._bench import measure, registry
 from strop._bench.case import Case
 from strop._bench.linear import cases as sparse
 from strop._bench.linear import figures as sparse_figures
 from strop._bench.linear import picture as sparse_picture
+from strop._linear import plans
 
 PNG = b"\x89PNG"
 

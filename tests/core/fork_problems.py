@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 import strop
-from strop._linear import ops as _sparse_ops
 from strop._core.library import ops
+from strop._linear import ops as _sparse_ops
 
 
 def digest(results) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 if importlib.util.find_spec("strop._cuda_host") is None:
     pytest.skip("strop._cuda_host is not built here", allow_module_level=True)
-from strop import _C, _cuda_host# noqa: E402
+from strop import _C, _cuda_host  # noqa: E402
 
 pytestmark = pytest.mark.cuda_host
 SOURCE = Path(__file__).parents[1] / "cuda_host" / "faults.cu"

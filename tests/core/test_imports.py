@@ -14,7 +14,13 @@ ROOT = Path(__file__).parents[2] / "python"
 HEAVY = (
     *("rich", "tqdm", "matplotlib", "scipy", "sympy", "PIL", "cv2", "onnx", "torchao"),
     *("torch.export", "torch._dynamo", "torch._inductor", "torch.nn.utils.prune", "statistics"),
-    *("strop.cli", "strop._bench", "strop._doctor", "strop._models.sparsify", "strop._models.report"),
+    *(
+        "strop.cli",
+        "strop._bench",
+        "strop._doctor",
+        "strop._models.sparsify",
+        "strop._models.report",
+    ),
     "strop._quantize.report",
 )
 

@@ -20,8 +20,8 @@ from linear.problems import (
     pruned,
 )
 from strop import _C
-from strop._linear import plans as _sparse_plan
 from strop._linear import ops
+from strop._linear import plans as _sparse_plan
 from strop._linear.sparse_weight import SparseWeight
 
 NARROW = (torch.float32, torch.bfloat16, torch.float16)

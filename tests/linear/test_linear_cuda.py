@@ -10,8 +10,7 @@ from torch._subclasses import FakeTensorMode
 import strop
 from conftest import assert_same_bits
 from linear.problems import ACTIVATIONS, assert_close, generator, kept, pruned
-from strop._linear import ops
-from strop._linear import plans
+from strop._linear import ops, plans
 from strop._linear.layouts import fits, one_way
 from strop._linear.sparse_weight import TENSORS, SparseWeight
 

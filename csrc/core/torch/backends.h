@@ -29,7 +29,7 @@ struct Cpu {
 // Note [Ops without data]
 // The library strop_shapes has the ops once more, for tensors without data: they check what they
 // are given as those of strop do, in the same words, and give results of the right shapes. The
-// fakes of strop's ops go through them where every size is known (python/strop/_shapes.py).
+// fakes of strop's ops go through them where every size is known (python/strop/_core/fake.py).
 struct NoData {
   explicit NoData(const torch::stable::Tensor&) {}
 

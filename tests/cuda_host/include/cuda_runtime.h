@@ -1,6 +1,6 @@
 #pragma once
 
-// CUDA's language and runtime as a host compiler takes them, for the files of csrc/cuda: stands
+// CUDA's language and runtime as a host compiler takes them, for the files of csrc/*/cuda: stands
 // before NVIDIA's header of this name, whose types it uses. What a kernel may call is here or in
 // the headers beside this one; anything else does not compile, and is added when a kernel needs it.
 
