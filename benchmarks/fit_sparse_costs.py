@@ -21,9 +21,9 @@ from scipy.optimize import nnls
 from tqdm import tqdm
 
 import strop
+from strop._bench.measure import pinned
 from strop._linear import ops
 from strop._linear import plans as plan
-from strop._bench.measure import pinned
 
 PATH = Path(__file__).parent.parent / "python" / "strop" / "_sparse_costs.json"
 SHAPES = [(64, 64), (128, 256), (256, 128), (256, 256), (256, 512), (384, 384), (512, 512)]

@@ -181,7 +181,16 @@ def build(runner: Runner, limit: int = 240) -> bool:
 
 
 # (the usual options name a plugin that may not be there)
-PYTEST = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=--import-mode=importlib -ra", "-p", "no:cacheprovider"]
+PYTEST = [
+    sys.executable,
+    "-m",
+    "pytest",
+    "-q",
+    "-o",
+    "addopts=--import-mode=importlib -ra",
+    "-p",
+    "no:cacheprovider",
+]
 
 
 def _files(families: Sequence[str]) -> list[str]:

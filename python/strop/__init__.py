@@ -10,26 +10,26 @@ from strop import nn
 from strop._augment.images import augment_images, warp_masks
 from strop._augment.matrices import affine_matrix, keras_matrix
 from strop._augment.points import warp_boxes, warp_points
-from strop._quantize.bit_packing import pack_bits, unpack_bits
 from strop._C import isa, supported_isas
 from strop._core.library import build_info, set_isa
-from strop._quantize.formats import NumberFormat, formats
+from strop._core.report import Report
+from strop._linear.pack import pack_sparse
+from strop._linear.sparse_linear import sparse_linear
+from strop._linear.sparse_weight import SparseWeight
 from strop._prune.prune_mask import pack_mask, prune_mask, unpack_mask
+from strop._prune.soft_threshold import soft_threshold, soft_threshold_
+from strop._quantize.bit_packing import pack_bits, unpack_bits
 from strop._quantize.fake_quantize import fake_quantize, fake_quantize_
+from strop._quantize.formats import NumberFormat, formats
 from strop._quantize.quantize import choose_scale, quantize
 from strop._quantize.quantized_tensor import QuantizedTensor, Scales, dequantize
-from strop._core.report import Report
-from strop._prune.soft_threshold import soft_threshold, soft_threshold_
-from strop._linear.sparse_linear import sparse_linear
-from strop._linear.pack import pack_sparse
-from strop._linear.sparse_weight import SparseWeight
 
 if TYPE_CHECKING:
     from strop._models.densify import densify
     from strop._models.load_sparsified import load_sparsified
     from strop._models.prune_masks import prune_masks
-    from strop._quantize.report.report import quantization_report
     from strop._models.sparsify import sparsify
+    from strop._quantize.report.report import quantization_report
 
 __version__: str = build_info()["version"]
 

@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 import strop
 from strop import _C, cli
-from strop._core import holders as _holders
+from strop._core import tensor_dataclass
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,8 +70,8 @@ class TestInstructionSets:
         assert "STROP_ISA: instruction set 'z80' cannot be used" in run("z80").stderr
 
 
-@_holders.holder
-class Pair(_holders.Holder):
+@tensor_dataclass.tensor_dataclass
+class Pair(tensor_dataclass.TensorDataclass):
     first: Tensor
     kind: str
     second: Tensor | None = None

@@ -64,7 +64,7 @@ def _answers_itself(kind: type[Tensor]) -> bool:
     return mine not in known or is_foreign(kind)
 
 
-def facts(tensor: Tensor) -> tuple[tuple[int, ...], torch.dtype, int]:
+def metadata(tensor: Tensor) -> tuple[tuple[int, ...], torch.dtype, int]:
     """Shape, dtype and bytes of any tensor; of one without a shape, an empty one."""
     if is_lazy(tensor) or (tensor.is_nested and tensor.layout == torch.strided):
         return (), tensor.dtype, 0

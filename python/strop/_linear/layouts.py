@@ -12,11 +12,10 @@ from torch import Tensor
 from torch._subclasses import FakeTensor
 
 from strop import _C
-from strop._linear import plans
-from strop._prune import ops as prune_ops
-from strop._linear import ops
 from strop._core.errors import check_tensors
 from strop._core.library import FLOATING
+from strop._linear import ops, plans
+from strop._prune import ops as prune_ops
 
 _NAME = "strop.SparseWeight"
 
@@ -26,11 +25,7 @@ def on_cpu(
 ) -> dict[str, Tensor]:
     """What these ways need on a CPU."""
     rows, columns = shape
-    made = {
-        name: ops.layout(bits, values, columns, name)
-        for name in plans.LAYOUTS
-        if name in ways
-    }
+    made = {name: ops.layout(bits, values, columns, name) for name in plans.LAYOUTS if name in ways}
     if not ways & {"back", "dense"}:
         return made
     dense = ops.unpack_sparse(bits, values, columns)

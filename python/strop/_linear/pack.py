@@ -10,11 +10,11 @@ from torch import Tensor
 from torch._subclasses import FakeTensor
 from torch.compiler import is_compiling
 
-from strop._linear import ops
-from strop._linear import plans as _sparse_plan
 from strop._core.arguments import boolean, integer, named_kind
 from strop._core.errors import translated, unfit
 from strop._core.library import FLOATING
+from strop._linear import ops
+from strop._linear import plans as _sparse_plan
 from strop._linear.layouts import one_way
 from strop._linear.sparse_weight import PLANS, SparseWeight
 

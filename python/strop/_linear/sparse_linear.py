@@ -12,14 +12,13 @@ from torch.autograd import Function
 from torch.compiler import is_compiling, is_exporting
 from torch.nn import functional
 
-from strop._linear import ops
-from strop._linear import plans
 from strop._core.call_path import DIRECT, RECORDED, call_path, is_tracing, transformed
 from strop._core.errors import translated
 from strop._core.failed_allocation import raises_memory_errors
 from strop._core.gradient import below_autograd, differentiable, mark_written, needs_gradient
 from strop._core.library import FLOATING
 from strop._core.op import op
+from strop._linear import ops, plans
 from strop._linear.sparse_weight import TENSORS, SparseWeight
 
 _OP = "strop.sparse_linear"

@@ -14,11 +14,10 @@ from torch.compiler import is_compiling
 from typing_extensions import Self
 
 from strop import _C
-from strop._linear import plans
-from strop._linear import ops
 from strop._core.errors import translated
 from strop._core.library import FLOATING
-from strop._core.holders import Holder, check_state, holder
+from strop._core.tensor_dataclass import TensorDataclass, check_state, tensor_dataclass
+from strop._linear import ops, plans
 from strop._linear.layouts import (
     array_of,
     check_chosen,
@@ -36,8 +35,8 @@ _NAME = "strop.SparseWeight"
 PLANS = ("table", "measure", "sparse", "dense")
 
 
-@holder
-class SparseWeight(Holder):
+@tensor_dataclass
+class SparseWeight(TensorDataclass):
     """A pruned weight, as :func:`strop.pack_sparse` makes it for :func:`strop.sparse_linear`.
 
     Frozen, checked when it is made or loaded, and a pytree of its tensors. Its state dict is ``bits``
@@ -134,9 +133,7 @@ class SparseWeight(Holder):
         return "\n".join([head, *(f"{rows:>11} rows: {way:6} ({w})" for rows, way, w in lines)])
 
     def _costs(self) -> plans.Costs:
-        return plans.Costs(
-            self.shape, self.nnz, self.dtype, self.input_dtype, self.bits.is_cuda
-        )
+        return plans.Costs(self.shape, self.nnz, self.dtype, self.input_dtype, self.bits.is_cuda)
 
     def _settle(self) -> None:
         """Takes the layouts for those of bits and values as they are."""
@@ -277,9 +274,7 @@ class SparseWeight(Holder):
         check_chosen(chosen)
         input_dtype = values.dtype if input_dtype is None else input_dtype
         if not fits(chosen, bits.device):
-            costs = plans.Costs(
-                shape, values.shape[0], values.dtype, input_dtype, bits.is_cuda
-            )
+            costs = plans.Costs(shape, values.shape[0], values.dtype, input_dtype, bits.is_cuda)
             chosen, why = planned(costs, why)
         check_dtypes(values.dtype, input_dtype, chosen)
         columns = shape[1]

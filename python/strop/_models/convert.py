@@ -9,9 +9,9 @@ from torch import nn
 from torch.nn.utils import prune
 
 from strop._models.compiled_models import compile_anew, compiled_alone, is_wrapper, unwrapped
-from strop._models.linear_kinds import carry_over
 from strop._models.fusion import Fusion
 from strop._models.layers import Layer
+from strop._models.linear_kinds import carry_over
 from strop._models.masks import apply_mask
 from strop._models.outcome import Outcome
 from strop.nn import SparseLinear

@@ -7,10 +7,10 @@ from typing import TypeVar, cast
 
 from torch import nn
 
-from strop._models.linear_kinds import restored
 from strop._models.convert import put
 from strop._models.fusion import past_fusions
 from strop._models.layers import Layer, sparse_layers, weight_key
+from strop._models.linear_kinds import restored
 from strop.nn import SparseLinear
 from strop.nn._sparse_linear import ACTIVATIONS
 

@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional
 
 from strop._models.compiled_models import compiled_alone
-from strop._models.linear_kinds import plain_attributes
 from strop._models.layers import Layer, Place, hooked
+from strop._models.linear_kinds import plain_attributes
 
 _TAKEN = "_strop_taken"
 _FUNCTIONS = {

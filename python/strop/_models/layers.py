@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize, prune
 
-from strop._models.compiled_models import plain_name, unwrapped
 from strop._core.library import FLOATING
 from strop._core.tensors import identity, unreadable
+from strop._models.compiled_models import plain_name, unwrapped
 from strop._models.linear_kinds import (
     attribute_in_the_way,
     is_linear,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from strop._core.tensors import facts
+from strop._core.tensors import metadata
 from strop.nn import SparseLinear
 from strop.nn._packed_buffers import STATE_KEYS, PackedBuffers
 from strop.nn._sparse_linear import effective, masked
@@ -47,8 +47,8 @@ def is_transposed(module: object) -> bool:
     weight, bias = (stored(module, name) for name in ("weight", "bias"))
     if not isinstance(weight, Tensor) or not isinstance(bias, Tensor):
         return False
-    shape = facts(weight)[0]
-    return len(shape) == 2 and facts(bias)[0] == shape[1:]
+    shape = metadata(weight)[0]
+    return len(shape) == 2 and metadata(bias)[0] == shape[1:]
 
 
 def stored(module: nn.Module, name: str) -> Tensor | None:
@@ -71,7 +71,7 @@ def shape_of(module: nn.Module) -> tuple[int, int]:
     if isinstance(module, SparseLinear):
         return module.out_features, module.in_features
     weight = stored(module, "weight")
-    shape = () if weight is None else facts(weight)[0]
+    shape = () if weight is None else metadata(weight)[0]
     if len(shape) != 2:
         linear = cast(nn.Linear, module)
         return linear.out_features, linear.in_features

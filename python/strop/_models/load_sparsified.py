@@ -9,8 +9,8 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from strop._models.compiled_models import plain_name
 from strop._linear.sparse_weight import SparseWeight
+from strop._models.compiled_models import plain_name
 from strop._models.convert import replace
 from strop._models.fusion import Fusion, possible_fusions
 from strop._models.layers import Group, Layer, groups

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from strop._core.errors import in_the_name_of, unfit
-from strop._models.parameter_users import Users
-from strop._prune.prune_mask import Pattern
-from strop._models.prune_masks import ranked_masks
 from strop._models.layers import Group
+from strop._models.parameter_users import Users
+from strop._models.prune_masks import ranked_masks
+from strop._prune.prune_mask import Pattern
 
 _OP = "strop.sparsify"
 

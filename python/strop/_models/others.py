@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
-from strop._core.tensors import facts, identity
+from strop._core.tensors import identity, metadata
 from strop._models.linear_kinds import is_linear
 
 # Nobody would take these for matrices that are multiplied.
@@ -49,11 +49,11 @@ def _parameters(model: nn.Module) -> Iterator[tuple[str, Tensor, nn.Module]]:
 
 
 def _is_matrix(tensor: Tensor) -> bool:
-    shape, dtype, _ = facts(tensor)
+    shape, dtype, _ = metadata(tensor)
     return dtype.is_floating_point and sum(size > 1 for size in shape) >= 2
 
 
 def _reason(tensor: Tensor, module: nn.Module) -> str:
-    dimensions = len(facts(tensor)[0])
+    dimensions = len(metadata(tensor)[0])
     what = "a parameter" if dimensions == 2 else f"a parameter of {dimensions} dimensions"
     return f"{what} of {type(module).__name__}, which is no linear layer"

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from strop._models.linear_kinds import matrix
-from strop._prune.prune_mask import unpack_mask
 from strop._linear.pack import pack_sparse
 from strop._linear.sparse_weight import SparseWeight
 from strop._models.fusion import Fusion
 from strop._models.layers import Group
+from strop._models.linear_kinds import matrix
 from strop._models.run import Observed, Seen, Timing, timings
+from strop._prune.prune_mask import unpack_mask
 from strop.nn import SparseLinear
 from strop.nn._sparse_linear import ways
 

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.compiler import is_compiling
 
-from strop._prune import ops
 from strop._core.arguments import number
 from strop._core.call_path import transformed
 from strop._core.errors import translated
 from strop._core.library import FLOATING
 from strop._core.tensors import identity, unreadable
-from strop._models.linear_kinds import matrix
-from strop._prune.prune_mask import Pattern, plain_options
 from strop._models.layers import Group, groups
+from strop._models.linear_kinds import matrix
+from strop._prune import ops
+from strop._prune.prune_mask import Pattern, plain_options
 
 _OP = "strop.prune_masks"
 Filter = Callable[[str, Tensor], bool]

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from strop._linear import plans
-from strop._models.compiled_models import in_eager
-from strop._models.linear_kinds import matrix
 from strop._linear.sparse_linear import _ACTIVATIONS, sparse_linear
 from strop._linear.sparse_weight import SparseWeight
+from strop._models.compiled_models import in_eager
 from strop._models.fusion import Fusion
 from strop._models.layers import Layer
+from strop._models.linear_kinds import matrix
 from strop._models.watch import Watch
 
 _OP = "strop.sparsify"

@@ -11,18 +11,18 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from strop._core.arguments import boolean, instance
-from strop._models.linear_kinds import is_linear
-from strop._prune.prune_mask import Pattern
 from strop._core.report import Report
 from strop._linear.sparse_weight import PLANS
 from strop._models.convert import convert
 from strop._models.fusion import Fusion, possible_fusions
 from strop._models.layers import Filter, groups
+from strop._models.linear_kinds import is_linear
 from strop._models.masks import masks_of
 from strop._models.others import others
 from strop._models.outcome import Options, outcome
-from strop._models.run import observed
 from strop._models.report.report import report_of
+from strop._models.run import observed
+from strop._prune.prune_mask import Pattern
 
 _OP = "strop.sparsify"
 

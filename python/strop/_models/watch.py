@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from strop._core.tensors import METADATA
-from strop._models.linear_kinds import stored
 from strop._models.fusion import Fusion
 from strop._models.layers import Layer
+from strop._models.linear_kinds import stored
 from strop.nn import SparseLinear
 from strop.nn._sparse_linear import masked
 

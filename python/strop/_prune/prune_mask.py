@@ -6,9 +6,9 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from strop._prune import ops
 from strop._core.arguments import integer, number
 from strop._core.errors import translated
+from strop._prune import ops
 
 Pattern = str | tuple[int, int]
 

@@ -6,10 +6,10 @@ from typing import cast
 
 from torch import Tensor
 
-from strop._quantize import codes_ops as ops
 from strop._core.arguments import integer
 from strop._core.call_path import call_path
 from strop._core.errors import translated
+from strop._quantize import codes_ops as ops
 
 
 def pack_bits(codes: Tensor, bits: int) -> Tensor:

@@ -20,8 +20,8 @@ from strop._quantize.formats import (
     has_tensor_scale,
     scales_are_bytes,
 )
-from strop._quantize.ops import check_spelled
-from strop._quantize.options import Options, SpelledOptions
+from strop._quantize.ops import check_explicit
+from strop._quantize.options import ExplicitOptions, Options
 
 
 def _made(
@@ -47,8 +47,8 @@ def _made(
 def _fake_quantize(
     x: Tensor, scale: Tensor | None, zero_point: Tensor | None, *options: Any, **named: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    check_spelled("strop.quantize", x, scale, zero_point, *options, **named)
-    call = SpelledOptions(*options, **named)
+    check_explicit("strop.quantize", x, scale, zero_point, *options, **named)
+    call = ExplicitOptions(*options, **named)
     of = NumberFormat.get(call.format)
     codes = x.new_empty(codes_shape(of, tuple(x.shape)), dtype=codes_dtype(of))
     return (codes, *_made(x, scale is None, call.format, call.block_size, call.symmetric))

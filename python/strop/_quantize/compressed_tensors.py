@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from strop._core.arguments import instance, integer
+from strop._core.tensor_dataclass import check_state
 from strop._quantize.bit_packing import pack_bits, unpack_bits
 from strop._quantize.conversions import certain_blocks, from_float8, given_blocks, wide_scale
-from strop._core.arguments import instance, integer
-from strop._core.holders import check_state
 from strop._quantize.parts import Parts
 
 _OP = "strop.QuantizedTensor.from_compressed_tensors"

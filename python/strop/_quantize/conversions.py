@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from strop._quantize.bit_packing import pack_bits
 from strop._core.arguments import instance, integer, named_kind
 from strop._core.errors import check_tensors
+from strop._quantize.bit_packing import pack_bits
 from strop._quantize.formats import NumberFormat, block_grid, format_name
 from strop._quantize.parts import Parts
 

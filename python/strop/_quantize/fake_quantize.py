@@ -8,12 +8,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from strop._quantize import gradient as gradients
-from strop._quantize import ops
 from strop._core.arguments import needed_number, seed_number
 from strop._core.call_path import DISPATCHED, RECORDED, call_path
 from strop._core.errors import translated
 from strop._core.gradient import mark_written, refused
+from strop._quantize import gradient as gradients
+from strop._quantize import ops
 from strop._quantize.formats import NumberFormat
 from strop._quantize.options import Options, specification
 

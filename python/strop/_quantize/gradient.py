@@ -19,12 +19,12 @@ from torch._ops import OpOverload
 from torch.autograd import forward_ad
 from torch.autograd.function import Function
 
-from strop._quantize import ops
 from strop._core.failed_allocation import raises_memory_errors
 from strop._core.gradient import below_autograd, differentiable, needs_gradient, written_to
 from strop._core.op import op
+from strop._quantize import ops
 from strop._quantize.formats import NumberFormat, has_tensor_scale
-from strop._quantize.options import Options, SpelledOptions
+from strop._quantize.options import ExplicitOptions, Options
 
 
 class Call(Protocol):
@@ -73,10 +73,10 @@ class Packed(NamedTuple):
     def composite(self, x: Tensor, scale: Tensor | None, zero_point: Tensor | None) -> Tensor:
         name = "strop.fake_quantize"
         spelled = Options(*self.options).plain(name).spelled(name, self.seed, self.grad_factor)
-        return Spelled(*spelled).composite(x, scale, zero_point)
+        return Explicit(*spelled).composite(x, scale, zero_point)
 
 
-class Spelled(SpelledOptions):
+class Explicit(ExplicitOptions):
     """A call whose options are those of the public op."""
 
     __slots__ = ()
@@ -254,11 +254,11 @@ def recorded(x: Tensor, scale: Tensor | None, zero_point: Tensor | None, call: C
 
 
 def _composite(x: Tensor, scale: Tensor | None, zero_point: Tensor | None, *options: Any) -> Tensor:
-    return Spelled(*options).composite(x, scale, zero_point)
+    return Explicit(*options).composite(x, scale, zero_point)
 
 
 def _recorded(x: Tensor, scale: Tensor | None, zero_point: Tensor | None, *options: Any) -> Tensor:
-    return recorded(x, scale, zero_point, Spelled(*options))
+    return recorded(x, scale, zero_point, Explicit(*options))
 
 
 def _vmap(
@@ -266,7 +266,7 @@ def _vmap(
 ) -> tuple[Tensor, int]:
     """The batch as one more dimension of the input, a block to each of it."""
     scale, zero_point, *options = rest
-    call = Spelled(*options)
+    call = Explicit(*options)
     x_dim, *parameter_dims = in_dims[:3]
     x = x.movedim(x_dim, 0) if x_dim is not None else x.expand(info.batch_size, *x.shape)
 
@@ -283,7 +283,7 @@ def _vmap(
         format.block and (x.dim() == 1 or has_tensor_scale(format))
     ):
         seeds = call.seed_tensor
-        seed_dim = None if seeds is None else in_dims[3 + Spelled._fields.index("seed_tensor")]
+        seed_dim = None if seeds is None else in_dims[3 + Explicit._fields.index("seed_tensor")]
         results = []
         for i in range(info.batch_size):
             one = [
@@ -304,18 +304,18 @@ def _vmap(
 
 public = op(
     "fake_quantize",
-    fake=ops.fake_new(ops.check_spelled),
+    fake=ops.fake_new(ops.check_explicit),
     vmap=_vmap,
     autograd=differentiable(composite=_composite, recorded=_recorded),
 )
 public_out = op(
     "fake_quantize.out",
-    fake=ops.fake_written(ops.check_spelled),
+    fake=ops.fake_written(ops.check_explicit),
     autograd=written_to("strop.fake_quantize"),
 )
 public_in_place = op(
     "fake_quantize_",
-    fake=ops.fake_written(ops.check_spelled, "strop.fake_quantize_"),
+    fake=ops.fake_written(ops.check_explicit, "strop.fake_quantize_"),
     autograd=written_to("strop.fake_quantize_"),
 )
 _direct = below_autograd(public)

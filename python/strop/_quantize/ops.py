@@ -15,7 +15,7 @@ from torch import Tensor
 
 from strop._core.library import FLOATING
 from strop._core.op import op
-from strop._quantize.options import SpelledOptions
+from strop._quantize.options import ExplicitOptions
 
 
 def _check_packed(op: str, x: Tensor, *given: Any, **named: Any) -> None:
@@ -25,7 +25,7 @@ def _check_packed(op: str, x: Tensor, *given: Any, **named: Any) -> None:
         raise TypeError(f"{op}: input has dtype {x.dtype}; one of {known} is needed")
 
 
-def check_spelled(
+def check_explicit(
     op: str,
     x: Tensor,
     scale: Tensor | None,
@@ -35,7 +35,7 @@ def check_spelled(
 ) -> None:
     """The same, and what can be said of options that are spelled out."""
     _check_packed(op, x)
-    SpelledOptions(*options, **named).check(op)
+    ExplicitOptions(*options, **named).check(op)
 
 
 _Check = Callable[..., None]
@@ -91,8 +91,8 @@ def _fake_masked_out(gradient: Tensor, mask: Tensor, *, out: Tensor) -> None:
     return None
 
 
-public_with_mask = op("_fake_quantize_with_mask", fake=_fake_with_mask(check_spelled))
-public_learned_gradient = op("_learned_gradient", fake=_fake_learned(check_spelled))
+public_with_mask = op("_fake_quantize_with_mask", fake=_fake_with_mask(check_explicit))
+public_learned_gradient = op("_learned_gradient", fake=_fake_learned(check_explicit))
 masked_gradient = op("_masked_gradient", fake=_fake_masked)
 masked_gradient_out = op("_masked_gradient.out", fake=_fake_masked_out)
 

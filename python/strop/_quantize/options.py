@@ -44,12 +44,12 @@ class Options(NamedTuple):
             number(op, "eps", self.eps, "a float or None"),
         )
 
-    def spelled(self, op: str, seed: object, grad_factor: object = 1.0) -> SpelledOptions:
+    def spelled(self, op: str, seed: object, grad_factor: object = 1.0) -> ExplicitOptions:
         """Plain options as an op spells them out."""
         integer_seed = (
             None if isinstance(seed, Tensor) else cast("int | None", seed_number(op, seed))
         )
-        return SpelledOptions(
+        return ExplicitOptions(
             self.format,
             [] if self.block_size is None else self.block_size,
             self.rounding,
@@ -77,7 +77,7 @@ def _bound(op: str, name: str, value: object) -> int | None:
     return None if value is None else integer(op, name, value, "an int or None")
 
 
-class SpelledOptions(NamedTuple):
+class ExplicitOptions(NamedTuple):
     """The same as an op spells them out, after its tensors."""
 
     format: str

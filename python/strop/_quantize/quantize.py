@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from strop._quantize import codes_ops as ops
 from strop._core.errors import in_the_name_of, translated
+from strop._quantize import codes_ops as ops
 from strop._quantize.formats import NumberFormat, decoded_scales
 from strop._quantize.options import Options
 from strop._quantize.quantized_tensor import QuantizedTensor, Scales

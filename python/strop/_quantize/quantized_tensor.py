@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from strop._quantize import codes_ops as ops
 from strop._core.call_path import call_path
 from strop._core.errors import check_tensors, in_the_name_of, translated
 from strop._core.library import FLOATING
+from strop._core.tensor_dataclass import TensorDataclass, parsed_to, tensor_dataclass
+from strop._quantize import codes_ops as ops
 from strop._quantize.formats import (
     NumberFormat,
     block_grid,
@@ -23,7 +24,6 @@ from strop._quantize.formats import (
     has_tensor_scale,
     scales_are_bytes,
 )
-from strop._core.holders import Holder, holder, parsed_to
 from strop._quantize.parts import Parts
 
 
@@ -35,8 +35,8 @@ class Scales(NamedTuple):
     tensor_scale: Tensor | None
 
 
-@holder
-class QuantizedTensor(Holder):
+@tensor_dataclass
+class QuantizedTensor(TensorDataclass):
     """A tensor as :func:`strop.quantize` keeps it, for :func:`strop.dequantize` to restore.
 
     Frozen, checked when it is made, and a pytree of its tensors. ``q[rows]`` is the quantized tensor
@@ -107,7 +107,7 @@ class QuantizedTensor(Holder):
         return self._with(fields)
 
     def applied(self, fn: Callable[[Tensor], Tensor]) -> Self:
-        """See :meth:`Holder.applied`: a cast is one of the dtype to restore."""
+        """See :meth:`TensorDataclass.applied`: a cast is one of the dtype to restore."""
         fields: dict[str, Any] = {
             name: None if tensor is None else _by_bytes(tensor, fn)
             for name, tensor in self._tensors()

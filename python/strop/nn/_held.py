@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from strop._core.library import FLOATING
-from strop._core.holders import Holder
+from strop._core.tensor_dataclass import TensorDataclass
 
 _NAME = "strop.nn.Held"
 
@@ -50,14 +50,17 @@ class Held(nn.Module):
 
     """
 
-    def __init__(self, holder: Holder) -> None:
+    def __init__(self, holder: TensorDataclass) -> None:
         super().__init__()
-        if not isinstance(holder, Holder) or type(holder).state_dict is not Holder.state_dict:
+        if (
+            not isinstance(holder, TensorDataclass)
+            or type(holder).state_dict is not TensorDataclass.state_dict
+        ):
             raise TypeError(
                 f"{_NAME}: holder is a {type(holder).__name__}; a QuantizedTensor is needed"
             )
         self._kind = type(holder)
-        self._facts = {name: getattr(holder, name) for name in holder.fact_fields}
+        self._facts = {name: getattr(holder, name) for name in holder.metadata_fields}
         for name in holder.tensor_fields:
             self.register_buffer(name, getattr(holder, name))
 
@@ -79,7 +82,7 @@ class Held(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         made = self().applied(fn)
-        self._facts = {name: getattr(made, name) for name in made.fact_fields}
+        self._facts = {name: getattr(made, name) for name in made.metadata_fields}
         self._buffers.update({name: getattr(made, name) for name in made.tensor_fields})
         return self
 

@@ -12,14 +12,14 @@ from torch.fx import Proxy
 from torch.nn.parameter import is_lazy
 from typing_extensions import Self
 
-from strop._linear import plans as _sparse_plan
 from strop._core.arguments import instance
 from strop._core.call_path import is_tracing
 from strop._core.errors import check_tensors, in_the_name_of
 from strop._core.library import FLOATING
 from strop._core.report import size_text
-from strop._linear.sparse_linear import eager_linear, public_op
+from strop._linear import plans as _sparse_plan
 from strop._linear.pack import pack_sparse
+from strop._linear.sparse_linear import eager_linear, public_op
 from strop._linear.sparse_weight import SparseWeight
 from strop.nn._dense_weight import DenseWeight, dense_of
 from strop.nn._packed_buffers import NUMBERED, PackedBuffers, check_unwritten

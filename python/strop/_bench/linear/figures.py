@@ -23,9 +23,9 @@ from tqdm import tqdm
 
 import strop
 from strop import SparseWeight
-from strop._linear import plans
 from strop._bench.linear import cases as sparse
 from strop._bench.measure import machine, pinned
+from strop._linear import plans
 from strop._linear.plans import medians
 
 WEIGHTS = ((3072, 768), (4096, 4096))

@@ -11,9 +11,9 @@ from torch import Tensor
 
 import strop
 from strop import _C
-from strop._quantize import ops
 from strop._bench.case import Call
 from strop._bench.gpu import GpuCase, Make
+from strop._quantize import ops
 from strop._quantize.storage import stored_bytes
 
 SIDE = 8192

@@ -10,8 +10,8 @@ from torch import Tensor
 
 import strop
 from strop import _C
-from strop._quantize import ops
 from strop._bench.case import SIDE, Bar, Call, Case, at_most_us, faster_than, matrix, register
+from strop._quantize import ops
 
 _Contenders = Mapping[str, Callable[[], Call]]
 

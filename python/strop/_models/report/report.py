@@ -10,12 +10,12 @@ from rich.console import RenderableType
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from strop._linear import plans
-from strop._core.tensors import facts, unreadable
-from strop._models.linear_kinds import matrix
 from strop._core.report import Report, counted
+from strop._core.tensors import metadata, unreadable
+from strop._linear import plans
 from strop._linear.sparse_weight import SparseWeight
 from strop._models.fusion import Fusion
+from strop._models.linear_kinds import matrix
 from strop._models.others import Other
 from strop._models.outcome import Outcome
 from strop._models.report import picture, table
@@ -63,7 +63,7 @@ def _facts(one: Outcome) -> dict[str, Any]:
     if layer.sparse is not None:
         size = layer.sparse.packed.input_dtype.itemsize
     elif weight is not None and not is_lazy(weight):
-        size = facts(weight)[1].itemsize
+        size = metadata(weight)[1].itemsize
     shape = layer.shape
     return {
         "name": first or "the model",
@@ -96,7 +96,7 @@ def _zeros(weight: Tensor) -> float:
 
 
 def _other(one: Other) -> LeftAlone:
-    shape, _, size = facts(one.parameter)
+    shape, _, size = metadata(one.parameter)
     return LeftAlone(
         name=one.names[0],
         tied=one.names[1:],

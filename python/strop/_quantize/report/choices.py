@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from strop._quantize.formats import NumberFormat
 from strop._quantize.fake_quantize import fake_quantize
+from strop._quantize.formats import NumberFormat
 
 _OP = "strop.quantization_report"
 _OPTIONS = (

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from strop._core.report import size_text
 from strop._quantize.report.choices import Choice
 from strop._quantize.report.data import Losses
-from strop._core.report import size_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

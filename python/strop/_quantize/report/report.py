@@ -14,12 +14,12 @@ from torch.nn.parameter import is_lazy
 from tqdm import tqdm
 
 from strop._core import library
-from strop._core.tensors import facts, unreadable
+from strop._core.report import Report, counted
+from strop._core.tensors import metadata, unreadable
+from strop._quantize.fake_quantize import fake_quantize
 from strop._quantize.report import picture, table
 from strop._quantize.report.choices import Choice, Formats, choices
 from strop._quantize.report.data import Entry, LeftAlone, Loss, Losses, Weight
-from strop._quantize.fake_quantize import fake_quantize
-from strop._core.report import Report, counted
 from strop._quantize.storage import stored_bytes
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def _entries(tensors: Mapping[str, Tensor]) -> Iterator[tuple[Entry, Tensor]]:
         names.setdefault(_identity(name, tensor), []).append(name)
     for first, *tied in names.values():
         tensor = tensors[first]
-        shape, dtype, size = facts(tensor)
+        shape, dtype, size = metadata(tensor)
         yield Entry(first, tuple(tied), shape, str(dtype).removeprefix("torch."), size), tensor
 
 
@@ -191,7 +191,7 @@ def _identity(name: str, tensor: Tensor) -> Any:
 
 def _no_weight(tensor: Tensor) -> str:
     """Why a tensor is no weight; nothing if it is one."""
-    shape, dtype, _ = facts(tensor)
+    shape, dtype, _ = metadata(tensor)
     if dtype not in _QUANTIZABLE:
         return f"dtype {str(dtype).removeprefix('torch.')}"
     shapeless = is_lazy(tensor) or tensor.is_nested

@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from strop._quantize.report.data import Entry, LeftAlone, Losses
 from strop._core.report import counted, size_text
+from strop._quantize.report.data import Entry, LeftAlone, Losses
 
 _HEADING = 8  # characters to a line
 _LEAST_NAME = 24

@@ -15,31 +15,31 @@ from typing_extensions import Self, dataclass_transform
 from strop._core.arguments import instance, integer
 from strop._core.errors import unfit
 
-_H = TypeVar("_H", bound="Holder")
+_H = TypeVar("_H", bound="TensorDataclass")
 
 
-class Holder:
+class TensorDataclass:
     """A frozen dataclass of tensors, and of the few facts that describe them.
 
     Fields annotated ``Tensor`` or ``Tensor | None`` are the leaves of a pytree, everything else is
-    its context: a holder passes through ``torch.compile``, ``torch.export`` and ``torch.func`` as its
-    tensors do. A holder is checked once, when it is made or loaded, by :meth:`validate`; afterwards
+    its context: an instance passes through ``torch.compile``, ``torch.export`` and ``torch.func`` as its
+    tensors do. An instance is checked once, when it is made or loaded, by :meth:`validate`; afterwards
     ops trust it.
 
     As an attribute of a module it is neither moved nor saved with it: :class:`strop.nn.Held` makes
     a module of it, which is.
 
-    Derive with the :func:`holder` decorator.
+    Derive with the :func:`tensor_dataclass` decorator.
     """
 
     # Of each class, found once: compiled code cannot ask for annotations. (These have none.)
     tensor_fields = cast(tuple[str, ...], ())
-    fact_fields = cast(tuple[str, ...], ())
+    metadata_fields = cast(tuple[str, ...], ())
     _optional = cast(tuple[str, ...], ())
     _hints = cast(dict[str, Any], {})
 
     def __post_init__(self) -> None:
-        if not is_compiling():  # shapes are symbols there; what made the holder knows them
+        if not is_compiling():  # shapes are symbols there; what made it knows them
             self._check_kinds()
             self.validate()
 
@@ -71,7 +71,7 @@ class Holder:
         return sum(t.numel() * t.element_size() for _, t in self._tensors() if t is not None)
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        """A holder whose tensors went through ``torch.Tensor.to`` with these arguments."""
+        """An instance whose tensors went through ``torch.Tensor.to`` with these arguments."""
         tensors = {k: None if t is None else t.to(*args, **kwargs) for k, t in self._tensors()}
         return self._with(tensors)
 
@@ -105,7 +105,7 @@ class Holder:
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor], **facts: Any) -> Self:
-        """A validated holder from :meth:`state_dict` and the fields that are no tensors.
+        """A validated instance from :meth:`state_dict` and the fields that are no tensors.
 
         Raises:
             ValueError: for a key that is unknown or missing.
@@ -125,8 +125,8 @@ class Holder:
         return ((name, getattr(self, name)) for name in self.tensor_fields)
 
     def _with(self, changed: Mapping[str, Any]) -> Self:
-        """A new holder, of other values for some fields."""
-        fields = {name: getattr(self, name) for name in self.tensor_fields + self.fact_fields}
+        """A new instance, of other values for some fields."""
+        fields = {name: getattr(self, name) for name in self.tensor_fields + self.metadata_fields}
         fields.update(changed)
         return type(self)(**fields)
 
@@ -141,7 +141,7 @@ class Holder:
         return made
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        for name in self.tensor_fields + self.fact_fields:
+        for name in self.tensor_fields + self.metadata_fields:
             object.__setattr__(self, name, state[name])
         self.validate()
 
@@ -174,15 +174,15 @@ def check_state(op: str, state: object) -> None:
 
 
 @dataclass_transform(frozen_default=True)
-def holder(cls: type[_H]) -> type[_H]:
-    """Makes a class derived from :class:`Holder` a frozen dataclass and registers it as a pytree."""
+def tensor_dataclass(cls: type[_H]) -> type[_H]:
+    """Makes a class derived from :class:`TensorDataclass` a frozen dataclass and registers it as a pytree."""
     made: type[_H] = dataclasses.dataclass(frozen=True, eq=False)(cls)
     known = get_type_hints(made)
     hints = {f.name: known[f.name] for f in dataclasses.fields(made)}  # type: ignore[arg-type]
     tensors = tuple(n for n, hint in hints.items() if hint in (Tensor, Tensor | None))
     facts = tuple(n for n in hints if n not in tensors)
     made._hints = hints
-    made.tensor_fields, made.fact_fields = tensors, facts
+    made.tensor_fields, made.metadata_fields = tensors, facts
     made._optional = tuple(n for n in tensors if hints[n] != Tensor)
 
     def flatten(self: _H) -> tuple[list[Tensor | None], tuple[Any, ...]]:
