@@ -32,7 +32,7 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc cmake tests -type f -not -name '*.py*')
-FAMILY_TESTS := $(filter-out tests/core/test_house.py tests/bench/test_gpu.py,$(shell find tests -name 'test_*.py'))
+FAMILY_TESTS := $(filter-out tests/core/test_house.py tests/core/test_rooms.py tests/bench/test_gpu.py,$(shell find tests -name 'test_*.py'))
 PYTHON_FILES := python tests benchmarks examples
 CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 

@@ -44,10 +44,10 @@ class Family(NamedTuple):
 
 
 FAMILIES = {
-    "prune": Family(("test_prune*.py",), "sparse"),
-    "sparse": Family(("test_sparse*.py", "test_nn_*.py"), "sparse"),
-    "augment": Family(("test_augment*.py",), "augment"),
-    "quantize": Family(("test_fake_quantize*.py", "test_quantiz*.py"), "quantize"),
+    "prune": Family(("prune/test_*.py",), "sparse"),
+    "sparse": Family(("linear/test_*.py", "nn/test_*.py"), "sparse"),
+    "augment": Family(("augment/test_*.py",), "augment"),
+    "quantize": Family(("quantize/test_*.py",), "quantize"),
 }
 """In the order in which they are checked and measured."""
 
@@ -207,8 +207,8 @@ def check(runner: Runner, families: Sequence[str]) -> None:
     for family in families:
         runner.run(f"tests of {family}", 90, [*tests, *workers, *_files([family])])
     if set(families) == set(FAMILIES):
-        # (test_house.py has no test of a device, and needs more packages)
-        others = [f"--ignore={path}" for path in ("tests/core/test_house.py", *_files(families))]
+        # (test_rooms.py has no test of a device, and needs more packages)
+        others = [f"--ignore={path}" for path in ("tests/core/test_rooms.py", *_files(families))]
         runner.run("tests of the rest", 60, [*tests, *others, "tests"])
 
 
