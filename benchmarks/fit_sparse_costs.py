@@ -25,7 +25,7 @@ from strop._bench.measure import pinned
 from strop._linear import ops
 from strop._linear import plans as plan
 
-PATH = Path(__file__).parent.parent / "python" / "strop" / "_sparse_costs.json"
+PATH = Path(__file__).parent.parent / "python" / "strop" / "_linear" / "costs.json"
 SHAPES = [(64, 64), (128, 256), (256, 128), (256, 256), (256, 512), (384, 384), (512, 512)]
 SHAPES += [(768, 768), (1024, 512), (1024, 1024), (3072, 512), (3072, 768), (768, 3072)]
 SHAPES += [(2048, 2048), (4096, 4096)]

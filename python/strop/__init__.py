@@ -74,11 +74,11 @@ __all__ = [
 
 # What works on whole models takes longer to import than all the rest: at first use.
 _LATER = {
-    "densify": "_densify",
-    "load_sparsified": "_load_sparsified",
-    "prune_masks": "_prune_masks",
-    "quantization_report": "_quantization_report.report",
-    "sparsify": "_sparsify",
+    "densify": "_models.densify",
+    "load_sparsified": "_models.load_sparsified",
+    "prune_masks": "_models.prune_masks",
+    "quantization_report": "_quantize.report.report",
+    "sparsify": "_models.sparsify",
 }
 
 

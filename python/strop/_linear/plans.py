@@ -97,7 +97,7 @@ def candidates(number: int, gpu: bool = False) -> tuple[str, ...]:
 
 @cache
 def _table() -> Mapping[str, Any]:
-    text = resources.files("strop").joinpath("_sparse_costs.json").read_text()
+    text = resources.files("strop._linear").joinpath("costs.json").read_text()
     return json.loads(text)  # type: ignore[no-any-return]
 
 
