@@ -51,7 +51,7 @@ void warp_bytes(const AugmentArgs& args, const WarpTile& tile, WarpScratch& scra
                         [&]<class Out>() { warp_rows<Out>(args, tile, scratch, stream); });
 }
 
-extern const Kernels augment;
-const Kernels augment = {.warp = warp, .warp_masks = warp_masks, .gradient = gradient};
+extern const Kernels kernels;
+const Kernels kernels = {.warp = warp, .warp_masks = warp_masks, .gradient = gradient};
 
 }  // namespace strop::augment::simd::STROP_ISA

@@ -260,8 +260,8 @@ void multiply_mask(const SparseLinearArgs& args, float* words, std::int64_t begi
                    std::int64_t end);
 void nonzero_bits(const float* row, std::int64_t count, std::uint8_t* bits);
 
-extern const Kernels sparse;
-const Kernels sparse = {.lanes = kLanes,
+extern const Kernels kernels;
+const Kernels kernels = {.lanes = kLanes,
                         .most_registers = {kMaxRegisters[0], kMaxRegisters[1]},
                         .fill_panels = fill_panels,
                         .multiply_strips = multiply_strips,

@@ -205,8 +205,8 @@ void score_blocks(const PruneTensor& tensor, const PruneRule& rule, float* score
 
 }  // namespace
 
-extern const Kernels prune;
-const Kernels prune = {.count_digits = count_digits,
+extern const Kernels kernels;
+const Kernels kernels = {.count_digits = count_digits,
                        .split_by_bracket = split_by_bracket,
                        .count_key = count_key,
                        .keep = keep,

@@ -122,8 +122,8 @@ void extremes(const QuantizeTask& task, std::int64_t begin, std::int64_t end, st
 
 }  // namespace
 
-extern const Kernels quantize;
-const Kernels quantize = {.fake_quantize = fake_quantize,
+extern const Kernels kernels;
+const Kernels kernels = {.fake_quantize = fake_quantize,
                           .extremes = extremes,
                           .quantize = quantize_codes,
                           .dequantize = dequantize,
