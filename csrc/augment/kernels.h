@@ -21,7 +21,8 @@ namespace strop::augment {
 // waiting where they are one.
 //
 // Tiles that need no mixing (flips, shifts by whole pixels, no warp at all) are copied: see
-// augment_copy.cpp. Where a box would be far larger than its tile, taps are looked up one by one.
+// augment/simd/copy.cpp. Where a box would be far larger than its tile, taps are looked up one by
+// one.
 
 inline constexpr std::int64_t kScratchPixels = std::int64_t{512} << 10;  // bytes of a box
 inline constexpr int kMaxTileColumns = 1024;
@@ -78,7 +79,7 @@ struct InBox {
 };
 
 // How a tile is made.
-enum class TileWay : std::uint8_t {
+enum class TileMethod : std::uint8_t {
   kFill,    // nothing of the image is seen
   kCopy,    // no two pixels are mixed
   kBox,     // by a box of the input
@@ -86,7 +87,7 @@ enum class TileWay : std::uint8_t {
 };
 
 struct WarpTile {
-  TileWay way;
+  TileMethod method;
   std::int64_t image;
   PositionMap map;
   OutTile out;
@@ -105,7 +106,7 @@ bool is_copy(const PositionMap& map);
 struct Tiling {
   std::int64_t rows;
   std::int64_t columns;
-  TileWay way;
+  TileMethod method;
 };
 Tiling tiling_of(const Warp& warp, const PositionMap& map, std::int64_t pixel_bytes);
 // What a tile reads.

@@ -14,7 +14,7 @@ inline constexpr const char* kWarpMasks = "strop.warp_masks";
 template <class Call>
 std::vector<double> take_numbers(Call& call, const char* name) {
   const auto numbers = call.template option<std::optional<std::vector<double>>>(name);
-  if (!numbers) return {};
+  if (!numbers || (Call::kByName && numbers->empty())) return {};
   if (!numbers->empty()) return *numbers;
   throw_value_error(kAugmentImages, ": ", name,
                     " has no values; one for each channel is needed, or one for all");

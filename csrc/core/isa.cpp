@@ -28,6 +28,8 @@ const std::vector<Isa>& built() {
   return all;
 }
 
+[[maybe_unused]] const auto& made_with_the_library = built();  // see Note [After a fork]
+
 // What the self-test says of a set that the machine has, found when first asked: choosing the best
 // one tests no other.
 struct Verdict {

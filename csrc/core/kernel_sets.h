@@ -2,6 +2,7 @@
 
 #include <array>
 #include <initializer_list>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,7 +30,7 @@ constexpr Isa isa_named(std::string_view name) {
   for (int i = 0; i < kIsaCount; ++i) {
     if (kIsas[i].name == name) return static_cast<Isa>(i);
   }
-  return Isa::kActive;
+  throw std::logic_error("no such instruction set");  // does not compile, where it can be seen
 }
 
 // Sets that were built, and those of them that can be used here, best first.

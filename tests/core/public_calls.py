@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import strop
-from strop._core import holders
+from strop._core.tensor_dataclass import TensorDataclass
 
 Arguments = dict[str, Any]
 
@@ -262,7 +262,7 @@ def public() -> Iterator[tuple[str, Callable[..., Any]]]:
             if prefix + name not in NOT_CALLED:
                 yield prefix + name, found
             if isinstance(found, type) and issubclass(
-                found, nn.Module | holders.TensorDataclass | strop.NumberFormat
+                found, nn.Module | TensorDataclass | strop.NumberFormat
             ):
                 for method, kind in _of_class(found):
                     if f"{prefix}{name}.{method}" not in NOT_CALLED:

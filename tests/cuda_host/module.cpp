@@ -55,7 +55,7 @@ PYBIND11_MODULE(_cuda_host, module) {
   bind_augment(module);
   bind_prune(module);
   bind_quantize(module);
-  bind_sparse(module);
+  bind_linear(module);
   module.def(
       "run_case",
       [](const std::string& name) {

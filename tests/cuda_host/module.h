@@ -23,6 +23,6 @@ class Turn {
 void bind_augment(pybind11::module_& module);
 void bind_prune(pybind11::module_& module);
 void bind_quantize(pybind11::module_& module);
-void bind_sparse(pybind11::module_& module);
+void bind_linear(pybind11::module_& module);
 
 }  // namespace strop::cuda_host

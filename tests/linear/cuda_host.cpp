@@ -152,7 +152,7 @@ constexpr ArrayOp<OnHost> kOps[] = {
 
 }  // namespace
 
-void bind_sparse(pybind11::module_& module) {
+void bind_linear(pybind11::module_& module) {
   bind(module, kOps, "by the CUDA kernels on the host");
 }
 

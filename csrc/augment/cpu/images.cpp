@@ -24,13 +24,13 @@ Bands bands_of(const Warp& warp, const Parallel& parallel) {
 }
 
 WarpTile tile_of(const Warp& warp, const Tiling& shape, std::int64_t pixel_bytes, WarpTile tile) {
-  tile.way = shape.way;
-  if (tile.way == TileWay::kFill || tile.way == TileWay::kCopy) return tile;
+  tile.method = shape.method;
+  if (tile.method == TileMethod::kFill || tile.method == TileMethod::kCopy) return tile;
   if (is_outside(warp, tile.map, tile.out)) {
-    tile.way = TileWay::kFill;
-  } else if (tile.way == TileWay::kBox) {
+    tile.method = TileMethod::kFill;
+  } else if (tile.method == TileMethod::kBox) {
     tile.box = box_of(warp, tile.map, tile.out);
-    if (!tile.box.fits(pixel_bytes)) tile.way = TileWay::kDirect;
+    if (!tile.box.fits(pixel_bytes)) tile.method = TileMethod::kDirect;
   }
   return tile;
 }
@@ -45,8 +45,9 @@ void for_each_tile(const Warp& warp, std::int64_t image, std::int64_t row, std::
     for (std::int64_t column = 0; column < warp.out_width; column += shape.columns) {
       const OutTile out = {row, std::min(row + shape.rows, row_end), column,
                            std::min(column + shape.columns, warp.out_width)};
-      function(tile_of(warp, shape, pixel_bytes,
-                       {.way = shape.way, .image = image, .map = map, .out = out, .box = {}}));
+      function(
+          tile_of(warp, shape, pixel_bytes,
+                  {.method = shape.method, .image = image, .map = map, .out = out, .box = {}}));
     }
   }
 }

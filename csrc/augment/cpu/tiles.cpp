@@ -83,9 +83,9 @@ bool is_copy(const PositionMap& map) {
 Tiling tiling_of(const Warp& warp, const PositionMap& map, std::int64_t pixel_bytes) {
   Tiling shape = {warp.out_height,
                   std::min<std::int64_t>(round_up(warp.out_width, kMaxUnit), kMaxTileColumns),
-                  TileWay::kBox};
-  if (!map.near) return {shape.rows, shape.columns, TileWay::kFill};
-  if (is_copy(map)) return {shape.rows, shape.columns, TileWay::kCopy};
+                  TileMethod::kBox};
+  if (!map.near) return {shape.rows, shape.columns, TileMethod::kFill};
+  if (is_copy(map)) return {shape.rows, shape.columns, TileMethod::kCopy};
   for (;;) {
     const auto rows = static_cast<double>(shape.rows), columns = static_cast<double>(shape.columns);
     const double width = most_passed(map.x, rows, columns, warp.in_width);
@@ -93,7 +93,7 @@ Tiling tiling_of(const Warp& warp, const PositionMap& map, std::int64_t pixel_by
     const double pixels = width * height;
     if (height <= kMaxBoxRows && width <= kMaxBoxColumns &&
         pixels * static_cast<double>(pixel_bytes) <= kScratchPixels) {
-      if (pixels > kMaxBoxShare * rows * columns) shape.way = TileWay::kDirect;
+      if (pixels > kMaxBoxShare * rows * columns) shape.method = TileMethod::kDirect;
       return shape;
     }
     if (shape.rows > 1 && (shape.rows > shape.columns || shape.columns == kMaxUnit)) {
@@ -101,7 +101,7 @@ Tiling tiling_of(const Warp& warp, const PositionMap& map, std::int64_t pixel_by
     } else if (shape.columns > kMaxUnit) {
       shape.columns = round_up((shape.columns + 1) / 2, kMaxUnit);
     } else {
-      return {warp.out_height, kMaxTileColumns, TileWay::kDirect};
+      return {warp.out_height, kMaxTileColumns, TileMethod::kDirect};
     }
   }
 }

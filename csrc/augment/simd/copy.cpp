@@ -71,7 +71,7 @@ void copy_rows(const AugmentArgs& args, const WarpTile& tile, WarpScratch& scrat
   for (int c = 0; c < kMaxImageChannels; ++c) source.fill[c] = element_of<In>(args.fill[c]);
   const auto count = static_cast<int>(tile.out.columns());
   const auto from = [&](std::int64_t row) {
-    const bool fill = tile.way == TileWay::kFill;
+    const bool fill = tile.method == TileMethod::kFill;
     return fill ? -1 : index_within(warp.fill_mode, y.at(row), warp.in_height);
   };
   if (args.in_strides.column == 1 && args.out_strides.column == 1) {

@@ -148,7 +148,7 @@ void add_all_in_scratch(const AugmentGradientArgs& args, const GradientBand& fro
   const ImageStrides& s = args.in_strides;
   const In* const plane =
       static_cast<const In*>(args.in) + from.image * s.image + from.channel * s.channel;
-  const WarpTile tile = {.way = TileWay::kBox,
+  const WarpTile tile = {.method = TileMethod::kBox,
                          .image = from.image,
                          .map = map,
                          .out = {0, warp.out_height, 0, warp.out_width},

@@ -23,11 +23,11 @@ void warp_rows(const AugmentArgs& args, const WarpTile& tile, WarpScratch& scrat
 }
 
 void warp(const AugmentArgs& args, const WarpTile& tile, WarpScratch& scratch, bool stream) {
-  switch (tile.way) {
-    case TileWay::kFill:
-    case TileWay::kCopy:
+  switch (tile.method) {
+    case TileMethod::kFill:
+    case TileMethod::kCopy:
       return copy_pixels(args, tile, scratch, stream);
-    case TileWay::kDirect:
+    case TileMethod::kDirect:
       return warp_directly(args, tile, scratch, stream);
     default:
       break;

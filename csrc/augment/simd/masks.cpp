@@ -144,16 +144,16 @@ void warp_planes(const WarpMasksArgs& args, const WarpTile& tile, WarpScratch& s
         static_cast<T*>(args.out) + tile.image * out.image + c * out.channel +
             tile.out.row * out.row + tile.out.column * out.column,
         fill};
-    switch (tile.way) {
-      case TileWay::kFill:
+    switch (tile.method) {
+      case TileMethod::kFill:
         for (std::int64_t i = 0; i < tile.out.rows(); ++i) {
           set_row(plane, plane.row(i), 0, static_cast<int>(tile.out.columns()));
         }
         break;
-      case TileWay::kCopy:
+      case TileMethod::kCopy:
         copy_rows(plane, scratch);
         break;
-      case TileWay::kBox:
+      case TileMethod::kBox:
         warp_by_box(plane, scratch);
         break;
       default:

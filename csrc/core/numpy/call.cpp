@@ -1,5 +1,6 @@
 #include "core/numpy/call.h"
 
+#include <algorithm>
 #include <sstream>
 
 namespace py = pybind11;
@@ -27,6 +28,11 @@ Arguments::Arguments(const std::string& signature, const py::args& args, const p
   const std::string op = signature.substr(0, signature.find('('));
   if (args.size() > names.size()) {
     throw_type_error("strop.", op, ": takes ", names.size(), " arguments, not ", args.size());
+  }
+  for (const auto& item : left_) {
+    const auto given = item.first.cast<std::string>();
+    if (std::find(names.begin(), names.end(), given) != names.end()) continue;
+    throw_type_error("strop.", op, ": there is no argument ", given);
   }
   for (std::size_t i = 0; i < args.size(); ++i) {
     if (left_.contains(names[i])) throw_type_error("strop.", op, ": ", names[i], " is given twice");

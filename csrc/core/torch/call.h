@@ -27,7 +27,11 @@ class TorchCall {
   static constexpr bool kGiven = kOut == Out::kGiven;
   static constexpr bool kByName = false;  // whether arguments are found by their names
 
-  explicit TorchCall(StableIValue* values) : next_(values), result_(values) {}
+  // What is written to is the last argument. It is taken first: an argument that is not taken,
+  // since another is refused, would live for ever.
+  TorchCall(StableIValue* values, std::uint64_t arguments) : next_(values), result_(values) {
+    if constexpr (kGiven) out_ = torch::stable::detail::to<Tensor>(values[arguments - 1]);
+  }
 
   Tensor tensor(const char*) { return take<Tensor>(); }
   OptionalTensor optional_tensor(const char*) { return take<OptionalTensor>(); }
@@ -49,11 +53,10 @@ class TorchCall {
     return {number, take<OptionalTensor>()};
   }
 
-  // What the result is to be written to, where there is something yet; after all other arguments.
+  // What the result is to be written to, where there is something yet.
   OptionalTensor out([[maybe_unused]] const Tensor& first) {
-    if constexpr (kOut == Out::kNew) return std::nullopt;
-    if constexpr (kOut == Out::kInPlace) return first;
-    return take<Tensor>();
+    if constexpr (kInPlace) return first;
+    return std::move(out_);
   }
   Tensor empty_like(const Tensor& tensor) { return strop::empty_like(tensor, view_of(tensor)); }
   Tensor empty(const std::vector<std::int64_t>& shape, DType dtype, const Tensor& beside,
@@ -104,6 +107,7 @@ class TorchCall {
 
   StableIValue* next_;
   StableIValue* result_;
+  OptionalTensor out_ = std::nullopt;
 };
 
 template <class Backend>

@@ -21,8 +21,8 @@ template <auto kOp>
 struct Boxed;
 template <class Call, void (*kOp)(Call&)>
 struct Boxed<kOp> {
-  static void run(StableIValue* values, std::uint64_t, std::uint64_t) {
-    Call call(values);
+  static void run(StableIValue* values, std::uint64_t arguments, std::uint64_t) {
+    Call call(values, arguments);
     kOp(call);
   }
 };

@@ -262,11 +262,11 @@ void nonzero_bits(const float* row, std::int64_t count, std::uint8_t* bits);
 
 extern const Kernels kernels;
 const Kernels kernels = {.lanes = kLanes,
-                        .most_registers = {kMaxRegisters[0], kMaxRegisters[1]},
-                        .fill_panels = fill_panels,
-                        .multiply_strips = multiply_strips,
-                        .multiply_one = multiply_one,
-                        .multiply_mask = multiply_mask,
-                        .nonzero_bits = nonzero_bits};
+                         .most_registers = {kMaxRegisters[0], kMaxRegisters[1]},
+                         .fill_panels = fill_panels,
+                         .multiply_strips = multiply_strips,
+                         .multiply_one = multiply_one,
+                         .multiply_mask = multiply_mask,
+                         .nonzero_bits = nonzero_bits};
 
 }  // namespace strop::linear::simd::STROP_ISA

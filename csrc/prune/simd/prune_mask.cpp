@@ -207,14 +207,14 @@ void score_blocks(const PruneTensor& tensor, const PruneRule& rule, float* score
 
 extern const Kernels kernels;
 const Kernels kernels = {.count_digits = count_digits,
-                       .split_by_bracket = split_by_bracket,
-                       .count_key = count_key,
-                       .keep = keep,
-                       .keep_groups = keep_groups,
-                       .score_blocks = score_blocks,
-                       .soft_threshold = soft_threshold,
-                       .soft_threshold_gradient = soft_threshold_gradient,
-                       .pack_mask = pack_mask,
-                       .unpack_mask = unpack_mask};
+                         .split_by_bracket = split_by_bracket,
+                         .count_key = count_key,
+                         .keep = keep,
+                         .keep_groups = keep_groups,
+                         .score_blocks = score_blocks,
+                         .soft_threshold = soft_threshold,
+                         .soft_threshold_gradient = soft_threshold_gradient,
+                         .pack_mask = pack_mask,
+                         .unpack_mask = unpack_mask};
 
 }  // namespace strop::prune::simd::STROP_ISA

@@ -7,7 +7,9 @@ namespace strop::quantize {
 namespace {
 
 int intern(const char* op, const py::kwargs& options) {
-  Arguments arguments("intern_quantize_spec()", {}, options);
+  Arguments arguments(
+      "intern_quantize_spec(format, block_size, rounding, symmetric, quant_min, quant_max, eps)",
+      {}, options);
   NumpyCall<InForce> call(op, arguments);
   const QuantizeRequest request = take_quantize_request(call, QuantizeOptions::kAll);
   arguments.finish(op);

@@ -124,12 +124,12 @@ void extremes(const QuantizeTask& task, std::int64_t begin, std::int64_t end, st
 
 extern const Kernels kernels;
 const Kernels kernels = {.fake_quantize = fake_quantize,
-                          .extremes = extremes,
-                          .quantize = quantize_codes,
-                          .dequantize = dequantize,
-                          .pack_bits = pack_bits,
-                          .unpack_bits = unpack_bits,
-                          .masked_gradient = masked_gradient,
-                          .learned_gradient = learned_gradient};
+                         .extremes = extremes,
+                         .quantize = quantize_codes,
+                         .dequantize = dequantize,
+                         .pack_bits = pack_bits,
+                         .unpack_bits = unpack_bits,
+                         .masked_gradient = masked_gradient,
+                         .learned_gradient = learned_gradient};
 
 }  // namespace strop::quantize::simd::STROP_ISA
