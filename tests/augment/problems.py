@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 import strop
-from conftest import CudaHost, _cuda_host, to_array, to_tensor
+from core.devices import CudaHost, _cuda_host, to_array, to_tensor
 from strop import _C
 
 FLOATING = [torch.float32, torch.bfloat16, torch.float16]

@@ -20,7 +20,7 @@ from augment.problems import (
     peculiar_matrices,
     same,
 )
-from conftest import Device
+from core.devices import Device
 
 PAGE = mmap.PAGESIZE
 SIZES = [(1, 1), (2, 3), (5, 7), (16, 16), (9, 33), (31, 64), (64, 31)]

@@ -16,7 +16,7 @@ from augment.problems import (
     peculiar_matrices,
     same,
 )
-from conftest import _cuda_host, to_array, to_tensor
+from core.devices import _cuda_host, to_array, to_tensor
 from strop import _C
 
 U8, F32, F64 = torch.uint8, torch.float32, torch.float64

@@ -18,7 +18,7 @@ from augment.problems import (
     peculiar_matrices,
     same,
 )
-from conftest import Device
+from core.devices import Device
 
 INTERPOLATIONS = ["bilinear", "nearest"]
 F32, F64 = torch.float32, torch.float64

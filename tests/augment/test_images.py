@@ -22,7 +22,7 @@ from augment.problems import (
     same,
     warp,
 )
-from conftest import CudaHost, _cuda_host
+from core.devices import CudaHost, _cuda_host
 from strop import _C
 
 hypothesis = pytest.importorskip("hypothesis")

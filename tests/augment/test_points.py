@@ -9,7 +9,7 @@ import torch
 from hypothesis import strategies as st
 
 import strop
-from conftest import to_array
+from core.devices import to_array
 from strop import _C
 from strop._augment.points import _warp_boxes, _warp_boxes_visible, _warp_points
 

@@ -20,7 +20,7 @@ from augment.problems import (
     same,
     warp,
 )
-from conftest import CudaHost
+from core.devices import CudaHost
 from strop import _C
 
 U8, F32, F64 = torch.uint8, torch.float32, torch.float64

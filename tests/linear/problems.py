@@ -3,7 +3,7 @@
 import torch
 
 import strop
-from conftest import DEVICES, CudaHost
+from core.devices import DEVICES, CudaHost
 from strop._linear import ops
 
 CPU_DEVICES = [d for d in DEVICES if not isinstance(d, CudaHost) and d.name.startswith("cpu")]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import _cuda_host, assert_same_bits, to_array, to_tensor
+from core.devices import _cuda_host, assert_same_bits, to_array, to_tensor
 from linear.problems import ACTIVATIONS, assert_close, generator, kept, pruned
 from strop._linear import ops
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import strop
-from conftest import assert_same_bits, to_array, to_tensor
+from core.devices import assert_same_bits, to_array, to_tensor
 from linear.problems import (
     CPU_DEVICES,
     LAYOUTS,

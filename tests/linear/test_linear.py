@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import strop
-from conftest import assert_same_bits, to_array, to_tensor
+from core.devices import assert_same_bits, to_array, to_tensor
 from linear.problems import (
     ACTIVATIONS,
     CPU_DEVICES,

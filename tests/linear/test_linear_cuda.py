@@ -8,7 +8,7 @@ import torch
 from torch._subclasses import FakeTensorMode
 
 import strop
-from conftest import assert_same_bits
+from core.devices import assert_same_bits
 from linear.problems import ACTIVATIONS, assert_close, generator, kept, pruned
 from strop._linear import ops, plans
 from strop._linear.layouts import fits, one_way

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from conftest import _cuda_host, assert_same_bits, to_array, to_tensor
+from core.devices import _cuda_host, assert_same_bits, to_array, to_tensor
 from linear.problems import CPU_DEVICES, LAYOUTS, generator, kept, multiplied
 
 NARROW = (torch.float32, torch.bfloat16, torch.float16)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import strop
-from conftest import assert_same_bits
+from core.devices import assert_same_bits
 from linear.problems import ACTIVATIONS, assert_close, generator, pruned
 from strop._linear import ops
 from strop._linear.sparse_weight import TENSORS

@@ -9,7 +9,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 import strop
-from conftest import assert_same_bits
+from core.devices import assert_same_bits
 from linear.problems import altered, assert_close, choices_of, generator, kept, pruned
 from strop._linear import plans
 from strop._linear.sparse_weight import SparseWeight

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 import strop
-from conftest import assert_same_bits
+from core.devices import assert_same_bits
 from models.problems import assert_same_function, batch, prune_in_place, twin
 
 

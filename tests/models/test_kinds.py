@@ -6,7 +6,7 @@ import torch.nn.utils.prune
 from torch import nn
 
 import strop
-from conftest import assert_same_bits
+from core.devices import assert_same_bits
 from models.problems import (
     Conv1D,
     assert_same_function,

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import strop
-from conftest import assert_same_bits
+from core.devices import assert_same_bits
 from models.problems import (
     assert_unchanged,
     batch,

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 import strop
-from conftest import assert_same_bits
+from core.devices import assert_same_bits
 from models.problems import (
     assert_same_function,
     assert_unchanged,

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import strop
-from conftest import assert_same_bits
+from core.devices import assert_same_bits
 from models.problems import sparse_names, twin
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")

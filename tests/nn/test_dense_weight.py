@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import strop
-from conftest import assert_same_bits
+from core.devices import assert_same_bits
 from linear.problems import kept
 from models.problems import PLANS, SHAPE, dense, inputs, layer, two_layers
 

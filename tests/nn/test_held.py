@@ -10,7 +10,7 @@ from torch import nn
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
 
 import strop
-from conftest import assert_same_bits
+from core.devices import assert_same_bits
 from quantize.problems import RECIPES, sample
 
 FORMATS = ["int4", "uint8", "int16", "nf4", "float8_e5m2", *RECIPES]

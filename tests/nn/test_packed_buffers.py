@@ -12,7 +12,7 @@ from torch.distributed.checkpoint import state_dict as distributed
 from torch.func import functional_call
 
 import strop
-from conftest import assert_same_bits
+from core.devices import assert_same_bits
 from linear.problems import pruned
 from models.problems import PLANS, SHAPE, inputs, layer, two_layers
 

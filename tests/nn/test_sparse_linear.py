@@ -11,7 +11,7 @@ import torch.nn.utils.prune
 from torch import nn
 
 import strop
-from conftest import assert_same_bits
+from core.devices import assert_same_bits
 from linear.problems import ACTIVATIONS, assert_close, kept
 from models.problems import SHAPE, dense, inputs, layer
 

@@ -5,7 +5,7 @@ import math
 import torch
 
 import strop
-from conftest import CudaHost, _cuda_host, to_array, to_tensor
+from core.devices import CudaHost, _cuda_host, to_array, to_tensor
 from strop import _C
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]

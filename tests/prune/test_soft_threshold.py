@@ -7,7 +7,7 @@ import torch
 from torch.library import opcheck
 
 import strop
-from conftest import assert_same_bits, oracle
+from core.devices import assert_same_bits, oracle
 from prune.problems import DTYPES, shrink, shrink_gradient, weights
 
 reference = oracle("soft_threshold")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import strop
-from conftest import assert_same_bits
+from core.devices import assert_same_bits
 
 load = strop.QuantizedTensor.from_compressed_tensors
 BITS = range(2, 9)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import strop
-from conftest import assert_same_bits
+from core.devices import assert_same_bits
 from quantize.problems import sample
 
 REASON = "the peer {} is not installed"

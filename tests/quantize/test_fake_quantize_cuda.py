@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import strop
-from conftest import assert_same_bits
+from core.devices import assert_same_bits
 
 pytestmark = [
     pytest.mark.cuda,

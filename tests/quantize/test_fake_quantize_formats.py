@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import strop
-from conftest import assert_same_bits, oracle
+from core.devices import assert_same_bits, oracle
 from quantize.problems import (
     DTYPES,
     FLOATS,
@@ -217,7 +217,7 @@ class TestGradients:
 
 
 def oracle_gradients():
-    from conftest import to_array, to_tensor
+    from core.devices import to_array, to_tensor
     from strop import _C
 
     def call(*tensors, **options):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import strop
-from conftest import assert_same_bits, oracle, to_array, to_tensor
+from core.devices import assert_same_bits, oracle, to_array, to_tensor
 from strop import _C
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]

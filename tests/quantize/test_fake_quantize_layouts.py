@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from conftest import DEVICES, assert_same_bits, oracle
+from core.devices import DEVICES, assert_same_bits, oracle
 from quantize.problems import (
     DTYPES,
     FLOATS,

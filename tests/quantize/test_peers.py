@@ -9,7 +9,7 @@ import torch
 from tqdm import tqdm
 
 import strop
-from conftest import assert_same_bits, to_array
+from core.devices import assert_same_bits, to_array
 from quantize.problems import CASTS, any_bits, every_exponent, peer, sample
 
 TORCH_CASTS = ["float8_e4m3fn", "float8_e5m2"]

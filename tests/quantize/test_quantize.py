@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import strop
-from conftest import CudaHost, _cuda_host, assert_same_bits, oracle, to_array, to_tensor
+from core.devices import CudaHost, _cuda_host, assert_same_bits, oracle, to_array, to_tensor
 from quantize.problems import (
     DTYPES,
     INTEGERS,

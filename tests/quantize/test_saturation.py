@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import strop
-from conftest import assert_same_bits, oracle
+from core.devices import assert_same_bits, oracle
 from quantize.problems import (
     DTYPES,
     FLOATS,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import strop
-from conftest import assert_same_bits
+from core.devices import assert_same_bits
 from quantize.problems import CASTS, RECIPES, any_bits, every_exponent, peer, sample
 
 MX_RECIPES = [f for f in RECIPES if f != "nvfp4"]
