@@ -140,7 +140,7 @@ def test_soft_threshold():
     refused(ValueError, "out has shape [4]; weight has [3, 4]", W, 1.0, out=W[0].clone())
     refused(ValueError, "elements of out share memory", W, 1.0, out=torch.zeros(4).expand(3, 4))
     flat = torch.zeros(20)
-    refused(ValueError, "out overlaps weight partly", flat[:12], 1.0, out=flat[4:16])
+    refused(ValueError, "out overlaps weight in part", flat[:12], 1.0, out=flat[4:16])
     refused(ValueError, "out overlaps amount", W, flat[:4], out=flat[:12].view(3, 4))
     refused(TypeError, "out is a int; a tensor is needed", W, 1.0, out=3)
     leaf = W.clone().requires_grad_()
