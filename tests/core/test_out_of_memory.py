@@ -36,7 +36,7 @@ CALLS = {
     "unpack_bits": lambda: strop.unpack_bits(huge(dtype=torch.uint8), 8, 1 << 10),
     "prune_mask": lambda: strop.prune_mask(huge(), threshold=1.0),
     "soft_threshold": lambda: strop.soft_threshold(huge(), 1.0),
-    "soft_threshold, amounts": lambda: strop.soft_threshold(huge(), ONE.requires_grad_()),
+    "soft_threshold, amounts": lambda: strop.soft_threshold(huge(), ONE.clone().requires_grad_()),
     "pack_mask": lambda: strop.pack_mask(huge(dtype=torch.bool)),
     "unpack_mask": lambda: strop.unpack_mask(huge(dtype=torch.uint8), 1 << 13),
     "pack_sparse": lambda: strop.pack_sparse(huge(1 << 30, 1 << 20)),
