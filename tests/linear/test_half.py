@@ -20,8 +20,7 @@ from linear.problems import (
     pruned,
 )
 from strop import _C
-from strop._linear import ops
-from strop._linear import plans as _sparse_plan
+from strop._linear import ops, plans
 from strop._linear.sparse_weight import SparseWeight
 
 NARROW = (torch.float32, torch.bfloat16, torch.float16)
@@ -212,18 +211,18 @@ class TestPlans:
     def test_dense_in_bfloat16_is_slow_without_its_arithmetic(self, monkeypatch):
         shape, nonzeros = (768, 768), 400_000
         costs = [
-            _sparse_plan.Costs(shape, nonzeros, torch.float32, torch.float32),
-            _sparse_plan.Costs(shape, nonzeros, torch.bfloat16, torch.bfloat16),
+            plans.Costs(shape, nonzeros, torch.float32, torch.float32),
+            plans.Costs(shape, nonzeros, torch.bfloat16, torch.bfloat16),
         ]
-        entry = {k: v for k, v in _sparse_plan._table()["avx2"].items() if "-" not in k}
-        monkeypatch.setattr(_sparse_plan, "_table", lambda: {"avx2": entry})
-        monkeypatch.setattr(_sparse_plan, "table_key", lambda: "avx2")
-        monkeypatch.setattr(_sparse_plan, "arithmetic", lambda dtype: "none")
-        for number in range(1, len(_sparse_plan.CLASSES)):
+        entry = {k: v for k, v in plans._table()["avx2"].items() if "-" not in k}
+        monkeypatch.setattr(plans, "_table", lambda: {"avx2": entry})
+        monkeypatch.setattr(plans, "table_key", lambda: "avx2")
+        monkeypatch.setattr(plans, "arithmetic", lambda dtype: "none")
+        for number in range(1, len(plans.CLASSES)):
             ratios = [max(c.ratios(number).values()) for c in costs]
             assert ratios[1] == pytest.approx(4 * ratios[0])
         # Nothing but the dense layer's slowness makes two thirds of the weights worth it.
-        chosen = [_sparse_plan.chosen_by_table(c, range(7), sparse_only=False) for c in costs]
+        chosen = [plans.chosen_by_table(c, range(7), sparse_only=False) for c in costs]
         assert [c.count(4) for c in chosen][0] > [c.count(4) for c in chosen][1]
 
     def test_measured_for_the_inputs_dtype(self):

@@ -1,4 +1,4 @@
-"""Holders: prepared tensors that an op takes instead of preparing them at every call."""
+"""Tensor dataclasses: prepared tensors that an op takes instead of preparing them at every call."""
 
 from __future__ import annotations
 

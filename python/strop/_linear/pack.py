@@ -13,8 +13,7 @@ from torch.compiler import is_compiling
 from strop._core.arguments import boolean, integer, named_kind
 from strop._core.errors import translated, unfit
 from strop._core.library import FLOATING
-from strop._linear import ops
-from strop._linear import plans as _sparse_plan
+from strop._linear import ops, plans
 from strop._linear.layouts import one_way
 from strop._linear.sparse_weight import PLANS, SparseWeight
 
@@ -40,7 +39,7 @@ def _check_tensors(weight: object, mask: object, dtype: object) -> None:
 
 def _checked_rows(rows: int | Sequence[int] | None) -> list[int]:
     if rows is None:
-        return list(range(len(_sparse_plan.CLASSES)))
+        return list(range(len(plans.CLASSES)))
     try:
         given = [integer(_OP, "rows", n) for n in (rows if isinstance(rows, Sequence) else [rows])]
     except TypeError:
@@ -50,7 +49,7 @@ def _checked_rows(rows: int | Sequence[int] | None) -> list[int]:
         raise TypeError(f"{_OP}: rows is {what:.60}; an int or several are needed")
     if min(given) < 1:
         raise ValueError(f"{_OP}: rows is {rows!r}; numbers from 1 on are needed")
-    return sorted({_sparse_plan.row_class(n) for n in given})
+    return sorted({plans.row_class(n) for n in given})
 
 
 def pack_sparse(
@@ -124,8 +123,8 @@ def pack_sparse(
         chosen = _measured(bits, values, shape, classes, input_dtype)
     else:
         gpu = values.is_cuda
-        costs = _sparse_plan.Costs(shape, values.shape[0], values.dtype, input_dtype, gpu)
-        chosen = _sparse_plan.chosen_by_table(costs, classes, sparse_only=plan == "sparse")
+        costs = plans.Costs(shape, values.shape[0], values.dtype, input_dtype, gpu)
+        chosen = plans.chosen_by_table(costs, classes, sparse_only=plan == "sparse")
     return SparseWeight.prepared(
         bits,
         values,
@@ -149,7 +148,7 @@ def _measured(
 
     def call(way: str, rows: int) -> Callable[[], object]:
         x = torch.randn(rows, shape[1], device=bits.device).to(input_dtype)
-        name = "starts" if way in _sparse_plan.BY_STARTS else way
+        name = "starts" if way in plans.BY_STARTS else way
         if name not in ways:
             ways[name] = ops.layout(bits, values, shape[1], name)
         prepared = ways[name]
@@ -160,4 +159,4 @@ def _measured(
         return lambda: ops.by_layout(x, prepared, shape[0], None, "")
 
     with torch.cuda.device(bits.device) if bits.is_cuda else contextlib.nullcontext():
-        return _sparse_plan.completed(_sparse_plan.measured(call, classes, gpu=bits.is_cuda))
+        return plans.completed(plans.measured(call, classes, gpu=bits.is_cuda))

@@ -32,7 +32,7 @@ def _by_public_op(
     out: Tensor | None = None,
 ) -> Tensor:
     """The op that takes every option by itself."""
-    input, call = tensors[0], Options(*options).plain(op).spelled(op, seed, grad_factor)
+    input, call = tensors[0], Options(*options).plain(op).explicit(op, seed, grad_factor)
     if isinstance(call.block_size, tuple) and not call.block_size and input.dim() > 0:
         raise ValueError(
             f"{op}: block_size has 0 entries for a {input.dim()}-D tensor; "
@@ -146,7 +146,7 @@ def fake_quantize(
         if path == RECORDED:
             if out is not None:
                 raise refused(_OP)
-            call = gradients.Packed(options, spec, seed, grad_factor)
+            call = gradients.Interned(options, spec, seed, grad_factor)
             return gradients.recorded(input, scale, zero_point, call)
         if out is None:
             if seed is None:  # each argument costs

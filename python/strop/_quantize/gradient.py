@@ -47,7 +47,7 @@ class Call(Protocol):
         """The result by ops that torch can differentiate again."""
 
 
-class Packed(NamedTuple):
+class Interned(NamedTuple):
     """A call whose options are an interned specification."""
 
     options: tuple[Any, ...]  # as a caller gave them
@@ -72,8 +72,8 @@ class Packed(NamedTuple):
 
     def composite(self, x: Tensor, scale: Tensor | None, zero_point: Tensor | None) -> Tensor:
         name = "strop.fake_quantize"
-        spelled = Options(*self.options).plain(name).spelled(name, self.seed, self.grad_factor)
-        return Explicit(*spelled).composite(x, scale, zero_point)
+        explicit = Options(*self.options).plain(name).explicit(name, self.seed, self.grad_factor)
+        return Explicit(*explicit).composite(x, scale, zero_point)
 
 
 class Explicit(ExplicitOptions):

@@ -44,7 +44,7 @@ class Options(NamedTuple):
             number(op, "eps", self.eps, "a float or None"),
         )
 
-    def spelled(self, op: str, seed: object, grad_factor: object = 1.0) -> ExplicitOptions:
+    def explicit(self, op: str, seed: object, grad_factor: object = 1.0) -> ExplicitOptions:
         """Plain options as an op spells them out."""
         integer_seed = (
             None if isinstance(seed, Tensor) else cast("int | None", seed_number(op, seed))
@@ -101,7 +101,7 @@ class ExplicitOptions(NamedTuple):
 # The specifications of all calls so far, by their options. One dictionary look-up checks and packs
 # seven arguments; this table and that of csrc/quantize/spec.h only grow, to a bound.
 _specifications: dict[tuple[Any, ...], int] = {}
-_MOST_SPECIFICATIONS = 16384
+_MAX_SPECIFICATIONS = 16384
 
 
 def specification(op: str, options: tuple[Any, ...]) -> int:
@@ -112,7 +112,7 @@ def specification(op: str, options: tuple[Any, ...]) -> int:
         pass
     plain = Options(*options).plain(op)
     index = plain.interned(op)
-    if len(_specifications) < _MOST_SPECIFICATIONS:
+    if len(_specifications) < _MAX_SPECIFICATIONS:
         _specifications[plain] = index
         with suppress(TypeError):
             _specifications[options] = index

@@ -67,7 +67,7 @@ def quantize(
     try:
         plain = Options(*options).plain(op)
         with torch.no_grad():
-            made = ops.quantize(input, scale, zero_point, *plain.spelled(op, seed)[:-1])
+            made = ops.quantize(input, scale, zero_point, *plain.explicit(op, seed)[:-1])
         codes, made_scale, made_zero, tensor_scale = made
     except Exception as error:
         tensors = {"input": input, "scale": scale, "zero_point": zero_point}

@@ -17,7 +17,7 @@ from strop._core.call_path import is_tracing
 from strop._core.errors import check_tensors, in_the_name_of
 from strop._core.library import FLOATING
 from strop._core.report import size_text
-from strop._linear import plans as _sparse_plan
+from strop._linear import plans
 from strop._linear.pack import pack_sparse
 from strop._linear.sparse_linear import eager_linear, public_op
 from strop._linear.sparse_weight import SparseWeight
@@ -278,7 +278,7 @@ def _nested(layer: SparseLinear, input: Tensor) -> Tensor:
 
 def ways(weight: SparseWeight) -> list[str]:
     """The way of each class of rows."""
-    return [_sparse_plan.WAY_OF[number] for number in weight.chosen]
+    return [plans.WAY_OF[number] for number in weight.chosen]
 
 
 def masked(linear: nn.Module, name: str) -> bool:
