@@ -115,6 +115,12 @@ bool is_contiguous(const TensorView& view) {
   return true;
 }
 
+std::vector<std::int64_t> shape_with_last(const TensorView& view, std::int64_t size) {
+  std::vector<std::int64_t> shape(view.shape, view.shape + view.dims);
+  shape.back() = size;
+  return shape;
+}
+
 std::string shape_text(const std::int64_t* shape, int dims) {
   std::string text = "[";
   for (int d = 0; d < dims; ++d) {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "core/dtype.h"
 
@@ -31,6 +32,9 @@ bool is_contiguous(const TensorView& view);
 
 // "[2, 3]"
 std::string shape_text(const std::int64_t* shape, int dims);
+
+// The shape, with another last size.
+std::vector<std::int64_t> shape_with_last(const TensorView& view, std::int64_t size);
 
 // How the elements of two tensors share memory.
 enum class Overlap { kNone, kSame, kPartial };

@@ -152,16 +152,10 @@ bool has_plain_rows(const TensorView& x) {
   return (x.dims == 2 && x.shape[1] > 1 && x.stride[1] == 1) || is_contiguous(x);
 }
 
-std::vector<std::int64_t> linear_shape(const TensorView& x, std::int64_t rows) {
-  std::vector<std::int64_t> shape(x.shape, x.shape + x.dims);
-  shape.back() = rows;
-  return shape;
-}
-
 void check_linear_out(const char* op, const TensorView& out, const TensorView& x, std::int64_t rows,
                       std::initializer_list<Argument> read) {
   const Argument given = {"out", out}, input = {"input", x};
-  check_shape(op, given, linear_shape(x, rows));
+  check_shape(op, given, shape_with_last(x, rows));
   check_dtype_like(op, given, input);
   check_device(op, given, input);
   check_contiguous(op, given);
@@ -196,19 +190,21 @@ void check_sparse_linear(const char* op, const SparseLinearTensors& tensors) {
   check_linear_bias(op, tensors.bias, header.rows, x);
 }
 
-SparseLinearArgs sparse_linear_args(const SparseLinearTensors& tensors, Activation activation) {
-  const TensorView& x = tensors.x;
-  const auto& header = *static_cast<const LayoutHeader*>(tensors.layout.data);
-  return {.layout = tensors.layout.data,
-          .dtype = x.dtype,
+LinearRows linear_rows(const TensorView& x, const TensorView& bias, const TensorView& y,
+                       Activation activation) {
+  return {.dtype = x.dtype,
           .rows = rows_of(x),
           .x = x.data,
-          .x_stride = x.dims == 2 ? x.stride[0] : header.columns,
-          .y = tensors.y.data,
-          .y_stride = header.rows,
-          .bias = tensors.bias.data,
-          .bias_dtype = tensors.bias.dtype,
+          .x_stride = x.dims == 2 ? x.stride[0] : x.shape[x.dims - 1],
+          .y = y.data,
+          .y_stride = y.shape[y.dims - 1],
+          .bias = bias.data,
+          .bias_dtype = bias.dtype,
           .activation = activation};
+}
+
+SparseLinearArgs sparse_linear_args(const SparseLinearTensors& tensors, Activation activation) {
+  return {linear_rows(tensors.x, tensors.bias, tensors.y, activation), tensors.layout.data};
 }
 
 }  // namespace strop::linear

@@ -52,8 +52,6 @@ void check_linear_bias(const char* op, const TensorView& bias, std::int64_t rows
 std::int64_t rows_of(const TensorView& x);
 // Whether rows of x have unit stride, and one step from each to the next.
 bool has_plain_rows(const TensorView& x);
-// Of x times a weight of so many rows: [..., N].
-std::vector<std::int64_t> linear_shape(const TensorView& x, std::int64_t rows);
 
 // What a product is written to, apart from x and all else that is read: Note [Rules of out].
 void check_linear_out(const char* op, const TensorView& out, const TensorView& x, std::int64_t rows,
@@ -62,6 +60,10 @@ void check_linear_out(const char* op, const TensorView& out, const TensorView& x
 // A dense weight [N, K], x of one dimension or more, and a bias if there is one.
 void check_dense_linear(const char* op, const TensorView& x, const TensorView& weight,
                         const TensorView& bias);
+
+// Of plain rows and a contiguous y.
+LinearRows linear_rows(const TensorView& x, const TensorView& bias, const TensorView& y,
+                       Activation activation);
 
 void check_sparse_linear(const char* op, const SparseLinearTensors& tensors);
 SparseLinearArgs sparse_linear_args(const SparseLinearTensors& tensors, Activation activation);

@@ -72,17 +72,8 @@ struct BitmapUnpackArgs {
 // y[m][n] = activation(sum_k x[m][k] w[n][k] + bias[n]) for at most kMaxBitmapRows rows of x. A
 // lane adds up the columns of its bytes from left to right, by FMAs, then the lanes are added in
 // pairs, theirs in pairs, and so on: the order depends on the number of columns alone.
-struct BitmapLinearArgs {
+struct BitmapLinearArgs : LinearRows {
   BitmapMatrix weight;
-  DType dtype;  // of x and y
-  std::int64_t rows;
-  const void* x;
-  std::int64_t x_stride;  // between rows, in elements; along them it is 1
-  void* y;
-  std::int64_t y_stride;
-  const void* bias;  // null: none
-  DType bias_dtype;  // float32, bfloat16 or float16
-  Activation activation;
 };
 
 void run(const BitmapBitsArgs& args, const ExecutionOptions& options);

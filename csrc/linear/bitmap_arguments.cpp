@@ -47,17 +47,7 @@ BitmapMatrix checked_bitmap_linear(const char* op, const BitmapLinearTensors& te
 
 BitmapLinearArgs bitmap_linear_args(const BitmapMatrix& matrix, const BitmapLinearTensors& tensors,
                                     Activation activation) {
-  const TensorView& x = tensors.x;
-  return {.weight = matrix,
-          .dtype = x.dtype,
-          .rows = rows_of(x),
-          .x = x.data,
-          .x_stride = x.dims == 2 ? x.stride[0] : matrix.columns,
-          .y = tensors.y.data,
-          .y_stride = matrix.rows,
-          .bias = tensors.bias.data,
-          .bias_dtype = tensors.bias.dtype,
-          .activation = activation};
+  return {linear_rows(tensors.x, tensors.bias, tensors.y, activation), matrix};
 }
 
 }  // namespace strop::linear

@@ -66,7 +66,7 @@ typename Call::Tensor multiply_by_bitmap(Call& call, LinearInputs<Call> in, Bitm
   align_values(call, weight);
   matrix.values = view_of(weight.values).data;
   BitmapLinearTensors tensors = {view_of(in.x), views_of(weight), view_of(in.bias), {}};
-  if (!out) out.emplace(call.empty(linear_shape(tensors.x, matrix.rows), tensors.x.dtype, in.x));
+  if (!out) out.emplace(call.empty(shape_with_last(tensors.x, matrix.rows), tensors.x.dtype, in.x));
   tensors.y = view_of(out);
   call.run(in.x, bitmap_linear_args(matrix, tensors, in.activation));
   return std::move(*out);

@@ -19,9 +19,9 @@ class Inspector {
   std::string problem() const {
     const auto dtype = static_cast<DType>(header_.dtype);
     const bool known = header_.dtype >= 0 && header_.dtype < 256 && is_floating(dtype);
-    constexpr std::int64_t kMost = std::int64_t{1} << 40;  // products of two stay in 64 bits
+    constexpr std::int64_t kMax = std::int64_t{1} << 40;  // products of two stay in 64 bits
     if (!known || header_.rows < 0 || header_.columns < 0 || header_.count < 0 ||
-        header_.rows > kMost || header_.columns > kMost || header_.count > kMost) {
+        header_.rows > kMax || header_.columns > kMax || header_.count > kMax) {
       return "its header makes no sense";
     }
     if (header_.kind == LayoutKind::kMask) return mask_problem(dtype_size(dtype));

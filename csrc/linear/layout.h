@@ -116,10 +116,9 @@ std::vector<std::uint8_t> build_layout(const SparseMatrix& matrix, LayoutChoice 
 // if there is none.
 std::string layout_problem(const void* layout, std::int64_t bytes);
 
-// One call. x and y have unit stride along their rows; row strides are in elements. The dtypes of
-// values, of x and of bias may differ, unless one is float64: then all are.
-struct SparseLinearArgs {
-  const void* layout;
+// What a product reads and writes beside the weight. x and y have unit stride along their rows; row
+// strides are in elements.
+struct LinearRows {
   DType dtype;        // of x and y
   std::int64_t rows;  // of x
   const void* x;
@@ -129,6 +128,11 @@ struct SparseLinearArgs {
   const void* bias;  // null: none
   DType bias_dtype;
   Activation activation;
+};
+
+// The dtypes of values, of x and of bias may differ, unless one is float64: then all are.
+struct SparseLinearArgs : LinearRows {
+  const void* layout;
 
   const LayoutHeader& header() const { return *static_cast<const LayoutHeader*>(layout); }
 };

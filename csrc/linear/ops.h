@@ -63,7 +63,7 @@ typename Call::Tensor multiply_by_layout(Call& call, LinearInputs<Call> in,
     check_linear_out(kSparseLinear, tensors.y, tensors.x, rows,
                      {{"the weight", packed}, {"bias", tensors.bias}});
   } else {
-    out.emplace(call.empty(linear_shape(tensors.x, rows), tensors.x.dtype, in.x));
+    out.emplace(call.empty(shape_with_last(tensors.x, rows), tensors.x.dtype, in.x));
     tensors.y = view_of(out);
   }
   call.run(in.x, sparse_linear_args(tensors, in.activation));

@@ -6,7 +6,6 @@
 #include "core/tensor_view.h"
 #include "prune/pack_mask.h"
 #include "prune/prune_mask.h"
-#include "prune/soft_threshold.h"
 
 namespace strop::prune {
 
@@ -27,18 +26,6 @@ PruneRule make_prune_masks_rule(const char* op, const PruneRequest& request);
 void check_prune(const char* op, const char* name, const PruneRule& rule, const TensorView& weight);
 // Of a contiguous weight.
 PruneTensor prune_tensor(const TensorView& weight, void* mask);
-
-struct SoftThresholdTensors {
-  TensorView weight;
-  TensorView amount = {};  // absent: a number
-  double number = 0;
-  TensorView output = {};  // of the weight's shape; absent where it does not exist yet
-  TensorView gradient = {};
-};
-
-void check_soft_threshold_amount(const char* op, double amount);
-void check_soft_threshold(const char* op, const SoftThresholdTensors& tensors);
-SoftThresholdArgs soft_threshold_args(const SoftThresholdTensors& tensors);
 
 void check_pack_mask(const char* op, const TensorView& mask);
 void check_unpack_mask(const char* op, const TensorView& bits, std::int64_t count);

@@ -2,6 +2,7 @@
 
 #include "core/argument_error.h"
 #include "prune/arguments.h"
+#include "prune/soft_threshold.h"
 
 namespace strop::prune {
 
@@ -111,9 +112,8 @@ void pack_mask(Call& call) {
   check_pack_mask("strop.pack_mask", view_of(mask));
   const auto dense = call.contiguous("mask", mask);
   const TensorView view = view_of(dense);
-  std::vector<std::int64_t> shape(view.shape, view.shape + view.dims);
-  shape.back() = (shape.back() + 7) / 8;
-  auto bits = call.empty(shape, DType::kUInt8, mask);
+  const std::int64_t bytes = (view.shape[view.dims - 1] + 7) / 8;
+  auto bits = call.empty(shape_with_last(view, bytes), DType::kUInt8, mask);
   call.run(mask, PackMaskArgs{mask_rows(view.shape, view.dims, view.data, view_of(bits).data)});
   call.give(std::move(bits));
 }
@@ -125,8 +125,7 @@ void unpack_mask(Call& call) {
   check_unpack_mask("strop.unpack_mask", view_of(bits), count);
   const auto dense = call.contiguous("bits", bits);
   const TensorView view = view_of(dense);
-  std::vector<std::int64_t> shape(view.shape, view.shape + view.dims);
-  shape.back() = count;
+  const std::vector<std::int64_t> shape = shape_with_last(view, count);
   auto mask = call.empty(shape, DType::kBool, bits);
   call.run(bits, UnpackMaskArgs{mask_rows(shape.data(), view.dims, view.data, view_of(mask).data)});
   call.give(std::move(mask));

@@ -7,7 +7,6 @@
 
 #include "core/argument_error.h"
 #include "core/check.h"
-#include "prune/arguments.h"
 
 namespace strop::prune {
 namespace {

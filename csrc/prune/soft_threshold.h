@@ -67,4 +67,17 @@ struct SoftThresholdRow {
   std::int64_t gradient = 0;
 };
 
+// What a caller gives. The checks throw ArgumentError before anything is allocated.
+struct SoftThresholdTensors {
+  TensorView weight;
+  TensorView amount = {};  // absent: a number
+  double number = 0;
+  TensorView output = {};  // of the weight's shape; absent where it does not exist yet
+  TensorView gradient = {};
+};
+
+void check_soft_threshold_amount(const char* op, double amount);
+void check_soft_threshold(const char* op, const SoftThresholdTensors& tensors);
+SoftThresholdArgs soft_threshold_args(const SoftThresholdTensors& tensors);
+
 }  // namespace strop::prune

@@ -101,9 +101,8 @@ void pack_bits(Call& call) {
   check_pack("strop.pack_bits", view_of(codes), bits);
   const auto dense = call.contiguous("codes", codes);
   const TensorView view = view_of(dense);
-  std::vector<std::int64_t> shape(view.shape, view.shape + view.dims);
-  shape.back() = code_row_bytes(shape.back(), static_cast<int>(bits));
-  auto packed = call.empty(shape, DType::kUInt8, codes);
+  const std::int64_t bytes = code_row_bytes(view.shape[view.dims - 1], static_cast<int>(bits));
+  auto packed = call.empty(shape_with_last(view, bytes), DType::kUInt8, codes);
   call.run(codes, PackArgs{bit_rows(view.shape, view.dims, bits, view.data, view_of(packed).data)});
   call.give(std::move(packed));
 }
@@ -119,8 +118,7 @@ void unpack_bits(Call& call) {
   if (out) check_unpack_out(op, view_of(packed), count, view_of(*out));
   const auto dense = call.contiguous("packed", packed);
   const TensorView view = view_of(dense);
-  std::vector<std::int64_t> shape(view.shape, view.shape + view.dims);
-  shape.back() = count;
+  const std::vector<std::int64_t> shape = shape_with_last(view, count);
   if (!out) out.emplace(call.empty(shape, DType::kUInt8, packed));
   call.run(packed,
            UnpackArgs{bit_rows(shape.data(), view.dims, bits, view.data, view_of(*out).data)});

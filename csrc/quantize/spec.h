@@ -37,8 +37,8 @@ struct QuantizeRule {
     return !(range() <= std::numeric_limits<double>::max());  // at either end
   }
   constexpr bool unbounded_at_both_ends() const {
-    constexpr double kMost = std::numeric_limits<double>::max();
-    return quant_min < -kMost && quant_max > kMost;
+    constexpr double kMax = std::numeric_limits<double>::max();
+    return quant_min < -kMax && quant_max > kMax;
   }
 };
 

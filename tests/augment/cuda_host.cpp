@@ -99,18 +99,12 @@ void run_on_host(WarpMasksArgs args, const Launch& on) {
   images.run(args, on);
 }
 
-struct OnHost {
-  template <class Args>
-  void operator()(const Args& args) const {
-    const Turn turn;
-    run_on_host(args, turn.launch());
-  }
-};
+constexpr auto kRun = [](const auto& args, const Launch& on) { run_on_host(args, on); };
 
 }  // namespace
 
 void bind_augment(pybind11::module_& module) {
-  bind(module, kAugmentArrayOps<OnHost>, "by the CUDA kernels on the host");
+  bind(module, kAugmentArrayOps<OnHost<kRun>>, "by the CUDA kernels on the host");
 }
 
 }  // namespace strop::cuda_host

@@ -48,7 +48,7 @@ class TestFigures:
         (panel,) = found["panels"]
         assert panel["place"] in plans.PLACES
         assert all(len(row) == 2 and min(row) > 0 for row in panel["ratios"])
-        assert {way for row in panel["ways"] for way in row} <= set(plans.WAYS)
+        assert {way for row in panel["ways"] for way in row} <= set(plans.METHODS)
 
     def test_roofline(self):
         found = sparse_figures.roofline([(8, 64, 32)], [0.5], seconds=0.0, memory_bytes=1 << 20)

@@ -64,7 +64,7 @@ def test_says_what_torch_says(call):
 
 def planned(plan):
     w = weight(plan=plan)
-    return [getattr(w, n) for n in strop._linear.sparse_weight.TENSORS], list(w.chosen)
+    return [getattr(w, n) for n in strop._linear.sparse_weight.TENSORS], list(w.methods)
 
 
 RAW = {

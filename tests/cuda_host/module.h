@@ -20,6 +20,16 @@ class Turn {
   Launch launch_;
 };
 
+// Where an op of numpy's arrays runs: a turn of its own for every call of a family's function.
+template <auto kRun>
+struct OnHost {
+  template <class Args>
+  void operator()(const Args& args) const {
+    const Turn turn;
+    kRun(args, turn.launch());
+  }
+};
+
 void bind_augment(pybind11::module_& module);
 void bind_prune(pybind11::module_& module);
 void bind_quantize(pybind11::module_& module);

@@ -101,14 +101,8 @@ void run_on_host(BitmapLinearArgs args, const Launch& on) {
   arrays.download();
 }
 
-struct OnHost {
-  template <class Args>
-  void operator()(const Args& args) const {
-    const Turn turn;
-    run_on_host(args, turn.launch());
-  }
-};
-using Call = NumpyCall<OnHost>;
+constexpr auto kRun = [](const auto& args, const Launch& on) { run_on_host(args, on); };
+using Call = NumpyCall<OnHost<kRun>>;
 
 void pack(Call& call) {
   const ArrayView weight = call.tensor("weight");
@@ -144,7 +138,7 @@ void multiply(Call& call) {
   call.give(multiply_by_bitmap(call, in, weight));
 }
 
-constexpr ArrayOp<OnHost> kOps[] = {
+constexpr ArrayOp<OnHost<kRun>> kOps[] = {
     {"pack_sparse(weight, mask=None)", kPackSparse, pack},
     {"unpack_sparse(weight, columns, widen=False)", kSparseWeight, unpack},
     {"sparse_linear(input, weight, bias=None, activation='')", kSparseLinear, multiply},

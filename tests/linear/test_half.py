@@ -160,8 +160,8 @@ class TestWeights:
         assert mixed.dense.dtype == torch.float32
         assert mixed.to(torch.bfloat16).dense.dtype == torch.bfloat16
         wide = short.to(torch.float64)
-        assert wide.chosen == choices_of("mask")
-        assert wide.to(torch.float16).chosen == short.chosen
+        assert wide.methods == choices_of("mask")
+        assert wide.to(torch.float16).methods == short.methods
 
     def test_refused(self):
         w = strop.pack_sparse(pruned((6, 9), 0.5), dtype=torch.bfloat16, plan="dense")
@@ -222,7 +222,7 @@ class TestPlans:
             ratios = [max(c.ratios(number).values()) for c in costs]
             assert ratios[1] == pytest.approx(4 * ratios[0])
         # Nothing but the dense layer's slowness makes two thirds of the weights worth it.
-        chosen = [plans.chosen_by_table(c, range(7), sparse_only=False) for c in costs]
+        chosen = [plans.planned_by_table(c, range(7), sparse_only=False) for c in costs]
         assert [c.count(4) for c in chosen][0] > [c.count(4) for c in chosen][1]
 
     def test_measured_for_the_inputs_dtype(self):
@@ -291,7 +291,7 @@ class TestTorch:
         w = self.packed(plan, values, inputs)
         tensors = (w.bits, w.values, w.mask, w.quads, w.pairs, w.dense, None, None, None)
         x = torch.randn(5, 40, generator=generator()).to(inputs).requires_grad_()
-        call = (x, *tensors, list(w.chosen), torch.randn(24), "")
+        call = (x, *tensors, list(w.methods), torch.randn(24), "")
         torch.library.opcheck(torch.ops.strop.sparse_linear.default, call)
 
 

@@ -11,7 +11,7 @@ import strop
 from core.devices import assert_same_bits
 from linear.problems import ACTIVATIONS, assert_close, generator, kept, pruned
 from strop._linear import ops, plans
-from strop._linear.layouts import fits, one_way
+from strop._linear.layouts import fits, one_method
 from strop._linear.sparse_weight import TENSORS, SparseWeight
 
 needs_gpu = [
@@ -26,8 +26,8 @@ def planned(sparsity, dtype=torch.float32, input_dtype=None, *, sparse_only=Fals
     """The ways of the classes of rows for a weight of 4096 x 4096."""
     nonzeros = round((1 - sparsity) * 4096 * 4096)
     costs = plans.Costs((4096, 4096), nonzeros, dtype, input_dtype or dtype, gpu=True)
-    chosen = plans.chosen_by_table(costs, EVERY, sparse_only=sparse_only)
-    return [plans.WAY_OF[n] for n in chosen]
+    chosen = plans.planned_by_table(costs, EVERY, sparse_only=sparse_only)
+    return [plans.METHOD_OF[n] for n in chosen]
 
 
 class TestPlan:
@@ -48,7 +48,7 @@ class TestPlan:
 
     def test_is_told(self):
         costs = plans.Costs((64, 64), 400, torch.float32, torch.float32, gpu=True)
-        chosen = plans.chosen_by_table(costs, EVERY, sparse_only=False)
+        chosen = plans.planned_by_table(costs, EVERY, sparse_only=False)
         lines = plans.describe(chosen, costs, "table")
         assert [line[1] for line in lines] == ["bitmap"] * 3 + ["dense"] * 4
         assert "predicted bitmap 7.8x dense" in lines[0][2]
@@ -56,15 +56,15 @@ class TestPlan:
     def test_fits_its_kind_of_device(self):
         gpu, cpu = torch.device("cuda"), torch.device("cpu")
         for way in plans.LAYOUTS:
-            assert (fits(one_way(way), cpu), fits(one_way(way), gpu)) == (True, False)
+            assert (fits(one_method(way), cpu), fits(one_method(way), gpu)) == (True, False)
         for way in plans.BY_STARTS:
-            assert (fits(one_way(way), cpu), fits(one_way(way), gpu)) == (False, True)
-        assert fits(one_way("dense"), cpu)
-        assert fits(one_way("dense"), gpu)
+            assert (fits(one_method(way), cpu), fits(one_method(way), gpu)) == (False, True)
+        assert fits(one_method("dense"), cpu)
+        assert fits(one_method("dense"), gpu)
 
     def test_of_a_gpu_is_made_anew_on_a_cpu(self):
         state = strop.pack_sparse(pruned((16, 24), 0.5), plan="sparse").state_dict()
-        state["plan"][:7] = torch.tensor(one_way("bitmap"))
+        state["plan"][:7] = torch.tensor(one_method("bitmap"))
         w = SparseWeight.from_state_dict(state)
         assert w.quads is not None
         assert w.starts is None
@@ -85,17 +85,17 @@ class TestWithoutAGpu:
         bits = torch.empty(32, 8, dtype=torch.uint8, device="cuda")
         values = torch.empty(300, dtype=dtype, device="cuda")
         return SparseWeight.prepared(
-            bits, values, (32, 64), chosen=one_way("quads"), why=why, backward=True
+            bits, values, (32, 64), methods=one_method("quads"), plan_source=why, backward=True
         )
 
     def test_prepared_for_it(self):
         w = self.made("sparse")
-        assert [plans.WAY_OF[n] for n in w.chosen] == ["bitmap"] * 3 + ["unpack"] * 4
+        assert [plans.METHOD_OF[n] for n in w.methods] == ["bitmap"] * 3 + ["unpack"] * 4
         assert w.starts.shape == (33,)
         assert w.starts.dtype == torch.int64
         assert all(getattr(w, name) is None for name in TENSORS[2:8])
         w = self.made("table")
-        assert [plans.WAY_OF[n] for n in w.chosen] == ["bitmap"] * 3 + ["dense"] * 4
+        assert [plans.METHOD_OF[n] for n in w.methods] == ["bitmap"] * 3 + ["dense"] * 4
         assert w.dense.shape == (32, 64)
         assert w.to_dense().is_cuda
 
@@ -160,7 +160,7 @@ class TestOnAGpu:
         assert there.starts is not None
         assert there.quads is None
         assert torch.equal(there.to_dense().cpu(), weight)
-        assert there.to("cpu").chosen == here.chosen
+        assert there.to("cpu").methods == here.methods
         half = there.to(torch.bfloat16)
         assert half.values.dtype == torch.bfloat16
         assert half.starts.is_cuda
@@ -198,7 +198,7 @@ class TestOnAGpu:
         starts = (w.bits, w.values, w.starts)
         for rows in (1, 20):
             x = torch.randn(rows, 40, device="cuda")
-            call = (x.clone().requires_grad_(), *tensors, list(w.chosen), None, "gelu")
+            call = (x.clone().requires_grad_(), *tensors, list(w.methods), None, "gelu")
             torch.library.opcheck(torch.ops.strop.sparse_linear.default, call)
             private = torch.ops.strop._sparse_linear_bits
             torch.library.opcheck(private.default, (x, *starts, None, ""))
@@ -246,8 +246,8 @@ class TestOnAGpu:
 
     def test_measured(self):
         w = strop.pack_sparse(pruned((512, 512), 0.9).cuda(), plan="measure")
-        assert w.why == "measure"
-        assert fits(w.chosen, w.device)
+        assert w.plan_source == "measure"
+        assert fits(w.methods, w.device)
 
     def test_errors(self):
         weight = pruned((24, 40), 0.8)

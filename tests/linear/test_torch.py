@@ -18,7 +18,7 @@ def made(plan="sparse", shape=(24, 40), sparsity=0.8, **options):
 
 
 def arguments(w, x, bias=None, activation=""):
-    return (x, *(getattr(w, name) for name in TENSORS), list(w.chosen), bias, activation)
+    return (x, *(getattr(w, name) for name in TENSORS), list(w.methods), bias, activation)
 
 
 class TestGradients:

@@ -60,7 +60,7 @@ class TestPacking:
         assert (many.quads is None) != (many.pairs is None)
         both = made(rows=(8, 512))
         assert both.quads is not None
-        assert both.chosen[-1] in (2, 3)
+        assert both.methods[-1] in (2, 3)
         x = torch.randn(200, 70)
         for w in (one, both):  # and work for any
             for rows in (1, 9, 200):
@@ -70,13 +70,13 @@ class TestPacking:
         w = strop.pack_sparse(pruned((4, 9), 0.5).double(), dtype=torch.float32, plan="sparse")
         assert w.dtype == torch.float32
         assert w.to(torch.float64).dtype == torch.float64
-        assert w.to(torch.float64).to(torch.float32).chosen == w.chosen
+        assert w.to(torch.float64).to(torch.float32).methods == w.methods
         x = torch.randn(3, 9).double()
         assert_close(strop.sparse_linear(x, w.to(torch.float64)).float(), x, w.to_dense().double())
 
     def test_dense_float64(self):
         w = strop.pack_sparse(pruned((4, 9), 0.5).double(), plan="dense")
-        assert w.chosen == choices_of("dense")
+        assert w.methods == choices_of("dense")
         x = torch.randn(3, 9).double()
         assert torch.equal(strop.sparse_linear(x, w), x @ w.to_dense().t())
 
@@ -104,26 +104,26 @@ class TestPacking:
 class TestPlans:
     def test_forced(self):
         weight = pruned((64, 64), 0.9)
-        assert strop.pack_sparse(weight, plan="dense").chosen == choices_of("dense")
+        assert strop.pack_sparse(weight, plan="dense").methods == choices_of("dense")
         sparse = strop.pack_sparse(weight, plan="sparse")
         assert sparse.dense is None
-        assert sparse.chosen[1:4] == (2, 2, 2)
-        assert set(sparse.chosen[4:]) <= {2, 3}
+        assert sparse.methods[1:4] == (2, 2, 2)
+        assert set(sparse.methods[4:]) <= {2, 3}
         assert strop.pack_sparse(weight, plan="dense").quads is None
 
     def test_the_table_is_deterministic_and_never_sparse_where_nothing_is_pruned(self):
         weight = torch.randn(512, 512)
-        assert strop.pack_sparse(weight).chosen == strop.pack_sparse(weight).chosen
-        chosen = strop.pack_sparse(weight, rows=[512]).chosen
-        assert strop._linear.plans.WAY_OF[chosen[-1]] == "dense"
-        chosen = strop.pack_sparse(pruned((512, 512), 0.98)).chosen
-        assert "dense" not in {plans.WAY_OF[n] for n in chosen}
+        assert strop.pack_sparse(weight).methods == strop.pack_sparse(weight).methods
+        chosen = strop.pack_sparse(weight, rows=[512]).methods
+        assert strop._linear.plans.METHOD_OF[chosen[-1]] == "dense"
+        chosen = strop.pack_sparse(pruned((512, 512), 0.98)).methods
+        assert "dense" not in {plans.METHOD_OF[n] for n in chosen}
 
     def test_measured(self):
         w = strop.pack_sparse(pruned((1024, 1024), 0.99), plan="measure", rows=[8, 64])
-        assert w.why == "measure"
-        assert w.chosen[2] == 2  # a hundredth of the work
-        assert w.chosen[5] in (2, 3)
+        assert w.plan_source == "measure"
+        assert w.methods[2] == 2  # a hundredth of the work
+        assert w.methods[5] in (2, 3)
 
     def test_printed(self):
         text = made().plan()
@@ -152,7 +152,7 @@ class TestKept:
         again = SparseWeight.from_state_dict(torch.load(stream, weights_only=True))
         x = torch.randn(20, 70)
         assert_same_bits(strop.sparse_linear(x, again), strop.sparse_linear(x, w))
-        assert again.chosen == w.chosen
+        assert again.methods == w.methods
         assert again.back_pairs is not None
         big = made((256, 512), 0.9)
         dense = big.nnz * 4 + 256 * 512 / 8
@@ -172,7 +172,7 @@ class TestKept:
         w = made()
         leaves, spec = pytree.tree_flatten(w)
         again = pytree.tree_unflatten(leaves, spec)
-        assert again.chosen == w.chosen
+        assert again.methods == w.methods
         assert again.bits is w.bits
         assert made(backward=True).nbytes > w.nbytes > w.values.nbytes
 
@@ -203,7 +203,12 @@ class TestForged:
         weight = pruned((45, 70), 0.6, "blocks")
         w = strop.pack_sparse(weight, plan="sparse")
         w = SparseWeight.prepared(
-            w.bits, w.values, w.shape, chosen=choices_of(name), why="sparse", backward=False
+            w.bits,
+            w.values,
+            w.shape,
+            methods=choices_of(name),
+            plan_source="sparse",
+            backward=False,
         )
         layout = getattr(w, name)
         SparseWeight(**fields(w))  # as it is, it is taken
@@ -213,8 +218,8 @@ class TestForged:
             SparseWeight.prepared(
                 *(strop.pack_sparse(weight[:44]).bits, strop.pack_sparse(weight[:44]).values),
                 (44, 70),
-                chosen=choices_of(name),
-                why="sparse",
+                methods=choices_of(name),
+                plan_source="sparse",
                 backward=False,
             ),
             name,
@@ -229,7 +234,12 @@ class TestForged:
         # Each word but those of values, made small, large, negative: refused, or harmless.
         w = strop.pack_sparse(pruned((21, 40), 0.6, "blocks"))
         layout = SparseWeight.prepared(
-            w.bits, w.values, w.shape, chosen=choices_of(name), why="sparse", backward=False
+            w.bits,
+            w.values,
+            w.shape,
+            methods=choices_of(name),
+            plan_source="sparse",
+            backward=False,
         )
         layout = getattr(layout, name).numpy()
         refused = 0

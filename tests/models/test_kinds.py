@@ -229,7 +229,7 @@ class TestAgain:
         model[0].kept = 1
         strop.sparsify(model, sparsity=0.8)
         after = model[0].packed
-        assert (after.why, after.dtype) == (plan, before.dtype)
+        assert (after.plan_source, after.dtype) == (plan, before.dtype)
         assert (after.input_dtype, model[0].bias is bias) == (before.input_dtype, True)
         assert model[0].kept == 1
         kept = before.to_dense() * (after.to_dense() != 0)

@@ -133,7 +133,7 @@ class TestPlans:
         model = nn.Sequential(nn.Linear(512, 1024), nn.Linear(1024, 512), nn.Linear(512, 512))
         strop.sparsify(model, masks=strop.prune_masks(model, sparsity=0.9))
         assert sparse_names(model) == ["0", "1", "2"]
-        assert model[0].packed.why == "table"
+        assert model[0].packed.plan_source == "table"
 
     @pytest.mark.parametrize("when", ["planning", "compared on the rows that were seen"])
     def test_dense_where_that_is_faster(self, when, monkeypatch):
@@ -173,7 +173,7 @@ class TestPlans:
     def test_named(self, plan):
         model = prune_in_place(net())
         strop.sparsify(model, plan=plan, only_if_faster=False)
-        assert {model.get_submodule(name).packed.why for name in LAYERS} == {plan}
+        assert {model.get_submodule(name).packed.plan_source for name in LAYERS} == {plan}
 
     def test_dtype(self):
         model = prune_in_place(net()).double()

@@ -26,7 +26,7 @@ class TestFromDense:
             x = inputs(rows)
             assert_close(made(x), x, linear.weight, linear.bias)
         assert (made.in_features, made.out_features) == (40, 24)
-        assert made.packed.why == plan
+        assert made.packed.plan_source == plan
         assert made.packed.sparsity == pytest.approx(float((linear.weight == 0).float().mean()))
 
     def test_mask_rows_dtype(self):
@@ -136,7 +136,7 @@ class TestState:
         state = torch.load(stream, weights_only=True)
         second.load_state_dict(state, assign=assign)
         assert_same_bits(second(inputs()), first(inputs()))
-        assert second.packed.chosen == first.packed.chosen
+        assert second.packed.methods == first.packed.methods
         shared = second.packed.values.data_ptr() == state["values"].data_ptr()
         assert shared == assign
 

@@ -60,18 +60,12 @@ void run_on_host(const Args& rows, const Launch& on) {
   run_byte_rows(rows, kPacks ? rows.count : rows.bytes(), kPacks ? rows.bytes() : rows.count, on);
 }
 
-struct OnHost {
-  template <class Args>
-  void operator()(const Args& args) const {
-    const Turn turn;
-    run_on_host(args, turn.launch());
-  }
-};
+constexpr auto kRun = [](const auto& args, const Launch& on) { run_on_host(args, on); };
 
 }  // namespace
 
 void bind_prune(pybind11::module_& module) {
-  bind(module, kPruneArrayOps<OnHost>, "by the CUDA kernels on the host");
+  bind(module, kPruneArrayOps<OnHost<kRun>>, "by the CUDA kernels on the host");
 }
 
 }  // namespace strop::cuda_host

@@ -186,18 +186,12 @@ void run_on_host(const UnpackArgs& rows, const Launch& on) {
   run_byte_rows(rows, rows.bytes(), rows.count, on);
 }
 
-struct OnHost {
-  template <class Args>
-  void operator()(const Args& args) const {
-    const Turn turn;
-    run_on_host(args, turn.launch());
-  }
-};
+constexpr auto kRun = [](const auto& args, const Launch& on) { run_on_host(args, on); };
 
 }  // namespace
 
 void bind_quantize(pybind11::module_& module) {
-  bind(module, kQuantizeArrayOps<OnHost>, "by the CUDA kernels on the host");
+  bind(module, kQuantizeArrayOps<OnHost<kRun>>, "by the CUDA kernels on the host");
 }
 
 }  // namespace strop::cuda_host

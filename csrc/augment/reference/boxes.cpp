@@ -43,7 +43,7 @@ Polygon half(const Polygon& polygon, double Point::* axis, double bound, double 
 }
 
 // What lies between 0 and a limit.
-Polygon between(const Polygon& polygon, double Point::* axis, double limit) {
+Polygon clipped(const Polygon& polygon, double Point::* axis, double limit) {
   return half(half(polygon, axis, 0, 1), axis, limit, -1);
 }
 
@@ -96,22 +96,22 @@ Box near(const Box& box, const Box& output, const Matrix& matrix) {
 }
 
 // The range along one axis of what is in the output along the other.
-Range seen(const Polygon& shape, double Point::* axis, double limit, double Point::* other,
-           double other_limit) {
-  const Polygon part = between(shape, other, other_limit);
+Range extent(const Polygon& shape, double Point::* axis, double limit, double Point::* other,
+             double other_limit) {
+  const Polygon part = clipped(shape, other, other_limit);
   const Range range = range_of(part.empty() ? shape : part, axis);
   return {std::clamp(range.low, 0.0, limit), std::clamp(range.high, 0.0, limit)};
 }
 
 Moved move(const Box& box, const Box& output, const Matrix& matrix) {
   const Polygon shape = mapped(near(box, output, matrix), [&](Point p) { return matrix.back(p); });
-  const Range x = seen(shape, &Point::x, output.right, &Point::y, output.bottom);
-  const Range y = seen(shape, &Point::y, output.bottom, &Point::x, output.right);
+  const Range x = extent(shape, &Point::x, output.right, &Point::y, output.bottom);
+  const Range y = extent(shape, &Point::y, output.bottom, &Point::x, output.right);
   Moved moved = {.box = {x.low, y.low, x.high, y.high}};
   const double whole =
       (box.right - box.left) * (box.bottom - box.top) / std::abs(matrix.determinant());
   if (!moved.box.has_area() || !(whole > 0)) return moved;
-  const Polygon part = between(between(shape, &Point::x, output.right), &Point::y, output.bottom);
+  const Polygon part = clipped(clipped(shape, &Point::x, output.right), &Point::y, output.bottom);
   moved.visible = std::min(area_of(part) / whole, 1.0);
   return moved;
 }

@@ -20,15 +20,17 @@ STROP_INLINE void set_sample(float& to, double fill) { to = static_cast<float>(f
 
 // Fill where a row does not see the image.
 template <class Sample>
-STROP_INLINE void set_fill(const AugmentArgs& args, WarpScratch& scratch, Columns seen, int count) {
+STROP_INLINE void set_fill(const AugmentArgs& args, WarpScratch& scratch, Columns visible,
+                           int count) {
   for (int c = 0; c < args.warp.channels; ++c) {
     Sample* const row = samples_of_row<Sample>(scratch, c);
     Sample fill;
     set_sample(fill, args.fill[c]);
-    set_elements(row, seen.begin, fill);
-    if (seen.end < count) set_elements(row + seen.end, count - seen.end, fill);
+    set_elements(row, visible.begin, fill);
+    if (visible.end < count) set_elements(row + visible.end, count - visible.end, fill);
     if (args.warp.fill_mode != FillMode::kHardConstant) continue;
-    for (int i = seen.begin; i < seen.end; ++i) row[i] = scratch.outside[i] != 0 ? fill : row[i];
+    for (int i = visible.begin; i < visible.end; ++i)
+      row[i] = scratch.outside[i] != 0 ? fill : row[i];
   }
 }
 
@@ -44,9 +46,9 @@ STROP_INLINE void warp_box_rows(const AugmentArgs& args, const WarpTile& tile, W
   for (int c = 0; c < kMaxImageChannels; ++c) rows[c] = samples_of_row<Sample>(scratch, c);
   const auto count = static_cast<int>(tile.out.columns());
   for (std::int64_t row = tile.out.row; row < tile.out.row_end; ++row) {
-    const Columns seen = at.locate(scratch, row);
-    sample(stride, seen);
-    set_fill<Sample>(args, scratch, seen, count);
+    const Columns visible = at.locate(scratch, row);
+    sample(stride, visible);
+    set_fill<Sample>(args, scratch, visible, count);
     writer.write({tile.image, row, tile.out.column}, rows, count);
   }
   stream_fence();

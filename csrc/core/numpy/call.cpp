@@ -45,10 +45,4 @@ py::object Arguments::take(const char* name) {
   return left_.attr("pop")(name);
 }
 
-void Arguments::finish(const char* op) const {
-  for (const auto& item : left_) {
-    throw_type_error(op, ": there is no argument ", item.first.cast<std::string>());
-  }
-}
-
 }  // namespace strop

@@ -30,8 +30,6 @@ class Arguments {
   // None where it was not given.
   pybind11::object take(const char* name);
   bool has(const char* name) const { return left_.contains(name); }
-  // Throws ArgumentError where something is left.
-  void finish(const char* op) const;
 
  private:
   pybind11::dict left_;
@@ -100,9 +98,7 @@ class NumpyCall {
   }
 
   std::optional<ArrayView> out(const ArrayView&) {
-    auto given = optional("out", arguments_.take("out"), true);
-    arguments_.finish(op_);
-    return given;
+    return optional("out", arguments_.take("out"), true);
   }
   // What an op of numpy's writes to beside its result.
   std::optional<ArrayView> optional_written(const char* name) {
@@ -129,7 +125,6 @@ class NumpyCall {
 
   template <class Args>
   void run(const ArrayView&, const Args& args) {
-    arguments_.finish(op_);
     const pybind11::gil_scoped_release release;
     Backend()(args);
   }
@@ -175,8 +170,8 @@ struct ByOracle {
 // A binding: the names of its arguments, the op's name in errors, and the function.
 template <class Backend>
 struct ArrayOp {
-  const char* signature;  // "soft_threshold(weight, amount, out=None)"
-  const char* op;         // "strop.soft_threshold"
+  const char* signature;  // "pack_mask(mask)"
+  const char* op;         // "strop.pack_mask"
   void (*run)(NumpyCall<Backend>& call);
 };
 

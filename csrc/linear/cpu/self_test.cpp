@@ -74,18 +74,17 @@ std::string run_rows(Isa isa, const Pruned& weight, std::int64_t rows) {
   const auto item = static_cast<std::size_t>(dtype_size(weight.dtype));
   std::vector<std::uint8_t> actual(static_cast<std::size_t>(rows * kRows) * item);
   std::vector<std::uint8_t> expected = actual;
-  SparseLinearArgs args = {.layout = nullptr,
-                           .dtype = weight.dtype,
-                           .rows = rows,
-                           .x = x.data(),
-                           .x_stride = kColumns,
-                           .y = expected.data(),
-                           .y_stride = kRows,
-                           .bias = bias.data(),
-                           .bias_dtype = weight.dtype,
-                           .activation = static_cast<Activation>(rows % 5)};
   const auto plain = build_layout(weight.matrix(), LayoutChoice::kMask);
-  args.layout = plain.data();
+  SparseLinearArgs args = {{.dtype = weight.dtype,
+                            .rows = rows,
+                            .x = x.data(),
+                            .x_stride = kColumns,
+                            .y = expected.data(),
+                            .y_stride = kRows,
+                            .bias = bias.data(),
+                            .bias_dtype = weight.dtype,
+                            .activation = static_cast<Activation>(rows % 5)},
+                           plain.data()};
   run(args, Oracle{});
   args.y = actual.data();
   for (const auto choice : {LayoutChoice::kMask, LayoutChoice::kQuads, LayoutChoice::kPairs}) {

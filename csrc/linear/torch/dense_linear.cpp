@@ -57,7 +57,7 @@ Tensor dense_linear(const Tensor& x, const Tensor& weight, OptionalTensor bias,
     if (input.dtype != matrix.dtype) {
       empty_of({input.shape, input.shape + input.dims}, matrix.dtype, x);
     }
-    empty_of(linear_shape(input, matrix.shape[0]), matrix.dtype, x);
+    empty_of(shape_with_last(input, matrix.shape[0]), matrix.dtype, x);
     throw;
   }
 }

@@ -11,11 +11,11 @@
 namespace strop::linear {
 namespace {
 
-// The op that graphs contain has a weight in all the forms that were prepared, and the way that was
-// chosen for each class of rows.
+// The op that graphs contain has a weight in all the forms that were prepared, and the method that
+// was chosen for each class of rows.
 
 // As a plan numbers them.
-enum class Way : std::int64_t { kMask = 1, kQuads, kPairs, kDense, kBitmap, kUnpack };
+enum class Method : std::int64_t { kMask = 1, kQuads, kPairs, kDense, kBitmap, kUnpack };
 
 // Numbers of rows with a choice of their own end here; the last class has no end.
 constexpr std::array<std::int64_t, 7> kRowClasses = {1, 4, 8, 16, 32, 128, 1 << 20};
@@ -64,27 +64,27 @@ void check_planned(const PlannedCall& given) {
                     " dimensions; the plan of a SparseWeight and one or more are needed");
 }
 
-Way way_of(const PlannedCall& given) {
+Method method_of(const PlannedCall& given) {
   const std::int64_t rows = rows_of(view_of(given.x));
   std::size_t number = 0;
   while (number + 1 < kRowClasses.size() && rows > kRowClasses[number]) ++number;
-  return static_cast<Way>(given.plan[number]);
+  return static_cast<Method>(given.plan[number]);
 }
 
-// The form that a way reads; nullptr where it was not prepared.
-const Tensor* form_of(const PlannedCall& given, Way way) {
+// The form that a method reads; nullptr where it was not prepared.
+const Tensor* form_of(const PlannedCall& given, Method method) {
   const auto prepared = [](const OptionalTensor& form) { return form ? &*form : nullptr; };
-  switch (way) {
-    case Way::kMask:
+  switch (method) {
+    case Method::kMask:
       return prepared(given.mask);
-    case Way::kQuads:
+    case Method::kQuads:
       return prepared(given.quads);
-    case Way::kPairs:
+    case Method::kPairs:
       return prepared(given.pairs);
-    case Way::kDense:
+    case Method::kDense:
       return prepared(given.dense);
-    case Way::kBitmap:
-    case Way::kUnpack:
+    case Method::kBitmap:
+    case Method::kUnpack:
       return prepared(given.starts);
     default:
       return nullptr;
@@ -99,7 +99,7 @@ Tensor multiply_by_bits(Call& call, const LinearInputs<Call>& in, const Bitmap<C
   const bool exact = widens(view_of(weight.values).dtype, x.dtype);
   if (exact && rows_of(x) <= kMaxBitmapRows) return multiply_by_bitmap(call, in, weight, out);
   const BitmapMatrix matrix = checked_product(in, weight, out);
-  // It is torch's allocator's again when its product is on its way.
+  // Its memory is the allocator's again after the product.
   const Tensor dense = unpacked(call, weight, matrix.columns, exact ? x.dtype : DType::kFloat32);
   const Tensor y = dense_linear(in.x, dense, in.bias, in.activation);
   if (!out) return y;
@@ -138,12 +138,12 @@ void sparse_linear(Call& call) {
   const LinearInputs<Call> in = {given.x, given.bias,
                                  activation_named(kSparseLinear, given.activation)};
   check_planned(given);
-  const Way way = way_of(given);
-  const Tensor* const form = form_of(given, way);
-  if (form == nullptr || (way != Way::kDense && (way < Way::kDense) != kLayouts)) {
+  const Method method = method_of(given);
+  const Tensor* const form = form_of(given, method);
+  if (form == nullptr || (method != Method::kDense && (method < Method::kDense) != kLayouts)) {
     throw_value_error(kSparseLinear, ": the plan wants what the weight has not prepared");
   }
-  if (way == Way::kDense) return call.give(dense_linear(in.x, *form, in.bias, in.activation));
+  if (method == Method::kDense) return call.give(dense_linear(in.x, *form, in.bias, in.activation));
   if constexpr (kLayouts) {
     call.give(multiply_by_layout(call, in, *form));
   } else {

@@ -72,10 +72,10 @@ inline bool vectors_fit(const FakeQuantizeArgs& args) {
 // Strips for extremes alone, which need not hold whole blocks: as large as leaves each
 // multiprocessor a few.
 inline TileShape free_strips(const FakeQuantizeArgs& args, const Launch& on) {
-  constexpr std::int64_t kLeast = 4096, kMost = 65536, kEach = 16;
+  constexpr std::int64_t kMin = 4096, kMax = 65536, kEach = 16;
   const QuantizeDim& inner = inner_of(args);
-  const std::int64_t share = args.elements() / (on.multiprocessors * kEach) / kLeast * kLeast;
-  const std::int64_t elements = std::clamp(share, kLeast, kMost);
+  const std::int64_t share = args.elements() / (on.multiprocessors * kEach) / kMin * kMin;
+  const std::int64_t elements = std::clamp(share, kMin, kMax);
   std::int64_t columns = std::min(inner.size, elements);
   if (inner.block < columns) {
     columns = std::min({columns / inner.block, std::int64_t{kStripBlocks}, inner.blocks()});

@@ -12,7 +12,6 @@ int intern(const char* op, const py::kwargs& options) {
       {}, options);
   NumpyCall<InForce> call(op, arguments);
   const QuantizeRequest request = take_quantize_request(call, QuantizeOptions::kAll);
-  arguments.finish(op);
   const int index = intern_quantize_spec(op, request);
   // An empty tuple is not None, but the block of a tensor without dimensions: the caller looks.
   const bool given = options.contains("block_size") && !options["block_size"].is_none();

@@ -21,17 +21,19 @@ _NAME = "strop.SparseWeight"
 
 
 def on_cpu(
-    bits: Tensor, values: Tensor, shape: tuple[int, int], ways: Set[str]
+    bits: Tensor, values: Tensor, shape: tuple[int, int], names: Set[str]
 ) -> dict[str, Tensor]:
-    """What these ways need on a CPU."""
+    """What these methods need on a CPU."""
     rows, columns = shape
-    made = {name: ops.layout(bits, values, columns, name) for name in plans.LAYOUTS if name in ways}
-    if not ways & {"back", "dense"}:
+    made = {
+        name: ops.layout(bits, values, columns, name) for name in plans.LAYOUTS if name in names
+    }
+    if not names & {"back", "dense"}:
         return made
     dense = ops.unpack_sparse(bits, values, columns)
-    if "dense" in ways:
+    if "dense" in names:
         made["dense"] = dense
-    if "back" in ways:
+    if "back" in names:
         turned = ops.pack_sparse(dense.t(), prune_ops.unpack_mask(bits, columns).t())
         made["back_quads"] = ops.layout(*turned, rows, "quads")
         made["back_pairs"] = ops.layout(*turned, rows, "pairs")
@@ -39,14 +41,14 @@ def on_cpu(
 
 
 def on_gpu(
-    bits: Tensor, values: Tensor, shape: tuple[int, int], ways: Set[str]
+    bits: Tensor, values: Tensor, shape: tuple[int, int], names: Set[str]
 ) -> dict[str, Tensor]:
-    """What these ways need on a GPU, where gradients go by the dense weight."""
+    """What these methods need on a GPU, where gradients go by the dense weight."""
     columns = shape[1]
     if columns % 8 and shape[0] and bool((bits[:, -1] >> columns % 8).any()):
         raise ValueError(f"strop.SparseWeight: bits of a row are set beyond its {columns} columns")
     made = {"starts": ops.layout(bits, values, columns, "starts")}
-    if "dense" in ways:
+    if "dense" in names:
         made["dense"] = ops.unpack_by_starts(bits, values, made["starts"], columns)
     return made
 
@@ -66,43 +68,43 @@ def content_of(*tensors: Tensor) -> bytes:
     return digest.digest()
 
 
-def fits(chosen: Sequence[int], device: torch.device) -> bool:
+def fits(methods: Sequence[int], device: torch.device) -> bool:
     """Whether a plan is of this kind of device."""
     other = plans.LAYOUTS if device.type == "cuda" else plans.BY_STARTS
     if device.type not in ("cpu", "cuda"):
         return True
-    return not {plans.WAY_OF[number] for number in chosen} & set(other)
+    return not {plans.METHOD_OF[number] for number in methods} & set(other)
 
 
-def planned(costs: plans.Costs, why: str) -> tuple[tuple[int, ...], str]:
+def planned(costs: plans.Costs, plan_source: str) -> tuple[tuple[int, ...], str]:
     """A plan for every number of rows, and its reason: no longer that it was measured."""
-    if why == "dense":
-        return one_way("dense"), why
-    why = "table" if why == "measure" else why
+    if plan_source == "dense":
+        return one_method("dense"), plan_source
+    plan_source = "table" if plan_source == "measure" else plan_source
     if costs.dtype == torch.float64:
-        return one_way("mask"), why
+        return one_method("mask"), plan_source
     classes = range(len(plans.CLASSES))
-    return plans.chosen_by_table(costs, classes, sparse_only=why == "sparse"), why
+    return plans.planned_by_table(costs, classes, sparse_only=plan_source == "sparse"), plan_source
 
 
-def one_way(way: str) -> tuple[int, ...]:
-    """A plan that goes one way for any number of rows."""
-    return (plans.NUMBER_OF[way],) * len(plans.CLASSES)
+def one_method(method: str) -> tuple[int, ...]:
+    """A plan with one method for any number of rows."""
+    return (plans.NUMBER_OF[method],) * len(plans.CLASSES)
 
 
-def check_chosen(chosen: Sequence[int]) -> None:
-    if len(chosen) != len(plans.CLASSES) or not set(chosen) <= set(plans.WAY_OF):
+def check_methods(methods: Sequence[int]) -> None:
+    if len(methods) != len(plans.CLASSES) or not set(methods) <= set(plans.METHOD_OF):
         raise ValueError(
-            f"strop.SparseWeight: chosen, the plan is {tuple(chosen)}; a way 1 to {len(plans.WAYS)} is needed for each class"
+            f"strop.SparseWeight: methods, the plan is {tuple(methods)}; a method 1 to {len(plans.METHODS)} is needed for each class"
         )
 
 
-def check_dtypes(values: torch.dtype, input: torch.dtype, chosen: Sequence[int]) -> None:
+def check_dtypes(values: torch.dtype, input: torch.dtype, methods: Sequence[int]) -> None:
     wide = torch.float64
     if input not in FLOATING or (values == wide) != (input == wide):
         raise TypeError(f"strop.SparseWeight: input_dtype is {input}, beside values of {values}")
-    ways = {plans.WAY_OF[number] for number in chosen}
-    if values == wide and not ways <= {"mask", "dense"}:
+    names = {plans.METHOD_OF[number] for number in methods}
+    if values == wide and not names <= {"mask", "dense"}:
         raise TypeError("strop.SparseWeight: values of float64 have the layout mask alone")
 
 

@@ -14,7 +14,7 @@ from strop._core.arguments import boolean, integer, named_kind
 from strop._core.errors import translated, unfit
 from strop._core.library import FLOATING
 from strop._linear import ops, plans
-from strop._linear.layouts import one_way
+from strop._linear.layouts import one_method
 from strop._linear.sparse_weight import PLANS, SparseWeight
 
 _OP = "strop.pack_sparse"
@@ -76,7 +76,7 @@ def pack_sparse(
             for; input of other dtypes works.
         rows: of the input, the product of its leading dimensions: the numbers that will be used, so
             that nothing is prepared for others (they work, but not at full speed); None is any.
-        plan: how the way is chosen for each number of rows. ``table``: by a cost model of this
+        plan: how the method is chosen for each number of rows. ``table``: by a cost model of this
             instruction set, on a GPU by the bytes that are moved, deterministic; sparse where it is
             faster than dense. ``measure``: by trying. ``sparse`` and ``dense``: always so.
         backward: whether to prepare the input's gradient as well; otherwise it goes through the
@@ -116,21 +116,21 @@ def pack_sparse(
     wide = torch.float64 in (values.dtype, weight.dtype)
     input_dtype = values.dtype if wide else weight.dtype
     if plan == "dense":
-        chosen = one_way("dense")
+        methods = one_method("dense")
     elif values.dtype == torch.float64:
-        chosen = one_way("mask")
+        methods = one_method("mask")
     elif plan == "measure":
-        chosen = _measured(bits, values, shape, classes, input_dtype)
+        methods = _measured(bits, values, shape, classes, input_dtype)
     else:
         gpu = values.is_cuda
         costs = plans.Costs(shape, values.shape[0], values.dtype, input_dtype, gpu)
-        chosen = plans.chosen_by_table(costs, classes, sparse_only=plan == "sparse")
+        methods = plans.planned_by_table(costs, classes, sparse_only=plan == "sparse")
     return SparseWeight.prepared(
         bits,
         values,
         shape,
-        chosen=chosen,
-        why=plan,
+        methods=methods,
+        plan_source=plan,
         backward=backward and values.dtype != torch.float64,
         input_dtype=input_dtype,
     )
@@ -143,16 +143,16 @@ def _measured(
     classes: list[int],
     input_dtype: torch.dtype,
 ) -> tuple[int, ...]:
-    """The plan whose ways took the least time here."""
-    ways: dict[str, Tensor] = {"dense": ops.unpack_sparse(bits, values, shape[1]).to(input_dtype)}
+    """The plan whose methods took the least time here."""
+    forms: dict[str, Tensor] = {"dense": ops.unpack_sparse(bits, values, shape[1]).to(input_dtype)}
 
-    def call(way: str, rows: int) -> Callable[[], object]:
+    def call(method: str, rows: int) -> Callable[[], object]:
         x = torch.randn(rows, shape[1], device=bits.device).to(input_dtype)
-        name = "starts" if way in plans.BY_STARTS else way
-        if name not in ways:
-            ways[name] = ops.layout(bits, values, shape[1], name)
-        prepared = ways[name]
-        if way == "dense":
+        name = "starts" if method in plans.BY_STARTS else method
+        if name not in forms:
+            forms[name] = ops.layout(bits, values, shape[1], name)
+        prepared = forms[name]
+        if method == "dense":
             return lambda: torch.nn.functional.linear(x, prepared)
         if name == "starts":
             return lambda: ops.by_bits(x, bits, values, prepared, None, "")

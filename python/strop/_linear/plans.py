@@ -1,22 +1,22 @@
-"""Which way a pruned layer runs for how many rows of input, and how long each way takes.
+"""Which method a pruned layer runs for how many rows of input, and how long each method takes.
 
 Note [Cost table]
-The time of a way is taken to be ``call + a * nonzeros + b * weights + c * (rows of the weight)``
+The time of a method is taken to be ``call + a * nonzeros + b * weights + c * (rows of the weight)``
 seconds, for each class of rows of the input, for weights that (dense) fit the second-level cache,
 those that fit the last level, and those that fit none.
 ``benchmarks/fit_sparse_costs.py`` measures and fits the figures; they are kept for each instruction
 set; apart for processors whose vector units are half as wide as the set's (``avx2-narrow``), and for
 AMD's with AVX-512, where torch's dense layers use AVX2 all the same (``avx512-amd``). A set without an
-entry, such as AVX-512 elsewhere, goes by that of avx2: both ways gain alike from wider vectors. (avx2
+entry, such as AVX-512 elsewhere, goes by that of avx2: both methods gain alike from wider vectors. (avx2
 was measured on a Zen 5 held to it.)
-Values of 16 bits have ways of their own (``quads-16``), and so has dense in bfloat16 and float16
+Values of 16 bits have methods of their own (``quads-16``), and so has dense in bfloat16 and float16
 (``dense-bfloat16``). Where an entry lacks the first, the float32 figures hold; where it lacks the
 second, or was measured on a processor that has other arithmetic for the dtype, dense is taken to be so
 many times slower or faster than float32.
-The sparse way has to be predicted a seventh faster than dense to be chosen, a quarter for one row: a
+The sparse method has to be predicted a seventh faster than dense to be chosen, a quarter for one row: a
 table is never quite the machine at hand.
 
-A GPU needs no table. Few rows of input wait for memory alone, so that a way's time goes by the bytes
+A GPU needs no table. Few rows of input wait for memory alone, so that a method's time goes by the bytes
 that it moves: ``bitmap`` reads bits and values, and is chosen where dense is 1.4 times as many bytes.
 More rows are ``dense``, or ``unpack``: the dense weight made anew in each call, for what it saves in
 memory.
@@ -43,16 +43,16 @@ from strop._core.processor import facts
 CLASSES = (1, 4, 8, 16, 32, 128, None)
 """The most rows of each class; the last has no end. (As in csrc/linear/torch/ops.cpp.)"""
 TYPICAL_ROWS = (1, 2, 8, 16, 32, 128, 512)
-"""What a class is measured at: of 2 to 4 the rows at which dense does best beside the sparse way."""
+"""What a class is measured at: of 2 to 4 the rows at which dense does best beside the sparse method."""
 LAYOUTS = ("mask", "quads", "pairs")
-"""The sparse ways of a CPU, each by a layout of its own."""
+"""The sparse methods of a CPU, each by a layout of its own."""
 BY_STARTS = ("bitmap", "unpack")
 """Those of a GPU, by the rows' starts."""
-WAYS = (*LAYOUTS, "dense", *BY_STARTS)
+METHODS = (*LAYOUTS, "dense", *BY_STARTS)
 """What a plan chooses among."""
-WAY_OF = dict(enumerate(WAYS, start=1))
-"""The ways by the numbers that a plan has for them. (As in csrc/linear/torch/ops.cpp.)"""
-NUMBER_OF = {way: number for number, way in WAY_OF.items()}
+METHOD_OF = dict(enumerate(METHODS, start=1))
+"""The methods by the numbers that a plan has for them. (As in csrc/linear/torch/ops.cpp.)"""
+NUMBER_OF = {method: number for number, method in METHOD_OF.items()}
 PLACES = ("near", "cached", "streamed")
 _LEAST_GAIN = 1.15
 _LEAST_GAIN_ONE = 1.25  # of one row, whose times memory makes vary more
@@ -86,7 +86,7 @@ def row_labels() -> list[str]:
 
 
 def candidates(number: int, gpu: bool = False) -> tuple[str, ...]:
-    """The sparse ways that suit a class of rows."""
+    """The sparse methods that suit a class of rows."""
     most = CLASSES[number] or sys.maxsize
     if gpu:
         return ("bitmap",) if most <= _MOST_BITMAP else ("unpack",)
@@ -157,7 +157,7 @@ def place(weights: int) -> str:
 
 @dataclass(frozen=True)
 class Costs:
-    """What the ways of a pruned weight take, by the table."""
+    """What the methods of a pruned weight take, by the table."""
 
     shape: tuple[int, int]
     nonzeros: int
@@ -166,13 +166,13 @@ class Costs:
     input_dtype: torch.dtype
     gpu: bool = False
 
-    def terms(self, way: str, number: int) -> Sequence[float]:
-        """The figures of a way for a class of rows."""
+    def terms(self, method: str, number: int) -> Sequence[float]:
+        """The figures of a method for a class of rows."""
         entry, at = _table()[table_key()], place(self.shape[0] * self.shape[1])
-        if way != "dense":
-            key = f"{way}-16" if self.dtype in _SHORT else way
-            return entry.get(key, entry[way])[at][number]  # type: ignore[no-any-return]
-        terms: Sequence[float] = entry[way][at][number]
+        if method != "dense":
+            key = f"{method}-16" if self.dtype in _SHORT else method
+            return entry.get(key, entry[method])[at][number]  # type: ignore[no-any-return]
+        terms: Sequence[float] = entry[method][at][number]
         if self.input_dtype not in _SHORT:
             return terms
         key = f"dense-{str(self.input_dtype).removeprefix('torch.')}"
@@ -182,50 +182,52 @@ class Costs:
             return entry[key][at][number]  # type: ignore[no-any-return]
         return [_SHORT_DENSE[has][min(number, 1)] * term for term in terms]
 
-    def predicted(self, way: str, number: int) -> float:
-        """Seconds that a way takes for the typical rows of a class."""
-        call, a, b, c = self.terms(way, number)
+    def predicted(self, method: str, number: int) -> float:
+        """Seconds that a method takes for the typical rows of a class."""
+        call, a, b, c = self.terms(method, number)
         rows, weights = self.shape[0], self.shape[0] * self.shape[1]
         return max(call + a * self.nonzeros + b * weights + c * rows, 1e-9)  # (of nothing, too)
 
     def ratios(self, number: int) -> dict[str, float]:
-        """How many times faster than dense the sparse ways of a class are."""
+        """How many times faster than dense the sparse methods of a class are."""
         if self.gpu:
-            return {way: self._ratio_of_bytes(way) for way in candidates(number, gpu=True)}
+            return {method: self._ratio_of_bytes(method) for method in candidates(number, gpu=True)}
         dense = self.predicted("dense", number)
-        return {way: dense / self.predicted(way, number) for way in candidates(number)}
+        return {method: dense / self.predicted(method, number) for method in candidates(number)}
 
-    def _ratio_of_bytes(self, way: str) -> float:
+    def _ratio_of_bytes(self, method: str) -> float:
         """How many times as many bytes dense moves, where each byte is moved once."""
         rows, columns = self.shape
         dense = rows * columns * self.input_dtype.itemsize
         kept = rows * ((columns + 7) // 8) + self.nonzeros * self.dtype.itemsize
         rounds = self.dtype != self.input_dtype and self.input_dtype != torch.float32
-        if way == "unpack" or rounds:  # where a value would be rounded, bitmap unpacks to float32
+        if (
+            method == "unpack" or rounds
+        ):  # where a value would be rounded, bitmap unpacks to float32
             kept += 2 * rows * columns * (4 if rounds else self.input_dtype.itemsize)
         return dense / max(kept, 1)
 
 
-def chosen_by_table(costs: Costs, classes: Iterable[int], *, sparse_only: bool) -> tuple[int, ...]:
+def planned_by_table(costs: Costs, classes: Iterable[int], *, sparse_only: bool) -> tuple[int, ...]:
     """A plan by the table; on a GPU by the bytes that are moved."""
     if costs.gpu:
         return _chosen_by_bytes(costs, classes, sparse_only)
-    chosen = {}
+    methods = {}
     for number in classes:
         ratios = costs.ratios(number)
         best = max(ratios, key=ratios.__getitem__)
         gain = _LEAST_GAIN_ONE if number == 0 else _LEAST_GAIN
         worth = ratios[best] > gain and costs.nonzeros < costs.shape[0] * costs.shape[1]
-        chosen[number] = best if sparse_only or worth else "dense"
-    return completed(chosen)
+        methods[number] = best if sparse_only or worth else "dense"
+    return completed(methods)
 
 
 def _chosen_by_bytes(costs: Costs, classes: Iterable[int], sparse_only: bool) -> tuple[int, ...]:
-    chosen = {}
+    methods = {}
     for number in classes:
-        ((way, ratio),) = costs.ratios(number).items()
-        chosen[number] = way if sparse_only or ratio > _LEAST_GAIN_GPU else "dense"
-    return completed(chosen)
+        ((method, ratio),) = costs.ratios(number).items()
+        methods[number] = method if sparse_only or ratio > _LEAST_GAIN_GPU else "dense"
+    return completed(methods)
 
 
 def measured(
@@ -234,17 +236,17 @@ def measured(
     *,
     gpu: bool = False,
 ) -> dict[int, str]:
-    """The way of each class of rows that took the least time here; dense unless another gains."""
-    chosen = {}
+    """The method of each class of rows that took the least time here; dense unless another gains."""
+    methods = {}
     for number in classes:
-        ways = (*candidates(number, gpu), "dense")
+        names = (*candidates(number, gpu), "dense")
         # (the least: what is decided for good should not hang on who else was at work)
-        runs = [calls(way, TYPICAL_ROWS[number]) for way in ways]
+        runs = [calls(method, TYPICAL_ROWS[number]) for method in names]
         *sparse, dense = medians(runs, of=min, timer=by_events if gpu else None)
         best = min(sparse)
         gains = best * _LEAST_GAIN_MEASURED < dense
-        chosen[number] = ways[sparse.index(best)] if gains else "dense"
-    return chosen
+        methods[number] = names[sparse.index(best)] if gains else "dense"
+    return methods
 
 
 def by_events(call: Callable[[], object]) -> float:
@@ -281,21 +283,21 @@ def medians(
     return [float(of(times)) for times in taken]
 
 
-def completed(chosen: Mapping[int, str]) -> tuple[int, ...]:
-    """A plan for every class: those that were not asked for go the way of the nearest one."""
-    numbers = sorted(chosen)
+def completed(methods: Mapping[int, str]) -> tuple[int, ...]:
+    """A plan for every class: those that were not asked for take that of the nearest one."""
+    numbers = sorted(methods)
     nearest = [min(numbers, key=lambda n: (abs(n - i), n)) for i in range(len(CLASSES))]
-    return tuple(NUMBER_OF[chosen[n]] for n in nearest)
+    return tuple(NUMBER_OF[methods[n]] for n in nearest)
 
 
 def describe(plan: Sequence[int], costs: Costs, why: str) -> list[tuple[str, str, str]]:
-    """(rows, way, why) of every class."""
+    """(rows, method, why) of every class."""
     lines = []
     for number, (rows, choice) in enumerate(zip(row_labels(), plan, strict=True)):
-        way = WAY_OF[choice]
-        ways = ", ".join(f"{w} {r:.1f}x dense" for w, r in costs.ratios(number).items())
-        reason = f"{why}; predicted {ways}"
-        if way not in (*candidates(number, costs.gpu), "dense"):
+        method = METHOD_OF[choice]
+        names = ", ".join(f"{w} {r:.1f}x dense" for w, r in costs.ratios(number).items())
+        reason = f"{why}; predicted {names}"
+        if method not in (*candidates(number, costs.gpu), "dense"):
             reason = "prepared for other rows"
-        lines.append((rows, way, reason))
+        lines.append((rows, method, reason))
     return lines

@@ -117,7 +117,7 @@ def eager_linear(
             weight.follow()
         columns = weight.shape[1]
         rows = input.numel() // columns if columns else _MANY
-        choice = weight.chosen[_CLASS_OF[rows] if rows < _MANY else -1]
+        choice = weight.methods[_CLASS_OF[rows] if rows < _MANY else -1]
         if out is None:
             if choice == _DENSE:  # torch's own, which knows gradients and transforms
                 return _dense(input, weight, bias, activation)
@@ -126,7 +126,7 @@ def eager_linear(
             if choice > _DENSE:
                 _check_columns(input, weight)
                 return cast(Tensor, ops.by_bits(input, *_bitmap(weight), bias, activation or ""))
-            layout = getattr(weight, plans.WAY_OF[choice])
+            layout = getattr(weight, plans.METHOD_OF[choice])
             outputs = weight.shape[0]
             return cast(Tensor, ops.by_layout(input, layout, outputs, bias, activation or ""))
         if call_path(input, bias, out) == RECORDED:
@@ -162,7 +162,7 @@ def _into(
         _check_columns(x, weight)
         ops.by_bits_out(x, *_bitmap(weight), bias, activation, out=into)
     else:
-        layout = getattr(weight, plans.WAY_OF[choice])
+        layout = getattr(weight, plans.METHOD_OF[choice])
         ops.by_layout_out(x, layout, weight.shape[0], bias, activation, out=into)
     if into is not out:
         return out.copy_(into)
@@ -200,7 +200,7 @@ def _dense(x: Tensor, weight: SparseWeight, bias: Tensor | None, activation: str
 
 
 def _check_beside(x: Tensor, weight: SparseWeight, bias: Tensor | None) -> None:
-    """Says in the words of the sparse way what torch's linear, or a layout without data, does not."""
+    """Says in the words of the sparse op what torch's linear, or a layout without data, does not."""
     for name, tensor in (("input", x), ("bias", bias)):
         if tensor is not None and not _goes_with(tensor.dtype, weight.dtype):
             wide = weight.dtype == torch.float64
@@ -236,7 +236,7 @@ def public_op(
     made_of = weight.versions if is_compiling() and not is_exporting() else None
     return cast(
         Tensor,
-        _public(x, *tensors, list(weight.chosen), bias, activation or "", made_of),
+        _public(x, *tensors, list(weight.methods), bias, activation or "", made_of),
     )
 
 

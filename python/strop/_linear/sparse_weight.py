@@ -20,9 +20,9 @@ from strop._core.tensor_dataclass import TensorDataclass, check_state, tensor_da
 from strop._linear import ops, plans
 from strop._linear.layouts import (
     array_of,
-    check_chosen,
     check_dtypes,
     check_layout,
+    check_methods,
     content_of,
     fits,
     integers_in,
@@ -56,8 +56,8 @@ class SparseWeight(TensorDataclass):
         back_pairs: likewise.
         starts: int64 of shape [N + 1], on a GPU, which has no layouts: where each row's values begin.
         shape: (N, K).
-        chosen: for each class of rows the number of its way.
-        why: how these were chosen: ``table``, ``measure``, ``sparse`` or ``dense``.
+        methods: for each class of rows the number of its method.
+        plan_source: how these were chosen: ``table``, ``measure``, ``sparse`` or ``dense``.
         input_dtype: of the input that the plan is for, and of ``dense``; others work.
 
     Raises:
@@ -85,8 +85,8 @@ class SparseWeight(TensorDataclass):
     back_pairs: Tensor | None
     starts: Tensor | None
     shape: tuple[int, int]
-    chosen: tuple[int, ...]
-    why: str
+    methods: tuple[int, ...]
+    plan_source: str
     input_dtype: torch.dtype
     _made_of = None  # versions and places of what the layouts are of; None: as bits and values are
     _content = b""  # the same by value, once it was written to
@@ -124,13 +124,15 @@ class SparseWeight(TensorDataclass):
 
     def plan(self) -> str:
         """What runs for which rows of input, and why, as text to print."""
-        lines = plans.describe(self.chosen, self._costs(), self.why)
+        lines = plans.describe(self.methods, self._costs(), self.plan_source)
         dtypes = " beside ".join(
             str(t).removeprefix("torch.") for t in (self.dtype, self.input_dtype)
         )
         table = "bytes moved" if self.bits.is_cuda else f"table of {plans.table_key()}"
         head = f"[{self.shape[0]}, {self.shape[1]}], {self.sparsity:.1%} pruned, {dtypes} input, {table}"
-        return "\n".join([head, *(f"{rows:>11} rows: {way:6} ({w})" for rows, way, w in lines)])
+        return "\n".join(
+            [head, *(f"{rows:>11} rows: {method:6} ({w})" for rows, method, w in lines)]
+        )
 
     def _costs(self) -> plans.Costs:
         return plans.Costs(self.shape, self.nnz, self.dtype, self.input_dtype, self.bits.is_cuda)
@@ -172,8 +174,8 @@ class SparseWeight(TensorDataclass):
                 self.bits,
                 self.values,
                 self.shape,
-                chosen=self.chosen,
-                why=self.why,
+                methods=self.methods,
+                plan_source=self.plan_source,
                 backward=self.back_quads is not None,
                 input_dtype=self.input_dtype,
             )
@@ -214,10 +216,10 @@ class SparseWeight(TensorDataclass):
         }
 
     def numbered(self) -> tuple[int, ...]:
-        """The plan as a state dict has it: the ways, then three facts."""
+        """The plan as a state dict has it: the methods, then three facts."""
         backward = self.back_quads is not None
-        facts = (int(backward), PLANS.index(self.why), FLOATING.index(self.input_dtype))
-        return (*self.chosen, *facts)
+        facts = (int(backward), PLANS.index(self.plan_source), FLOATING.index(self.input_dtype))
+        return (*self.methods, *facts)
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor], **facts: Any) -> Self:
@@ -240,8 +242,8 @@ class SparseWeight(TensorDataclass):
     def _numbered_anew(
         cls, bits: Tensor, values: Tensor, shape: tuple[int, ...], plan: tuple[int, ...]
     ) -> Self:
-        *chosen, backward, why, dtype = plan
-        known = 0 <= why < len(PLANS) and backward in (0, 1) and 0 <= dtype < len(FLOATING)
+        *methods, backward, plan_source, dtype = plan
+        known = 0 <= plan_source < len(PLANS) and backward in (0, 1) and 0 <= dtype < len(FLOATING)
         if min(shape) < 0 or not known:
             raise ValueError(f"{_NAME}: shape {shape} or plan {list(plan)} is unknown")
         rows, columns = shape
@@ -249,8 +251,8 @@ class SparseWeight(TensorDataclass):
             bits,
             values,
             (rows, columns),
-            chosen=tuple(chosen),
-            why=PLANS[why],
+            methods=tuple(methods),
+            plan_source=PLANS[plan_source],
             backward=bool(backward),
             input_dtype=FLOATING[dtype],
         )
@@ -262,8 +264,8 @@ class SparseWeight(TensorDataclass):
         values: Tensor,
         shape: tuple[int, int],
         *,
-        chosen: tuple[int, ...],
-        why: str,
+        methods: tuple[int, ...],
+        plan_source: str,
         backward: bool,
         input_dtype: torch.dtype | None = None,
     ) -> Self:
@@ -271,22 +273,22 @@ class SparseWeight(TensorDataclass):
 
         A plan of another kind of device is made anew.
         """
-        check_chosen(chosen)
+        check_methods(methods)
         input_dtype = values.dtype if input_dtype is None else input_dtype
-        if not fits(chosen, bits.device):
+        if not fits(methods, bits.device):
             costs = plans.Costs(shape, values.shape[0], values.dtype, input_dtype, bits.is_cuda)
-            chosen, why = planned(costs, why)
-        check_dtypes(values.dtype, input_dtype, chosen)
+            methods, plan_source = planned(costs, plan_source)
+        check_dtypes(values.dtype, input_dtype, methods)
         columns = shape[1]
         if tuple(bits.shape) != (shape[0], (columns + 7) // 8):
             raise ValueError(
                 f"{_NAME}: bits has shape {tuple(bits.shape)}; {shape} needs "
                 f"{(shape[0], (columns + 7) // 8)}"
             )
-        ways = {plans.WAY_OF[number] for number in chosen}
+        names = {plans.METHOD_OF[number] for number in methods}
         layouts = on_gpu if bits.is_cuda else on_cpu
         try:
-            made = layouts(bits, values, shape, ways | {"back"} if backward else ways)
+            made = layouts(bits, values, shape, names | {"back"} if backward else names)
         except Exception as error:
             raise translated(_NAME, error, {"bits": bits, "values": values}) from None
         if (dense := made.get("dense")) is not None:
@@ -296,8 +298,8 @@ class SparseWeight(TensorDataclass):
             values=values,
             **{name: made.get(name) for name in TENSORS[2:]},
             shape=shape,
-            chosen=chosen,
-            why=why,
+            methods=methods,
+            plan_source=plan_source,
             input_dtype=input_dtype,
         )
 
@@ -315,23 +317,25 @@ class SparseWeight(TensorDataclass):
         if len(self.shape) != 2:
             raise ValueError(f"{_NAME}: shape is {self.shape}; (N, K) is needed")
         rows, columns = self.shape
-        check_chosen(self.chosen)
-        if self.why not in PLANS:
-            raise ValueError(f"{_NAME}: why is {self.why!r}; {', '.join(PLANS)} are known")
-        if not fits(self.chosen, self.device):
+        check_methods(self.methods)
+        if self.plan_source not in PLANS:
+            raise ValueError(
+                f"{_NAME}: plan_source is {self.plan_source!r}; {', '.join(PLANS)} are known"
+            )
+        if not fits(self.methods, self.device):
             raise ValueError(
                 f"{_NAME}: the plan is of another kind of device than {self.device}; .to() makes it anew"
             )
-        for way in {plans.WAY_OF[number] for number in self.chosen}:
-            if getattr(self, "starts" if way in plans.BY_STARTS else way) is None:
-                raise ValueError(f"{_NAME}: the plan has {way}, which is not prepared")
+        for method in {plans.METHOD_OF[number] for number in self.methods}:
+            if getattr(self, "starts" if method in plans.BY_STARTS else method) is None:
+                raise ValueError(f"{_NAME}: the plan has {method}, which is not prepared")
         if self.device.type != "cpu":
             return  # checked before it went there
         bits, values = array_of("bits", self.bits), array_of("values", self.values, FLOATING)
         _C.check_sparse_matrix(bits, values, columns)
         if self.bits.shape[0] != rows:
             raise ValueError(f"{_NAME}: bits has {self.bits.shape[0]} rows; shape is {self.shape}")
-        check_dtypes(self.dtype, self.input_dtype, self.chosen)
+        check_dtypes(self.dtype, self.input_dtype, self.methods)
         if self.dense is not None and self.dense.dtype != self.input_dtype:
             raise TypeError(f"{_NAME}: dense is {self.dense.dtype}, not {self.input_dtype}")
         if self.dense is not None and tuple(self.dense.shape) != self.shape:
@@ -362,13 +366,13 @@ class SparseWeight(TensorDataclass):
         values, input_dtype = self.values.to(device, dtype), dtype or self.input_dtype
         gpu = device.type == "cuda"
         costs = plans.Costs(self.shape, self.nnz, values.dtype, input_dtype, gpu)
-        chosen, why = planned(costs, self.why)
+        methods, plan_source = planned(costs, self.plan_source)
         return type(self).prepared(
             self.bits.to(device),
             values,
             self.shape,
-            chosen=chosen,
-            why=why,
+            methods=methods,
+            plan_source=plan_source,
             backward=self.back_quads is not None and values.dtype != torch.float64,
             input_dtype=input_dtype,
         )

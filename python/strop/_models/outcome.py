@@ -37,7 +37,7 @@ class Options:
             return self.plan
         tells = "table" if self.observed is None else "measure"
         if sparse is not None:
-            why = sparse.packed.why
+            why = sparse.packed.plan_source
             return tells if why == "measure" else why
         return tells if self.only_if_faster else "sparse"
 
@@ -114,7 +114,7 @@ def _pruned_further(
     kept = before_kept = unpack_mask(before.bits, before.shape[1])
     if mask is not None:
         kept = before_kept & mask.to(before.device)
-    same = plan == before.why and dtype in (None, before.dtype)
+    same = plan == before.plan_source and dtype in (None, before.dtype)
     if same and torch.equal(kept, before_kept):
         return None
     dense, dtype = before.to_dense(), dtype or before.dtype
@@ -134,8 +134,8 @@ def _pruned_further(
         made.bits,
         values,
         made.shape,
-        chosen=made.chosen,
-        why=made.why,
+        methods=made.methods,
+        plan_source=made.plan_source,
         backward=made.back_quads is not None,
         input_dtype=made.input_dtype,
     )
@@ -167,7 +167,7 @@ def _slower(weight: SparseWeight, measured: Sequence[Timing]) -> str:
     """Why dense is the better choice; nothing if it is not."""
     if weight.nnz == weight.shape[0] * weight.shape[1]:
         return "nothing of it is pruned"
-    if weight.why in ("table", "measure") and set(ways(weight)) == {"dense"}:
+    if weight.plan_source in ("table", "measure") and set(ways(weight)) == {"dense"}:
         best = f" ({_best(measured)})" if measured else ""
         return f"dense is faster{best or ', by the table'}"
     if measured and all(one.planned_ms >= one.dense_ms for one in measured):

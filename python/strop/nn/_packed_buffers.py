@@ -15,7 +15,7 @@ from torch.compiler import is_dynamo_compiling, is_exporting
 from typing_extensions import Self
 
 from strop._core.call_path import transformed
-from strop._linear.layouts import one_way
+from strop._linear.layouts import one_method
 from strop._linear.sparse_weight import TENSORS, SparseWeight
 
 _NAME = "strop.nn.SparseLinear"
@@ -287,8 +287,8 @@ def _of_nothing(bits: Tensor, values: Tensor, shape: tuple[int, int]) -> SparseW
     return SparseWeight._trusted(
         **{name: prepared.get(name) for name in TENSORS},
         shape=shape,
-        chosen=one_way("quads"),
-        why="sparse",
+        methods=one_method("quads"),
+        plan_source="sparse",
         input_dtype=values.dtype,
     )
 

@@ -245,7 +245,7 @@ class SparseLinear(PackedBuffers):
         facts += [
             f"{weight.sparsity:.1%} pruned",
             f"{saved} saved, {size_text(weight.nbytes)} in memory",
-            f"plan={weight.why}: {', '.join(dict.fromkeys(ways(weight)))}",
+            f"plan={weight.plan_source}: {', '.join(dict.fromkeys(ways(weight)))}",
         ]
         return ", ".join(facts)
 
@@ -278,7 +278,7 @@ def _nested(layer: SparseLinear, input: Tensor) -> Tensor:
 
 def ways(weight: SparseWeight) -> list[str]:
     """The way of each class of rows."""
-    return [plans.WAY_OF[number] for number in weight.chosen]
+    return [plans.METHOD_OF[number] for number in weight.methods]
 
 
 def masked(linear: nn.Module, name: str) -> bool:

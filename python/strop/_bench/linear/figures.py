@@ -51,7 +51,7 @@ def measured(seconds: float = _SECONDS_A_CELL) -> Figures:
 
 def way_of(weight: SparseWeight, rows: int) -> str:
     """The way that a weight goes for so many rows."""
-    return plans.WAY_OF[weight.chosen[plans.row_class(rows)]]
+    return plans.METHOD_OF[weight.methods[plans.row_class(rows)]]
 
 
 def speedups(

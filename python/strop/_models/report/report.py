@@ -118,7 +118,7 @@ def _converted(one: Outcome, weight: SparseWeight, fusions: Mapping[int, Fusion]
         saved_bytes=sum(tensor.nbytes for tensor in weight.state_dict().values()),
         memory_bytes=weight.nbytes,
         rows=one.rows,
-        plan=weight.why,
+        plan=weight.plan_source,
         ways=dict(zip(labels, ways(weight), strict=True)),
         timings=one.timings,
         activation=fused[0] if fused else None,
