@@ -207,4 +207,8 @@ SparseLinearArgs sparse_linear_args(const SparseLinearTensors& tensors, Activati
   return {linear_rows(tensors.x, tensors.bias, tensors.y, activation), tensors.layout.data};
 }
 
+PackedLinearArgs packed_linear_args(const SparseLinearTensors& tensors, Activation activation) {
+  return {linear_rows(tensors.x, tensors.bias, tensors.y, activation), tensors.layout.data};
+}
+
 }  // namespace strop::linear

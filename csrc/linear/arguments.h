@@ -4,6 +4,7 @@
 
 #include "core/check.h"
 #include "core/tensor_view.h"
+#include "linear/codes.h"
 #include "linear/layout.h"
 
 namespace strop::linear {
@@ -67,5 +68,6 @@ LinearRows linear_rows(const TensorView& x, const TensorView& bias, const Tensor
 
 void check_sparse_linear(const char* op, const SparseLinearTensors& tensors);
 SparseLinearArgs sparse_linear_args(const SparseLinearTensors& tensors, Activation activation);
+PackedLinearArgs packed_linear_args(const SparseLinearTensors& tensors, Activation activation);
 
 }  // namespace strop::linear

@@ -4,7 +4,7 @@
 
 #include "core/argument_error.h"
 #include "linear/bits.h"
-#include "linear/layout.h"
+#include "linear/codes.h"
 
 namespace strop::linear {
 namespace {
@@ -25,6 +25,7 @@ class Inspector {
       return "its header makes no sense";
     }
     if (header_.kind == LayoutKind::kMask) return mask_problem(dtype_size(dtype));
+    if (header_.kind == LayoutKind::kCodes) return codes_problem();
     const bool strips = header_.kind == LayoutKind::kStrips && dtype != DType::kFloat64;
     const bool interleaved = header_.interleave == 2 || header_.interleave == 4;
     const std::int64_t columns = header_.block_columns;
@@ -70,6 +71,36 @@ class Inspector {
     }
     if (at<std::int64_t>(header_.first + 8 * header_.rows) != count || count != header_.count) {
       return "its bits do not count its values";
+    }
+    return {};
+  }
+
+  // Any code, scale and zero point will do: nothing is found by them.
+  std::string codes_problem() const {
+    if (bytes_ < static_cast<std::int64_t>(sizeof(CodesHeader))) return "it is too short";
+    const auto header = at<CodesHeader>(0);
+    constexpr std::int64_t kMax = std::int64_t{1} << 40;
+    const bool exact = header.activations == Activations::kExact;
+    const bool known = exact || header.activations == Activations::kInt8 ||
+                       header.activations == Activations::kUInt8;
+    const bool nibbles = header.store == CodeStore::kNibbles;
+    if (!known || (!nibbles && header.store != CodeStore::kBytes) || header.group < 1 ||
+        header.group > kMax ||
+        header.stretch != (header.group + kGroupUnit - 1) / kGroupUnit * kGroupUnit ||
+        header.parts < 1 || header.groups < header.parts || header.groups % header.parts != 0 ||
+        header.groups > kMax / header.stretch || header.groups * header.group < header.columns ||
+        (header.code_kind == CodeKind::kTable && !nibbles) ||
+        (!exact && (header.sums == 0 || header.group > kMaxSumColumns))) {
+      return "its header makes no sense";
+    }
+    const std::int64_t lanes = header.panels() * kPanelRows;
+    if (lanes > kMax / header.places()) return "it is too large";
+    const std::int64_t numbers = lanes * header.groups;
+    if (!holds(header.scales, numbers, 4) ||
+        !holds(header.codes, header.panels(), header.panel_bytes()) ||
+        (header.zeros != 0 && !holds(header.zeros, numbers, 4)) ||
+        (!exact && !holds(header.sums, numbers, 4))) {
+      return "a part of it lies outside";
     }
     return {};
   }

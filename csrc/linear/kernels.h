@@ -1,6 +1,7 @@
 #pragma once
 
 #include "core/execution.h"
+#include "linear/codes_task.h"
 #include "linear/layout.h"
 
 namespace strop::linear {
@@ -60,6 +61,15 @@ struct Kernels {
   // whole words of the mask.
   void (*multiply_mask)(const SparseLinearArgs& args, float* words, std::int64_t begin,
                         std::int64_t end);
+  // Rows [begin, end) of x to codes.
+  void (*quantize_rows)(const CodesTask& task, std::int64_t begin, std::int64_t end);
+  // The same to float32.
+  void (*widen_rows)(const CodesTask& task, std::int64_t begin, std::int64_t end);
+  // Blocks of rows x panels [begin, end), with kCodesScratch bytes.
+  void (*multiply_codes)(const CodesTask& task, std::uint8_t* scratch, std::int64_t begin,
+                         std::int64_t end);
+  void (*multiply_exact)(const CodesTask& task, std::uint8_t* scratch, std::int64_t begin,
+                         std::int64_t end);
   // The bits of a row's nonzeros.
   void (*nonzero_bits)(const float* row, std::int64_t count, std::uint8_t* bits);
 };

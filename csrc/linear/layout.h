@@ -53,7 +53,7 @@ struct SparseMatrix {
 // interleave is 4, where accumulators take one or two registers each: up to 16 rows of x, or few
 // nonzeros. It is 2 where they take four: more rows, and more nonzeros, whose x is then loaded once
 // for both rows. Eight independent sums either way.
-enum class LayoutKind : std::int64_t { kMask = 1, kStrips = 2 };
+enum class LayoutKind : std::int64_t { kMask = 1, kStrips = 2, kCodes = 3 };
 
 inline constexpr std::int64_t kLayoutMagic = 0x6c5f706f72747301;  // "\1strop_l"
 inline constexpr int kOffsetUnit = 32;

@@ -8,6 +8,7 @@
 #include "core/argument_error.h"
 #include "linear/arguments.h"
 #include "linear/bitmap.h"
+#include "linear/codes_arguments.h"
 #include "prune/pack_mask.h"
 
 namespace strop::linear {
@@ -16,6 +17,7 @@ namespace strop::linear {
 // by layouts, which a CPU reads; linear/bitmap_ops.h has those of a GPU.
 
 inline constexpr const char* kSparseLinear = "strop.sparse_linear";
+inline constexpr const char* kPackWeight = "strop.pack_weight";
 inline constexpr const char* kPackSparse = "strop.pack_sparse";
 inline constexpr const char* kSparseWeight = "strop.SparseWeight";
 
@@ -66,7 +68,11 @@ typename Call::Tensor multiply_by_layout(Call& call, LinearInputs<Call> in,
     out.emplace(call.empty(shape_with_last(tensors.x, rows), tensors.x.dtype, in.x));
     tensors.y = view_of(out);
   }
-  call.run(in.x, sparse_linear_args(tensors, in.activation));
+  if (static_cast<const LayoutHeader*>(packed.data)->kind == LayoutKind::kCodes) {
+    call.run(in.x, packed_linear_args(tensors, in.activation));
+  } else {
+    call.run(in.x, sparse_linear_args(tensors, in.activation));
+  }
   return std::move(*out);
 }
 
@@ -174,6 +180,27 @@ void unpack_sparse(Call& call) {
 }
 
 template <class Call>
+typename Call::Tensor tensor_of(Call& call, const std::vector<std::uint8_t>& layout,
+                                const typename Call::Tensor& beside) {
+  auto made = call.empty({static_cast<std::int64_t>(layout.size())}, DType::kUInt8, beside);
+  std::memcpy(view_of(made).data, layout.data(), layout.size());
+  return made;
+}
+
+// A layout of codes, a byte each, whose scales are float32.
+template <class Call>
+void codes_layout(Call& call) {
+  const auto codes = call.tensor("codes"), scale = call.tensor("scale");
+  const auto zero_point = call.optional_tensor("zero_point");
+  const auto group = call.template option<std::int64_t>("group");
+  const auto format = call.template option<std::string>("format");
+  const auto activations = call.template option<std::string>("activations", "");
+  const CodesTensors tensors = {view_of(codes), view_of(scale), view_of(zero_point)};
+  const CodesMatrix matrix = codes_matrix(kPackWeight, tensors, format, activations, group);
+  call.give(tensor_of(call, build_codes_layout(matrix), codes));
+}
+
+template <class Call>
 void sparse_layout(Call& call) {
   const auto bits = call.tensor("bits"), values = call.tensor("values");
   const auto columns = call.template option<std::int64_t>("columns");
@@ -182,10 +209,7 @@ void sparse_layout(Call& call) {
       checked_matrix(kSparseWeight, view_of(bits), view_of(values), columns);
   const LayoutChoice choice = layout_named(kSparseWeight, name);
   check_layout_of(kSparseWeight, choice, matrix.dtype);
-  const std::vector<std::uint8_t> built = build_layout(matrix, choice);
-  auto layout = call.empty({static_cast<std::int64_t>(built.size())}, DType::kUInt8, bits);
-  std::memcpy(view_of(layout).data, built.data(), built.size());
-  call.give(std::move(layout));
+  call.give(tensor_of(call, build_layout(matrix, choice), bits));
 }
 
 }  // namespace strop::linear

@@ -1,14 +1,11 @@
 #include <algorithm>
-#include <memory>
 #include <vector>
 
+#include "linear/cpu/scratch.h"
 #include "linear/kernels.h"
 
 namespace strop::linear::cpu {
 namespace {
-
-// Multiply-adds that are worth waking a thread for.
-constexpr std::int64_t kGrain = 1 << 16;
 
 std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
@@ -37,20 +34,6 @@ std::vector<PanelTile> cut_tiles(std::int64_t rows, int lanes, int most_register
   return tiles;
 }
 
-// Uninitialised, on a boundary of cache lines.
-class Floats {
- public:
-  explicit Floats(std::int64_t count)
-      : bytes_(new std::uint8_t[static_cast<std::size_t>(count) * sizeof(float) + 64]) {}
-  float* data() const {
-    const auto place = reinterpret_cast<std::uintptr_t>(bytes_.get());
-    return reinterpret_cast<float*>((place + 63) / 64 * 64);
-  }
-
- private:
-  std::unique_ptr<std::uint8_t[]> bytes_;
-};
-
 void run_strips(const SparseLinearArgs& args, const Parallel& parallel, const Kernels& kernels) {
   const LayoutHeader& header = args.header();
   const std::int64_t columns = header.column_blocks() * (header.block_columns + 1);
@@ -59,8 +42,8 @@ void run_strips(const SparseLinearArgs& args, const Parallel& parallel, const Ke
   const int registers = kernels.most_registers[header.interleave == 4 ? 0 : 1];
   const std::vector<PanelTile> tiles = cut_tiles(args.rows, lanes, registers, columns);
   const PanelTile& last = tiles.back();
-  const Floats panels(last.panel + columns * last.registers * lanes);
-  const StripTask task = {args, panels.data(), tiles.data(), static_cast<int>(tiles.size())};
+  const Scratch panels((last.panel + columns * last.registers * lanes) * 4);
+  const StripTask task = {args, panels.at<float>(), tiles.data(), static_cast<int>(tiles.size())};
   const std::int64_t pieces = task.tile_count * header.column_blocks();
   parallel.for_range(
       pieces, std::max<std::int64_t>(kGrain / (header.block_columns * lanes * 4), 1),
@@ -70,26 +53,16 @@ void run_strips(const SparseLinearArgs& args, const Parallel& parallel, const Ke
   const std::int64_t sums = task.tile_sums(lanes) * std::min(task.tile_count, kMaxTiles);
   parallel.for_range(items, items_a_grain(args, items, args.rows),
                      [&](std::int64_t begin, std::int64_t end) {
-                       multiply(task, Floats(sums).data(), begin, end);
+                       multiply(task, Scratch(sums * 4).at<float>(), begin, end);
                      });
-}
-
-// The bias as float32, which is what kernels add.
-std::vector<float> widened_bias(const SparseLinearArgs& args) {
-  std::vector<float> bias(static_cast<std::size_t>(args.header().rows));
-  by_narrow_dtype(args.bias_dtype, [&]<class T>() {
-    const T* const from = static_cast<const T*>(args.bias);
-    for (std::size_t i = 0; i < bias.size(); ++i) bias[i] = to_float(from[i]);
-  });
-  return bias;
 }
 
 void run_mask(const SparseLinearArgs& args, const Parallel& parallel, const Kernels& kernels) {
   const LayoutHeader& header = args.header();
   parallel.for_range(header.rows, items_a_grain(args, header.rows, args.rows),
                      [&](std::int64_t begin, std::int64_t end) {
-                       const Floats words(header.row_words() * 64);
-                       kernels.multiply_mask(args, words.data(), begin, end);
+                       const Scratch words(header.row_words() * 256);
+                       kernels.multiply_mask(args, words.at<float>(), begin, end);
                      });
 }
 
@@ -104,7 +77,7 @@ void run(const SparseLinearArgs& args, const ExecutionOptions& options) {
   if (args.rows == 0 || header.rows == 0) return;
   if (args.dtype == DType::kFloat64) return run(args, Oracle{});
   if (args.bias != nullptr && args.bias_dtype != DType::kFloat32) {
-    const std::vector<float> bias = cpu::widened_bias(args);
+    const std::vector<float> bias = cpu::widened_bias(args, header.rows);
     SparseLinearArgs with_bias = args;
     with_bias.bias = bias.data();
     with_bias.bias_dtype = DType::kFloat32;
@@ -114,12 +87,8 @@ void run(const SparseLinearArgs& args, const ExecutionOptions& options) {
   if (header.kind == LayoutKind::kMask) return cpu::run_mask(args, options.parallel, kernels);
   // A part of x at a time, so that what is laid out anew stays small.
   for (std::int64_t row = 0; row < args.rows; row += kRowsAtATime) {
-    SparseLinearArgs part = args;
-    part.rows = std::min<std::int64_t>(kRowsAtATime, args.rows - row);
-    const std::int64_t item = dtype_size(args.dtype);
-    part.x = static_cast<const std::uint8_t*>(args.x) + row * args.x_stride * item;
-    part.y = static_cast<std::uint8_t*>(args.y) + row * args.y_stride * item;
-    cpu::run_strips(part, options.parallel, kernels);
+    const std::int64_t count = std::min<std::int64_t>(kRowsAtATime, args.rows - row);
+    cpu::run_strips(cpu::rows_of(args, row, count), options.parallel, kernels);
   }
 }
 

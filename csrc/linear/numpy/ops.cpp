@@ -10,8 +10,15 @@ namespace {
 
 template <class B>
 constexpr ArrayOp<B> kSparseArrayOps[] = {
+    {"packed_linear(input, layout, bias=None, activation='')", kSparseLinear,
+     sparse_linear_by_layout<NumpyCall<B>>},
     {"sparse_linear(input, layout, bias=None, activation='')", kSparseLinear,
      sparse_linear_by_layout<NumpyCall<B>>},
+};
+
+constexpr ArrayOp<InForce> kLayoutOps[] = {
+    {"codes_layout(codes, scale, zero_point=None, group, format, activations='')", kPackWeight,
+     codes_layout<NumpyCall<InForce>>},
 };
 
 // A layout of a dense weight, of any strides.
@@ -58,6 +65,7 @@ void bind_arrays(pybind11::module_& root, py::module_& cpu, py::module_& referen
            "columns"_a);
   root.def("check_sparse_layout", &check, "Raises where a layout's indices do not fit its shape.",
            "layout"_a, "rows"_a, "columns"_a);
+  bind(cpu, kLayoutOps, "from which kernels multiply");
   bind(cpu, kSparseArrayOps<InForce>, "on the instruction set in force, in this thread");
   bind(reference, kSparseArrayOps<ByOracle>, "by the reference loop; the layout is mask");
 }

@@ -258,6 +258,12 @@ void fill_panels(const StripTask& task, std::int64_t begin, std::int64_t end) {
 void multiply_one(const StripTask& task, float* sums, std::int64_t begin, std::int64_t end);
 void multiply_mask(const SparseLinearArgs& args, float* words, std::int64_t begin,
                    std::int64_t end);
+void quantize_rows(const CodesTask& task, std::int64_t begin, std::int64_t end);
+void multiply_codes(const CodesTask& task, std::uint8_t* scratch, std::int64_t begin,
+                    std::int64_t end);
+void widen_rows(const CodesTask& task, std::int64_t begin, std::int64_t end);
+void multiply_exact(const CodesTask& task, std::uint8_t* scratch, std::int64_t begin,
+                    std::int64_t end);
 void nonzero_bits(const float* row, std::int64_t count, std::uint8_t* bits);
 
 extern const Kernels kernels;
@@ -267,6 +273,10 @@ const Kernels kernels = {.lanes = kLanes,
                          .multiply_strips = multiply_strips,
                          .multiply_one = multiply_one,
                          .multiply_mask = multiply_mask,
+                         .quantize_rows = quantize_rows,
+                         .widen_rows = widen_rows,
+                         .multiply_codes = multiply_codes,
+                         .multiply_exact = multiply_exact,
                          .nonzero_bits = nonzero_bits};
 
 }  // namespace strop::linear::simd::STROP_ISA

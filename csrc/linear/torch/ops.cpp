@@ -176,6 +176,9 @@ constexpr OpRow kOps[] = {
     {"pack_sparse(Tensor weight, Tensor? mask) -> (Tensor, Tensor)", boxed<pack_sparse<New<B>>>},
     {"unpack_sparse(Tensor bits, Tensor values, SymInt columns) -> Tensor",
      STROP_CPU_OR_GPU(boxed<unpack_sparse<New<B>>>, boxed<unpack_bitmap<New<B>>>)},
+    {"_codes_layout(Tensor codes, Tensor scale, Tensor? zero_point, int group, str format, "
+     "str activations) -> Tensor",
+     STROP_CPU_OR_GPU(boxed<codes_layout<New<B>>>, nullptr)},
     {"_sparse_layout(Tensor bits, Tensor values, int columns, str layout) -> Tensor",
      STROP_CPU_OR_GPU(boxed<sparse_layout<New<B>>>, boxed<sparse_starts<New<B>>>)},
 };

@@ -139,6 +139,17 @@ def _fake_layout(bits: Tensor, values: Tensor, columns: int, layout: str) -> Ten
     return bits.new_empty((_unknown_size(op, "bits", bits),))
 
 
+def _fake_codes_layout(
+    codes: Tensor,
+    scale: Tensor,
+    zero_point: Tensor | None,
+    group: int,
+    format: str,
+    activations: str,
+) -> Tensor:
+    return codes.new_empty((_unknown_size("strop.pack_weight", "codes", codes),))
+
+
 def on_one_device(op: str, fake: Result) -> Result:
     packet, _, overload = op.partition(".")
     schema = getattr(getattr(library.ops, packet), overload or "default")._schema
@@ -196,6 +207,7 @@ unpack_by_starts = raises_memory_errors(_op("_sparse_unpack", _fake_dense))
 pack_sparse = _op("pack_sparse", _fake_pack_sparse)
 unpack_sparse = raises_memory_errors(_op("unpack_sparse", _fake_dense))
 layout = raises_memory_errors(_op("_sparse_layout", _fake_layout))
+codes_layout = raises_memory_errors(_op("_codes_layout", _fake_codes_layout))
 
 
 def _on_gpus_alone(*given: Any, **options: Any) -> None:

@@ -1,0 +1,132 @@
+#pragma once
+
+#include "formats/number_format.h"
+#include "linear/layout.h"
+
+namespace strop::linear {
+
+// packed_linear with a dense weight in codes of at most 8 bits, which have a scale, and maybe a
+// zero point, for each group of columns of a row:
+//
+//   w[n][k] = (value(code[n][k]) - zero[n][g]) * scale[n][g],   g = k / group
+//
+// Activations::kExact multiplies these numbers in float32:
+//
+//   y[m][n] = activation(sum_g scale[n][g] * sum_{k in g} x[m][k] (value - zero[n][g]) + bias[n])
+//
+// in an order that may differ between instruction sets. The others quantize each row of x first, as
+// quantize does for the formats int8 (symmetric) and uint8 (asymmetric) with blocks of a row, and
+// multiply integers:
+//
+//   sum[g]  = sum_{k in g} (x_code[m][k] - x_zero[m]) (code[n][k] - zero[n][g])         exact
+//   y[m][n] = float(sum) * (x_scale[m] * scale[n])                                      one group
+//   y[m][n] = (..(float(sum[0]) * scale[n][0] + float(sum[1]) * scale[n][1]) + ..) * x_scale[m]
+//
+// then + bias[n], then the activation: in float32, each operation rounded once. These are the same
+// bits on every instruction set, number of threads and device. A row of x with NaN or Inf has the
+// scale NaN, and gives NaN.
+enum class Activations : std::int64_t { kExact, kInt8, kUInt8 };
+
+// Throws ArgumentError for a name that is none; the empty one is kExact.
+Activations activations_named(const char* op, const std::string& name);
+
+// Note [Layouts of codes]
+// kCodes: panels of kPanelRows rows of the weight, which are the lanes of vectors. A group takes
+// `stretch` places along a panel: its columns, and then zeros. Where integers are multiplied, codes
+// lie by four columns, as dot products of four bytes take them:
+//
+//   bytes     code[k / 4][n][k % 4], signed
+//   nibbles   code[k / 8][n][k % 4], unsigned: columns 8 i + j low, 8 i + 4 + j high
+//
+// so that 64 columns of bytes are one tile of AMX. For exact products they lie column by column:
+//
+//   bytes     code[k][n]
+//   nibbles   code[k / 2][n]: even columns low
+//
+// Codes of integers are stored less `offset`, so that they fit, and so are their zeros.
+enum class CodeStore : std::int64_t { kBytes, kNibbles };
+
+inline constexpr std::int64_t kPanelRows = 16;
+inline constexpr std::int64_t kGroupUnit = 16;         // a stretch is a multiple of it
+inline constexpr std::int64_t kMaxSumColumns = 32768;  // whose products' sum fits 32 bits
+
+// What a code of an exact product stands for.
+enum class CodeKind : std::int64_t {
+  kInteger,  // itself
+  kTable,    // table[code]
+  kFloat,    // a float of few bits: see FloatCode
+};
+
+// A float code's bits are those of a float16: its sign moves to bit 15, the others up by `shift`,
+// and a power of two makes up for the other bias. (A group with a code that is NaN has the scale
+// NaN, since not every NaN stays one.)
+struct FloatCode {
+  std::int32_t bits;
+  std::int32_t shift;
+  float factor;
+};
+
+struct CodesHeader : LayoutHeader {
+  Activations activations;
+  CodeStore store;
+  CodeKind code_kind;
+  FloatCode float_code;
+  float table[16];
+  std::int64_t group;
+  std::int64_t stretch;
+  std::int64_t groups;
+  std::int64_t parts;      // groups that make one, where that has more than kMaxSumColumns columns
+  std::int64_t offset;     // of integers' codes
+  std::int64_t same_zero;  // all zeros, where there are no others; as they are stored
+  std::int64_t codes;      // places, in bytes
+  std::int64_t scales;     // float[panels][groups][16]
+  std::int64_t zeros;      // 0, or float[panels][groups][16]; int32 where integers are multiplied
+  std::int64_t sums;       // there int32[panels][groups][16]: of (code - zero)
+
+  std::int64_t panels() const { return (rows + kPanelRows - 1) / kPanelRows; }
+  std::int64_t places() const { return groups * stretch; }  // along a panel
+  std::int64_t panel_bytes() const {
+    return places() * kPanelRows / (store == CodeStore::kNibbles ? 2 : 1);
+  }
+};
+
+// Where a code is within a panel.
+struct CodePlace {
+  std::int64_t byte;
+  int shift;
+};
+constexpr CodePlace place_of(const CodesHeader& header, std::int64_t place, std::int64_t row) {
+  const bool exact = header.activations == Activations::kExact;
+  const std::int64_t four = 4 * kPanelRows;
+  if (header.store == CodeStore::kBytes) {
+    if (exact) return {place * kPanelRows + row, 0};
+    return {place / 4 * four + row * 4 + place % 4, 0};
+  }
+  if (exact) return {place / 2 * kPanelRows + row, static_cast<int>(place % 2) * 4};
+  return {place / 8 * four + row * 4 + place % 4, static_cast<int>(place / 4 % 2) * 4};
+}
+
+// A weight to lay out: a byte a code, row by row; scales and zeros of each row's groups.
+struct CodesMatrix {
+  const NumberFormat* format;
+  Activations activations;
+  std::int64_t rows;
+  std::int64_t columns;
+  std::int64_t group;
+  const std::uint8_t* codes;
+  const float* scales;
+  const float* zeros;  // nullptr: 0
+};
+
+std::vector<std::uint8_t> build_codes_layout(const CodesMatrix& matrix);
+
+struct PackedLinearArgs : LinearRows {
+  const void* layout;
+
+  const CodesHeader& header() const { return *static_cast<const CodesHeader*>(layout); }
+};
+
+void run(const PackedLinearArgs& args, Oracle);
+void run(const PackedLinearArgs& args, const ExecutionOptions& options);
+
+}  // namespace strop::linear

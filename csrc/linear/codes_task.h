@@ -1,0 +1,30 @@
+#pragma once
+
+#include "linear/codes.h"
+
+namespace strop::linear {
+
+// Note [Products of codes on a CPU]
+// Rows of x are quantized first, each code where the weight's is along a panel. An item of work is
+// a block of rows of x times a few panels. A stretch of a panel's columns stays in the first cache
+// while tiles of rows pass by, where there are so many rows that decoding it once pays; for few
+// rows codes are decoded in registers, and read once.
+inline constexpr std::int64_t kCodesRowBlock = 256;  // of x, whose codes stay in the second cache
+inline constexpr std::int64_t kDecodedColumns = 512;
+
+// Bytes that a thread works in: sums of a block of rows, in three types, and a decoded stretch.
+inline constexpr std::int64_t kCodesScratch =
+    kPanelRows * (kCodesRowBlock * (4 + 4 + 8) + kDecodedColumns * 2);
+
+struct CodesTask {
+  PackedLinearArgs args;
+  void* x;               // [rows][places]: codes, in the set's type and less its offset, or floats
+  float* x_scale;        // [rows]
+  std::int32_t* x_zero;  // [rows], less that offset
+  std::int32_t*
+      x_sums;  // [rows][groups], of the codes; nullptr where all zeros of the weight are 0
+
+  std::int64_t row_blocks() const { return (args.rows + kCodesRowBlock - 1) / kCodesRowBlock; }
+};
+
+}  // namespace strop::linear

@@ -1,0 +1,187 @@
+// Products of float32 with the values of codes, compiled once per instruction set. See Note
+// [Products of codes on a CPU].
+
+#include "linear/simd/decode.h"
+#include "linear/simd/panel_rows.h"
+
+namespace strop::linear::simd::STROP_ISA {
+namespace {
+
+// Rows of a tile: sums, a column of the panel and an element of x fit the registers.
+constexpr int kMaxRows = kLanes == 4 ? 2 : kLanes == 8 ? 6 : 12;
+
+constexpr std::int64_t kColumnsInCache = kDecodedColumns / 2;
+
+// The numbers of one group of a panel's rows.
+struct Group {
+  F32 scale[kRowVectors];
+  F32 zero[kRowVectors];  // in the codes as they are stored
+};
+
+STROP_INLINE Group group_of(const PanelBlock& block, std::int64_t group) {
+  const CodesHeader& header = block.header;
+  Group numbers;
+  for (int i = 0; i < kRowVectors; ++i) {
+    numbers.scale[i] = load_unaligned<F32>(block.numbers<float>(header.scales, group) + i * kLanes);
+    numbers.zero[i] =
+        header.zeros != 0
+            ? load_unaligned<F32>(block.numbers<float>(header.zeros, group) + i * kLanes)
+            : broadcast(static_cast<float>(header.same_zero));
+  }
+  return numbers;
+}
+
+// One row of x: codes are decoded in registers.
+template <class Decoder, bool kZero>
+void multiply_one(const PanelBlock& block, const std::uint8_t* codes) {
+  constexpr int kColumns = Decoder::kColumns, kSteps = 4 / kColumns;
+  constexpr int kBytes = kPanelRows;
+  const CodesHeader& header = block.header;
+  const Decoder decoder(header);
+  const float* x = static_cast<const float*>(block.task.x) + block.row * header.places();
+  F32 all[kRowVectors] = {};
+  for (std::int64_t group = 0; group < header.groups; ++group) {
+    const Group numbers = group_of(block, group);
+    F32 sum[4][kRowVectors] = {};
+    for (std::int64_t k = 0; k < header.stretch; k += 4, x += 4, codes += kSteps * kBytes) {
+      prefetch(codes + kAhead);
+      unrolled<kSteps>([&](auto step) STROP_UNROLLED {
+        F32 values[kColumns][kRowVectors];
+        decoder.decode(codes + step * kBytes, values);
+        unrolled<kColumns>([&](auto c) STROP_UNROLLED {
+          constexpr int kAt = step * kColumns + c;
+          const F32 element = spread(x + kAt);
+          unrolled<kRowVectors>([&](auto i) STROP_UNROLLED {
+            const F32 value = kZero ? values[c][i] - numbers.zero[i] : values[c][i];
+            sum[kAt][i] = multiply_add(value, element, sum[kAt][i]);
+          });
+        });
+      });
+    }
+    for (int i = 0; i < kRowVectors; ++i) {
+      const F32 found = (sum[0][i] + sum[1][i]) + (sum[2][i] + sum[3][i]);
+      all[i] = multiply_add(found * broadcast(decoder.factor()), numbers.scale[i], all[i]);
+    }
+  }
+  for (int i = 0; i < kRowVectors; ++i) store_unaligned(block.floats + i * kLanes, all[i]);
+}
+
+// Places [begin, end) of a panel to float32, as dequantize gives them.
+template <class Decoder>
+void decode_panel(const PanelBlock& block, const std::uint8_t* codes, std::int64_t begin,
+                  std::int64_t end, float* to) {
+  constexpr int kColumns = Decoder::kColumns;
+  const CodesHeader& header = block.header;
+  const Decoder decoder(header);
+  const F32 factor = broadcast(decoder.factor());
+  codes += begin / kColumns * kPanelRows;
+  for (std::int64_t k = begin; k < end;) {
+    const std::int64_t group = k / header.stretch, group_end = (group + 1) * header.stretch;
+    const std::int64_t stop = group_end < end ? group_end : end;
+    const Group numbers = group_of(block, group);
+    for (; k < stop; k += kColumns, codes += kPanelRows, to += kColumns * kPanelRows) {
+      F32 values[kColumns][kRowVectors];
+      decoder.decode(codes, values);
+      unrolled<kColumns>([&](auto c) STROP_UNROLLED {
+        unrolled<kRowVectors>([&](auto i) STROP_UNROLLED {
+          const F32 value = (values[c][i] - numbers.zero[i]) * factor * numbers.scale[i];
+          store_unaligned(to + c * kPanelRows + i * kLanes, value);
+        });
+      });
+    }
+  }
+}
+
+// kRows rows of x times decoded places [begin, end).
+template <int kRows>
+void multiply_tile(const PanelBlock& block, std::int64_t row, std::int64_t begin, std::int64_t end,
+                   const float* panel) {
+  const std::int64_t places = block.header.places();
+  const float* x = static_cast<const float*>(block.task.x) + (block.row + row) * places;
+  float* const to = block.floats + row * kPanelRows;
+  F32 sum[kRows][kRowVectors] = {};
+  for (std::int64_t k = begin; k < end; ++k, panel += kPanelRows) {
+    F32 w[kRowVectors];
+    unrolled<kRowVectors>([&](auto i)
+                              STROP_UNROLLED { w[i] = load_unaligned<F32>(panel + i * kLanes); });
+    unrolled<kRows>([&](auto r) STROP_UNROLLED {
+      const F32 element = spread(x + r * places + k);
+      unrolled<kRowVectors>(
+          [&](auto i) STROP_UNROLLED { sum[r][i] = multiply_add(w[i], element, sum[r][i]); });
+    });
+  }
+  unrolled<kRows>([&](auto r) STROP_UNROLLED {
+    unrolled<kRowVectors>([&](auto i) STROP_UNROLLED {
+      float* const at = to + r * kPanelRows + i * kLanes;
+      store_unaligned(at, begin == 0 ? sum[r][i] : sum[r][i] + load_unaligned<F32>(at));
+    });
+  });
+}
+
+template <int kRows = kMaxRows>
+void multiply_rows(const PanelBlock& block, std::int64_t begin, std::int64_t end,
+                   const float* panel, std::int64_t row = 0) {
+  for (; block.rows - row >= kRows; row += kRows) {
+    multiply_tile<kRows>(block, row, begin, end, panel);
+  }
+  if constexpr (kRows > 1) {
+    if (row < block.rows) multiply_rows<kRows - 1>(block, begin, end, panel, row);
+  }
+}
+
+template <class Decoder>
+void multiply_panel(const PanelBlock& block, float* panel) {
+  const CodesHeader& header = block.header;
+  const std::uint8_t* const codes = block.codes();
+  if (block.task.args.rows == 1) {
+    const bool zero = header.zeros != 0 || header.same_zero != 0;
+    (zero ? multiply_one<Decoder, true> : multiply_one<Decoder, false>)(block, codes);
+    return;
+  }
+  for (std::int64_t k = 0; k < header.places(); k += kColumnsInCache) {
+    const std::int64_t left = header.places() - k;
+    const std::int64_t end = k + (left < kColumnsInCache ? left : kColumnsInCache);
+    decode_panel<Decoder>(block, codes, k, end, panel);
+    multiply_rows(block, k, end, panel);
+  }
+}
+
+void multiply_panel(const PanelBlock& block, float* panel) {
+  const CodesHeader& header = block.header;
+  if (header.code_kind == CodeKind::kTable) return multiply_panel<TableDecoder>(block, panel);
+  if (header.code_kind == CodeKind::kFloat) return multiply_panel<FloatDecoder>(block, panel);
+  if (header.store == CodeStore::kNibbles) return multiply_panel<NibbleDecoder>(block, panel);
+  multiply_panel<ByteDecoder>(block, panel);
+}
+
+// A row of x as float32, each group from a place of its own on.
+template <class T>
+void widen_row(const CodesTask& task, std::int64_t row) {
+  const CodesHeader& header = task.args.header();
+  const T* const x = static_cast<const T*>(task.args.x) + row * task.args.x_stride;
+  float* const to = static_cast<float*>(task.x) + row * header.places();
+  for (std::int64_t g = 0; g < header.groups; ++g) {
+    const std::int64_t first = g * header.group, left = header.columns - first;
+    const std::int64_t count = left < header.group ? left : header.group;
+    float* const at = to + g * header.stretch;
+    for (std::int64_t k = 0; k < count; ++k) at[k] = to_float(x[first + k]);
+    for (std::int64_t k = count; k < header.stretch; ++k) at[k] = 0;
+  }
+}
+
+}  // namespace
+
+void widen_rows(const CodesTask& task, std::int64_t begin, std::int64_t end) {
+  by_narrow_dtype(task.args.dtype, [&]<class T>() {
+    for (std::int64_t row = begin; row < end; ++row) widen_row<T>(task, row);
+  });
+}
+
+void multiply_exact(const CodesTask& task, std::uint8_t* scratch, std::int64_t begin,
+                    std::int64_t end) {
+  for_panels(task, scratch, begin, end, [](const PanelBlock& block, void* decoded) {
+    multiply_panel(block, static_cast<float*>(decoded));
+  });
+}
+
+}  // namespace strop::linear::simd::STROP_ISA

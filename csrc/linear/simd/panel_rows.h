@@ -1,0 +1,93 @@
+#pragma once
+
+// What products of codes have in common: a panel times a block of rows of x, and what becomes of
+// its sums. Compiled once per instruction set.
+
+#include "linear/codes_task.h"
+#include "linear/simd/activation.h"
+
+namespace strop::linear::simd::STROP_ISA {
+using namespace strop::simd::STROP_ISA;
+
+inline constexpr std::int64_t kAhead = 2048;  // bytes of codes
+
+struct PanelBlock {
+  const CodesTask& task;
+  const CodesHeader& header;
+  std::int64_t row;  // of x, the first one
+  std::int64_t rows;
+  std::int64_t panel;
+  std::int32_t* integers;  // [rows][16], of a group that is not over
+  float* floats;           // [rows][16], sums
+  std::int64_t* wide;      // [rows][16], of a group in parts
+
+  // One number for each row of the panel.
+  template <class T>
+  STROP_MEMBER const T* numbers(std::int64_t place, std::int64_t group) const {
+    return reinterpret_cast<const T*>(layout() + place) +
+           (panel * header.groups + group) * kPanelRows;
+  }
+  STROP_MEMBER const std::uint8_t* codes() const {
+    return layout() + header.codes + panel * header.panel_bytes();
+  }
+  STROP_MEMBER const std::uint8_t* layout() const {
+    return static_cast<const std::uint8_t*>(task.args.layout);
+  }
+};
+
+// y = activation(sums * x_scale + bias), in this order.
+template <class T, bool kFused>
+void put_rows(const PanelBlock& block, const float* x_scale) {
+  constexpr int kVectors = kPanelRows / kLanes;
+  const LinearRows& args = block.task.args;
+  const std::int64_t column = block.panel * kPanelRows;
+  const std::int64_t left = block.header.rows - column;
+  const auto* const bias = static_cast<const float*>(args.bias);
+  for (std::int64_t r = 0; r < block.rows; ++r) {
+    const float* const from = block.floats + r * kPanelRows;
+    T* const y = static_cast<T*>(args.y) + (block.row + r) * args.y_stride + column;
+    const Vec scale(x_scale == nullptr ? 1.0f : x_scale[block.row + r]);
+    for (int i = 0; i < kVectors && i * kLanes < left; ++i) {
+      const std::int64_t count = left - i * kLanes;
+      Vec v = load(from + i * kLanes) * scale;
+      if (bias != nullptr) {
+        const float* const at = bias + column + i * kLanes;
+        v = v + (count < kLanes ? load_first(at, count) : load(at));
+      }
+      v = activated<kFused>(v, args.activation);
+      count < kLanes ? store_first(y + i * kLanes, v, count) : store<false>(y + i * kLanes, v);
+    }
+  }
+}
+
+// Calls multiply(block, decoded) for blocks of rows x panels [begin, end), and puts their sums.
+template <class Multiply>
+STROP_INLINE void for_panels(const CodesTask& task, std::uint8_t* scratch, std::int64_t begin,
+                             std::int64_t end, Multiply multiply) {
+  const CodesHeader& header = task.args.header();
+  const bool exact = header.activations == Activations::kExact;
+  const bool one_group = header.groups == header.parts;
+  const float* const x_scale = exact || one_group ? nullptr : task.x_scale;
+  constexpr std::int64_t kSums = kCodesRowBlock * kPanelRows;
+  auto* const wide = reinterpret_cast<std::int64_t*>(scratch);
+  auto* const integers = reinterpret_cast<std::int32_t*>(wide + kSums);
+  auto* const floats = reinterpret_cast<float*>(integers + kSums);
+  for (std::int64_t item = begin; item < end; ++item) {
+    const std::int64_t row = item / header.panels() * kCodesRowBlock;
+    const std::int64_t left = task.args.rows - row;
+    const PanelBlock block = {.task = task,
+                              .header = header,
+                              .row = row,
+                              .rows = left < kCodesRowBlock ? left : kCodesRowBlock,
+                              .panel = item % header.panels(),
+                              .integers = integers,
+                              .floats = floats,
+                              .wide = wide};
+    multiply(block, static_cast<void*>(floats + kSums));
+    by_narrow_dtype(task.args.dtype, [&]<class T>() {
+      exact ? put_rows<T, true>(block, x_scale) : put_rows<T, false>(block, x_scale);
+    });
+  }
+}
+
+}  // namespace strop::linear::simd::STROP_ISA
