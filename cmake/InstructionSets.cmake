@@ -1,15 +1,16 @@
 # Instruction sets: those of the processor family that is built for, and how each is compiled.
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
-  set(STROP_ISAS baseline avx2 avx512)
+  set(STROP_ISAS baseline avx2 avx2_vnni avx512 avx512_vnni amx)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
-  set(STROP_ISAS baseline neon)
+  set(STROP_ISAS baseline neon neon_dot)
 else()
   set(STROP_ISAS baseline)
 endif()
 
 set(STROP_FLAGS_baseline "")
 set(STROP_FLAGS_neon -DSTROP_NEON)
+set(STROP_FLAGS_neon_dot -DSTROP_NEON -DSTROP_NEON_DOT -march=armv8.2-a+dotprod)
 set(STROP_FLAGS_avx2 -mavx2 -mfma -mf16c -mbmi2)
 set(STROP_FLAGS_avx512 ${STROP_FLAGS_avx2}
   -mavx512f -mavx512bw -mavx512vl -mavx512dq -mprefer-vector-width=512)
@@ -17,6 +18,10 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # g++'s own intrinsics leave a register undefined on purpose, and g++ then warns about it.
   list(APPEND STROP_FLAGS_avx512 -Wno-uninitialized -Wno-maybe-uninitialized)
 endif()
+
+set(STROP_FLAGS_avx2_vnni ${STROP_FLAGS_avx2} -mavxvnni)
+set(STROP_FLAGS_avx512_vnni ${STROP_FLAGS_avx512} -mavx512vnni -mavx512vbmi2 -mavx512bf16)
+set(STROP_FLAGS_amx ${STROP_FLAGS_avx512_vnni} -mamx-tile -mamx-int8 -mamx-bf16)
 
 # strop_instruction_sets(<family> <sets> <sources>): compiles the sources once for each of the sets
 # that the processor family has, in the namespace STROP_ISA of the set, and links all of them into

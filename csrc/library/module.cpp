@@ -47,6 +47,19 @@ py::dict build_info() {
   return info;
 }
 
+// The sets that a family has kernels of its own for.
+py::dict isas_of_families() {
+  py::dict sets;
+  for (const Family& family : families()) {
+    py::list own;
+    for (int i = kIsaCount - 1; i >= 0; --i) {
+      if (family.has_kernels(static_cast<Isa>(i))) own.append(std::string(kIsas[i].name));
+    }
+    sets[family.name] = own;
+  }
+  return sets;
+}
+
 void put_in_force(const std::optional<std::string>& name) { set_isa(name.value_or("")); }
 
 // (kind, text) of this thread's last argument error, or None; see Note [One error text].
@@ -76,6 +89,9 @@ PYBIND11_MODULE(_C, m) {
       "isa", [] { return std::string(kIsas[static_cast<int>(active_isa())].name); },
       "The instruction set in force.");
   m.def("supported_isas", &supported_isas, "Instruction sets usable here, best first.");
+  m.def("isas_of_families", &isas_of_families,
+        "By family, the instruction sets that it has kernels of its own for, best first; the others "
+        "run those of the set that they extend.");
   m.def("set_isa", &put_in_force, "Puts an instruction set in force; None chooses anew.", "name"_a);
   m.def("self_test_failures", &self_test_failures,
         "Instruction sets that disagree with the oracle, and where.");

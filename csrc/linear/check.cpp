@@ -85,9 +85,8 @@ class Inspector {
                        header.activations == Activations::kUInt8;
     const bool nibbles = header.store == CodeStore::kNibbles;
     if (!known || (!nibbles && header.store != CodeStore::kBytes) || header.group < 1 ||
-        header.group > kMax ||
-        header.stretch != (header.group + kGroupUnit - 1) / kGroupUnit * kGroupUnit ||
-        header.parts < 1 || header.groups < header.parts || header.groups % header.parts != 0 ||
+        header.group > kMax || header.stretch != stretch_of(header.group) || header.parts < 1 ||
+        header.groups < header.parts || header.groups % header.parts != 0 ||
         header.groups > kMax / header.stretch || header.groups * header.group < header.columns ||
         (header.code_kind == CodeKind::kTable && !nibbles) ||
         (!exact && (header.sums == 0 || header.group > kMaxSumColumns))) {

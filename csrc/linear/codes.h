@@ -47,8 +47,14 @@ Activations activations_named(const char* op, const std::string& name);
 enum class CodeStore : std::int64_t { kBytes, kNibbles };
 
 inline constexpr std::int64_t kPanelRows = 16;
-inline constexpr std::int64_t kGroupUnit = 16;         // a stretch is a multiple of it
+inline constexpr std::int64_t kGroupUnit = 16;         // a stretch is a multiple of it,
+inline constexpr std::int64_t kTileUnit = 64;          // and of this, where it is longer
 inline constexpr std::int64_t kMaxSumColumns = 32768;  // whose products' sum fits 32 bits
+
+constexpr std::int64_t stretch_of(std::int64_t group) {
+  const std::int64_t unit = group > kTileUnit ? kTileUnit : kGroupUnit;
+  return (group + unit - 1) / unit * unit;
+}
 
 // What a code of an exact product stands for.
 enum class CodeKind : std::int64_t {

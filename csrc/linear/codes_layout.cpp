@@ -74,7 +74,7 @@ class Builder {
       header_.group = (header_.group + header_.parts - 1) / header_.parts;
     }
     header_.groups = groups * header_.parts;
-    header_.stretch = round_up(header_.group, kGroupUnit);
+    header_.stretch = stretch_of(header_.group);
   }
 
   void name_codes() {

@@ -11,6 +11,7 @@ namespace strop::linear {
 // rows codes are decoded in registers, and read once.
 inline constexpr std::int64_t kCodesRowBlock = 256;  // of x, whose codes stay in the second cache
 inline constexpr std::int64_t kDecodedColumns = 512;
+inline constexpr std::int64_t kColumnsInCache = 1024;  // as bytes
 
 // Bytes that a thread works in: sums of a block of rows, in three types, and a decoded stretch.
 inline constexpr std::int64_t kCodesScratch =

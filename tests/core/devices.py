@@ -123,7 +123,13 @@ class CudaHost(Device):
         return call
 
 
-DEVICES = [Device(f"cpu-{isa}", isa=isa) for isa in strop.supported_isas()]
+def cpu_devices(family: str) -> list[Device]:
+    """One for each instruction set of this machine that a family has kernels of its own for."""
+    own = _C.isas_of_families()[family]
+    return [Device(f"cpu-{isa}", isa=isa) for isa in strop.supported_isas() if isa in own]
+
+
+DEVICES = cpu_devices("quantize")  # which has those that every family has
 if _cuda_host is not None:
     DEVICES.append(CudaHost("cuda-host"))
 if torch.cuda.is_available():

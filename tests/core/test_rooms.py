@@ -25,7 +25,12 @@ FILES = [
 SOURCES = sorted(p for p in CSRC.rglob("*") if p.suffix in SUFFIXES)
 FAMILIES = ("quantize", "prune", "linear", "augment")
 # What a family may include beside core and itself.
-DEPENDS = {"quantize": {"formats"}, "prune": set(), "linear": {"prune"}, "augment": set()}
+DEPENDS = {
+    "quantize": {"formats"},
+    "prune": set(),
+    "linear": {"formats", "prune", "quantize"},
+    "augment": set(),
+}
 # What depends on the processor's instructions, and is not in a room for them.
 ASSEMBLY = {"core/cuda/intrinsics.cuh", "core/simd/vector.h"}
 CONVERSIONS = {"to_float", "float_bits", "bits_float"}  # between a dtype and its value

@@ -3,10 +3,10 @@
 import torch
 
 import strop
-from core.devices import DEVICES, CudaHost
+from core.devices import cpu_devices
 from strop._linear import ops
 
-CPU_DEVICES = [d for d in DEVICES if not isinstance(d, CudaHost) and d.name.startswith("cpu")]
+CPU_DEVICES = cpu_devices("linear")
 ROWS = (1, 2, 3, 5, 8, 9, 16, 17, 31, 32, 33, 64, 127, 300)
 SPARSITIES = (0.0, 0.3, 0.5, 0.9, 0.99, 1.0)
 LAYOUTS = ("mask", "quads", "pairs")

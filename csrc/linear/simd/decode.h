@@ -7,12 +7,10 @@
 // vectors, less what header.offset took from integers and times factor().
 
 #include "core/simd/unroll.h"
-#include "linear/codes_task.h"
+#include "linear/simd/panel_rows.h"
 
 namespace strop::linear::simd::STROP_ISA {
 using namespace strop::simd::STROP_ISA;
-
-inline constexpr int kRowVectors = kPanelRows / kLanes;  // float32s of a panel's rows
 
 // One element in every lane. (As an integer: a sum with 0 would be computed, for -0.)
 STROP_INLINE F32 spread(const float* from) {

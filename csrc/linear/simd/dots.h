@@ -7,14 +7,24 @@
 // `X` a code of x. sums() adds up the columns [begin, end) of a panel for kRows rows of x, which
 // are `apart` codes from each other; `w` has the codes from `begin` on, and moves on to `end`.
 
+#include <type_traits>
+
 #include "core/simd/unroll.h"
 #include "linear/simd/panel_rows.h"
+
+#if defined(__AVXVNNI__) || defined(__AVX512VNNI__) || defined(STROP_NEON_DOT)
+#define STROP_FOURS
+#include "linear/simd/fours.h"
+#endif
 
 namespace strop::linear::simd::STROP_ISA {
 using namespace strop::simd::STROP_ISA;
 
-inline constexpr int kQuadBytes = 4 * kPanelRows;        // of four columns of a panel
-inline constexpr int kRowVectors = kPanelRows / kLanes;  // sums of a panel's rows
+#if defined(STROP_NEON_DOT)
+inline constexpr bool kFoursOfSigned = true;
+#else
+inline constexpr bool kFoursOfSigned = false;
+#endif
 
 template <int kRows>
 using Totals = I32[kRows][kRowVectors];
@@ -43,9 +53,10 @@ template <class CodeType>
 struct Widened {
   using Code = CodeType;
   using X = std::int16_t;
-  static constexpr bool kDecoded = sizeof(Code) == 2;
+  static constexpr bool kDecoded = sizeof(Code) == 2, kTiles = false;
   static constexpr int kVectors = 2 * kPanelRows / kLanes;
   static constexpr int kHalf = kVectorBytes / 2;
+  static constexpr int kColumnBytes = kPanelRows * static_cast<int>(sizeof(Code));
   // Sums of so many rows fit the registers.
   static constexpr int kMaxRows = kLanes == 4 ? 1 : kLanes == 16 ? 4 : 2;
 
@@ -96,13 +107,16 @@ STROP_INLINE void decode_nibbles(const std::uint8_t* from, std::int64_t columns,
   }
 }
 
-#if defined(__AVX2__)
+#if defined(STROP_FOURS)
+#elif defined(__AVX2__)
 // Nibbles as they are: eight products of an unsigned nibble and a signed byte, two by two, fit 16
 // bits.
 struct Nibbles {
   using Code = std::uint8_t;
   using X = std::int8_t;
   static constexpr int kMaxRows = kLanes == 16 ? 4 : 2;
+  static constexpr bool kTiles = false;
+  static constexpr int kColumnBytes = kPanelRows / 2;
   static constexpr int kSums = 8;  // of two products each, that fit
 
   template <int kRows>
@@ -153,12 +167,35 @@ using NibblesInPlace = Nibbles;
 using NibblesInPlace = void;
 #endif
 
+#if defined(STROP_FOURS)
+using BytesInPlace = Fours<kFoursOfSigned>;
+using NibblesInPlace = FourNibbles;
+using Decoded = Fours<true>;
+inline constexpr bool kDecodesBytes = false;
+
+STROP_INLINE void decode(CodeStore, const std::uint8_t* codes, std::int64_t column,
+                         std::int64_t count, Decoded::Code* to) {
+  decode_nibbles(codes + column / 2 * kPanelRows, count, to);
+}
+#else
 using BytesInPlace = Widened<std::int8_t>;
 using Decoded = Widened<std::int16_t>;
+inline constexpr bool kDecodesBytes = true;
 
-// Whether few enough rows of x are multiplied for codes to be read once and never stored.
+// Columns [column, column + count) of a panel.
+STROP_INLINE void decode(CodeStore store, const std::uint8_t* codes, std::int64_t column,
+                         std::int64_t count, Decoded::Code* to) {
+  if (store == CodeStore::kNibbles) {
+    decode_nibbles(codes + column / 2 * kPanelRows, count, to);
+  } else {
+    decode_bytes(codes + column * kPanelRows, count, to);
+  }
+}
+#endif
+
+// Whether so few rows of x are multiplied that codes are read once, and never stored.
 template <class Source>
-constexpr bool in_place(std::int64_t rows) {
+constexpr bool few_rows(std::int64_t rows) {
   if constexpr (std::is_void_v<Source>) {
     return false;
   } else {
@@ -167,10 +204,13 @@ constexpr bool in_place(std::int64_t rows) {
 }
 
 // What a stored code of x is less than its uint8 code.
-constexpr int x_offset(const CodesHeader&) { return 128; }
+STROP_INLINE int x_offset(const CodesHeader& header) {
+  const bool is_signed = header.store == CodeStore::kNibbles || kDecodesBytes || kFoursOfSigned;
+  return is_signed ? 128 : 0;
+}
 STROP_INLINE bool x_is_bytes(const CodesTask& task) {
-  return task.args.header().store == CodeStore::kNibbles &&
-         in_place<NibblesInPlace>(task.args.rows);
+  return !kDecodesBytes || (task.args.header().store == CodeStore::kNibbles &&
+                            few_rows<NibblesInPlace>(task.args.rows));
 }
 
 }  // namespace strop::linear::simd::STROP_ISA

@@ -3,6 +3,7 @@
 
 #include "linear/simd/decode.h"
 #include "linear/simd/panel_rows.h"
+#include "linear/simd/planes.h"
 
 namespace strop::linear::simd::STROP_ISA {
 namespace {
@@ -10,7 +11,7 @@ namespace {
 // Rows of a tile: sums, a column of the panel and an element of x fit the registers.
 constexpr int kMaxRows = kLanes == 4 ? 2 : kLanes == 8 ? 6 : 12;
 
-constexpr std::int64_t kColumnsInCache = kDecodedColumns / 2;
+constexpr std::int64_t kFloatColumns = kDecodedColumns / 2;
 
 // The numbers of one group of a panel's rows.
 struct Group {
@@ -65,6 +66,37 @@ void multiply_one(const PanelBlock& block, const std::uint8_t* codes) {
   }
   for (int i = 0; i < kRowVectors; ++i) store_unaligned(block.floats + i * kLanes, all[i]);
 }
+
+#if defined(STROP_PLANES)
+// The same for nibbles whose zero points are all the same.
+template <bool kUpper>
+void multiply_one(const PanelBlock& block, const PlaneTable& table, const std::uint8_t* codes) {
+  const CodesHeader& header = block.header;
+  const float* x = static_cast<const float*>(block.task.x) + block.row * header.places();
+  F32 all[kRowVectors] = {};
+  for (std::int64_t group = 0; group < header.groups; ++group) {
+    const Group numbers = group_of(block, group);
+    F32 sum[kRowVectors];
+    sum_planes<kUpper>(table, codes, x, header.stretch, sum);
+    for (int i = 0; i < kRowVectors; ++i) all[i] = multiply_add(sum[i], numbers.scale[i], all[i]);
+    codes += header.stretch / 2 * kPanelRows;
+    x += header.stretch;
+  }
+  for (int i = 0; i < kRowVectors; ++i) store_unaligned(block.floats + i * kLanes, all[i]);
+}
+
+void multiply_one_by_planes(const PanelBlock& block, const std::uint8_t* codes) {
+  const CodesHeader& header = block.header;
+  float values[16];
+  for (int code = 0; code < 16; ++code) {
+    values[code] = header.code_kind == CodeKind::kTable
+                       ? header.table[code]
+                       : static_cast<float>(code - header.same_zero);
+  }
+  const PlaneTable table(values);
+  (table.upper() ? multiply_one<true> : multiply_one<false>)(block, table, codes);
+}
+#endif
 
 // Places [begin, end) of a panel to float32, as dequantize gives them.
 template <class Decoder>
@@ -134,13 +166,18 @@ void multiply_panel(const PanelBlock& block, float* panel) {
   const CodesHeader& header = block.header;
   const std::uint8_t* const codes = block.codes();
   if (block.task.args.rows == 1) {
+#if defined(STROP_PLANES)
+    if (header.store == CodeStore::kNibbles && header.zeros == 0) {
+      return multiply_one_by_planes(block, codes);
+    }
+#endif
     const bool zero = header.zeros != 0 || header.same_zero != 0;
     (zero ? multiply_one<Decoder, true> : multiply_one<Decoder, false>)(block, codes);
     return;
   }
-  for (std::int64_t k = 0; k < header.places(); k += kColumnsInCache) {
+  for (std::int64_t k = 0; k < header.places(); k += kFloatColumns) {
     const std::int64_t left = header.places() - k;
-    const std::int64_t end = k + (left < kColumnsInCache ? left : kColumnsInCache);
+    const std::int64_t end = k + (left < kFloatColumns ? left : kFloatColumns);
     decode_panel<Decoder>(block, codes, k, end, panel);
     multiply_rows(block, k, end, panel);
   }

@@ -9,7 +9,9 @@
 namespace strop::linear::simd::STROP_ISA {
 using namespace strop::simd::STROP_ISA;
 
-inline constexpr std::int64_t kAhead = 2048;  // bytes of codes
+inline constexpr std::int64_t kAhead = 2048;             // bytes of codes
+inline constexpr int kQuadBytes = 4 * kPanelRows;        // of four columns of a panel
+inline constexpr int kRowVectors = kPanelRows / kLanes;  // sums of a panel's rows
 
 struct PanelBlock {
   const CodesTask& task;
@@ -38,7 +40,6 @@ struct PanelBlock {
 // y = activation(sums * x_scale + bias), in this order.
 template <class T, bool kFused>
 void put_rows(const PanelBlock& block, const float* x_scale) {
-  constexpr int kVectors = kPanelRows / kLanes;
   const LinearRows& args = block.task.args;
   const std::int64_t column = block.panel * kPanelRows;
   const std::int64_t left = block.header.rows - column;
@@ -47,7 +48,7 @@ void put_rows(const PanelBlock& block, const float* x_scale) {
     const float* const from = block.floats + r * kPanelRows;
     T* const y = static_cast<T*>(args.y) + (block.row + r) * args.y_stride + column;
     const Vec scale(x_scale == nullptr ? 1.0f : x_scale[block.row + r]);
-    for (int i = 0; i < kVectors && i * kLanes < left; ++i) {
+    for (int i = 0; i < kRowVectors && i * kLanes < left; ++i) {
       const std::int64_t count = left - i * kLanes;
       Vec v = load(from + i * kLanes) * scale;
       if (bias != nullptr) {

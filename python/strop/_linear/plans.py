@@ -112,9 +112,18 @@ def _amd() -> bool:
     return facts().get("vendor_id") == "AuthenticAMD"
 
 
+_EXTENDED = {
+    "avx2_vnni": "avx2",
+    "avx512_vnni": "avx512",
+    "amx": "avx512",
+    "neon_dot": "neon",
+}
+
+
 def own_key() -> str:
     """The entry that measurements here belong to, for the instruction set in force."""
     isa: str = _C.isa()
+    isa = _EXTENDED.get(isa, isa)  # (masked products have no kernels of their own there)
     if isa == "avx2" and _narrow():
         return "avx2-narrow"
     return "avx512-amd" if isa == "avx512" and _amd() else isa
