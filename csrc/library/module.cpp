@@ -89,9 +89,10 @@ PYBIND11_MODULE(_C, m) {
       "isa", [] { return std::string(kIsas[static_cast<int>(active_isa())].name); },
       "The instruction set in force.");
   m.def("supported_isas", &supported_isas, "Instruction sets usable here, best first.");
-  m.def("isas_of_families", &isas_of_families,
-        "By family, the instruction sets that it has kernels of its own for, best first; the others "
-        "run those of the set that they extend.");
+  m.def(
+      "isas_of_families", &isas_of_families,
+      "By family, the instruction sets that it has kernels of its own for, best first; the others "
+      "run those of the set that they extend.");
   m.def("set_isa", &put_in_force, "Puts an instruction set in force; None chooses anew.", "name"_a);
   m.def("self_test_failures", &self_test_failures,
         "Instruction sets that disagree with the oracle, and where.");
