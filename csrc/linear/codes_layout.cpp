@@ -42,7 +42,7 @@ class Builder {
       return place;
     };
     header_.scales = take(numbers);
-    if (matrix_.zeros != nullptr) header_.zeros = take(numbers);
+    if (has_zeros_of_its_own()) header_.zeros = take(numbers);
     if (!exact()) header_.sums = take(numbers);
     header_.codes = take(header_.panels() * header_.panel_bytes());
     header_.bytes = end + kLayoutSlack;
@@ -57,6 +57,19 @@ class Builder {
  private:
   bool exact() const { return header_.activations == Activations::kExact; }
   std::int64_t given_groups() const { return header_.groups / header_.parts; }
+
+  // Where all zeros are the same whole number, as those of a symmetric unsigned format are, it
+  // stands in the header.
+  bool has_zeros_of_its_own() {
+    if (matrix_.zeros == nullptr) return false;
+    const float* const end = matrix_.zeros + matrix_.rows * given_groups();
+    const auto other = [&](float zero) { return zero != matrix_.zeros[0]; };
+    const float first = matrix_.rows == 0 ? 0.0f : matrix_.zeros[0];
+    if (first != std::floor(first) || std::abs(first) > 255) return true;
+    if (std::any_of(matrix_.zeros, end, other)) return true;
+    header_.same_zero = static_cast<std::int64_t>(first) - header_.offset;
+    return false;
+  }
 
   // What is too long for a sum in 32 bits becomes parts of equal length.
   void cut_groups() {

@@ -18,6 +18,7 @@ namespace strop::linear {
 
 inline constexpr const char* kSparseLinear = "strop.sparse_linear";
 inline constexpr const char* kPackWeight = "strop.pack_weight";
+inline constexpr const char* kPackedLinear = "strop.packed_linear";
 inline constexpr const char* kPackSparse = "strop.pack_sparse";
 inline constexpr const char* kSparseWeight = "strop.SparseWeight";
 
@@ -51,24 +52,26 @@ typename Call::Tensor multiply_by_layout(Call& call, LinearInputs<Call> in,
                                          std::optional<typename Call::Tensor> out = {}) {
   const TensorView packed = view_of(layout);
   check_layout_header(kSparseLinear, packed);
-  check_sparse_linear(kSparseLinear,
+  const auto& header = *static_cast<const LayoutHeader*>(packed.data);
+  const bool coded = header.kind == LayoutKind::kCodes;
+  const char* const op = coded ? kPackedLinear : kSparseLinear;
+  check_sparse_linear(op,
                       {.x = view_of(in.x), .layout = packed, .bias = view_of(in.bias), .y = {}});
-  const std::int64_t rows = static_cast<const LayoutHeader*>(packed.data)->rows;
+  const std::int64_t rows = header.rows;
   if (outputs >= 0 && outputs != rows) {
-    throw_value_error(kSparseLinear, ": the layout has ", rows, " rows; ", outputs,
-                      " are expected");
+    throw_value_error(op, ": the layout has ", rows, " rows; ", outputs, " are expected");
   }
   in.make_rows(call);
   SparseLinearTensors tensors = {
       .x = view_of(in.x), .layout = packed, .bias = view_of(in.bias), .y = view_of(out)};
   if (out) {
-    check_linear_out(kSparseLinear, tensors.y, tensors.x, rows,
+    check_linear_out(op, tensors.y, tensors.x, rows,
                      {{"the weight", packed}, {"bias", tensors.bias}});
   } else {
     out.emplace(call.empty(shape_with_last(tensors.x, rows), tensors.x.dtype, in.x));
     tensors.y = view_of(out);
   }
-  if (static_cast<const LayoutHeader*>(packed.data)->kind == LayoutKind::kCodes) {
+  if (coded) {
     call.run(in.x, packed_linear_args(tensors, in.activation));
   } else {
     call.run(in.x, sparse_linear_args(tensors, in.activation));
@@ -84,6 +87,24 @@ void sparse_linear_by_layout(Call& call) {
   auto in = take_linear_inputs(call, std::move(x));
   auto out = call.out(in.x);
   call.give(multiply_by_layout(call, std::move(in), layout, outputs, std::move(out)));
+}
+
+// The op that graphs contain: of a weight in codes it has these as well, for a gradient.
+template <class Call>
+void coded_linear(Call& call) {
+  auto x = call.tensor("input");
+  const auto layout = call.tensor("layout");
+  call.tensor("codes");
+  call.tensor("scale");
+  call.optional_tensor("zero_point");
+  call.optional_tensor("tensor_scale");
+  call.template option<std::string>("format");
+  call.sizes("block_size");
+  const std::vector<std::int64_t> shape = call.sizes("shape");
+  call.template option<std::string>("activations");
+  auto in = take_linear_inputs(call, std::move(x));
+  if (shape.size() != 2) throw_value_error(kPackedLinear, ": shape is not that of a matrix");
+  call.give(multiply_by_layout(call, std::move(in), layout, shape[0]));
 }
 
 // The gradient of x: the transposed weight times that of y.

@@ -13,7 +13,10 @@ from strop._augment.points import warp_boxes, warp_points
 from strop._C import isa, supported_isas
 from strop._core.library import build_info, set_isa
 from strop._core.report import Report
+from strop._linear.coded_weight import PackedWeight
 from strop._linear.pack import pack_sparse
+from strop._linear.pack_weight import pack_weight
+from strop._linear.packed_linear import packed_linear
 from strop._linear.sparse_linear import sparse_linear
 from strop._linear.sparse_weight import SparseWeight
 from strop._prune.prune_mask import pack_mask, prune_mask, unpack_mask
@@ -35,6 +38,7 @@ __version__: str = build_info()["version"]
 
 __all__ = [
     "NumberFormat",
+    "PackedWeight",
     "QuantizedTensor",
     "Report",
     "Scales",
@@ -55,6 +59,8 @@ __all__ = [
     "pack_bits",
     "pack_mask",
     "pack_sparse",
+    "pack_weight",
+    "packed_linear",
     "prune_mask",
     "prune_masks",
     "quantization_report",

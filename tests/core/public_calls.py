@@ -32,6 +32,10 @@ def _weight() -> strop.SparseWeight:
     return strop.pack_sparse(X, KEEPS, plan="sparse")
 
 
+def _coded_weight() -> strop.PackedWeight:
+    return strop.pack_weight(X, format="int8", activations="int8")
+
+
 def _dense_weight() -> strop.SparseWeight:
     return strop.pack_sparse(X, KEEPS, plan="dense")
 
@@ -165,6 +169,33 @@ CALLS: dict[str, Callable[[], Arguments] | list[Callable[[], Arguments]]] = {
         "plan": "sparse",
         "activation": "relu",
     },
+    "PackedWeight": lambda: _fields(_coded_weight()),
+    "PackedWeight.from_state_dict": lambda: {"state": _coded_weight().state_dict()},
+    "pack_weight": [
+        lambda: {
+            "weight": X.clone(),
+            "format": "int4",
+            "block_size": (1, 16),
+            "symmetric": False,
+            "activations": "uint8",
+        },
+        lambda: {
+            "weight": X.clone(),
+            "format": "int8",
+            "block_size": (1, 16),
+            "scale": torch.ones(4, 1),
+            "zero_point": torch.zeros(4, 1, dtype=torch.int32),
+        },
+    ],
+    "packed_linear": [
+        lambda: {
+            "input": X.clone(),
+            "weight": _coded_weight(),
+            "bias": torch.ones(4),
+            "activation": "relu",
+        },
+        lambda: {"input": X.clone(), "weight": _coded_weight(), "out": torch.empty(4, 4)},
+    ],
     "pack_bits": lambda: {"codes": BYTES, "bits": 4},
     "pack_mask": lambda: {"mask": KEEPS},
     "pack_sparse": lambda: {
@@ -251,7 +282,14 @@ CALLS: dict[str, Callable[[], Arguments] | list[Callable[[], Arguments]]] = {
 }
 
 # Whose arguments are not looked at, and what strop alone calls.
-NOT_CALLED = {"NumberFormat", "Report", "Scales", "SparseWeight.prepared", "nn"}
+NOT_CALLED = {
+    "NumberFormat",
+    "PackedWeight.of",
+    "Report",
+    "Scales",
+    "SparseWeight.prepared",
+    "nn",
+}
 
 
 def public() -> Iterator[tuple[str, Callable[..., Any]]]:

@@ -290,7 +290,15 @@ def _outcome(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
 
 
 # Whose results depend on values.
-NEED_DATA = {"SparseWeight", "SparseWeight.from_state_dict", "load_sparsified", "pack_sparse"}
+NEED_DATA = {
+    "PackedWeight",
+    "PackedWeight.from_state_dict",
+    "SparseWeight",
+    "SparseWeight.from_state_dict",
+    "load_sparsified",
+    "pack_sparse",
+    "pack_weight",
+}
 NEED_DATA |= {"nn.SparseLinear.from_dense", "quantization_report", "sparsify"}
 NEED_DATA |= {"QuantizedTensor.from_bitsandbytes", "QuantizedTensor.from_compressed_tensors"}
 NEED_DATA |= {"QuantizedTensor.from_torchao"}

@@ -176,6 +176,10 @@ constexpr OpRow kOps[] = {
     {"pack_sparse(Tensor weight, Tensor? mask) -> (Tensor, Tensor)", boxed<pack_sparse<New<B>>>},
     {"unpack_sparse(Tensor bits, Tensor values, SymInt columns) -> Tensor",
      STROP_CPU_OR_GPU(boxed<unpack_sparse<New<B>>>, boxed<unpack_bitmap<New<B>>>)},
+    {"coded_linear(Tensor input, Tensor layout, Tensor codes, Tensor scale, Tensor? zero_point, "
+     "Tensor? tensor_scale, str format, int[] block_size, SymInt[] shape, "
+     "str activations, Tensor? bias, str activation) -> Tensor",
+     STROP_CPU_OR_GPU(boxed<coded_linear<New<B>>>, nullptr)},
     {"_codes_layout(Tensor codes, Tensor scale, Tensor? zero_point, int group, str format, "
      "str activations) -> Tensor",
      STROP_CPU_OR_GPU(boxed<codes_layout<New<B>>>, nullptr)},

@@ -19,17 +19,11 @@ from strop._core.gradient import below_autograd, differentiable, mark_written, n
 from strop._core.library import FLOATING
 from strop._core.op import op
 from strop._linear import ops, plans
+from strop._linear.activations import ACTIVATIONS, checked_activation
+from strop._linear.given_out import copied
 from strop._linear.sparse_weight import TENSORS, SparseWeight
 
 _OP = "strop.sparse_linear"
-_ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
-    None: lambda y: y,
-    "": lambda y: y,
-    "relu": functional.relu,
-    "gelu": functional.gelu,
-    "gelu_tanh": lambda y: functional.gelu(y, approximate="tanh"),
-    "silu": functional.silu,
-}
 _MANY = 130
 _CLASS_OF = [plans.row_class(n) for n in range(_MANY)]  # looked up, not searched, in a call
 _DENSE = plans.NUMBER_OF["dense"]  # those after it are a GPU's
@@ -82,13 +76,7 @@ def sparse_linear(
     """
     if not isinstance(weight, SparseWeight):
         raise TypeError(f"{_OP}: weight is a {type(weight).__name__}; a SparseWeight is needed")
-    if activation is not None and not isinstance(activation, str):
-        kind = type(activation).__name__
-        raise TypeError(f"{_OP}: activation is a {kind}; a string or None is needed")
-    if activation is not None and (activation not in _ACTIVATIONS or activation == ""):
-        raise ValueError(
-            f"{_OP}: activation is {activation!r}; None, relu, gelu, gelu_tanh and silu are known"
-        )
+    checked_activation(_OP, activation)
     if is_tracing():
         y = public_op(input, weight, bias, activation)
         return y if out is None else out.copy_(y)
@@ -150,13 +138,7 @@ def _into(
 ) -> Tensor:
     if choice == _DENSE or transformed():
         y = sparse_linear(x, weight, bias, activation=activation or None)
-        if out.shape != y.shape:
-            raise ValueError(f"{_OP}: out has shape {list(out.shape)}; {list(y.shape)} is needed")
-        if out.dtype != y.dtype:
-            raise TypeError(f"{_OP}: out has dtype {_dtype_name(out)}; input has {_dtype_name(y)}")
-        if out.device != y.device:
-            raise ValueError(f"{_OP}: out is on {out.device}; input is on {y.device}")
-        return out.copy_(y)
+        return copied(_OP, y, out)
     into = out if out.is_contiguous() else out.new_empty(out.shape)
     if choice > _DENSE:
         _check_columns(x, weight)
@@ -196,7 +178,7 @@ def _dense(x: Tensor, weight: SparseWeight, bias: Tensor | None, activation: str
         raise
     if bias is not None and bias.dim() != 1:  # torch would have it
         _check_beside(x, weight, bias)
-    return y if activation is None else _ACTIVATIONS[activation](y)
+    return y if activation is None else ACTIVATIONS[activation](y)
 
 
 def _check_beside(x: Tensor, weight: SparseWeight, bias: Tensor | None) -> None:
@@ -288,9 +270,9 @@ def _activated(
 ) -> tuple[ops.WeightArguments, Tensor | None, Callable[[Tensor], Tensor], Sequence[Any]]:
     """Weight, bias, activation and versions of what follows the public op's input."""
     weight, (bias, activation, *made_of) = ops.WeightArguments.split(rest)
-    if activation not in _ACTIVATIONS:
+    if activation not in ACTIVATIONS:
         raise ValueError(f"{_OP}: activation {activation!r} is not known")
-    return weight, bias, _ACTIVATIONS[activation], made_of
+    return weight, bias, ACTIVATIONS[activation], made_of
 
 
 def _composite(input: Tensor, *rest: Any) -> Tensor:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from strop._linear import plans
-from strop._linear.sparse_linear import _ACTIVATIONS, sparse_linear
+from strop._linear.activations import ACTIVATIONS
+from strop._linear.sparse_linear import sparse_linear
 from strop._linear.sparse_weight import SparseWeight
 from strop._models.compiled_models import in_eager
 from strop._models.fusion import Fusion
@@ -140,7 +141,7 @@ def _calls(
     dense = matrix(linear).to(x.dtype)
     given = cast("Tensor | None", linear.bias)
     bias = None if given is None else given.detach().to(x.dtype)
-    activated = _ACTIVATIONS[activation]
+    activated = ACTIVATIONS[activation]
     return [
         lambda: sparse_linear(x, weight, bias, activation=activation),
         lambda: activated(functional.linear(x, dense, bias)),
