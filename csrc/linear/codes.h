@@ -63,12 +63,12 @@ enum class CodeKind : std::int64_t {
   kFloat,    // a float of few bits: see FloatCode
 };
 
-// A float code's bits are those of a float16: its sign moves to bit 15, the others up by `shift`,
-// and a power of two makes up for the other bias. (A group with a code that is NaN has the scale
-// NaN, since not every NaN stays one.)
+// A float code is stored with its sign in bit 7. Moved up by `shift`, its other bits are those of a
+// float16, and a power of two makes up for the other bias. (A group with a code that is NaN has the
+// scale NaN, since not every NaN stays one.)
 struct FloatCode {
-  std::int32_t bits;
   std::int32_t shift;
+  std::int32_t sizes;  // its bits but for the sign
   float factor;
 };
 

@@ -104,8 +104,8 @@ class Builder {
       }
     } else {
       header_.code_kind = CodeKind::kFloat;
-      header_.float_code = {.bits = format_.bits,
-                            .shift = 10 - bits.mantissa,
+      header_.float_code = {.shift = 10 - bits.mantissa,
+                            .sizes = (1 << (format_.bits - 1)) - 1,
                             .factor = std::ldexp(1.0f, 15 - bits.bias)};
     }
   }
@@ -125,11 +125,8 @@ class Builder {
     for (std::int64_t k = first; k < end; ++k) {
       const int code = matrix_.codes[n * matrix_.columns + k] & ((1 << format_.bits) - 1);
       const double value = values_[static_cast<std::size_t>(code)];
-      const std::int64_t stored = header_.code_kind == CodeKind::kInteger
-                                      ? static_cast<std::int64_t>(value) - header_.offset
-                                      : code;
       sum += value - static_cast<double>(zero);
-      put(n, g * header_.stretch + k - first, stored);
+      put(n, g * header_.stretch + k - first, stored(code, value));
     }
     const bool nan = std::isnan(sum) && header_.code_kind == CodeKind::kFloat;
     set(header_.scales, n, g, nan ? std::nanf("") : matrix_.scales[given]);
@@ -140,6 +137,15 @@ class Builder {
       if (header_.zeros != 0) set(header_.zeros, n, g, static_cast<std::int32_t>(stored_zero));
       set(header_.sums, n, g, static_cast<std::int32_t>(sum));
     }
+  }
+
+  std::int64_t stored(int code, double value) const {
+    if (header_.code_kind == CodeKind::kInteger) {
+      return static_cast<std::int64_t>(value) - header_.offset;
+    }
+    if (header_.code_kind == CodeKind::kTable) return code;
+    const int sizes = header_.float_code.sizes;
+    return (code & sizes) | ((code & ~sizes) != 0 ? 0x80 : 0);
   }
 
   void put(std::int64_t n, std::int64_t place, std::int64_t stored) {

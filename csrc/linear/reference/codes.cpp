@@ -94,7 +94,7 @@ class Weight {
     if (header_.code_kind == CodeKind::kInteger) return static_cast<float>(code);
     if (header_.code_kind == CodeKind::kTable) return header_.table[code];
     const FloatCode& bits = header_.float_code;
-    const int sign = code >> (bits.bits - 1) & 1, size = code & ((1 << (bits.bits - 1)) - 1);
+    const int sign = code < 0 ? 1 : 0, size = code & bits.sizes;
     const auto half = static_cast<std::uint16_t>(sign << 15 | size << bits.shift);
     return to_float(Float16{half}) * bits.factor;
   }

@@ -30,6 +30,7 @@ template <class Source, int kRows = Source::kMaxRows>
 void multiply_rows(const PanelBlock& block, const Stretch<typename Source::Code>& stretch,
                    std::int64_t row = 0) {
   for (; block.rows - row >= kRows; row += kRows) {
+    stretch.ahead.fetch(row, kRows, block.rows);
     multiply_tile<Source, kRows>(block, row, stretch);
   }
   if constexpr (kRows > 1) {
@@ -55,7 +56,10 @@ void multiply_in_place(const PanelBlock& block, const std::uint8_t* codes) {
   for (std::int64_t k = 0; k < places; k += step) {
     const std::int64_t end = k + step < places ? k + step : places;
     const auto* const from = codes + k * Source::kColumnBytes;
-    multiply_stretch<Source>(block, {k, end, reinterpret_cast<const typename Source::Code*>(from)});
+    const Ahead ahead = {codes + end * Source::kColumnBytes,
+                         block.rows <= Source::kMaxRows ? 0 : step * Source::kColumnBytes};
+    multiply_stretch<Source>(block,
+                             {k, end, reinterpret_cast<const typename Source::Code*>(from), ahead});
   }
 }
 
@@ -65,7 +69,9 @@ void multiply_decoded(const PanelBlock& block, const std::uint8_t* codes, Decode
     const std::int64_t left = places - k;
     const std::int64_t count = left < kDecodedColumns ? left : kDecodedColumns;
     decode(block.header.store, codes, k, count, to);
-    multiply_stretch<Decoded>(block, {k, k + count, to});
+    const std::int64_t bytes = block.header.panel_bytes() / places;  // of a column
+    multiply_stretch<Decoded>(
+        block, {k, k + count, to, {codes + (k + count) * bytes, kDecodedColumns * bytes}});
   }
 }
 

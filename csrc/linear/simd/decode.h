@@ -100,16 +100,14 @@ class FloatDecoder {
   explicit FloatDecoder(const CodesHeader& header)
       : factor_(header.float_code.factor),
         shift_(header.float_code.shift),
-        sign_(16 - header.float_code.bits),
-        sizes_(static_cast<std::int16_t>((1 << (header.float_code.bits - 1)) - 1)) {}
+        kept_(static_cast<std::int16_t>(header.float_code.sizes << shift_ | -32768)) {}
   STROP_MEMBER float factor() const { return factor_; }
 
   STROP_MEMBER void decode(const std::uint8_t* from, F32 (&to)[kColumns][kRowVectors]) const {
     constexpr int kPairs = kRowVectors == 1 ? 1 : kRowVectors / 2;
     unrolled<kPairs>([&](auto i) STROP_UNROLLED {
-      const I16 codes = words_from_bytes(from + i * 2 * kLanes);
-      const I16 half = (codes & broadcast(sizes_)) << shift_ |
-                       ((codes << sign_) & broadcast(std::int16_t{-32768}));
+      const I16 codes = words_of_bytes(from + i * 2 * kLanes);  // (bits above 7 are the sign's)
+      const I16 half = (codes << shift_) & broadcast(kept_);
       struct Halves {
         U16 low;
         U16 high;
@@ -123,8 +121,7 @@ class FloatDecoder {
  private:
   float factor_;
   int shift_;
-  int sign_;
-  std::int16_t sizes_;
+  std::int16_t kept_;
 };
 
 }  // namespace strop::linear::simd::STROP_ISA

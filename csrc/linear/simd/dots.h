@@ -29,18 +29,6 @@ inline constexpr bool kFoursOfSigned = false;
 template <int kRows>
 using Totals = I32[kRows][kRowVectors];
 
-// 2 kLanes signed bytes.
-STROP_INLINE I16 words_of_bytes(const std::int8_t* from) {
-#if defined(__AVX512BW__)
-  return bit_cast<I16>(_mm512_cvtepi8_epi16(load_unaligned<__m256i>(from)));
-#elif defined(__AVX2__)
-  return bit_cast<I16>(_mm256_cvtepi8_epi16(load_unaligned<__m128i>(from)));
-#else
-  const I16 bytes = words_from_bytes(from);
-  return (bytes ^ broadcast(std::int16_t{128})) - broadcast(std::int16_t{128});
-#endif
-}
-
 template <int kFirst, int... kEach>
 STROP_INLINE I32 every_other(I32 a, I32 b, std::integer_sequence<int, kEach...>) {
   return __builtin_shufflevector(a, b, (2 * kEach + kFirst)...);

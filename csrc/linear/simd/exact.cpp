@@ -124,15 +124,23 @@ void decode_panel(const PanelBlock& block, const std::uint8_t* codes, std::int64
   }
 }
 
-// kRows rows of x times decoded places [begin, end).
+// Places [begin, end).
+struct DecodedPanel {
+  std::int64_t begin;
+  std::int64_t end;
+  const float* values;
+  Ahead ahead;
+};
+
+// kRows rows of x times them.
 template <int kRows>
-void multiply_tile(const PanelBlock& block, std::int64_t row, std::int64_t begin, std::int64_t end,
-                   const float* panel) {
+void multiply_tile(const PanelBlock& block, std::int64_t row, const DecodedPanel& decoded) {
   const std::int64_t places = block.header.places();
   const float* x = static_cast<const float*>(block.task.x) + (block.row + row) * places;
   float* const to = block.floats + row * kPanelRows;
+  const float* panel = decoded.values;
   F32 sum[kRows][kRowVectors] = {};
-  for (std::int64_t k = begin; k < end; ++k, panel += kPanelRows) {
+  for (std::int64_t k = decoded.begin; k < decoded.end; ++k, panel += kPanelRows) {
     F32 w[kRowVectors];
     unrolled<kRowVectors>([&](auto i)
                               STROP_UNROLLED { w[i] = load_unaligned<F32>(panel + i * kLanes); });
@@ -145,19 +153,19 @@ void multiply_tile(const PanelBlock& block, std::int64_t row, std::int64_t begin
   unrolled<kRows>([&](auto r) STROP_UNROLLED {
     unrolled<kRowVectors>([&](auto i) STROP_UNROLLED {
       float* const at = to + r * kPanelRows + i * kLanes;
-      store_unaligned(at, begin == 0 ? sum[r][i] : sum[r][i] + load_unaligned<F32>(at));
+      store_unaligned(at, decoded.begin == 0 ? sum[r][i] : sum[r][i] + load_unaligned<F32>(at));
     });
   });
 }
 
 template <int kRows = kMaxRows>
-void multiply_rows(const PanelBlock& block, std::int64_t begin, std::int64_t end,
-                   const float* panel, std::int64_t row = 0) {
+void multiply_rows(const PanelBlock& block, const DecodedPanel& panel, std::int64_t row = 0) {
   for (; block.rows - row >= kRows; row += kRows) {
-    multiply_tile<kRows>(block, row, begin, end, panel);
+    panel.ahead.fetch(row, kRows, block.rows);
+    multiply_tile<kRows>(block, row, panel);
   }
   if constexpr (kRows > 1) {
-    if (row < block.rows) multiply_rows<kRows - 1>(block, begin, end, panel, row);
+    if (row < block.rows) multiply_rows<kRows - 1>(block, panel, row);
   }
 }
 
@@ -179,7 +187,8 @@ void multiply_panel(const PanelBlock& block, float* panel) {
     const std::int64_t left = header.places() - k;
     const std::int64_t end = k + (left < kFloatColumns ? left : kFloatColumns);
     decode_panel<Decoder>(block, codes, k, end, panel);
-    multiply_rows(block, k, end, panel);
+    const std::int64_t bytes = kPanelRows / Decoder::kColumns;  // of a column
+    multiply_rows(block, {k, end, panel, {codes + end * bytes, kFloatColumns * bytes}});
   }
 }
 

@@ -56,6 +56,7 @@ struct Stretch {
   std::int64_t begin;
   std::int64_t end;
   const Code* codes;
+  Ahead ahead = {};
 };
 
 // Places of a panel that are in one group.

@@ -13,6 +13,18 @@ inline constexpr std::int64_t kAhead = 2048;             // bytes of codes
 inline constexpr int kQuadBytes = 4 * kPanelRows;        // of four columns of a panel
 inline constexpr int kRowVectors = kPanelRows / kLanes;  // sums of a panel's rows
 
+// 2 kLanes signed bytes.
+STROP_INLINE I16 words_of_bytes(const void* from) {
+#if defined(__AVX512BW__)
+  return bit_cast<I16>(_mm512_cvtepi8_epi16(load_unaligned<__m256i>(from)));
+#elif defined(__AVX2__)
+  return bit_cast<I16>(_mm256_cvtepi8_epi16(load_unaligned<__m128i>(from)));
+#else
+  const I16 bytes = words_from_bytes(from);
+  return (bytes ^ broadcast(std::int16_t{128})) - broadcast(std::int16_t{128});
+#endif
+}
+
 struct PanelBlock {
   const CodesTask& task;
   const CodesHeader& header;
@@ -34,6 +46,18 @@ struct PanelBlock {
   }
   STROP_MEMBER const std::uint8_t* layout() const {
     return static_cast<const std::uint8_t*>(task.args.layout);
+  }
+};
+
+// Codes that will be read after those that rows of x are multiplied with now: they come from memory
+// while these are. Each row's tile fetches a share.
+struct Ahead {
+  const std::uint8_t* codes = nullptr;
+  std::int64_t bytes = 0;
+
+  STROP_MEMBER void fetch(std::int64_t row, std::int64_t count, std::int64_t rows) const {
+    const std::int64_t end = bytes * (row + count) / rows;
+    for (std::int64_t at = bytes * row / rows; at < end; at += 64) prefetch(codes + at);
   }
 };
 
