@@ -9,7 +9,7 @@ namespace strop::linear {
 // a block of rows of x times a few panels. A stretch of a panel's columns stays in the first cache
 // while tiles of rows pass by, where there are so many rows that decoding it once pays; for few
 // rows codes are decoded in registers, and read once.
-inline constexpr std::int64_t kCodesRowBlock = 256;  // of x, whose codes stay in the second cache
+inline constexpr std::int64_t kCodesRowBlock = 128;  // of x, whose codes stay in the second cache
 inline constexpr std::int64_t kDecodedColumns = 512;
 inline constexpr std::int64_t kColumnsInCache = 1024;  // as bytes
 

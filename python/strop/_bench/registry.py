@@ -14,7 +14,7 @@ from strop._bench.quantize import gpu as of_quantize
 
 _MODULES = (
     *("quantize.cases", "quantize.codes", "quantize.gradient", "prune.cases"),
-    *("linear.cases", "linear.model", "augment.cases"),
+    *("linear.cases", "linear.codes", "linear.model", "augment.cases"),
 )
 
 
