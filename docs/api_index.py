@@ -18,7 +18,7 @@ FAMILIES = {
         quantization_report pack_bits unpack_bits formats NumberFormat""",
     "Prune": "prune_mask prune_masks soft_threshold soft_threshold_ pack_mask unpack_mask",
     "Linear layers": """sparsify densify load_sparsified nn.SparseLinear pack_sparse sparse_linear
-        SparseWeight pack_weight packed_linear PackedWeight""",
+        SparseWeight nn.PackedLinear pack_weight packed_linear PackedWeight""",
     "Augment": """augment_images warp_masks warp_points warp_boxes affine_matrix keras_matrix""",
     "All families": "Report isa supported_isas set_isa build_info",
 }

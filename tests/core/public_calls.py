@@ -160,6 +160,19 @@ CALLS: dict[str, Callable[[], Arguments] | list[Callable[[], Arguments]]] = {
     "densify": lambda: {"model": _model()},
     "load_sparsified": lambda: {"model": _model(), "state_dict": _sparse_state()},
     "nn.Held": lambda: {"holder": _quantized()},
+    "nn.PackedLinear": lambda: {
+        "weight": _coded_weight(),
+        "bias": torch.zeros(4),
+        "activation": "relu",
+    },
+    "nn.PackedLinear.from_dense": lambda: {
+        "linear": nn.Linear(16, 4),
+        "format": "int4",
+        "block_size": (1, 16),
+        "symmetric": False,
+        "activations": "uint8",
+        "activation": "relu",
+    },
     "nn.SparseLinear": lambda: {"weight": _weight(), "bias": torch.zeros(4), "activation": "relu"},
     "nn.SparseLinear.from_dense": lambda: {
         "linear": nn.Linear(16, 4),

@@ -15,7 +15,8 @@ from core.public_calls import CALLS, X, calls_of, public
 
 CALLED = {name: function for name, function in public() if name in CALLS}
 # Which change a model, whose weights are drawn anew for each call.
-OF_MODELS = {"load_sparsified", "nn.SparseLinear.from_dense", "quantization_report", "sparsify"}
+OF_MODELS = {"load_sparsified", "quantization_report", "sparsify"}
+OF_MODELS |= {"nn.PackedLinear.from_dense", "nn.SparseLinear.from_dense"}
 
 
 def _tensors(result: Any) -> list[Tensor]:

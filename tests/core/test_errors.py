@@ -299,7 +299,12 @@ NEED_DATA = {
     "pack_sparse",
     "pack_weight",
 }
-NEED_DATA |= {"nn.SparseLinear.from_dense", "quantization_report", "sparsify"}
+NEED_DATA |= {
+    "nn.PackedLinear.from_dense",
+    "nn.SparseLinear.from_dense",
+    "quantization_report",
+    "sparsify",
+}
 NEED_DATA |= {"QuantizedTensor.from_bitsandbytes", "QuantizedTensor.from_compressed_tensors"}
 NEED_DATA |= {"QuantizedTensor.from_torchao"}
 OF_SHAPES = ["0-d", "17-d", "one more axis", "one axis", "empty", "int64", "boolean", "complex64"]

@@ -40,6 +40,9 @@ FOUND = {
     "strop._C.cpu": lambda: names(_C.cpu),
     "strop._C.reference": lambda: names(_C.reference),
     "state of SparseWeight": lambda: keys(weight),
+    "state of PackedLinear": lambda: keys(
+        lambda: strop.nn.PackedLinear.from_dense(torch.nn.Linear(8, 4), format="int8")
+    ),
     "state of SparseLinear": lambda: keys(lambda: strop.nn.SparseLinear(weight(), torch.zeros(4))),
     "state of QuantizedTensor": lambda: keys(quantized),
     "state of Held": lambda: keys(lambda: strop.nn.Held(quantized())),

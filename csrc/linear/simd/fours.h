@@ -88,7 +88,7 @@ struct FourNibbles {
   static constexpr bool kTiles = false;
   using Code = std::uint8_t;
   using X = std::uint8_t;
-  static constexpr int kMaxRows = kLanes == 16 ? 6 : 3;
+  static constexpr int kMaxRows = kLanes == 16 ? 6 : 2;
   static constexpr int kColumnBytes = kPanelRows / 2;
 
   template <int kRows>

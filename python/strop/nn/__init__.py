@@ -1,6 +1,7 @@
 """Layers: what strop does to a model, as modules of torch."""
 
 from strop.nn._held import Held
+from strop.nn._packed_linear import PackedLinear
 from strop.nn._sparse_linear import SparseLinear
 
-__all__ = ["Held", "SparseLinear"]
+__all__ = ["Held", "PackedLinear", "SparseLinear"]
