@@ -22,8 +22,7 @@ struct CodesTask {
   void* x;               // [rows][places]: codes, in the set's type and less its offset, or floats
   float* x_scale;        // [rows]
   std::int32_t* x_zero;  // [rows], less that offset
-  std::int32_t*
-      x_sums;  // [rows][groups], of the codes; nullptr where all zeros of the weight are 0
+  std::int32_t* x_sums;  // [rows][groups], of the codes; nullptr: no zero point of the weight
 
   std::int64_t row_blocks() const { return (args.rows + kCodesRowBlock - 1) / kCodesRowBlock; }
 };
