@@ -80,11 +80,11 @@ void multiply_panel(const PanelBlock& block, void* decoded) {
   const std::int64_t rows = block.task.args.rows;
   if (block.header.store == CodeStore::kNibbles) {
     if constexpr (!std::is_void_v<NibblesInPlace>) {
-      if (few_rows<NibblesInPlace>(rows)) {
+      if (in_place<NibblesInPlace>(rows)) {
         return multiply_in_place<NibblesInPlace>(block, codes);
       }
     }
-  } else if (!kDecodesBytes || few_rows<BytesInPlace>(rows)) {
+  } else if (!kDecodesBytes || in_place<BytesInPlace>(rows)) {
     return multiply_in_place<BytesInPlace>(block, codes);
   }
   multiply_decoded(block, codes, static_cast<Decoded::Code*>(decoded));

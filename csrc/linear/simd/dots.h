@@ -41,7 +41,7 @@ template <class CodeType>
 struct Widened {
   using Code = CodeType;
   using X = std::int16_t;
-  static constexpr bool kDecoded = sizeof(Code) == 2, kTiles = false;
+  static constexpr bool kDecoded = sizeof(Code) == 2, kTiles = false, kAlwaysInPlace = false;
   static constexpr int kVectors = 2 * kPanelRows / kLanes;
   static constexpr int kHalf = kVectorBytes / 2;
   static constexpr int kColumnBytes = kPanelRows * static_cast<int>(sizeof(Code));
@@ -103,7 +103,7 @@ struct Nibbles {
   using Code = std::uint8_t;
   using X = std::int8_t;
   static constexpr int kMaxRows = kLanes == 16 ? 4 : 2;
-  static constexpr bool kTiles = false;
+  static constexpr bool kTiles = false, kAlwaysInPlace = true;
   static constexpr int kColumnBytes = kPanelRows / 2;
   static constexpr int kSums = 8;  // of two products each, that fit
 
@@ -181,13 +181,14 @@ STROP_INLINE void decode(CodeStore store, const std::uint8_t* codes, std::int64_
 }
 #endif
 
-// Whether so few rows of x are multiplied that codes are read once, and never stored.
+// Whether codes are multiplied as they lie: where so few rows of x are that they are read once, or
+// where products of 16 bits would take longer than decoding them again for each tile.
 template <class Source>
-constexpr bool few_rows(std::int64_t rows) {
+constexpr bool in_place(std::int64_t rows) {
   if constexpr (std::is_void_v<Source>) {
     return false;
   } else {
-    return rows <= 2 * Source::kMaxRows;
+    return Source::kAlwaysInPlace || rows <= 2 * Source::kMaxRows;
   }
 }
 
@@ -198,7 +199,7 @@ STROP_INLINE int x_offset(const CodesHeader& header) {
 }
 STROP_INLINE bool x_is_bytes(const CodesTask& task) {
   return !kDecodesBytes || (task.args.header().store == CodeStore::kNibbles &&
-                            few_rows<NibblesInPlace>(task.args.rows));
+                            in_place<NibblesInPlace>(task.args.rows));
 }
 
 }  // namespace strop::linear::simd::STROP_ISA
