@@ -38,12 +38,12 @@ def merged(path: Path, measured: dict[str, object], family: str | None) -> dict[
 
 
 def draw(family: str, results: list[measure.Result], path: Path) -> None:
-    """A family's pictures; the sparse one's are measured for it, and kept beside ``path``."""
+    """A family's pictures, if it has some; the sparse one's are measured for it, and kept beside ``path``."""
     if family == "quantize":
         present.plot([result for result in results if result.case.family == family], PICTURE)
     elif family == "augment":
         augment_picture.save(present.to_dict(results), AUGMENT_PICTURE)
-    else:
+    elif family == "sparse":
         figures = sparse_figures.measured()
         path.with_stem(f"{path.stem}-sparse").write_text(json.dumps(figures, indent=2) + "\n")
         sparse_picture.save(figures, *SPARSE_PICTURES)

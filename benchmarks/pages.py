@@ -94,6 +94,7 @@ def contents(every: Mapping[str, Measured]) -> Iterator[tuple[Path, str, str]]:
     yield PAGE, "quantize", sections("quantize", every)
     yield PAGE, "prune", sections("prune", every)
     yield PAGE, "linear", sections("sparse", every, tables.linear, "Linear")
+    yield PAGE, "codes", sections("linear", every, title="Weights in codes")
     yield PAGE, "deepsparse", beside_deepsparse(every)
     yield PAGE, "augment", sections("augment", every)
     yield PAGE, "torchvision", beside_torchvision(every)
