@@ -185,13 +185,31 @@ def vmap(
     of_weight, (bias_dim, *_) = WeightArguments.split(dims)
     if any(d is not None for d in of_weight[:-1]):  # of the tensors
         raise NotImplementedError("strop.sparse_linear: vmap over a SparseWeight is not supported")
-    size = info.batch_size
-    x = input.expand(size, *input.shape) if input_dim is None else input.movedim(input_dim, 0)
-    if bias_dim is None:
-        return op(x, *weight, bias, activation, *made_of), 0
-    bias = bias.movedim(bias_dim, 0)
-    results = [op(x[i], *weight, bias[i], activation, *made_of) for i in range(size)]
-    return torch.stack(results), 0
+
+    def product(x: Tensor, bias: Tensor | None) -> Tensor:
+        return op(x, *weight, bias, activation, *made_of)  # type: ignore[no-any-return]
+
+    return of_batch(product, info.batch_size, (input, input_dim), (bias, bias_dim)), 0
+
+
+def of_batch(
+    product: Callable[[Tensor, Tensor | None], Tensor],
+    size: int,
+    input: tuple[Tensor, int | None],
+    bias: tuple[Tensor | None, int | None],
+) -> Tensor:
+    """Products of a batch of inputs or biases, each with its dimension of the batch."""
+    (x, at), (b, b_at) = input, bias
+    x = x.expand(size, *x.shape) if at is None else x.movedim(at, 0)
+    if b is None or b_at is None:
+        return product(x, b)
+    b = b.movedim(b_at, 0)
+    return torch.stack([product(x[i], b[i]) for i in range(size)])
+
+
+def bias_gradient(gradient: Tensor, dtype: torch.dtype) -> Tensor:
+    """Of a result's gradient [..., N]."""
+    return (gradient.flatten(0, -2).sum(0) if gradient.dim() > 1 else gradient).to(dtype)
 
 
 def _op(name: str, fake: Result) -> OpOverload:

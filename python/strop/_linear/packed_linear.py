@@ -190,8 +190,7 @@ class _Linear(Function):
         if ctx.needs_input_grad[0]:
             of_x = gradient @ ctx.weight.dense(torch.float32).to(gradient.dtype)
         if ctx.needs_input_grad[1]:
-            of_bias = gradient.flatten(0, -2).sum(0) if gradient.dim() > 1 else gradient
-            of_bias = of_bias.to(ctx.bias_dtype)
+            of_bias = ops.bias_gradient(gradient, ctx.bias_dtype)
         return of_x, of_bias, None, None
 
 
@@ -233,12 +232,11 @@ def _vmap(
     if any(isinstance(d, int) for d in of_weight):
         raise NotImplementedError(f"{_OP}: vmap over a PackedWeight is not supported")
     *weight, bias, activation = rest
-    size = info.batch_size
-    x = input.expand(size, *input.shape) if input_dim is None else input.movedim(input_dim, 0)
-    if bias_dim is None:
-        return op(x, *weight, bias, activation), 0
-    bias = bias.movedim(bias_dim, 0)
-    return torch.stack([op(x[i], *weight, bias[i], activation) for i in range(size)]), 0
+
+    def product(x: Tensor, bias: Tensor | None) -> Tensor:
+        return op(x, *weight, bias, activation)  # type: ignore[no-any-return]
+
+    return ops.of_batch(product, info.batch_size, (input, input_dim), (bias, bias_dim)), 0
 
 
 def _autocast(device: str) -> Callable[..., Tensor]:

@@ -260,8 +260,7 @@ class _Linear(Function):
             else:
                 of_x = gradient @ _whole(ctx.weight, ctx.columns).to(gradient.dtype)
         if ctx.needs_input_grad[1]:
-            of_bias = gradient.flatten(0, -2).sum(0) if gradient.dim() > 1 else gradient
-            of_bias = of_bias.to(ctx.bias_dtype)
+            of_bias = ops.bias_gradient(gradient, ctx.bias_dtype)
         return of_x, of_bias, None, None
 
 

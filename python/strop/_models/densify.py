@@ -12,7 +12,7 @@ from strop._models.fusion import past_fusions
 from strop._models.layers import Layer, sparse_layers, weight_key
 from strop._models.linear_kinds import restored
 from strop.nn import SparseLinear
-from strop.nn._sparse_linear import ACTIVATIONS
+from strop.nn._dense_layers import ACTIVATIONS
 
 _OP = "strop.densify"
 _Model = TypeVar("_Model", bound=nn.Module)

@@ -22,8 +22,9 @@ from strop._linear.pack_weight import pack_weight
 from strop._linear.packed_linear import packed_linear
 from strop._quantize.formats import NumberFormat
 from strop._quantize.quantized_tensor import QuantizedTensor
+from strop.nn._dense_layers import check_linear, dense_layer
 from strop.nn._packed_buffers import NUMBERED, activation_of
-from strop.nn._sparse_linear import ACTIVATIONS, bias_for, effective
+from strop.nn._sparse_linear import bias_for, effective
 
 _NAME = "strop.nn.PackedLinear"
 _CODES = ("codes", "scale", "zero_point", "tensor_scale")
@@ -151,10 +152,7 @@ class PackedLinear(nn.Module):
             'nf4'
 
         """
-        if not isinstance(linear, nn.Linear):
-            raise TypeError(f"{_NAME}: linear is a {type(linear).__name__}; an nn.Linear is needed")
-        if linear.weight.device.type == "meta":
-            raise ValueError(f"{_NAME}: linear is on meta, where there are no weights to pack")
+        check_linear(_NAME, linear)
         with in_the_name_of(_NAME):
             weight = pack_weight(
                 effective(linear, "weight"),
@@ -179,13 +177,7 @@ class PackedLinear(nn.Module):
 
         """
         weight = self.packed.to_dense()
-        linear = nn.Linear(self.in_features, self.out_features, self.bias is not None, "meta")
-        linear.weight = nn.Parameter(weight)
-        if self.bias is not None:
-            linear.bias = nn.Parameter(self.bias.detach().to(weight.dtype, copy=True))
-        if self.activation is None:
-            return linear.train(self.training)
-        return nn.Sequential(linear, ACTIVATIONS[self.activation]()).train(self.training)
+        return dense_layer(weight, self.bias, self.activation, self.training)
 
     @property
     def packed(self) -> PackedWeight:

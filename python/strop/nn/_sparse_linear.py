@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -21,16 +21,11 @@ from strop._linear import plans
 from strop._linear.pack import pack_sparse
 from strop._linear.sparse_linear import eager_linear, public_op
 from strop._linear.sparse_weight import SparseWeight
+from strop.nn._dense_layers import ACTIVATIONS, check_linear, dense_layer
 from strop.nn._dense_weight import DenseWeight, dense_of
 from strop.nn._packed_buffers import NUMBERED, PackedBuffers, check_unwritten
 
 _NAME = "strop.nn.SparseLinear"
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU,
-    "gelu": nn.GELU,
-    "gelu_tanh": lambda: nn.GELU(approximate="tanh"),
-    "silu": nn.SiLU,
-}
 
 
 class SparseLinear(PackedBuffers):
@@ -145,10 +140,7 @@ class SparseLinear(PackedBuffers):
             4
 
         """
-        if not isinstance(linear, nn.Linear):
-            raise TypeError(f"{_NAME}: linear is a {type(linear).__name__}; an nn.Linear is needed")
-        if linear.weight.device.type == "meta":
-            raise ValueError(f"{_NAME}: linear is on meta, where there are no weights to pack")
+        check_linear(_NAME, linear)
         with in_the_name_of(_NAME):
             weight = pack_sparse(
                 effective(linear, "weight"), mask, dtype=dtype, rows=rows, plan=plan
@@ -170,13 +162,7 @@ class SparseLinear(PackedBuffers):
 
         """
         weight = dense_of(self.packed)
-        linear = nn.Linear(self.in_features, self.out_features, self.bias is not None, "meta")
-        linear.weight = nn.Parameter(weight)
-        if self.bias is not None:
-            linear.bias = nn.Parameter(self.bias.detach().to(weight.dtype, copy=True))
-        if self.activation is None:
-            return linear.train(self.training)
-        return nn.Sequential(linear, ACTIVATIONS[self.activation]()).train(self.training)
+        return dense_layer(weight, self.bias, self.activation, self.training)
 
     @property
     def packed(self) -> SparseWeight:
