@@ -44,7 +44,7 @@ def calls_of(
     x = torch.randn(plan.TYPICAL_ROWS[number], shape[1], generator=generator)
     calls: dict[str, Callable[[], object]] = {}
     for dtype, suffix in ((torch.float32, ""), (torch.bfloat16, "-16")):
-        bits, values = ops.pack_sparse(weight.to(dtype), None)
+        bits, values = ops.pack_masked(weight.to(dtype), None)
         for way in plan.candidates(number):
             layout = ops.layout(bits, values, shape[1], way)
             calls[way + suffix] = lambda layout=layout: ops.by_layout(x, layout, shape[0], None, "")

@@ -47,7 +47,7 @@ void check_beside_values(const char* op, const char* name, DType dtype, DType va
                    " is needed");
 }
 
-void check_pack_sparse(const char* op, const TensorView& weight, const TensorView& mask) {
+void check_pack_masked(const char* op, const TensorView& weight, const TensorView& mask) {
   if (weight.device > 0) check_bitmap_dtype(op, "weight", weight.dtype);
   if (!is_floating(weight.dtype)) {
     throw_type_error(op, ": weight has dtype ", dtype_name(weight.dtype), "; ", kStored);
@@ -62,7 +62,7 @@ void check_pack_sparse(const char* op, const TensorView& weight, const TensorVie
   check_device(op, {"mask", mask}, {"weight", weight});
 }
 
-SparseMatrix shaped_matrix(const char* op, const TensorView& bits, const TensorView& values,
+MaskedMatrix shaped_matrix(const char* op, const TensorView& bits, const TensorView& values,
                            std::int64_t columns) {
   check_dtype(op, {"bits", bits}, DType::kUInt8);
   if (!is_floating(values.dtype)) {
@@ -76,7 +76,7 @@ SparseMatrix shaped_matrix(const char* op, const TensorView& bits, const TensorV
   check_contiguous(op, {"bits", bits});
   check_contiguous(op, {"values", values});
   check_device(op, {"values", values}, {"bits", bits});
-  const SparseMatrix matrix = {values.dtype, bits.shape[0],
+  const MaskedMatrix matrix = {values.dtype, bits.shape[0],
                                columns,      static_cast<const std::uint8_t*>(bits.data),
                                values.data,  values.shape[0]};
   if (columns < 0 || bits.shape[1] != matrix.row_bytes()) {
@@ -86,9 +86,9 @@ SparseMatrix shaped_matrix(const char* op, const TensorView& bits, const TensorV
   return matrix;
 }
 
-SparseMatrix checked_matrix(const char* op, const TensorView& bits, const TensorView& values,
+MaskedMatrix checked_matrix(const char* op, const TensorView& bits, const TensorView& values,
                             std::int64_t columns) {
-  const SparseMatrix matrix = shaped_matrix(op, bits, values, columns);
+  const MaskedMatrix matrix = shaped_matrix(op, bits, values, columns);
   std::int64_t count = 0;
   for (std::int64_t row = 0; row < matrix.rows; ++row) {
     const std::uint8_t* const from = matrix.bits + row * matrix.row_bytes();
@@ -103,26 +103,26 @@ SparseMatrix checked_matrix(const char* op, const TensorView& bits, const Tensor
   return matrix;
 }
 
-void check_value_count(const char* op, const SparseMatrix& matrix, std::int64_t count) {
+void check_value_count(const char* op, const MaskedMatrix& matrix, std::int64_t count) {
   if (count == matrix.count) return;
   throw_value_error(op, ": values has ", matrix.count, " elements; ", count, " bits are set");
 }
 
 void check_layout_header(const char* op, const TensorView& layout) {
   if (layout.dtype != DType::kUInt8 || layout.dims != 1) {
-    throw_type_error(op, ": a layout is a uint8 tensor of one dimension, as pack_sparse makes it");
+    throw_type_error(op, ": a layout is a uint8 tensor of one dimension, as pack_weight makes it");
   }
   check_contiguous(op, {"layout", layout});
   const auto bytes = static_cast<std::size_t>(layout.shape[0]);
   const auto* const header = static_cast<const LayoutHeader*>(layout.data);
   if (bytes < sizeof *header || reinterpret_cast<std::uintptr_t>(layout.data) % 8 != 0 ||
       header->magic != kLayoutMagic || header->bytes != layout.shape[0]) {
-    throw_value_error(op, ": the layout was not made by pack_sparse, or not by this version");
+    throw_value_error(op, ": the layout was not made by pack_weight, or not by this version");
   }
 }
 
-void check_sparse_layout(const char* op, const TensorView& layout, std::int64_t rows,
-                         std::int64_t columns) {
+void check_layout(const char* op, const TensorView& layout, std::int64_t rows,
+                  std::int64_t columns) {
   check_layout_header(op, layout);
   const std::string problem = layout_problem(layout.data, layout.shape[0]);
   if (!problem.empty()) throw_value_error(op, ": the layout is damaged: ", problem);
@@ -176,7 +176,7 @@ void check_dense_linear(const char* op, const TensorView& x, const TensorView& w
   check_linear_bias(op, bias, weight.shape[0], x);
 }
 
-void check_sparse_linear(const char* op, const SparseLinearTensors& tensors) {
+void check_packed_linear(const char* op, const PackedLinearTensors& tensors) {
   const TensorView& x = tensors.x;
   const auto& header = *static_cast<const LayoutHeader*>(tensors.layout.data);
   check_beside_values(op, "input", x.dtype, header.values());
@@ -203,11 +203,11 @@ LinearRows linear_rows(const TensorView& x, const TensorView& bias, const Tensor
           .activation = activation};
 }
 
-SparseLinearArgs sparse_linear_args(const SparseLinearTensors& tensors, Activation activation) {
+MaskedLinearArgs masked_linear_args(const PackedLinearTensors& tensors, Activation activation) {
   return {linear_rows(tensors.x, tensors.bias, tensors.y, activation), tensors.layout.data};
 }
 
-PackedLinearArgs packed_linear_args(const SparseLinearTensors& tensors, Activation activation) {
+CodedLinearArgs coded_linear_args(const PackedLinearTensors& tensors, Activation activation) {
   return {linear_rows(tensors.x, tensors.bias, tensors.y, activation), tensors.layout.data};
 }
 

@@ -12,29 +12,29 @@ namespace strop::linear {
 // Checks of what a caller hands over; each throws ArgumentError before anything is allocated.
 
 // A dense weight to pack, and the mask of what to keep, if there is one. A GPU has no float64.
-void check_pack_sparse(const char* op, const TensorView& weight, const TensorView& mask);
+void check_pack_masked(const char* op, const TensorView& weight, const TensorView& mask);
 
 // A packed weight: shapes and dtypes.
-SparseMatrix shaped_matrix(const char* op, const TensorView& bits, const TensorView& values,
+MaskedMatrix shaped_matrix(const char* op, const TensorView& bits, const TensorView& values,
                            std::int64_t columns);
 // The same, and that the bits count the values; on the CPU.
-SparseMatrix checked_matrix(const char* op, const TensorView& bits, const TensorView& values,
+MaskedMatrix checked_matrix(const char* op, const TensorView& bits, const TensorView& values,
                             std::int64_t columns);
 
 // The number of bits that are set.
-void check_value_count(const char* op, const SparseMatrix& matrix, std::int64_t count);
+void check_value_count(const char* op, const MaskedMatrix& matrix, std::int64_t count);
 
 LayoutChoice layout_named(const char* op, const std::string& name);
 // Values of float64 have one layout alone.
 void check_layout_of(const char* op, LayoutChoice choice, DType values);
 
-// The first bytes of a layout. Its indices are trusted: see check_sparse_layout.
+// The first bytes of a layout. Its indices are trusted: see check_layout.
 void check_layout_header(const char* op, const TensorView& layout);
 // All of it, against the shape that it ought to have.
-void check_sparse_layout(const char* op, const TensorView& layout, std::int64_t rows,
-                         std::int64_t columns);
+void check_layout(const char* op, const TensorView& layout, std::int64_t rows,
+                  std::int64_t columns);
 
-struct SparseLinearTensors {
+struct PackedLinearTensors {
   TensorView x;  // [..., K]; rows of unit stride
   TensorView layout;
   TensorView bias;
@@ -66,8 +66,8 @@ void check_dense_linear(const char* op, const TensorView& x, const TensorView& w
 LinearRows linear_rows(const TensorView& x, const TensorView& bias, const TensorView& y,
                        Activation activation);
 
-void check_sparse_linear(const char* op, const SparseLinearTensors& tensors);
-SparseLinearArgs sparse_linear_args(const SparseLinearTensors& tensors, Activation activation);
-PackedLinearArgs packed_linear_args(const SparseLinearTensors& tensors, Activation activation);
+void check_packed_linear(const char* op, const PackedLinearTensors& tensors);
+MaskedLinearArgs masked_linear_args(const PackedLinearTensors& tensors, Activation activation);
+CodedLinearArgs coded_linear_args(const PackedLinearTensors& tensors, Activation activation);
 
 }  // namespace strop::linear

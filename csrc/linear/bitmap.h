@@ -21,7 +21,7 @@ inline constexpr std::int64_t kMaxBitmapRows = 8;  // of x, for which the bits a
 
 inline constexpr std::int64_t kMaxBitmapColumns = std::int64_t{1} << 32;
 
-struct BitmapMatrix : SparseMatrix {     // values are aligned to four bytes
+struct BitmapMatrix : MaskedMatrix {     // values are aligned to four bytes
   const std::int64_t* starts = nullptr;  // [rows + 1]
 };
 

@@ -14,7 +14,7 @@ void check_bitmap_dtype(const char* op, const char* name, DType dtype) {
 BitmapMatrix bitmap_matrix(const char* op, const BitmapTensors& tensors, std::int64_t columns) {
   const TensorView& starts = tensors.starts;
   check_bitmap_dtype(op, "values", tensors.values.dtype);
-  const SparseMatrix matrix = shaped_matrix(op, tensors.bits, tensors.values, columns);
+  const MaskedMatrix matrix = shaped_matrix(op, tensors.bits, tensors.values, columns);
   if (columns > kMaxBitmapColumns) {
     throw_value_error(op, ": the weight has ", columns, " columns; on a GPU at most ",
                       kMaxBitmapColumns, " are possible");

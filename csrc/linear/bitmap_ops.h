@@ -23,10 +23,10 @@ void align_values(Call& call, Bitmap<Call>& weight) {
 template <class Call>
 typename Call::Tensor checked_starts(Call& call, const typename Call::Tensor& bits,
                                      const typename Call::Tensor& values, std::int64_t columns) {
-  check_bitmap_dtype(kSparseWeight, "values", view_of(values).dtype);
-  const SparseMatrix matrix = shaped_matrix(kSparseWeight, view_of(bits), view_of(values), columns);
+  check_bitmap_dtype(kPackedWeight, "values", view_of(values).dtype);
+  const MaskedMatrix matrix = shaped_matrix(kPackedWeight, view_of(bits), view_of(values), columns);
   auto starts = starts_of(call, bits);
-  check_value_count(kSparseWeight, matrix, value_count(call, starts));
+  check_value_count(kPackedWeight, matrix, value_count(call, starts));
   return starts;
 }
 
@@ -34,7 +34,7 @@ typename Call::Tensor checked_starts(Call& call, const typename Call::Tensor& bi
 template <class Call>
 typename Call::Tensor unpacked(Call& call, Bitmap<Call> weight, std::int64_t columns, DType dtype) {
   align_values(call, weight);
-  const BitmapMatrix matrix = bitmap_matrix(kSparseWeight, views_of(weight), columns);
+  const BitmapMatrix matrix = bitmap_matrix(kPackedWeight, views_of(weight), columns);
   auto dense = call.empty({matrix.rows, columns}, dtype, weight.bits);
   call.run(weight.bits, BitmapUnpackArgs{matrix, dtype, view_of(dense).data});
   return dense;
@@ -45,10 +45,10 @@ template <class Call>
 BitmapMatrix checked_product(const LinearInputs<Call>& in, const Bitmap<Call>& weight,
                              const std::optional<typename Call::Tensor>& out) {
   const BitmapLinearTensors tensors = {view_of(in.x), views_of(weight), view_of(in.bias), {}};
-  const BitmapMatrix matrix = checked_bitmap_linear(kSparseLinear, tensors);
+  const BitmapMatrix matrix = checked_bitmap_linear(kPackedLinear, tensors);
   if (out) {
     const BitmapTensors& of = tensors.weight;
-    check_linear_out(kSparseLinear, view_of(out), tensors.x, matrix.rows,
+    check_linear_out(kPackedLinear, view_of(out), tensors.x, matrix.rows,
                      {{"the weight", of.bits},
                       {"the weight", of.values},
                       {"the weight", of.starts},
@@ -89,12 +89,12 @@ void unpack_by_starts(Call& call) {
 }
 
 template <class Call>
-void sparse_starts(Call& call) {
+void masked_starts(Call& call) {
   const auto bits = call.tensor("bits"), values = call.tensor("values");
   const auto columns = call.template option<std::int64_t>("columns");
   const auto name = call.template option<std::string>("layout");
   if (name != "starts") {
-    throw_value_error(kSparseWeight, ": layout is '", name, "'; on a GPU there is starts alone");
+    throw_value_error(kPackedWeight, ": layout is '", name, "'; on a GPU there is starts alone");
   }
   call.give(checked_starts(call, bits, values, columns));
 }

@@ -126,13 +126,13 @@ struct CodesMatrix {
 
 std::vector<std::uint8_t> build_codes_layout(const CodesMatrix& matrix);
 
-struct PackedLinearArgs : LinearRows {
+struct CodedLinearArgs : LinearRows {
   const void* layout;
 
   const CodesHeader& header() const { return *static_cast<const CodesHeader*>(layout); }
 };
 
-void run(const PackedLinearArgs& args, Oracle);
-void run(const PackedLinearArgs& args, const ExecutionOptions& options);
+void run(const CodedLinearArgs& args, Oracle);
+void run(const CodedLinearArgs& args, const ExecutionOptions& options);
 
 }  // namespace strop::linear

@@ -18,7 +18,7 @@ inline constexpr std::int64_t kCodesScratch =
     kPanelRows * (kCodesRowBlock * (4 + 4 + 8) + kDecodedColumns * 2);
 
 struct CodesTask {
-  PackedLinearArgs args;
+  CodedLinearArgs args;
   void* x;               // [rows][places]: codes, in the set's type and less its offset, or floats
   float* x_scale;        // [rows]
   std::int32_t* x_zero;  // [rows], less that offset

@@ -6,7 +6,7 @@
 
 namespace strop::linear {
 
-// Note [Sparse strips on a CPU]
+// Note [Strips on a CPU]
 // x is laid out anew: a tile is up to four vectors of rows of x, and holds for each block of
 // columns one vector after another, column by column, and a column of zeros at the end. A nonzero
 // is then one multiply-add a vector, whose x lies at the record's offset times the tile's width.
@@ -29,7 +29,7 @@ struct PanelTile {
 };
 
 struct StripTask {
-  SparseLinearArgs args;
+  MaskedLinearArgs args;
   float* panels;
   const PanelTile* tiles;
   int tile_count;
@@ -59,7 +59,7 @@ struct Kernels {
   void (*multiply_one)(const StripTask& task, float* sums, std::int64_t begin, std::int64_t end);
   // Rows [begin, end) of a kMask layout times every row of x. `words` has room for one of these, in
   // whole words of the mask.
-  void (*multiply_mask)(const SparseLinearArgs& args, float* words, std::int64_t begin,
+  void (*multiply_mask)(const MaskedLinearArgs& args, float* words, std::int64_t begin,
                         std::int64_t end);
   // Rows [begin, end) of x to codes.
   void (*quantize_rows)(const CodesTask& task, std::int64_t begin, std::int64_t end);

@@ -1,4 +1,4 @@
-// Prepares what the kernels of sparse_linear read: see Note [Layouts of a pruned weight].
+// Prepares what the kernels of packed_linear read: see Note [Layouts of a pruned weight].
 
 #include "linear/layout.h"
 
@@ -43,7 +43,7 @@ class Bytes {
   std::vector<std::uint8_t> bytes_;
 };
 
-LayoutHeader header_of(const SparseMatrix& matrix, LayoutKind kind) {
+LayoutHeader header_of(const MaskedMatrix& matrix, LayoutKind kind) {
   LayoutHeader header{};
   header.magic = kLayoutMagic;
   header.kind = kind;
@@ -55,14 +55,14 @@ LayoutHeader header_of(const SparseMatrix& matrix, LayoutKind kind) {
   return header;
 }
 
-bool all_finite(const SparseMatrix& matrix) {
+bool all_finite(const MaskedMatrix& matrix) {
   if (matrix.dtype != DType::kFloat32) return true;  // (the loops that read those need no promise)
   const auto* const values = static_cast<const float*>(matrix.values);
   return std::all_of(values, values + matrix.count,
                      [](float value) { return std::isfinite(value); });
 }
 
-std::vector<std::uint8_t> build_mask_layout(const SparseMatrix& matrix) {
+std::vector<std::uint8_t> build_mask_layout(const MaskedMatrix& matrix) {
   LayoutHeader header = header_of(matrix, LayoutKind::kMask);
   const auto item = static_cast<std::size_t>(dtype_size(matrix.dtype));
   const auto words = static_cast<std::size_t>(header.rows * header.row_words());
@@ -91,7 +91,7 @@ std::vector<std::uint8_t> build_mask_layout(const SparseMatrix& matrix) {
 // Columns of a block. The part of x that belongs to it, up to two vectors wide under strips of four
 // rows and four under strips of two, should stay in a first cache of 32 KiB beside what streams
 // through: the more nonzeros, the more of that there is. Fewer columns pad more.
-std::int64_t most_block_columns(const SparseMatrix& matrix, std::int64_t interleave) {
+std::int64_t most_block_columns(const MaskedMatrix& matrix, std::int64_t interleave) {
   const double density =
       static_cast<double>(matrix.count) /
       static_cast<double>(std::max<std::int64_t>(matrix.rows * matrix.columns, 1));
@@ -115,7 +115,7 @@ struct Strip {
 template <int kInterleave, class Word>
 class StripBuilder {
  public:
-  StripBuilder(const SparseMatrix& matrix, std::int64_t block_columns, Bytes& out)
+  StripBuilder(const MaskedMatrix& matrix, std::int64_t block_columns, Bytes& out)
       : matrix_(matrix), block_columns_(block_columns), out_(out) {}
 
   void begin_rows(std::int64_t first, std::int64_t first_value) {
@@ -263,7 +263,7 @@ class StripBuilder {
     }
   }
 
-  const SparseMatrix& matrix_;
+  const MaskedMatrix& matrix_;
   const std::int64_t block_columns_;
   Bytes& out_;
   std::int64_t first_row_ = 0, first_column_ = 0, columns_ = 0;
@@ -275,7 +275,7 @@ class StripBuilder {
 };
 
 template <int kInterleave, class Word>
-std::vector<std::uint8_t> build_strips(const SparseMatrix& matrix) {
+std::vector<std::uint8_t> build_strips(const MaskedMatrix& matrix) {
   LayoutHeader header = header_of(matrix, LayoutKind::kStrips);
   header.interleave = kInterleave;
   // Blocks of about equal width, in whole bytes of the mask.
@@ -303,14 +303,14 @@ std::vector<std::uint8_t> build_strips(const SparseMatrix& matrix) {
 }
 
 template <int kInterleave>
-std::vector<std::uint8_t> build_strips(const SparseMatrix& matrix) {
+std::vector<std::uint8_t> build_strips(const MaskedMatrix& matrix) {
   return dtype_size(matrix.dtype) == 2 ? build_strips<kInterleave, std::uint16_t>(matrix)
                                        : build_strips<kInterleave, std::uint32_t>(matrix);
 }
 
 }  // namespace
 
-std::vector<std::uint8_t> build_layout(const SparseMatrix& matrix, LayoutChoice choice) {
+std::vector<std::uint8_t> build_layout(const MaskedMatrix& matrix, LayoutChoice choice) {
   switch (choice) {
     case LayoutChoice::kQuads:
       return build_strips<4>(matrix);

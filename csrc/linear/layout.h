@@ -9,7 +9,7 @@
 
 namespace strop::linear {
 
-// sparse_linear: y[m][n] = activation(sum_k x[m][k] w[n][k] + bias[n]), where only the weights that
+// packed_linear: y[m][n] = activation(sum_k x[m][k] w[n][k] + bias[n]), where only the weights that
 // pruning kept take part. Sums are float32, in an order that the layout fixes: no result depends on
 // the number of threads. A pruned weight contributes nothing, even where x is Inf or NaN.
 
@@ -20,7 +20,7 @@ Activation activation_named(const char* op, const std::string& name);
 
 // A pruned weight as it is kept: a bit for each weight, low bits first, each row from a byte of its
 // own on, with the bits beyond a row 0; and the values whose bit is set, row by row.
-struct SparseMatrix {
+struct MaskedMatrix {
   DType dtype = DType::kFloat32;  // of values: float32 or 16 bits; float64 for the reference loop
   std::int64_t rows = 0;
   std::int64_t columns = 0;
@@ -110,7 +110,7 @@ struct StripBlock {
 enum class LayoutChoice { kMask, kQuads, kPairs };
 
 // Prepares a layout. The matrix has to be valid.
-std::vector<std::uint8_t> build_layout(const SparseMatrix& matrix, LayoutChoice choice);
+std::vector<std::uint8_t> build_layout(const MaskedMatrix& matrix, LayoutChoice choice);
 
 // The problem with a layout that somebody else made or altered: an index out of bounds, say. Empty
 // if there is none.
@@ -131,14 +131,14 @@ struct LinearRows {
 };
 
 // The dtypes of values, of x and of bias may differ, unless one is float64: then all are.
-struct SparseLinearArgs : LinearRows {
+struct MaskedLinearArgs : LinearRows {
   const void* layout;
 
   const LayoutHeader& header() const { return *static_cast<const LayoutHeader*>(layout); }
 };
 
 // The oracle takes a layout of kind kMask.
-void run(const SparseLinearArgs& args, Oracle);
-void run(const SparseLinearArgs& args, const ExecutionOptions& options);
+void run(const MaskedLinearArgs& args, Oracle);
+void run(const MaskedLinearArgs& args, const ExecutionOptions& options);
 
 }  // namespace strop::linear

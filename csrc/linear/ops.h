@@ -16,11 +16,9 @@ namespace strop::linear {
 // The ops of pruned linear layers, as functions of a Call: see core/torch/call.h. Products here go
 // by layouts, which a CPU reads; linear/bitmap_ops.h has those of a GPU.
 
-inline constexpr const char* kSparseLinear = "strop.sparse_linear";
-inline constexpr const char* kPackWeight = "strop.pack_weight";
 inline constexpr const char* kPackedLinear = "strop.packed_linear";
-inline constexpr const char* kPackSparse = "strop.pack_sparse";
-inline constexpr const char* kSparseWeight = "strop.SparseWeight";
+inline constexpr const char* kPackWeight = "strop.pack_weight";
+inline constexpr const char* kPackedWeight = "strop.PackedWeight";
 
 // What is multiplied with a weight, and what follows.
 template <class Call>
@@ -41,7 +39,7 @@ template <class Call>
 LinearInputs<Call> take_linear_inputs(Call& call, typename Call::Tensor x) {
   auto bias = call.optional_tensor("bias");
   const auto activation = call.template option<std::string>("activation", "");
-  return {std::move(x), std::move(bias), activation_named(kSparseLinear, activation)};
+  return {std::move(x), std::move(bias), activation_named(kPackedLinear, activation)};
 }
 
 // To `out` where there is one. `outputs`: rows of the weight, where the caller says so.
@@ -51,36 +49,36 @@ typename Call::Tensor multiply_by_layout(Call& call, LinearInputs<Call> in,
                                          std::int64_t outputs = -1,
                                          std::optional<typename Call::Tensor> out = {}) {
   const TensorView packed = view_of(layout);
-  check_layout_header(kSparseLinear, packed);
+  check_layout_header(kPackedLinear, packed);
   const auto& header = *static_cast<const LayoutHeader*>(packed.data);
   const bool coded = header.kind == LayoutKind::kCodes;
-  const char* const op = coded ? kPackedLinear : kSparseLinear;
-  check_sparse_linear(op,
+  check_packed_linear(kPackedLinear,
                       {.x = view_of(in.x), .layout = packed, .bias = view_of(in.bias), .y = {}});
   const std::int64_t rows = header.rows;
   if (outputs >= 0 && outputs != rows) {
-    throw_value_error(op, ": the layout has ", rows, " rows; ", outputs, " are expected");
+    throw_value_error(kPackedLinear, ": the layout has ", rows, " rows; ", outputs,
+                      " are expected");
   }
   in.make_rows(call);
-  SparseLinearTensors tensors = {
+  PackedLinearTensors tensors = {
       .x = view_of(in.x), .layout = packed, .bias = view_of(in.bias), .y = view_of(out)};
   if (out) {
-    check_linear_out(op, tensors.y, tensors.x, rows,
+    check_linear_out(kPackedLinear, tensors.y, tensors.x, rows,
                      {{"the weight", packed}, {"bias", tensors.bias}});
   } else {
     out.emplace(call.empty(shape_with_last(tensors.x, rows), tensors.x.dtype, in.x));
     tensors.y = view_of(out);
   }
   if (coded) {
-    call.run(in.x, packed_linear_args(tensors, in.activation));
+    call.run(in.x, coded_linear_args(tensors, in.activation));
   } else {
-    call.run(in.x, sparse_linear_args(tensors, in.activation));
+    call.run(in.x, masked_linear_args(tensors, in.activation));
   }
   return std::move(*out);
 }
 
 template <class Call>
-void sparse_linear_by_layout(Call& call) {
+void packed_linear_by_layout(Call& call) {
   auto x = call.tensor("input");
   const auto layout = call.tensor("layout");
   const auto outputs = call.template option<std::int64_t>("outputs", -1);
@@ -91,7 +89,7 @@ void sparse_linear_by_layout(Call& call) {
 
 // The op that graphs contain: of a weight in codes it has these as well, for a gradient.
 template <class Call>
-void coded_linear(Call& call) {
+void packed_linear_codes(Call& call) {
   auto x = call.tensor("input");
   const auto layout = call.tensor("layout");
   call.tensor("codes");
@@ -109,7 +107,7 @@ void coded_linear(Call& call) {
 
 // The gradient of x: the transposed weight times that of y.
 template <class Call>
-void sparse_transposed(Call& call) {
+void packed_transposed(Call& call) {
   auto gradient = call.tensor("gradient");
   const auto quads = call.tensor("quads"), pairs = call.tensor("pairs");
   const auto columns = call.template option<std::int64_t>("columns");
@@ -163,7 +161,7 @@ typename Call::Tensor bits_of(Call& call, const typename Call::Tensor& weight,
 template <class Call>
 Bitmap<Call> packed(Call& call, const typename Call::Tensor& weight,
                     const std::optional<typename Call::Tensor>& mask) {
-  check_pack_sparse(kPackSparse, view_of(weight), view_of(mask));
+  check_pack_masked(kPackWeight, view_of(weight), view_of(mask));
   const auto dense = call.contiguous("weight", weight);
   auto bits = bits_of(call, dense, mask);
   auto starts = starts_of(call, bits);
@@ -181,7 +179,7 @@ Bitmap<Call> packed(Call& call, const typename Call::Tensor& weight,
 }
 
 template <class Call>
-void pack_sparse(Call& call) {
+void pack_masked(Call& call) {
   const auto weight = call.tensor("weight");
   const auto mask = call.optional_tensor("mask");
   Bitmap<Call> made = packed(call, weight, mask);
@@ -190,11 +188,11 @@ void pack_sparse(Call& call) {
 }
 
 template <class Call>
-void unpack_sparse(Call& call) {
+void unpack_masked(Call& call) {
   const auto bits = call.tensor("bits"), values = call.tensor("values");
   const auto columns = call.template option<std::int64_t>("columns");
-  const SparseMatrix matrix =
-      checked_matrix(kSparseWeight, view_of(bits), view_of(values), columns);
+  const MaskedMatrix matrix =
+      checked_matrix(kPackedWeight, view_of(bits), view_of(values), columns);
   auto dense = call.empty({matrix.rows, columns}, matrix.dtype, values);
   call.run(values, BitmapUnpackArgs{{matrix}, matrix.dtype, view_of(dense).data});
   call.give(std::move(dense));
@@ -222,14 +220,14 @@ void codes_layout(Call& call) {
 }
 
 template <class Call>
-void sparse_layout(Call& call) {
+void masked_layout(Call& call) {
   const auto bits = call.tensor("bits"), values = call.tensor("values");
   const auto columns = call.template option<std::int64_t>("columns");
   const auto name = call.template option<std::string>("layout");
-  const SparseMatrix matrix =
-      checked_matrix(kSparseWeight, view_of(bits), view_of(values), columns);
-  const LayoutChoice choice = layout_named(kSparseWeight, name);
-  check_layout_of(kSparseWeight, choice, matrix.dtype);
+  const MaskedMatrix matrix =
+      checked_matrix(kPackedWeight, view_of(bits), view_of(values), columns);
+  const LayoutChoice choice = layout_named(kPackedWeight, name);
+  check_layout_of(kPackedWeight, choice, matrix.dtype);
   call.give(tensor_of(call, build_layout(matrix, choice), bits));
 }
 

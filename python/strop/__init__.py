@@ -58,7 +58,7 @@ __all__ = [
     "nn",
     "pack_bits",
     "pack_mask",
-    "pack_sparse",
+    "pack_masked",
     "pack_weight",
     "packed_linear",
     "prune_mask",

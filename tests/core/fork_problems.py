@@ -47,7 +47,7 @@ class Problems:
         self.scale = torch.rand(600, 1, generator=g) + 0.1
         self.mask = self.x > 0
         self.weight = torch.where(torch.rand(300, 1000, generator=g) < 0.3, self.x[:300], 0)
-        self.bits, self.values = _sparse_ops.pack_sparse(self.weight, None)
+        self.bits, self.values = _sparse_ops.pack_masked(self.weight, None)
         self.layouts = {
             n: _sparse_ops.layout(self.bits, self.values, 1000, n)
             for n in ("mask", "quads", "pairs")
@@ -119,8 +119,8 @@ class Problems:
             "strided rows": lambda: _sparse_ops.by_layout(
                 self.columns.t(), self.layouts["quads"], 300, None, ""
             ),
-            "pack_sparse": lambda: list(_sparse_ops.pack_sparse(self.weight, None)),
-            "unpack_sparse": lambda: _sparse_ops.unpack_sparse(self.bits, self.values, 1000),
+            "pack_masked": lambda: list(_sparse_ops.pack_masked(self.weight, None)),
+            "unpack_masked": lambda: _sparse_ops.unpack_masked(self.bits, self.values, 1000),
             "layout": lambda: _sparse_ops.layout(self.bits, self.values, 1000, "pairs"),
         }
 

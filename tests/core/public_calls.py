@@ -211,7 +211,7 @@ CALLS: dict[str, Callable[[], Arguments] | list[Callable[[], Arguments]]] = {
     ],
     "pack_bits": lambda: {"codes": BYTES, "bits": 4},
     "pack_mask": lambda: {"mask": KEEPS},
-    "pack_sparse": lambda: {
+    "pack_masked": lambda: {
         "weight": X.clone(),
         "mask": KEEPS,
         "dtype": torch.float32,

@@ -128,14 +128,14 @@ def test_double_backward_of_what_is_smooth(function, tensors):
 class TestWithoutGradient:
     """Ops whose results have no gradient: constants where a function says so, else an error."""
 
-    @pytest.mark.parametrize("name", ["quantize", "choose_scale", "prune_mask", "pack_sparse"])
+    @pytest.mark.parametrize("name", ["quantize", "choose_scale", "prune_mask", "pack_masked"])
     def test_constants(self, name):
         op = getattr(torch.ops.strop, name)
         given = {
             "quantize": (None, None, "int4", [1, 4], "half_even", True),
             "choose_scale": ("int4", [1, 4], True),
             "prune_mask": (None, 0.5),
-            "pack_sparse": (None,),
+            "pack_masked": (None,),
         }[name]
         leaf = X.clone().requires_grad_()
         (gradient,) = torch.autograd.grad((leaf**3).sum(), leaf, create_graph=True)

@@ -296,7 +296,7 @@ NEED_DATA = {
     "SparseWeight",
     "SparseWeight.from_state_dict",
     "load_sparsified",
-    "pack_sparse",
+    "pack_masked",
     "pack_weight",
 }
 NEED_DATA |= {

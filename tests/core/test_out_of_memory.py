@@ -39,7 +39,7 @@ CALLS = {
     "soft_threshold, amounts": lambda: strop.soft_threshold(huge(), ONE.clone().requires_grad_()),
     "pack_mask": lambda: strop.pack_mask(huge(dtype=torch.bool)),
     "unpack_mask": lambda: strop.unpack_mask(huge(dtype=torch.uint8), 1 << 13),
-    "pack_sparse": lambda: strop.pack_sparse(huge(1 << 30, 1 << 20)),
+    "pack_masked": lambda: strop.pack_sparse(huge(1 << 30, 1 << 20)),
     "sparse_linear": lambda: strop.sparse_linear(huge(1 << 45, 64), weight()),
     "sparse_linear, rows": lambda: strop.sparse_linear(
         huge(1 << 45, 1), strop.pack_sparse(torch.ones(64, 1), plan="sparse")

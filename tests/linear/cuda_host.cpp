@@ -107,7 +107,7 @@ using Call = NumpyCall<OnHost<kRun>>;
 void pack(Call& call) {
   const ArrayView weight = call.tensor("weight");
   const auto mask = call.optional_tensor("mask");
-  check_bitmap_dtype(kPackSparse, "weight", view_of(weight).dtype);
+  check_bitmap_dtype(kPackWeight, "weight", view_of(weight).dtype);
   const Bitmap<Call> made = packed(call, weight, mask);
   call.give(made.bits);
   call.give(made.values);
@@ -133,15 +133,15 @@ void multiply(Call& call) {
   const auto in = take_linear_inputs(call, std::move(x));
   checked_product<Call>(in, weight, {});
   if (!widens(view_of(weight.values).dtype, view_of(in.x).dtype)) {
-    throw_type_error(kSparseLinear, ": values would have to be rounded to the input's dtype");
+    throw_type_error(kPackedLinear, ": values would have to be rounded to the input's dtype");
   }
   call.give(multiply_by_bitmap(call, in, weight));
 }
 
 constexpr ArrayOp<OnHost<kRun>> kOps[] = {
-    {"pack_sparse(weight, mask=None)", kPackSparse, pack},
-    {"unpack_sparse(weight, columns, widen=False)", kSparseWeight, unpack},
-    {"sparse_linear(input, weight, bias=None, activation='')", kSparseLinear, multiply},
+    {"pack_masked(weight, mask=None)", kPackWeight, pack},
+    {"unpack_masked(weight, columns, widen=False)", kPackedWeight, unpack},
+    {"packed_linear(input, weight, bias=None, activation='')", kPackedLinear, multiply},
 };
 
 }  // namespace

@@ -54,7 +54,7 @@ def pruned(shape, sparsity, pattern="random", seed=0):
 
 def multiplied(x, weight, layout, bias=None, activation=""):
     """By one layout, whatever a plan would choose."""
-    bits, values = ops.pack_sparse(weight, None)
+    bits, values = ops.pack_masked(weight, None)
     made = ops.layout(bits, values, weight.shape[1], layout)
     return ops.by_layout(x, made, weight.shape[0], bias, activation)
 

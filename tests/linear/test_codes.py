@@ -280,13 +280,13 @@ class TestErrors:
 
     def test_a_damaged_layout(self):
         layout = CodedWeight((20, 64), "uint4", 32, "uint8", symmetric=False).layout()
-        strop._C.check_sparse_layout(layout.numpy(), 20, 64)
+        strop._C.check_layout(layout.numpy(), 20, 64)
         for place in range(0, 400, 4):
             for value in (-1, 0, 1, 7, 1 << 20):
                 forged = layout.clone()
                 forged.view(torch.int32)[place // 4] = value
                 try:
-                    strop._C.check_sparse_layout(forged.numpy(), 20, 64)
+                    strop._C.check_layout(forged.numpy(), 20, 64)
                 except ValueError:
                     continue
                 y = ops.by_layout(torch.ones(3, 64), forged, 20, None, "")

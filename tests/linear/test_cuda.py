@@ -45,7 +45,7 @@ class TestForm:
     def test_as_on_the_cpu(self, dtype, sparsity):
         for columns in COLUMNS:
             weight = pruned((5, columns), sparsity).to(dtype)
-            bits, values = ops.pack_sparse(weight, None)
+            bits, values = ops.pack_masked(weight, None)
             found = packed(weight)
             assert torch.equal(torch.from_numpy(found[0]), bits), columns
             assert_same_bits(to_tensor(found[1]), values)
@@ -58,7 +58,7 @@ class TestForm:
     def test_a_mask_keeps_zeros(self, dtype):
         for shape in [(3, 77), (4, 256)]:
             weight, mask = pruned(shape, 0.5).to(dtype), kept(shape, 0.6, seed=5)
-            bits, values = ops.pack_sparse(weight, mask)
+            bits, values = ops.pack_masked(weight, mask)
             found = packed(weight, mask)
             assert torch.equal(torch.from_numpy(found[0]), bits)
             assert_same_bits(to_tensor(found[1]), values)

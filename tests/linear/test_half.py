@@ -98,12 +98,12 @@ class TestAgainstFloat64:
         weight = to_array(pruned((31, 70), 0.6).to(values))
         x = to_array(torch.randn(9, 70, generator=generator()).to(inputs))
         bias = to_array(torch.randn(31, generator=generator(1)).to(values))
-        plain = _C.sparse_layout(weight, None, "mask")
-        expected = to_tensor(_C.reference.sparse_linear(x, plain, bias))
+        plain = _C.masked_layout(weight, None, "mask")
+        expected = to_tensor(_C.reference.packed_linear(x, plain, bias))
         assert expected.dtype == inputs
         for layout in LAYOUTS:
-            made = _C.sparse_layout(weight, None, layout)
-            y = to_tensor(_C.cpu.sparse_linear(x, made, bias))
+            made = _C.masked_layout(weight, None, layout)
+            y = to_tensor(_C.cpu.packed_linear(x, made, bias))
             step = torch.finfo(inputs).eps
             assert torch.allclose(y.double(), expected.double(), rtol=step, atol=1e-5 + step)
 
@@ -198,8 +198,8 @@ class TestWeights:
         x = torch.randn(19, 40).numpy()
         for forged in altered(layout):
             try:
-                _C.check_sparse_layout(forged, 21, 40)
-                result = _C.cpu.sparse_linear(x, forged)
+                _C.check_layout(forged, 21, 40)
+                result = _C.cpu.packed_linear(x, forged)
             except (ValueError, TypeError):  # (a layout of float64 is sound, x is not)
                 refused += 1
                 continue

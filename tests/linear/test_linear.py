@@ -222,22 +222,22 @@ class TestNumpy:
         weight = pruned((31, 70), 0.6).numpy()
         x = np.random.default_rng(0).standard_normal((2, 9, 70), np.float32)
         bias = np.random.default_rng(1).standard_normal(31, np.float32)
-        plain = _C.sparse_layout(weight, None, "mask")
-        expected = to_tensor(_C.reference.sparse_linear(x, plain, bias, "gelu"))
+        plain = _C.masked_layout(weight, None, "mask")
+        expected = to_tensor(_C.reference.packed_linear(x, plain, bias, "gelu"))
         for layout in LAYOUTS:
-            made = _C.sparse_layout(weight, None, layout)
-            y = to_tensor(_C.cpu.sparse_linear(x, made, bias, "gelu"))
+            made = _C.masked_layout(weight, None, layout)
+            y = to_tensor(_C.cpu.packed_linear(x, made, bias, "gelu"))
             assert torch.allclose(y, expected, rtol=1e-5, atol=1e-5)
 
     def test_a_mask_in_place_of_zeros(self):
         weight = torch.randn(6, 11, generator=generator())
         mask = kept((6, 11), 0.5)
-        made = _C.sparse_layout(to_array(weight), to_array(mask), "quads")
+        made = _C.masked_layout(to_array(weight), to_array(mask), "quads")
         x = torch.randn(4, 11, generator=generator(1))
-        y = to_tensor(_C.cpu.sparse_linear(to_array(x), made))
+        y = to_tensor(_C.cpu.packed_linear(to_array(x), made))
         assert_close(y, x, torch.where(mask, weight, 0))
 
     def test_the_oracle_refuses_strips(self):
-        made = _C.sparse_layout(np.eye(4, dtype=np.float32), None, "pairs")
+        made = _C.masked_layout(np.eye(4, dtype=np.float32), None, "pairs")
         with pytest.raises(ValueError, match="the reference loop takes a layout of bits"):
-            _C.reference.sparse_linear(np.eye(4, dtype=np.float32), made)
+            _C.reference.packed_linear(np.eye(4, dtype=np.float32), made)

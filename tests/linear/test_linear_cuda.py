@@ -129,12 +129,12 @@ class TestOnAGpu:
         for shape in ((9, 77), (5, 1040)):
             weight, mask = pruned(shape, 0.5).to(dtype), kept(shape, 0.5, seed=3)
             for keep in (None, mask):
-                here = ops.pack_sparse(weight, keep)
-                there = ops.pack_sparse(weight.cuda(), None if keep is None else keep.cuda())
+                here = ops.pack_masked(weight, keep)
+                there = ops.pack_masked(weight.cuda(), None if keep is None else keep.cuda())
                 assert torch.equal(there[0].cpu(), here[0])
                 assert_same_bits(there[1].cpu(), here[1])
-                dense = ops.unpack_sparse(*there, shape[1])
-                assert_same_bits(dense.cpu(), ops.unpack_sparse(*here, shape[1]))
+                dense = ops.unpack_masked(*there, shape[1])
+                assert_same_bits(dense.cpu(), ops.unpack_masked(*here, shape[1]))
             w = strop.pack_sparse(weight.cuda(), plan="sparse")
             for input_dtype in FLOATS:
                 for rows in (1, 2, 3, 8, 9):
@@ -260,4 +260,4 @@ class TestOnAGpu:
         with pytest.raises(TypeError, match="weight has dtype float64; on a GPU float32"):
             strop.pack_sparse(weight.double().cuda())
         with pytest.raises(ValueError, match=r"bits are set"):
-            ops.unpack_sparse(there.bits, there.values[1:], 40)
+            ops.unpack_masked(there.bits, there.values[1:], 40)

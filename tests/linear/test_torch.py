@@ -160,7 +160,7 @@ class TestCompiled:
             bias = torch.randn(24, requires_grad=True)
             for call in (arguments(w, x), arguments(w, x.detach(), bias, "gelu")):
                 torch.library.opcheck(torch.ops.strop.sparse_linear.default, call)
-        torch.library.opcheck(torch.ops.strop.unpack_sparse.default, (w.bits, w.values, 40))
+        torch.library.opcheck(torch.ops.strop.unpack_masked.default, (w.bits, w.values, 40))
         torch.library.opcheck(
             torch.ops.strop._sparse_linear.default, (x.detach(), w.pairs, 24, None, "")
         )

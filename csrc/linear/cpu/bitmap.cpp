@@ -58,7 +58,7 @@ void run(const BitmapValuesArgs& args, const ExecutionOptions&) {
 }
 
 void run(const BitmapUnpackArgs& args, const ExecutionOptions&) {
-  const SparseMatrix& matrix = args.matrix;
+  const MaskedMatrix& matrix = args.matrix;
   by_dtype(matrix.dtype, [&]<class T>() {
     const auto* value = static_cast<const T*>(matrix.values);
     auto* dense = static_cast<T*>(args.dense);

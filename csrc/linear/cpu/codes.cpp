@@ -12,7 +12,7 @@ std::int64_t items_a_grain(std::int64_t work) {
   return std::max<std::int64_t>(kGrain / std::max<std::int64_t>(work, 1), 1);
 }
 
-void run_rows(const PackedLinearArgs& args, const Parallel& parallel, const Kernels& kernels) {
+void run_rows(const CodedLinearArgs& args, const Parallel& parallel, const Kernels& kernels) {
   const CodesHeader& header = args.header();
   const bool exact = header.activations == Activations::kExact;
   const bool sums = !exact && (header.zeros != 0 || header.same_zero != 0);
@@ -42,12 +42,12 @@ void run_rows(const PackedLinearArgs& args, const Parallel& parallel, const Kern
 
 namespace strop::linear {
 
-void run(const PackedLinearArgs& args, const ExecutionOptions& options) {
+void run(const CodedLinearArgs& args, const ExecutionOptions& options) {
   const CodesHeader& header = args.header();
   if (args.rows == 0 || header.rows == 0) return;
   if (args.bias != nullptr && args.bias_dtype != DType::kFloat32) {
     const std::vector<float> bias = cpu::widened_bias(args, header.rows);
-    PackedLinearArgs with_bias = args;
+    CodedLinearArgs with_bias = args;
     with_bias.bias = bias.data();
     with_bias.bias_dtype = DType::kFloat32;
     return run(with_bias, options);

@@ -9,7 +9,7 @@ namespace {
 
 std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
-std::int64_t items_a_grain(const SparseLinearArgs& args, std::int64_t items, std::int64_t rows) {
+std::int64_t items_a_grain(const MaskedLinearArgs& args, std::int64_t items, std::int64_t rows) {
   const std::int64_t work = std::max<std::int64_t>(args.header().count * rows / items, 1);
   return std::max<std::int64_t>(divide_up(kGrain, work), 1);
 }
@@ -34,7 +34,7 @@ std::vector<PanelTile> cut_tiles(std::int64_t rows, int lanes, int most_register
   return tiles;
 }
 
-void run_strips(const SparseLinearArgs& args, const Parallel& parallel, const Kernels& kernels) {
+void run_strips(const MaskedLinearArgs& args, const Parallel& parallel, const Kernels& kernels) {
   const LayoutHeader& header = args.header();
   const std::int64_t columns = header.column_blocks() * (header.block_columns + 1);
   const bool one = args.rows == 1 && header.interleave == 4;
@@ -57,7 +57,7 @@ void run_strips(const SparseLinearArgs& args, const Parallel& parallel, const Ke
                      });
 }
 
-void run_mask(const SparseLinearArgs& args, const Parallel& parallel, const Kernels& kernels) {
+void run_mask(const MaskedLinearArgs& args, const Parallel& parallel, const Kernels& kernels) {
   const LayoutHeader& header = args.header();
   parallel.for_range(header.rows, items_a_grain(args, header.rows, args.rows),
                      [&](std::int64_t begin, std::int64_t end) {
@@ -72,13 +72,13 @@ void run_mask(const SparseLinearArgs& args, const Parallel& parallel, const Kern
 namespace strop::linear {
 
 // float64 runs the reference loop.
-void run(const SparseLinearArgs& args, const ExecutionOptions& options) {
+void run(const MaskedLinearArgs& args, const ExecutionOptions& options) {
   const LayoutHeader& header = args.header();
   if (args.rows == 0 || header.rows == 0) return;
   if (args.dtype == DType::kFloat64) return run(args, Oracle{});
   if (args.bias != nullptr && args.bias_dtype != DType::kFloat32) {
     const std::vector<float> bias = cpu::widened_bias(args, header.rows);
-    SparseLinearArgs with_bias = args;
+    MaskedLinearArgs with_bias = args;
     with_bias.bias = bias.data();
     with_bias.bias_dtype = DType::kFloat32;
     return run(with_bias, options);

@@ -47,7 +47,7 @@ struct Pruned {
     count = static_cast<std::int64_t>(values.size());
   }
 
-  SparseMatrix matrix() const {
+  MaskedMatrix matrix() const {
     return {dtype, kRows, kColumns, bits.data(), stored_values.data(), count};
   }
 };
@@ -77,7 +77,7 @@ std::string run_rows(Isa isa, const Pruned& weight, std::int64_t rows) {
   std::vector<std::uint8_t> actual(static_cast<std::size_t>(rows * kRows) * item);
   std::vector<std::uint8_t> expected = actual;
   const auto plain = build_layout(weight.matrix(), LayoutChoice::kMask);
-  SparseLinearArgs args = {{.dtype = weight.dtype,
+  MaskedLinearArgs args = {{.dtype = weight.dtype,
                             .rows = rows,
                             .x = x.data(),
                             .x_stride = kColumns,
@@ -95,7 +95,7 @@ std::string run_rows(Isa isa, const Pruned& weight, std::int64_t rows) {
     run(args, {.isa = isa});
     const std::string difference = first_difference(actual, expected, weight.dtype);
     if (difference.empty()) continue;
-    return "sparse_linear of " + std::to_string(rows) + " rows, " + dtype_name(weight.dtype) +
+    return "packed_linear of " + std::to_string(rows) + " rows, " + dtype_name(weight.dtype) +
            ", layout " + std::to_string(static_cast<int>(choice)) + ", " + difference;
   }
   return {};

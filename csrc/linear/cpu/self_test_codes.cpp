@@ -26,16 +26,16 @@ std::string run_rows(Isa isa, const Case& each, const std::vector<std::uint8_t>&
                      std::int64_t rows) {
   const std::vector<float> x = sample_values(rows * kColumns, true);
   std::vector<float> actual(static_cast<std::size_t>(rows * kRows)), expected = actual;
-  PackedLinearArgs args = {{.dtype = DType::kFloat32,
-                            .rows = rows,
-                            .x = x.data(),
-                            .x_stride = kColumns,
-                            .y = expected.data(),
-                            .y_stride = kRows,
-                            .bias = nullptr,
-                            .bias_dtype = DType::kFloat32,
-                            .activation = Activation::kNone},
-                           layout.data()};
+  CodedLinearArgs args = {{.dtype = DType::kFloat32,
+                           .rows = rows,
+                           .x = x.data(),
+                           .x_stride = kColumns,
+                           .y = expected.data(),
+                           .y_stride = kRows,
+                           .bias = nullptr,
+                           .bias_dtype = DType::kFloat32,
+                           .activation = Activation::kNone},
+                          layout.data()};
   run(args, Oracle{});
   args.y = actual.data();
   run(args, {.isa = isa});

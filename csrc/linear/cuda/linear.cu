@@ -1,6 +1,6 @@
-// sparse_linear on a GPU, for a few rows of x: bits and values are read once, at the speed of the
-// memory, by a warp for each row of the weight; x stays in the first cache. Many rows of x go by
-// unpack_sparse and a dense product.
+// packed_linear of masked weights on a GPU, for a few rows of x: bits and values are read once, at
+// the speed of the memory, by a warp for each row of the weight; x stays in the first cache. Many
+// rows of x go by unpack_masked and a dense product.
 
 #include "linear/cuda/linear.cuh"
 
@@ -89,9 +89,9 @@ __device__ __forceinline__ void multiply_add(const BitmapLinearArgs& args, int a
 
 // x is read 16 bytes at a time for a row's first `whole` bytes.
 template <class Values, class T, int kRows>
-__global__ void __launch_bounds__(kSparseThreads)
-    sparse_linear_kernel(const __grid_constant__ BitmapLinearArgs args, int whole) {
-  __shared__ Scratch<Values> rooms[kSparseWarps];
+__global__ void __launch_bounds__(kMaskedThreads)
+    packed_linear_kernel(const __grid_constant__ BitmapLinearArgs args, int whole) {
+  __shared__ Scratch<Values> rooms[kMaskedWarps];
   const BitmapMatrix& weight = args.weight;
   const auto bytes = static_cast<int>(weight.row_bytes());
   for_each_row(weight.rows, [&](std::int64_t row) {
@@ -123,12 +123,12 @@ void multiply(const BitmapLinearArgs& args, const Launch& on) {
   const bool vectors = rows_are_vectors(args.x, args.rows > 1 ? args.x_stride : 0, args.dtype);
   const int whole = vectors ? static_cast<int>(args.weight.columns / 8) : 0;
   const auto with = [&](auto kernel) {
-    launch(on, kernel, row_blocks(args.weight.rows), kSparseThreads, args, whole);
+    launch(on, kernel, row_blocks(args.weight.rows), kMaskedThreads, args, whole);
   };
-  if (args.rows <= 1) return with(sparse_linear_kernel<Values, T, 1>);
-  if (args.rows <= 2) return with(sparse_linear_kernel<Values, T, 2>);
-  if (args.rows <= 4) return with(sparse_linear_kernel<Values, T, 4>);
-  with(sparse_linear_kernel<Values, T, static_cast<int>(kMaxBitmapRows)>);
+  if (args.rows <= 1) return with(packed_linear_kernel<Values, T, 1>);
+  if (args.rows <= 2) return with(packed_linear_kernel<Values, T, 2>);
+  if (args.rows <= 4) return with(packed_linear_kernel<Values, T, 4>);
+  with(packed_linear_kernel<Values, T, static_cast<int>(kMaxBitmapRows)>);
 }
 
 }  // namespace

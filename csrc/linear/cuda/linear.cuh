@@ -9,8 +9,8 @@
 namespace strop::linear::cuda {
 using namespace strop::cuda;
 
-inline constexpr int kSparseThreads = 128;
-inline constexpr int kSparseWarps = kSparseThreads / kWarp;
+inline constexpr int kMaskedThreads = 128;
+inline constexpr int kMaskedWarps = kMaskedThreads / kWarp;
 
 // Note [Steps along a row]
 // A step is a byte for each lane: 256 columns, of which a lane has eight neighbours. The bytes of
@@ -135,14 +135,14 @@ __device__ __forceinline__ void for_each_byte(const std::uint8_t* row, int bytes
 // Calls visit(row) for a warp's rows.
 template <class Visit>
 __device__ __forceinline__ void for_each_row(std::int64_t rows, Visit visit) {
-  const std::int64_t first = std::int64_t{blockIdx.x} * kSparseWarps + threadIdx.x / kWarp;
-  for (std::int64_t row = first; row < rows; row += std::int64_t{gridDim.x} * kSparseWarps) {
+  const std::int64_t first = std::int64_t{blockIdx.x} * kMaskedWarps + threadIdx.x / kWarp;
+  for (std::int64_t row = first; row < rows; row += std::int64_t{gridDim.x} * kMaskedWarps) {
     visit(row);
   }
 }
 
 inline std::int64_t row_blocks(std::int64_t rows) {
-  return (rows + kSparseWarps - 1) / kSparseWarps;
+  return (rows + kMaskedWarps - 1) / kMaskedWarps;
 }
 
 // Calls function.operator()<Values, To>() for the types of which the first widens to the second.

@@ -10,7 +10,7 @@ using namespace strop::cuda;
 namespace {
 
 // The number of each row's bits, to where the row ends.
-__global__ void __launch_bounds__(kSparseThreads)
+__global__ void __launch_bounds__(kMaskedThreads)
     count_rows_kernel(const __grid_constant__ BitmapStartsArgs args) {
   for_each_row(args.rows, [&](std::int64_t row) {
     const std::uint8_t* const bits = args.bits + row * args.row_bytes;
@@ -25,14 +25,14 @@ __global__ void __launch_bounds__(kSparseThreads)
 }
 
 // One block: counts become where the rows end.
-__global__ void __launch_bounds__(kSparseThreads)
+__global__ void __launch_bounds__(kMaskedThreads)
     add_up_kernel(const __grid_constant__ BitmapStartsArgs args) {
   constexpr int kEach = 8;
-  __shared__ std::int64_t warps[kSparseWarps];
+  __shared__ std::int64_t warps[kMaskedWarps];
   if (threadIdx.x == 0) args.starts[0] = 0;
   std::int64_t* const ends = args.starts + 1;
   std::int64_t done = 0;
-  for (std::int64_t first = 0; first < args.rows; first += kSparseThreads * kEach) {
+  for (std::int64_t first = 0; first < args.rows; first += kMaskedThreads * kEach) {
     const std::int64_t at = first + threadIdx.x * kEach;
     std::int64_t own[kEach], sum = 0, all = 0;
 #pragma unroll
@@ -56,13 +56,13 @@ __device__ __forceinline__ bool is_zero(T value) {
 
 // A thread has a byte. `vectors`: its eight weights may be read 16 bytes at a time.
 template <class T>
-__global__ void __launch_bounds__(kSparseThreads)
+__global__ void __launch_bounds__(kMaskedThreads)
     nonzeros_kernel(const __grid_constant__ BitmapBitsArgs args,
                     const __grid_constant__ Divider row_bytes, bool vectors) {
   constexpr int kVector = kVectorBytes / static_cast<int>(sizeof(T));
   const std::int64_t all = args.rows * row_bytes.divisor();
-  const std::int64_t step = std::int64_t{gridDim.x} * kSparseThreads;
-  for (std::int64_t byte = std::int64_t{blockIdx.x} * kSparseThreads + threadIdx.x; byte < all;
+  const std::int64_t step = std::int64_t{gridDim.x} * kMaskedThreads;
+  for (std::int64_t byte = std::int64_t{blockIdx.x} * kMaskedThreads + threadIdx.x; byte < all;
        byte += step) {
     const std::int64_t row = row_bytes.quotient(byte);
     const std::int64_t column = (byte - row * row_bytes.divisor()) * 8;
@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(kSparseThreads)
 }
 
 template <class T>
-__global__ void __launch_bounds__(kSparseThreads)
+__global__ void __launch_bounds__(kMaskedThreads)
     values_kernel(const __grid_constant__ BitmapValuesArgs args) {
   const auto bytes = static_cast<int>(args.row_bytes());
   for_each_row(args.rows, [&](std::int64_t row) {
@@ -134,9 +134,9 @@ __device__ __forceinline__ void write_columns(T* to, std::int64_t left, bool vec
 }
 
 template <class Values, class T>
-__global__ void __launch_bounds__(kSparseThreads)
+__global__ void __launch_bounds__(kMaskedThreads)
     unpack_kernel(const __grid_constant__ BitmapUnpackArgs args, bool vectors) {
-  __shared__ Scratch<Values> rooms[kSparseWarps];
+  __shared__ Scratch<Values> rooms[kMaskedWarps];
   const BitmapMatrix& matrix = args.matrix;
   const auto bytes = static_cast<int>(matrix.row_bytes());
   for_each_row(matrix.rows, [&](std::int64_t row) {
@@ -165,25 +165,25 @@ namespace strop::linear {
 void run(const BitmapBitsArgs& args, const Launch& on) {
   if (args.rows * args.columns == 0) return;
   const std::int64_t threads = args.rows * args.row_bytes();
-  const std::int64_t blocks = (threads + cuda::kSparseThreads - 1) / cuda::kSparseThreads;
+  const std::int64_t blocks = (threads + cuda::kMaskedThreads - 1) / cuda::kMaskedThreads;
   const bool vectors =
       args.columns % 8 == 0 && cuda::rows_are_vectors(args.weight, args.columns, args.dtype);
   by_narrow_dtype(args.dtype, [&]<class T>() {
-    cuda::launch(on, cuda::nonzeros_kernel<T>, blocks, cuda::kSparseThreads, args,
+    cuda::launch(on, cuda::nonzeros_kernel<T>, blocks, cuda::kMaskedThreads, args,
                  cuda::Divider(args.row_bytes()), vectors);
   });
 }
 
 void run(const BitmapStartsArgs& args, const Launch& on) {
   const std::int64_t blocks = cuda::row_blocks(args.rows);
-  if (blocks > 0) cuda::launch(on, cuda::count_rows_kernel, blocks, cuda::kSparseThreads, args);
-  cuda::launch(on, cuda::add_up_kernel, 1, cuda::kSparseThreads, args);
+  if (blocks > 0) cuda::launch(on, cuda::count_rows_kernel, blocks, cuda::kMaskedThreads, args);
+  cuda::launch(on, cuda::add_up_kernel, 1, cuda::kMaskedThreads, args);
 }
 
 void run(const BitmapValuesArgs& args, const Launch& on) {
   if (args.rows * args.columns == 0) return;
   by_narrow_dtype(args.dtype, [&]<class T>() {
-    cuda::launch(on, cuda::values_kernel<T>, cuda::row_blocks(args.rows), cuda::kSparseThreads,
+    cuda::launch(on, cuda::values_kernel<T>, cuda::row_blocks(args.rows), cuda::kMaskedThreads,
                  args);
   });
 }
@@ -195,7 +195,7 @@ void run(const BitmapUnpackArgs& args, const Launch& on) {
       matrix.columns % 8 == 0 && cuda::rows_are_vectors(args.dense, matrix.columns, args.dtype);
   cuda::by_widening(matrix.dtype, args.dtype, [&]<class Values, class T>() {
     cuda::launch(on, cuda::unpack_kernel<Values, T>, cuda::row_blocks(matrix.rows),
-                 cuda::kSparseThreads, args, vectors);
+                 cuda::kMaskedThreads, args, vectors);
   });
 }
 

@@ -132,7 +132,7 @@ double product(const T* x, const Weight& weight, std::int64_t n) {
 }
 
 template <class T>
-void multiply_codes(const PackedLinearArgs& args) {
+void multiply_codes(const CodedLinearArgs& args) {
   const Weight weight(args.layout);
   const CodesHeader& header = weight.header();
   const bool exact = header.activations == Activations::kExact;
@@ -158,7 +158,7 @@ void multiply_codes(const PackedLinearArgs& args) {
 
 namespace strop::linear {
 
-void run(const PackedLinearArgs& args, Oracle) {
+void run(const CodedLinearArgs& args, Oracle) {
   by_narrow_dtype(args.dtype, [&]<class T>() { reference::multiply_codes<T>(args); });
 }
 

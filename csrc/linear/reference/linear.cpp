@@ -8,7 +8,7 @@ namespace strop::linear::reference {
 namespace {
 
 template <class T, class V>
-void multiply(const SparseLinearArgs& args) {
+void multiply(const MaskedLinearArgs& args) {
   const LayoutHeader& header = args.header();
   const auto* const base = static_cast<const std::uint8_t*>(args.layout);
   const auto* const starts = reinterpret_cast<const std::int64_t*>(base + header.first);
@@ -36,9 +36,9 @@ void multiply(const SparseLinearArgs& args) {
 
 namespace strop::linear {
 
-void run(const SparseLinearArgs& args, Oracle) {
+void run(const MaskedLinearArgs& args, Oracle) {
   if (args.header().kind != LayoutKind::kMask) {
-    throw_value_error("strop.sparse_linear: the reference loop takes a layout of bits");
+    throw_value_error("strop.packed_linear: the reference loop takes a layout of bits");
   }
   by_dtype(args.dtype, [&]<class T>() {
     by_dtype(args.header().values(), [&]<class V>() { reference::multiply<T, V>(args); });

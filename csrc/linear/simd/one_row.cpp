@@ -9,7 +9,7 @@ namespace strop::linear::simd::STROP_ISA {
 using namespace strop::simd::STROP_ISA;
 
 void multiply_one(const StripTask& task, float* sums, std::int64_t begin, std::int64_t end);
-void multiply_mask(const SparseLinearArgs& args, float* words, std::int64_t begin,
+void multiply_mask(const MaskedLinearArgs& args, float* words, std::int64_t begin,
                    std::int64_t end);
 
 namespace {
@@ -74,7 +74,7 @@ void multiply_block(const std::uint8_t* layout, const StripBlock& block, const f
 
 // y's columns [column, column + count) of one row.
 template <class T>
-void put_row(const SparseLinearArgs& args, const float* sums, std::int64_t column,
+void put_row(const MaskedLinearArgs& args, const float* sums, std::int64_t column,
              std::int64_t count, T* y) {
   const auto* const bias = static_cast<const float*>(args.bias);
   for (std::int64_t n = 0; n < count; n += kLanes) {
@@ -237,7 +237,7 @@ bool widen_row(const T* row, std::int64_t count, std::int64_t whole, float* x) {
 
 // Rows [begin, end) of the weight times one row of x.
 template <class V, class T>
-void multiply_row(const SparseLinearArgs& args, const float* x, bool x_is_finite, T* y,
+void multiply_row(const MaskedLinearArgs& args, const float* x, bool x_is_finite, T* y,
                   std::int64_t begin, std::int64_t end) {
   const LayoutHeader& header = args.header();
   const auto* const layout = static_cast<const std::uint8_t*>(args.layout);
@@ -267,7 +267,7 @@ void multiply_one(const StripTask& task, float* sums, std::int64_t begin, std::i
                   [&]<class V>() { multiply_one_of<V>(task, sums, begin, end); });
 }
 
-void multiply_mask(const SparseLinearArgs& args, float* words, std::int64_t begin,
+void multiply_mask(const MaskedLinearArgs& args, float* words, std::int64_t begin,
                    std::int64_t end) {
   const LayoutHeader& header = args.header();
   by_narrow_dtype(args.dtype, [&]<class T>() {

@@ -1,4 +1,4 @@
-// Strips times tiles of x, compiled once per instruction set (STROP_ISA). See Note [Sparse strips
+// Strips times tiles of x, compiled once per instruction set (STROP_ISA). See Note [Strips
 // on a CPU].
 
 #include "core/simd/unroll.h"
@@ -147,7 +147,7 @@ MultiplyBlock block_kernel(const LayoutHeader& header, int registers) {
 
 // The sums of rows [0, rows) of a block of the weight, to y's columns from `column` on.
 template <class T>
-void put_tile(const SparseLinearArgs& args, const PanelTile& tile, std::int64_t column,
+void put_tile(const MaskedLinearArgs& args, const PanelTile& tile, std::int64_t column,
               const float* sums) {
   const std::int64_t rows = args.header().rows - column;
   const std::int64_t count = rows < kBlockRows ? rows : kBlockRows;
@@ -206,7 +206,7 @@ void multiply_strips(const StripTask& task, float* sums, std::int64_t begin, std
 
 // Columns [0, count) of x's rows, with the lane of each row, and a column of zeros.
 template <class T>
-void fill_panel(const SparseLinearArgs& args, const PanelTile& tile, const T* x, std::int64_t count,
+void fill_panel(const MaskedLinearArgs& args, const PanelTile& tile, const T* x, std::int64_t count,
                 float* panel) {
   const int width = tile.registers * kLanes;
   for (std::int64_t k = 0; k < count; k += kLanes) {
@@ -256,7 +256,7 @@ void fill_panels(const StripTask& task, std::int64_t begin, std::int64_t end) {
 }  // namespace
 
 void multiply_one(const StripTask& task, float* sums, std::int64_t begin, std::int64_t end);
-void multiply_mask(const SparseLinearArgs& args, float* words, std::int64_t begin,
+void multiply_mask(const MaskedLinearArgs& args, float* words, std::int64_t begin,
                    std::int64_t end);
 void quantize_rows(const CodesTask& task, std::int64_t begin, std::int64_t end);
 void multiply_codes(const CodesTask& task, std::uint8_t* scratch, std::int64_t begin,

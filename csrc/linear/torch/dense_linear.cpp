@@ -49,7 +49,7 @@ Tensor by_torch(const Tensor& x, const Tensor& weight, OptionalTensor bias, Acti
 Tensor dense_linear(const Tensor& x, const Tensor& weight, OptionalTensor bias,
                     Activation activation) {
   const TensorView input = view_of(x), matrix = view_of(weight);
-  check_dense_linear("strop.sparse_linear", input, matrix, view_of(bias));
+  check_dense_linear("strop.packed_linear", input, matrix, view_of(bias));
   try {
     return by_torch(x, weight, std::move(bias), activation);
   } catch (const std::exception&) {

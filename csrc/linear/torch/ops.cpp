@@ -42,7 +42,7 @@ struct PlannedCall {
 // A copy, as of a frozen graph, begins to count anew: a smaller version is no write.
 void check_unwritten(const char* name, const Tensor& tensor, std::int64_t version) {
   if (version_of(tensor) <= version) return;
-  throw_value_error(kSparseLinear, ": ", name,
+  throw_value_error(kPackedLinear, ": ", name,
                     " was written to in place, which compiled code cannot follow; call the layer, "
                     "or the op, once outside of compiled code");
 }
@@ -52,16 +52,16 @@ void check_planned(const PlannedCall& given) {
     const TensorView versions = view_of(*given.made_of);
     if (versions.dtype != DType::kInt64 || versions.numel() != 2 || !given.made_of->is_cpu() ||
         !is_contiguous(versions)) {
-      throw_value_error(kSparseLinear, ": made_of is not two int64 numbers on the CPU");
+      throw_value_error(kPackedLinear, ": made_of is not two int64 numbers on the CPU");
     }
     const auto* at = static_cast<const std::int64_t*>(versions.data);
     check_unwritten("bits", given.bits, at[0]);
     check_unwritten("values", given.values, at[1]);
   }
   if (given.plan.size() == kRowClasses.size() && given.x.dim() > 0) return;
-  throw_value_error(kSparseLinear, ": the plan has ", given.plan.size(), " entries, input ",
+  throw_value_error(kPackedLinear, ": the plan has ", given.plan.size(), " entries, input ",
                     given.x.dim(),
-                    " dimensions; the plan of a SparseWeight and one or more are needed");
+                    " dimensions; the plan of a PackedWeight and one or more are needed");
 }
 
 Method method_of(const PlannedCall& given) {
@@ -109,7 +109,7 @@ Tensor multiply_by_bits(Call& call, const LinearInputs<Call>& in, const Bitmap<C
 }
 
 template <class Call>
-void sparse_linear_by_bits(Call& call) {
+void packed_linear_by_bits(Call& call) {
   auto x = call.tensor("input");
   auto bits = call.tensor("bits"), values = call.tensor("values"), starts = call.tensor("starts");
   const auto in = take_linear_inputs(call, std::move(x));
@@ -120,7 +120,7 @@ void sparse_linear_by_bits(Call& call) {
 
 // `kLayouts`: a CPU has them, a GPU the bits.
 template <class Call, bool kLayouts>
-void sparse_linear(Call& call) {
+void packed_linear_masked(Call& call) {
   const PlannedCall given = {.x = call.tensor("input"),
                              .bits = call.tensor("bits"),
                              .values = call.tensor("values"),
@@ -136,12 +136,12 @@ void sparse_linear(Call& call) {
                              .activation = call.template option<std::string>("activation"),
                              .made_of = call.optional_tensor("made_of")};
   const LinearInputs<Call> in = {given.x, given.bias,
-                                 activation_named(kSparseLinear, given.activation)};
+                                 activation_named(kPackedLinear, given.activation)};
   check_planned(given);
   const Method method = method_of(given);
   const Tensor* const form = form_of(given, method);
   if (form == nullptr || (method != Method::kDense && (method < Method::kDense) != kLayouts)) {
-    throw_value_error(kSparseLinear, ": the plan wants what the weight has not prepared");
+    throw_value_error(kPackedLinear, ": the plan wants what the weight has not prepared");
   }
   if (method == Method::kDense) return call.give(dense_linear(in.x, *form, in.bias, in.activation));
   if constexpr (kLayouts) {
@@ -157,34 +157,35 @@ void sparse_linear(Call& call) {
 
 template <class B>
 constexpr OpRow kOps[] = {
-    {"sparse_linear(Tensor input, Tensor bits, Tensor values, Tensor? mask, Tensor? quads, "
+    {"packed_linear.masked(Tensor input, Tensor bits, Tensor values, Tensor? mask, Tensor? quads, "
      "Tensor? pairs, Tensor? dense, Tensor? back_quads, Tensor? back_pairs, Tensor? starts, "
      "int[] plan, Tensor? bias, str activation, Tensor? made_of=None) -> Tensor",
-     boxed<sparse_linear<New<B>, STROP_CPU_OR_GPU(true, false)>>},
-    {"_sparse_linear" STROP_BY_LAYOUT ") -> Tensor",
-     STROP_CPU_OR_GPU(boxed<sparse_linear_by_layout<New<B>>>, nullptr)},
-    {"_sparse_linear.out" STROP_BY_LAYOUT ", *, Tensor(a!) out) -> ()",
-     STROP_CPU_OR_GPU(boxed<sparse_linear_by_layout<Given<B>>>, nullptr)},
-    {"_sparse_linear_bits" STROP_BY_BITS ") -> Tensor",
-     STROP_CPU_OR_GPU(nullptr, boxed<sparse_linear_by_bits<New<B>>>)},
-    {"_sparse_linear_bits.out" STROP_BY_BITS ", *, Tensor(a!) out) -> ()",
-     STROP_CPU_OR_GPU(nullptr, boxed<sparse_linear_by_bits<Given<B>>>)},
-    {"_sparse_unpack(Tensor bits, Tensor values, Tensor starts, SymInt columns) -> Tensor",
+     boxed<packed_linear_masked<New<B>, STROP_CPU_OR_GPU(true, false)>>},
+    {"_packed_linear" STROP_BY_LAYOUT ") -> Tensor",
+     STROP_CPU_OR_GPU(boxed<packed_linear_by_layout<New<B>>>, nullptr)},
+    {"_packed_linear.out" STROP_BY_LAYOUT ", *, Tensor(a!) out) -> ()",
+     STROP_CPU_OR_GPU(boxed<packed_linear_by_layout<Given<B>>>, nullptr)},
+    {"_packed_linear_bits" STROP_BY_BITS ") -> Tensor",
+     STROP_CPU_OR_GPU(nullptr, boxed<packed_linear_by_bits<New<B>>>)},
+    {"_packed_linear_bits.out" STROP_BY_BITS ", *, Tensor(a!) out) -> ()",
+     STROP_CPU_OR_GPU(nullptr, boxed<packed_linear_by_bits<Given<B>>>)},
+    {"_unpack_by_starts(Tensor bits, Tensor values, Tensor starts, SymInt columns) -> Tensor",
      STROP_CPU_OR_GPU(nullptr, boxed<unpack_by_starts<New<B>>>)},
-    {"_sparse_transposed(Tensor gradient, Tensor quads, Tensor pairs, SymInt columns) -> Tensor",
-     STROP_CPU_OR_GPU(boxed<sparse_transposed<New<B>>>, nullptr)},
-    {"pack_sparse(Tensor weight, Tensor? mask) -> (Tensor, Tensor)", boxed<pack_sparse<New<B>>>},
-    {"unpack_sparse(Tensor bits, Tensor values, SymInt columns) -> Tensor",
-     STROP_CPU_OR_GPU(boxed<unpack_sparse<New<B>>>, boxed<unpack_bitmap<New<B>>>)},
-    {"coded_linear(Tensor input, Tensor layout, Tensor codes, Tensor scale, Tensor? zero_point, "
+    {"_packed_transposed(Tensor gradient, Tensor quads, Tensor pairs, SymInt columns) -> Tensor",
+     STROP_CPU_OR_GPU(boxed<packed_transposed<New<B>>>, nullptr)},
+    {"pack_masked(Tensor weight, Tensor? mask) -> (Tensor, Tensor)", boxed<pack_masked<New<B>>>},
+    {"unpack_masked(Tensor bits, Tensor values, SymInt columns) -> Tensor",
+     STROP_CPU_OR_GPU(boxed<unpack_masked<New<B>>>, boxed<unpack_bitmap<New<B>>>)},
+    {"packed_linear.codes(Tensor input, Tensor layout, Tensor codes, Tensor scale, Tensor? "
+     "zero_point, "
      "Tensor? tensor_scale, str format, int[] block_size, SymInt[] shape, "
      "str activations, Tensor? bias, str activation) -> Tensor",
-     STROP_CPU_OR_GPU(boxed<coded_linear<New<B>>>, nullptr)},
+     STROP_CPU_OR_GPU(boxed<packed_linear_codes<New<B>>>, nullptr)},
     {"_codes_layout(Tensor codes, Tensor scale, Tensor? zero_point, int group, str format, "
      "str activations) -> Tensor",
      STROP_CPU_OR_GPU(boxed<codes_layout<New<B>>>, nullptr)},
-    {"_sparse_layout(Tensor bits, Tensor values, int columns, str layout) -> Tensor",
-     STROP_CPU_OR_GPU(boxed<sparse_layout<New<B>>>, boxed<sparse_starts<New<B>>>)},
+    {"_masked_layout(Tensor bits, Tensor values, int columns, str layout) -> Tensor",
+     STROP_CPU_OR_GPU(boxed<masked_layout<New<B>>>, boxed<masked_starts<New<B>>>)},
 };
 
 }  // namespace

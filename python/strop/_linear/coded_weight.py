@@ -250,7 +250,7 @@ def _check_layout(layout: Tensor, shape: tuple[int, ...], device: torch.device) 
     if layout.dtype != torch.uint8 or layout.dim() != 1:
         raise TypeError(f"{_NAME}: layout is no uint8 tensor of one dimension")
     try:
-        _C.check_sparse_layout(layout.detach().numpy(), *shape)
+        _C.check_layout(layout.detach().numpy(), *shape)
     except (TypeError, ValueError) as error:
         text = str(error).partition(": ")[2]
         raise type(error)(f"{_NAME}: layout: {text}") from None

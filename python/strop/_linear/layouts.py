@@ -30,11 +30,11 @@ def on_cpu(
     }
     if not names & {"back", "dense"}:
         return made
-    dense = ops.unpack_sparse(bits, values, columns)
+    dense = ops.unpack_masked(bits, values, columns)
     if "dense" in names:
         made["dense"] = dense
     if "back" in names:
-        turned = ops.pack_sparse(dense.t(), prune_ops.unpack_mask(bits, columns).t())
+        turned = ops.pack_masked(dense.t(), prune_ops.unpack_mask(bits, columns).t())
         made["back_quads"] = ops.layout(*turned, rows, "quads")
         made["back_pairs"] = ops.layout(*turned, rows, "pairs")
     return made
@@ -130,7 +130,7 @@ def check_layout(name: str, layout: Tensor, shape: tuple[int, int]) -> None:
     """Raises where a layout is not one of such a weight."""
     array = array_of(name, layout)
     try:
-        _C.check_sparse_layout(array, *shape)
+        _C.check_layout(array, *shape)
     except (TypeError, ValueError) as error:
         text = str(error).removeprefix(f"{_NAME}: ")
         raise type(error)(f"{_NAME}: {name}: {text}") from None

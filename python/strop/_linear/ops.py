@@ -107,7 +107,7 @@ def _fake_transposed(gradient: Tensor, quads: Tensor, pairs: Tensor, columns: in
     return _linear(gradient, columns)
 
 
-def _fake_pack_sparse(weight: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+def _fake_pack_masked(weight: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     op = "strop.pack_sparse"
     _floating(op, weight=weight)
     _of_rank(op, 2, weight=weight, mask=mask)
@@ -216,15 +216,15 @@ def _op(name: str, fake: Result) -> OpOverload:
     return op(name, fake=on_one_device(name, fake))
 
 
-by_layout = _op("_sparse_linear", _fake_by_layout)
-by_layout_out = _op("_sparse_linear.out", _fake_by_layout)
-transposed = _op("_sparse_transposed", _fake_transposed)
-by_bits = _op("_sparse_linear_bits", fake_of_bits)
-by_bits_out = _op("_sparse_linear_bits.out", fake_of_bits)
-unpack_by_starts = raises_memory_errors(_op("_sparse_unpack", _fake_dense))
-pack_sparse = _op("pack_sparse", _fake_pack_sparse)
-unpack_sparse = raises_memory_errors(_op("unpack_sparse", _fake_dense))
-layout = raises_memory_errors(_op("_sparse_layout", _fake_layout))
+by_layout = _op("_packed_linear", _fake_by_layout)
+by_layout_out = _op("_packed_linear.out", _fake_by_layout)
+transposed = _op("_packed_transposed", _fake_transposed)
+by_bits = _op("_packed_linear_bits", fake_of_bits)
+by_bits_out = _op("_packed_linear_bits.out", fake_of_bits)
+unpack_by_starts = raises_memory_errors(_op("_unpack_by_starts", _fake_dense))
+pack_masked = _op("pack_masked", _fake_pack_masked)
+unpack_masked = raises_memory_errors(_op("unpack_masked", _fake_dense))
+layout = raises_memory_errors(_op("_masked_layout", _fake_layout))
 codes_layout = raises_memory_errors(_op("_codes_layout", _fake_codes_layout))
 
 
@@ -233,5 +233,5 @@ def _on_gpus_alone(*given: Any, **options: Any) -> None:
 
 
 _kernels = torch.library.Library("strop", "IMPL")
-for _name in ("_sparse_linear_bits", "_sparse_linear_bits.out", "_sparse_unpack"):
+for _name in ("_packed_linear_bits", "_packed_linear_bits.out", "_unpack_by_starts"):
     _kernels.impl(_name, _on_gpus_alone, "CPU")

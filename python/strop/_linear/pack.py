@@ -109,7 +109,7 @@ def pack_sparse(
     try:
         with torch.inference_mode(False), torch.no_grad():
             cast = weight if dtype is None else weight.to(dtype)
-            bits, values = ops.pack_sparse(cast.detach(), mask)
+            bits, values = ops.pack_masked(cast.detach(), mask)
     except Exception as error:
         raise translated(_OP, error, {"weight": weight, "mask": mask}) from None
     shape = (weight.shape[0], weight.shape[1])
@@ -144,7 +144,7 @@ def _measured(
     input_dtype: torch.dtype,
 ) -> tuple[int, ...]:
     """The plan whose methods took the least time here."""
-    forms: dict[str, Tensor] = {"dense": ops.unpack_sparse(bits, values, shape[1]).to(input_dtype)}
+    forms: dict[str, Tensor] = {"dense": ops.unpack_masked(bits, values, shape[1]).to(input_dtype)}
 
     def call(method: str, rows: int) -> Callable[[], object]:
         x = torch.randn(rows, shape[1], device=bits.device).to(input_dtype)

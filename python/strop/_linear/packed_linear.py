@@ -256,13 +256,13 @@ def _on_gpu(input: Tensor, *rest: Any) -> Tensor:
 
 
 _public = op(
-    "coded_linear",
+    "packed_linear.codes",
     fake=_fake,
     vmap=_vmap,
     autograd=differentiable(composite=_composite, recorded=_recorded),
 )
 _direct = below_autograd(_public)
 _kernels = torch.library.Library("strop", "IMPL")
-_kernels.impl("coded_linear", _on_gpu, "CUDA")
-_kernels.impl("coded_linear", _autocast("cpu"), "AutocastCPU")
-_kernels.impl("coded_linear", _autocast("cuda"), "AutocastCUDA")
+_kernels.impl("packed_linear.codes", _on_gpu, "CUDA")
+_kernels.impl("packed_linear.codes", _autocast("cpu"), "AutocastCPU")
+_kernels.impl("packed_linear.codes", _autocast("cuda"), "AutocastCUDA")

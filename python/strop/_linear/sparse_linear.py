@@ -229,7 +229,7 @@ def _whole(weight: ops.WeightArguments, columns: int) -> Tensor:
     bits, values, starts = weight.bits, weight.values, weight.starts
     if starts is not None:
         return cast(Tensor, ops.unpack_by_starts(bits, values, starts, columns))
-    return cast(Tensor, ops.unpack_sparse(bits, values, columns))
+    return cast(Tensor, ops.unpack_masked(bits, values, columns))
 
 
 class _Linear(Function):
@@ -299,12 +299,12 @@ def _autocast(device: str) -> Callable[..., Tensor]:
 
 
 _public = op(
-    "sparse_linear",
-    fake=ops.on_one_device("sparse_linear", ops.fake_of_bits),
+    "packed_linear.masked",
+    fake=ops.on_one_device("packed_linear.masked", ops.fake_of_bits),
     vmap=ops.vmap,
     autograd=differentiable(composite=_composite, recorded=_recorded),
 )
 _direct = below_autograd(_public)
 _kernels = torch.library.Library("strop", "IMPL")
-_kernels.impl("sparse_linear", _autocast("cpu"), "AutocastCPU")
-_kernels.impl("sparse_linear", _autocast("cuda"), "AutocastCUDA")
+_kernels.impl("packed_linear.masked", _autocast("cpu"), "AutocastCPU")
+_kernels.impl("packed_linear.masked", _autocast("cuda"), "AutocastCUDA")

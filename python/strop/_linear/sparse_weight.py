@@ -189,7 +189,7 @@ class SparseWeight(TensorDataclass):
         self.follow()
         if self.starts is not None:
             return ops.unpack_by_starts(self.bits, self.values, self.starts, self.shape[1])  # type: ignore[no-any-return]
-        return ops.unpack_sparse(self.bits, self.values, self.shape[1])  # type: ignore[no-any-return]
+        return ops.unpack_masked(self.bits, self.values, self.shape[1])  # type: ignore[no-any-return]
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """On another device or of another dtype, planned for that kind of device and input of that dtype.
@@ -332,7 +332,7 @@ class SparseWeight(TensorDataclass):
         if self.device.type != "cpu":
             return  # checked before it went there
         bits, values = array_of("bits", self.bits), array_of("values", self.values, FLOATING)
-        _C.check_sparse_matrix(bits, values, columns)
+        _C.check_masked_matrix(bits, values, columns)
         if self.bits.shape[0] != rows:
             raise ValueError(f"{_NAME}: bits has {self.bits.shape[0]} rows; shape is {self.shape}")
         check_dtypes(self.dtype, self.input_dtype, self.methods)
