@@ -15,12 +15,12 @@ from pathlib import Path
 from benchmarks.pages import DOCS, RESULTS, write
 from strop._bench import measure, present, registry
 from strop._bench.augment import picture as augment_picture
-from strop._bench.linear import figures as sparse_figures
-from strop._bench.linear import picture as sparse_picture
+from strop._bench.linear import figures as masked_figures
+from strop._bench.linear import picture as masked_picture
 
 PICTURE = DOCS / "bench-quantize.png"
 AUGMENT_PICTURE = DOCS / "bench-augment-speed.png"
-SPARSE_PICTURES = DOCS / "bench-sparse-heatmap.png", DOCS / "bench-sparse-roofline.png"
+MASKED_PICTURES = DOCS / "bench-masked-heatmap.png", DOCS / "bench-masked-roofline.png"
 
 
 def machine_name(facts: dict[str, object]) -> str:
@@ -38,15 +38,15 @@ def merged(path: Path, measured: dict[str, object], family: str | None) -> dict[
 
 
 def draw(family: str, results: list[measure.Result], path: Path) -> None:
-    """A family's pictures, if it has some; the sparse one's are measured for it, and kept beside ``path``."""
+    """A family's pictures, if it has some; the masked one's are measured for it, and kept beside ``path``."""
     if family == "quantize":
         present.plot([result for result in results if result.case.family == family], PICTURE)
     elif family == "augment":
         augment_picture.save(present.to_dict(results), AUGMENT_PICTURE)
-    elif family == "sparse":
-        figures = sparse_figures.measured()
-        path.with_stem(f"{path.stem}-sparse").write_text(json.dumps(figures, indent=2) + "\n")
-        sparse_picture.save(figures, *SPARSE_PICTURES)
+    elif family == "masked":
+        figures = masked_figures.measured()
+        path.with_stem(f"{path.stem}-masked").write_text(json.dumps(figures, indent=2) + "\n")
+        masked_picture.save(figures, *MASKED_PICTURES)
 
 
 def measure_and_draw(family: str | None) -> Path:

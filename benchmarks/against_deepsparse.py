@@ -31,9 +31,9 @@ from benchmarks.deepsparse_table import LAYERS, MODELS
 from benchmarks.deepsparse_turns import Peer, medians, repeated
 from strop._bench import measure, present
 from strop._bench.case import Bar, Call, Case, faster_than
-from strop._bench.linear import cases as sparse
+from strop._bench.linear import cases as masked
 from strop._bench.linear import minilm
-from strop._bench.linear import model as sparse_model
+from strop._bench.linear import model as masked_model
 
 PYTHON = pages.HERE.parent / ".venv-deepsparse" / "bin" / "python"
 
@@ -73,11 +73,11 @@ class Problem:
 
 def layer(rows: int, k: int, n: int, sparsity: float, promised: float) -> Problem:
     """One linear layer, of the same weight as in ``strop bench sparse``."""
-    weight = sparse.pruned(n, k, sparsity)
+    weight = masked.pruned(n, k, sparsity)
     x = torch.randn(rows, k, generator=torch.Generator().manual_seed(1))
 
     def calls() -> Mapping[str, Call]:
-        makers = sparse.contenders(rows, weight, ("torch dense",))()
+        makers = masked.contenders(rows, weight, ("torch dense",))()
         return {name: make() for name, make in makers.items()}
 
     def write(peer: Peer, path: Path) -> None:
@@ -85,7 +85,7 @@ def layer(rows: int, k: int, n: int, sparsity: float, promised: float) -> Proble
         np.save(held, weight.numpy())
         peer.ask("layer", weight=str(held), rows=rows, model=str(path))
 
-    return Problem(sparse.layer_name(rows, k, n, sparsity), promised, calls, x, write)
+    return Problem(masked.layer_name(rows, k, n, sparsity), promised, calls, x, write)
 
 
 def model(batch: int, sparsity: float, promised: float) -> Problem:
@@ -94,13 +94,13 @@ def model(batch: int, sparsity: float, promised: float) -> Problem:
     dense = minilm.pruned_encoder(sparsity)
 
     def calls() -> Mapping[str, Call]:
-        ours = sparse_model.sparsified(minilm.pruned_encoder(sparsity), tokens)
+        ours = masked_model.packed(minilm.pruned_encoder(sparsity), tokens)
         return {
-            "strop": sparse_model.calling(ours, tokens),
-            "torch dense": sparse_model.calling(dense, tokens),
+            "strop": masked_model.calling(ours, tokens),
+            "torch dense": masked_model.calling(dense, tokens),
         }
 
-    name = sparse_model.model_name(batch, sparsity)
+    name = masked_model.model_name(batch, sparsity)
     return Problem(name, promised, calls, tokens, lambda _, path: export(dense, tokens, path))
 
 
@@ -122,11 +122,11 @@ def export(model: nn.Module, tokens: Tensor, path: Path) -> None:
 def problems() -> Iterator[tuple[str, Callable[[], Problem]]]:
     """Every case's name, and what makes it."""
     for shape, promises in LAYERS.items():
-        for sparsity, promised in zip(sparse.SPARSITIES, promises, strict=True):
-            name = sparse.layer_name(*shape, sparsity)
+        for sparsity, promised in zip(masked.SPARSITIES, promises, strict=True):
+            name = masked.layer_name(*shape, sparsity)
             yield name, lambda s=shape, d=sparsity, p=promised: layer(*s, d, p)
     for (batch, sparsity), promised in MODELS.items():
-        name = sparse_model.model_name(batch, sparsity)
+        name = masked_model.model_name(batch, sparsity)
         yield name, lambda b=batch, d=sparsity, p=promised: model(b, d, p)
 
 

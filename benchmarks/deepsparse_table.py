@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from benchmarks.tables import Measured, Result, promises, where_of
 from strop._bench import present
-from strop._bench.linear import cases as sparse
-from strop._bench.linear import model as sparse_model
+from strop._bench.linear import cases as masked
+from strop._bench.linear import model as masked_model
 
 Results = Mapping[str, Result]
 
@@ -35,10 +35,10 @@ def cell(results: Results, name: str) -> str:
 
 def layers_table(results: Results) -> str:
     """A row a layer's shape, a column a sparsity."""
-    heads = [f"{sparsity:.0%} pruned" for sparsity in sparse.SPARSITIES]
+    heads = [f"{sparsity:.0%} pruned" for sparsity in masked.SPARSITIES]
     lines = [f"| x by weight | {' | '.join(heads)} |", f"|---|{'---:|' * len(heads)}"]
     for rows, k, n in LAYERS:
-        cells = [cell(results, sparse.layer_name(rows, k, n, s)) for s in sparse.SPARSITIES]
+        cells = [cell(results, masked.layer_name(rows, k, n, s)) for s in masked.SPARSITIES]
         lines.append(f"| {rows} x {k} by [{n}, {k}] | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -50,7 +50,7 @@ def models_table(results: Results) -> str:
         "|---|---:|---:|---:|---:|",
     ]
     for batch, sparsity in MODELS:
-        name = sparse_model.model_name(batch, sparsity)
+        name = masked_model.model_name(batch, sparsity)
         if name not in results:
             continue
         seconds = results[name]["seconds"]

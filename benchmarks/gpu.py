@@ -44,8 +44,8 @@ class Family(NamedTuple):
 
 
 FAMILIES = {
-    "prune": Family(("prune/test_*.py",), "sparse"),
-    "sparse": Family(("linear/test_*.py", "nn/test_*.py"), "sparse"),
+    "prune": Family(("prune/test_*.py",), "masked"),
+    "masked": Family(("linear/test_*.py", "nn/test_*.py"), "masked"),
     "augment": Family(("augment/test_*.py",), "augment"),
     "quantize": Family(("quantize/test_*.py",), "quantize"),
 }

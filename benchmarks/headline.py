@@ -48,7 +48,7 @@ ROWS = (
     ),
     Row("`prune_mask`, 80 % of 4096x4096", EPYC, "prune_mask by sparsity, float32"),
     Row(
-        "`sparse_linear`, 90 % pruned, 32 rows by [3072, 768]",
+        "`packed_linear`, 90 % pruned, 32 rows by [3072, 768]",
         EPYC,
         "32 x 768 by [3072, 768], 90% pruned",
     ),

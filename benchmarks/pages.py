@@ -20,7 +20,7 @@ README = HERE.parent / "README.md"
 DOCS = HERE.parent / "docs"
 PAGE = DOCS / "benchmarks.md"
 
-# Cases of the sparse family that measure pruning itself.
+# Cases of the masked family that measure pruning itself.
 PRUNING = ("prune_mask", "soft_threshold", "pack_mask", "unpack_mask")
 
 
@@ -93,7 +93,7 @@ def contents(every: Mapping[str, Measured]) -> Iterator[tuple[Path, str, str]]:
     yield README, "headline", headline.table(every)
     yield PAGE, "quantize", sections("quantize", every)
     yield PAGE, "prune", sections("prune", every)
-    yield PAGE, "linear", sections("sparse", every, tables.linear, "Linear")
+    yield PAGE, "linear", sections("masked", every, tables.linear, "Linear")
     yield PAGE, "codes", sections("linear", every, title="Weights in codes")
     yield PAGE, "deepsparse", beside_deepsparse(every)
     yield PAGE, "augment", sections("augment", every)

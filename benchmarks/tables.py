@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from strop._bench import present
-from strop._bench.linear import cases as sparse
+from strop._bench.linear import cases as masked
 
 Result = Mapping[str, object]
 Measured = Mapping[str, object]
@@ -89,12 +89,12 @@ def dense_ratio(result: Result) -> str:
 
 def layer_rows(results: dict[str, Result]) -> str:
     """A row for each shape of a linear layer, a column for each sparsity. Removes what it shows."""
-    heads = [f"{sparsity:.0%} pruned" for sparsity in sparse.SPARSITIES]
+    heads = [f"{sparsity:.0%} pruned" for sparsity in masked.SPARSITIES]
     lines = [f"| x by weight | {' | '.join(heads)} |", f"|---|{'---:|' * len(heads)}"]
-    for count, k, n in sparse.SHAPES:
+    for count, k, n in masked.SHAPES:
         cells = []
-        for sparsity in sparse.SPARSITIES:
-            result = results.pop(sparse.layer_name(count, k, n, sparsity), None)
+        for sparsity in masked.SPARSITIES:
+            result = results.pop(masked.layer_name(count, k, n, sparsity), None)
             cells.append(dense_ratio(result) if result else "")
         lines.append(f"| {count} x {k} by [{n}, {k}] | {' | '.join(cells)} |")
     return "\n".join(lines)

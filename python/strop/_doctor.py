@@ -122,7 +122,7 @@ def _prune_differs(device: str) -> str:
     return ""
 
 
-def _sparse_differs(device: str) -> str:
+def _linear_differs(device: str) -> str:
     """Where a pruned layer is farther from the oracle than docs/numerics.md allows; empty if nowhere."""
     generator = np.random.default_rng(3)
     for sparsity in (0.3, 0.9):
@@ -132,8 +132,8 @@ def _sparse_differs(device: str) -> str:
         for rows in (1, 7, 16, 70):
             x = generator.standard_normal((rows, 129)).astype(np.float32)
             weight, given = (torch.from_numpy(a).to(device) for a in (w, x))
-            packed = strop.pack_sparse(weight, rows=rows, plan="sparse")
-            found = strop.sparse_linear(given, packed).cpu().numpy()
+            packed = strop.pack_weight(weight, rows=rows, plan="packed")
+            found = strop.packed_linear(given, packed).cpu().numpy()
             expected = _C.reference.packed_linear(x, oracle)
             bound = 2e-6 * (np.abs(x) @ np.abs(w.T)) + np.spacing(np.abs(expected))
             if not np.all(np.abs(found - expected) <= bound):
@@ -177,7 +177,7 @@ _SELF_TESTS = {
     "quantize, dequantize": _SelfTest(_codes_differ),
     "prune_mask, soft_threshold, pack_mask": _SelfTest(_prune_differs),
     "augment_images, warp_masks": _SelfTest(_augment_differs),
-    "pack_sparse, sparse_linear": _SelfTest(_sparse_differs, "within its bound"),
+    "pack_weight, packed_linear": _SelfTest(_linear_differs, "within its bound"),
 }
 
 

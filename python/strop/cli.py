@@ -16,8 +16,8 @@ from rich.table import Table
 from strop import __version__, _doctor
 from strop._bench import gpu, measure, present, registry
 from strop._bench.augment import picture as augment_picture
-from strop._bench.linear import figures as sparse_figures
-from strop._bench.linear import picture as sparse_picture
+from strop._bench.linear import figures as masked_figures
+from strop._bench.linear import picture as masked_picture
 
 
 def _doctor_command(options: argparse.Namespace) -> int:
@@ -84,13 +84,13 @@ def _bench_command(options: argparse.Namespace) -> int:
 
 
 def _draw(options: argparse.Namespace, results: Sequence[measure.Result]) -> int:
-    """The bars of every case; of a whole family what it has besides, the sparse one's measured for it."""
+    """The bars of every case; of a whole family what it has besides, the masked one's measured for it."""
     paths = [options.plot / f"bench-{options.family or 'all'}.png"]
     try:
         present.plot(results, paths[0])
-        if options.family == "sparse" and not options.only:
-            paths += [options.plot / f"bench-sparse-{name}.png" for name in ("heatmap", "roofline")]
-            sparse_picture.save(sparse_figures.measured(), *paths[1:])
+        if options.family == "masked" and not options.only:
+            paths += [options.plot / f"bench-masked-{name}.png" for name in ("heatmap", "roofline")]
+            masked_picture.save(masked_figures.measured(), *paths[1:])
         if options.family == "augment" and not options.only:
             paths.append(options.plot / "bench-augment-speed.png")
             augment_picture.save(present.to_dict(results), paths[-1])

@@ -239,7 +239,7 @@ class TestShown:
         path = tmp_path / "x.json"
         new = self.measured()
         assert suite.merged(path, new, "augment") == new
-        old = [result("old", {"strop": 1}), result("kept", {"strop": 1}) | {"family": "sparse"}]
+        old = [result("old", {"strop": 1}), result("kept", {"strop": 1}) | {"family": "masked"}]
         path.write_text(json.dumps({"machine": {}, "results": old}))
         found = suite.merged(path, new, "augment")
         assert [one["name"] for one in found["results"][:2]] == ["kept", augment.WHOLE]

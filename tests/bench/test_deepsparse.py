@@ -12,8 +12,8 @@ from benchmarks import deepsparse_environment as environment
 from benchmarks import deepsparse_table, deepsparse_turns, pages
 
 from strop._bench import measure, registry
-from strop._bench.linear import cases as sparse
-from strop._bench.linear import model as sparse_model
+from strop._bench.linear import cases as masked
+from strop._bench.linear import model as masked_model
 
 LINUX = ("Linux", "x86_64", {"avx2", "fma"})
 
@@ -171,8 +171,8 @@ class TestMeasured:
     def test_every_case_has_a_name_of_its_own_and_the_promises(self):
         names = [name for name, _ in driver.problems()]
         assert len(set(names)) == len(names) == 36
-        assert sparse_model.model_name(16, 0.9) in names
-        (make,) = (m for n, m in driver.problems() if n == sparse.layer_name(128, 768, 3072, 0.5))
+        assert masked_model.model_name(16, 0.9) in names
+        (make,) = (m for n, m in driver.problems() if n == masked.layer_name(128, 768, 3072, 0.5))
         problem = make()
         assert (problem.promised, tuple(problem.input.shape)) == (1.6, (128, 768))
 
@@ -206,7 +206,7 @@ def invented(name, deepsparse=3e-3):
 
 
 FACTS = {"deepsparse": "1.8.0", "deepsparse isa": "avx512"}
-LAYER = sparse.layer_name(1, 4096, 4096, 0.8)
+LAYER = masked.layer_name(1, 4096, 4096, 0.8)
 
 
 class TestResults:
@@ -221,8 +221,8 @@ class TestResults:
 
     def test_tables(self):
         machine = measure.machine() | FACTS
-        results = [invented(LAYER), invented(sparse_model.model_name(1, 0.8), 4e-3)]
-        results.append(invented(sparse_model.model_name(16, 0.9), 1.8e-3))
+        results = [invented(LAYER), invented(masked_model.model_name(1, 0.8), 4e-3)]
+        results.append(invented(masked_model.model_name(16, 0.9), 1.8e-3))
         told = deepsparse_table.tables({"machine": machine, "results": results})
         layers, models, where = told.split("\n\n")
         assert len(layers.splitlines()) == 2 + len(driver.LAYERS)
@@ -239,7 +239,7 @@ class TestResults:
         monkeypatch.setattr(pages, "RESULTS", tmp_path)
         written = []
         monkeypatch.setattr(pages, "write", lambda: written.append(pages.load()))
-        model = sparse_model.model_name(1, 0.9)
+        model = masked_model.model_name(1, 0.9)
         for name in (LAYER, model):
             facts = measure.machine() | FACTS
             path = driver.save({"machine": facts, "results": [invented(name)]})
@@ -252,7 +252,7 @@ class TestResults:
 
 
 def test_pruned_layers_have_the_weights_of_the_other_benchmark(peer, tmp_path):
-    weight = sparse.pruned(32, 64, 0.8)
+    weight = masked.pruned(32, 64, 0.8)
     problem = driver.layer(4, 64, 32, 0.8, 0)
     problem.write(peer, tmp_path / "model.onnx")
     assert np.array_equal(np.load(tmp_path / "model.weight.npy"), weight.numpy())

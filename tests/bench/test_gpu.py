@@ -16,7 +16,7 @@ from rich.console import Console
 from strop import cli
 from strop._bench import gpu, present, registry
 from strop._bench.augment import gpu as augment_gpu
-from strop._bench.linear import gpu as sparse_gpu
+from strop._bench.linear import gpu as masked_gpu
 from strop._bench.prune import gpu as prune_gpu
 from strop._bench.quantize import gpu as quantize_gpu
 
@@ -24,7 +24,7 @@ CEILINGS = gpu.Ceilings(copy=3e12, matrix=8e14)
 CASES = [
     *quantize_gpu.cases(side=96),
     *prune_gpu.cases(side=96),
-    *list(sparse_gpu.cases(side=96))[::7],
+    *list(masked_gpu.cases(side=96))[::7],
     *augment_gpu.cases(side=32, count=2),
 ]
 
@@ -168,10 +168,10 @@ def test_what_ran_on_no_gpu_yet_comes_first(monkeypatch, tmp_path):
     make_gpu.check(runner, everything)
     found = make_gpu.bench(runner, everything)
     assert [step for step in runner.steps if step.startswith("tests")] == [
-        *("tests of prune", "tests of sparse", "tests of augment", "tests of quantize"),
+        *("tests of prune", "tests of masked", "tests of augment", "tests of quantize"),
         "tests of the rest",
     ]
-    assert found["results"] == [f"benchmarks-{name}" for name in ("sparse", "augment", "quantize")]
+    assert found["results"] == [f"benchmarks-{name}" for name in ("masked", "augment", "quantize")]
     of_families = [word for family in everything for word in runner.steps[f"tests of {family}"]]
     files = [word for word in of_families if word.endswith(".py")]
     assert len(files) == len(set(files)) > 30
@@ -201,7 +201,7 @@ def test_families_have_tests_and_benchmarks():
         assert family.benchmarks in {case.family for case in registry.gpu_cases()}
     assert make_gpu._families("augment,prune") == ["prune", "augment"]
     assert make_gpu._families("") == list(make_gpu.FAMILIES)
-    with pytest.raises(argparse.ArgumentTypeError, match="nothing: known are prune, sparse"):
+    with pytest.raises(argparse.ArgumentTypeError, match="nothing: known are prune, masked"):
         make_gpu._families("augment,nothing")
 
 

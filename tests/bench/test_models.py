@@ -9,7 +9,7 @@ from torch import nn
 from strop._bench import measure, registry
 from strop._bench.case import Case
 from strop._bench.linear import minilm
-from strop._bench.linear import model as sparse_model
+from strop._bench.linear import model as masked_model
 
 SMALL = {"width": 32, "wide": 64, "heads": 4, "layers": 2}
 
@@ -81,7 +81,7 @@ class TestEncoder:
 
 class TestCases:
     def test_promises(self):
-        cases = {c.name: c for c in registry.cases("sparse") if c.name.startswith("MiniLM")}
+        cases = {c.name: c for c in registry.cases("masked") if c.name.startswith("MiniLM")}
         limits = {name: case.bars[0].limit for name, case in cases.items()}
         assert limits == {
             "MiniLM, 90% pruned, 1 x 128 tokens": 2.5,
@@ -90,15 +90,15 @@ class TestCases:
             "MiniLM, 90% pruned, 16 x 128 tokens: its 36 linears": 6,
         }
 
-    @pytest.mark.parametrize("contenders", [sparse_model.whole, sparse_model.alone])
+    @pytest.mark.parametrize("contenders", [masked_model.whole, masked_model.alone])
     def test_are_measured(self, small, contenders):
-        case = Case("sparse", "a small one", lambda: contenders(2))
+        case = Case("masked", "a small one", lambda: contenders(2))
         result = measure.measure(case, seconds=0.0)
         assert set(result.medians) == {"strop", "torch dense"}
         assert result.missing == {}
 
     def test_the_layers_are_replaced_and_the_result_stays(self, small):
-        calls = {name: make() for name, make in sparse_model.whole(2).items()}
+        calls = {name: make() for name, make in masked_model.whole(2).items()}
         torch.testing.assert_close(calls["strop"](), calls["torch dense"](), atol=1e-5, rtol=1e-5)
-        model = sparse_model.sparsified(minilm.pruned_encoder(0.9), minilm.sentences(2))
+        model = masked_model.packed(minilm.pruned_encoder(0.9), minilm.sentences(2))
         assert sum(isinstance(m, nn.Linear) for m in model.modules()) < 12

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import strop
 from strop._core.library import ops
-from strop._linear import ops as _sparse_ops
+from strop._linear import ops as _linear_ops
 
 
 def digest(results) -> str:
@@ -47,9 +47,9 @@ class Problems:
         self.scale = torch.rand(600, 1, generator=g) + 0.1
         self.mask = self.x > 0
         self.weight = torch.where(torch.rand(300, 1000, generator=g) < 0.3, self.x[:300], 0)
-        self.bits, self.values = _sparse_ops.pack_masked(self.weight, None)
+        self.bits, self.values = _linear_ops.pack_masked(self.weight, None)
         self.layouts = {
-            n: _sparse_ops.layout(self.bits, self.values, 1000, n)
+            n: _linear_ops.layout(self.bits, self.values, 1000, n)
             for n in ("mask", "quads", "pairs")
         }
         self.images = torch.randint(0, 256, (16, 3, 64, 64), dtype=torch.uint8, generator=g)
@@ -63,7 +63,7 @@ class Problems:
         self.codes = torch.randint(0, 8, (600, 1000), dtype=torch.uint8, generator=g)
         self.packed = strop.pack_bits(self.codes, 3)
         self.packed_mask = strop.pack_mask(self.mask)
-        self.calls = {**self.quantize(), **self.prune(), **self.sparse(), **self.augment()}
+        self.calls = {**self.quantize(), **self.prune(), **self.linear(), **self.augment()}
 
     def quantize(self):
         x, scale = self.x, self.scale
@@ -108,20 +108,20 @@ class Problems:
             "unpack_mask": lambda: strop.unpack_mask(self.packed_mask, 1000),
         }
 
-    def sparse(self):
+    def linear(self):
         def multiplied(layout, rows):
-            return lambda: _sparse_ops.by_layout(
+            return lambda: _linear_ops.by_layout(
                 self.x[:rows], self.layouts[layout], 300, None, "gelu"
             )
 
         calls = {f"{n}, {r} rows": multiplied(n, r) for n in self.layouts for r in (1, 5, 600)}
         return calls | {
-            "strided rows": lambda: _sparse_ops.by_layout(
+            "strided rows": lambda: _linear_ops.by_layout(
                 self.columns.t(), self.layouts["quads"], 300, None, ""
             ),
-            "pack_masked": lambda: list(_sparse_ops.pack_masked(self.weight, None)),
-            "unpack_masked": lambda: _sparse_ops.unpack_masked(self.bits, self.values, 1000),
-            "layout": lambda: _sparse_ops.layout(self.bits, self.values, 1000, "pairs"),
+            "pack_masked": lambda: list(_linear_ops.pack_masked(self.weight, None)),
+            "unpack_masked": lambda: _linear_ops.unpack_masked(self.bits, self.values, 1000),
+            "layout": lambda: _linear_ops.layout(self.bits, self.values, 1000, "pairs"),
         }
 
     def augment(self):

@@ -28,16 +28,16 @@ def _images(**more: Any) -> Arguments:
     return {"images": torch.rand(1, 3, 4, 5), "matrices": MATRIX.clone(), **more}
 
 
-def _weight() -> strop.SparseWeight:
-    return strop.pack_sparse(X, KEEPS, plan="sparse")
+def _weight() -> strop.PackedWeight:
+    return strop.pack_weight(X, KEEPS, plan="packed")
 
 
 def _coded_weight() -> strop.PackedWeight:
     return strop.pack_weight(X, format="int8", activations="int8")
 
 
-def _dense_weight() -> strop.SparseWeight:
-    return strop.pack_sparse(X, KEEPS, plan="dense")
+def _dense_weight() -> strop.PackedWeight:
+    return strop.pack_weight(X, KEEPS, plan="dense")
 
 
 def _quantized() -> strop.QuantizedTensor:
@@ -52,9 +52,9 @@ def _model() -> nn.Module:
     return nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 4)).eval()
 
 
-def _sparse_state() -> Mapping[str, Tensor]:
+def _loaded_state() -> Mapping[str, Tensor]:
     model = _model()
-    strop.sparsify(model, sparsity=0.5, only_if_faster=False)
+    strop.pack_model(model, sparsity=0.5, only_if_faster=False)
     return model.state_dict()
 
 
@@ -117,8 +117,8 @@ CALLS: dict[str, Callable[[], Arguments] | list[Callable[[], Arguments]]] = {
     },
     "QuantizedTensor.from_torchao": lambda: {"tensor": Int8Tensor.of(X.to(torch.int8))},
     "NumberFormat.get": lambda: {"name": "int4"},
-    "SparseWeight": lambda: _fields(_weight()),
-    "SparseWeight.from_state_dict": lambda: {"state": _weight().state_dict()},
+    "MaskedWeight": lambda: _fields(_weight()),
+    "MaskedWeight.from_state_dict": lambda: {"state": _weight().state_dict()},
     "affine_matrix": lambda: {
         "angle": 10.0,
         "translate": (1.0, 2.0),
@@ -158,33 +158,52 @@ CALLS: dict[str, Callable[[], Arguments] | list[Callable[[], Arguments]]] = {
     "isa": dict,
     "keras_matrix": lambda: {**_KERAS, "height": 4, "width": 5, "legacy": False},
     "densify": lambda: {"model": _model()},
-    "load_sparsified": lambda: {"model": _model(), "state_dict": _sparse_state()},
+    "load_packed": lambda: {"model": _model(), "state_dict": _loaded_state()},
     "nn.Held": lambda: {"holder": _quantized()},
-    "nn.PackedLinear": lambda: {
-        "weight": _coded_weight(),
-        "bias": torch.zeros(4),
-        "activation": "relu",
-    },
-    "nn.PackedLinear.from_dense": lambda: {
-        "linear": nn.Linear(16, 4),
-        "format": "int4",
-        "block_size": (1, 16),
-        "symmetric": False,
-        "activations": "uint8",
-        "activation": "relu",
-    },
-    "nn.SparseLinear": lambda: {"weight": _weight(), "bias": torch.zeros(4), "activation": "relu"},
-    "nn.SparseLinear.from_dense": lambda: {
-        "linear": nn.Linear(16, 4),
-        "mask": KEEPS,
-        "dtype": torch.float32,
-        "rows": 1,
-        "plan": "sparse",
-        "activation": "relu",
-    },
-    "PackedWeight": lambda: _fields(_coded_weight()),
-    "PackedWeight.from_state_dict": lambda: {"state": _coded_weight().state_dict()},
+    "nn.PackedLinear": [
+        lambda: {"weight": _coded_weight(), "bias": torch.zeros(4), "activation": "relu"},
+        lambda: {"weight": _weight(), "bias": torch.zeros(4), "activation": "relu"},
+    ],
+    "nn.PackedLinear.from_dense": [
+        lambda: {
+            "linear": nn.Linear(16, 4),
+            "format": "int4",
+            "block_size": (1, 16),
+            "symmetric": False,
+            "activations": "uint8",
+            "activation": "relu",
+        },
+        lambda: {
+            "linear": nn.Linear(16, 4),
+            "format": "int8",
+            "block_size": (1, -1),
+            "scale": torch.ones(4, 1),
+            "zero_point": torch.zeros(4, 1, dtype=torch.int32),
+        },
+        lambda: {
+            "linear": nn.Linear(16, 4),
+            "mask": KEEPS,
+            "dtype": torch.float32,
+            "rows": 1,
+            "plan": "packed",
+            "backward": True,
+            "activation": "relu",
+        },
+    ],
+    "PackedWeight.from_state_dict": [
+        lambda: {"state": _coded_weight().state_dict()},
+        lambda: {"state": _weight().state_dict()},
+    ],
     "pack_weight": [
+        lambda: {
+            "weight": X.clone(),
+            "mask": KEEPS,
+            "dtype": torch.float32,
+            "rows": 1,
+            "plan": "packed",
+            "backward": True,
+        },
+        lambda: {"weight": X.clone(), "mask": KEEPS, "format": "nf4"},
         lambda: {
             "weight": X.clone(),
             "format": "int4",
@@ -208,17 +227,18 @@ CALLS: dict[str, Callable[[], Arguments] | list[Callable[[], Arguments]]] = {
             "activation": "relu",
         },
         lambda: {"input": X.clone(), "weight": _coded_weight(), "out": torch.empty(4, 4)},
+        lambda: {
+            "input": X.clone(),
+            "weight": _weight(),
+            "bias": torch.ones(4),
+            "activation": "relu",
+        },
+        lambda: {"input": X.clone(), "weight": _weight(), "out": torch.empty(4, 4)},
+        lambda: {"input": X.clone(), "weight": _dense_weight(), "bias": torch.ones(4)},
+        lambda: {"input": X.clone(), "weight": _dense_weight(), "out": torch.empty(4, 4)},
     ],
     "pack_bits": lambda: {"codes": BYTES, "bits": 4},
     "pack_mask": lambda: {"mask": KEEPS},
-    "pack_masked": lambda: {
-        "weight": X.clone(),
-        "mask": KEEPS,
-        "dtype": torch.float32,
-        "rows": 1,
-        "plan": "sparse",
-        "backward": True,
-    },
     "prune_mask": [
         lambda: {
             "weight": X.clone(),
@@ -246,18 +266,7 @@ CALLS: dict[str, Callable[[], Arguments] | list[Callable[[], Arguments]]] = {
         lambda: {"weight": X.clone(), "amount": torch.ones(4, 1)},
     ],
     "soft_threshold_": lambda: {"weight": X.clone(), "amount": torch.ones(4, 1)},
-    "sparse_linear": [
-        lambda: {
-            "input": X.clone(),
-            "weight": _weight(),
-            "bias": torch.ones(4),
-            "activation": "relu",
-        },
-        lambda: {"input": X.clone(), "weight": _weight(), "out": torch.empty(4, 4)},
-        lambda: {"input": X.clone(), "weight": _dense_weight(), "bias": torch.ones(4)},
-        lambda: {"input": X.clone(), "weight": _dense_weight(), "out": torch.empty(4, 4)},
-    ],
-    "sparsify": [
+    "pack_model": [
         lambda: {
             "model": _model(),
             "sparsity": 0.5,
@@ -265,8 +274,18 @@ CALLS: dict[str, Callable[[], Arguments] | list[Callable[[], Arguments]]] = {
             "dtype": torch.float32,
             "filter": None,
             "only_if_faster": False,
-            "plan": "sparse",
+            "plan": "packed",
             "fuse": True,
+        },
+        lambda: {
+            "model": _model(),
+            "example_inputs": torch.randn(3, 16),
+            "format": "int8",
+            "block_size": (1, -1),
+            "symmetric": True,
+            "activations": "uint8",
+            "recipe": {"2": {"format": "nf4"}},
+            "min_sqnr": 1.0,
         },
         lambda: {"model": _model(), "masks": {"0.weight": torch.ones(8, 16, dtype=torch.bool)}},
     ],
@@ -297,10 +316,11 @@ CALLS: dict[str, Callable[[], Arguments] | list[Callable[[], Arguments]]] = {
 # Whose arguments are not looked at, and what strop alone calls.
 NOT_CALLED = {
     "NumberFormat",
-    "PackedWeight.of",
+    "PackedWeight",
+    "PackedWeight.of_facts",
+    "PackedWeight.of_shapes",
     "Report",
     "Scales",
-    "SparseWeight.prepared",
     "nn",
 }
 

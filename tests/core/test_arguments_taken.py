@@ -15,8 +15,8 @@ from core.public_calls import CALLS, X, calls_of, public
 
 CALLED = {name: function for name, function in public() if name in CALLS}
 # Which change a model, whose weights are drawn anew for each call.
-OF_MODELS = {"load_sparsified", "quantization_report", "sparsify"}
-OF_MODELS |= {"nn.PackedLinear.from_dense", "nn.SparseLinear.from_dense"}
+OF_MODELS = {"load_packed", "quantization_report", "pack_model"}
+OF_MODELS |= {"nn.PackedLinear.from_dense"}
 
 
 def _tensors(result: Any) -> list[Tensor]:
@@ -171,10 +171,10 @@ def test_other_batches_of_no_samples():
     assert vmap(lambda x: strop.unpack_bits(x, 4, 16))(codes).shape == (0, 3, 16)
     assert vmap(strop.pack_mask)(codes.bool()).shape == (0, 3, 1)
     assert vmap(lambda x: strop.unpack_mask(x, 64))(codes).shape == (0, 3, 64)
-    w = strop.pack_sparse(X, plan="sparse")
+    w = strop.pack_weight(X, plan="packed")
     x, bias = torch.rand(0, 5, 16), torch.rand(0, 4)
-    assert vmap(lambda t: strop.sparse_linear(t, w))(x).shape == (0, 5, 4)
-    assert vmap(lambda t, b: strop.sparse_linear(t, w, b))(x, bias).shape == (0, 5, 4)
+    assert vmap(lambda t: strop.packed_linear(t, w))(x).shape == (0, 5, 4)
+    assert vmap(lambda t, b: strop.packed_linear(t, w, b))(x, bias).shape == (0, 5, 4)
     masks = vmap(lambda a, b: strop.prune_masks({"a": a, "b": b}, sparsity=0.5))(x, bias)
     assert [masks[name].shape for name in "ab"] == [(0, 5, 16), (0, 4)]
     restored = vmap(lambda t: strop.dequantize(strop.quantize(t, format="int4")))(x)

@@ -52,7 +52,7 @@ def _like_soft_threshold(x, amount):
 
 WEIGHT = torch.linspace(-1, 1, 7 * 16).view(7, 16) * (torch.arange(7 * 16).view(7, 16) % 3 == 0)
 PACKED = {
-    backward: strop.pack_sparse(WEIGHT, plan="sparse", backward=backward)
+    backward: strop.pack_weight(WEIGHT, plan="packed", backward=backward)
     for backward in (False, True)
 }
 BIAS = torch.linspace(-1, 1, 7)
@@ -81,8 +81,8 @@ DIFFERENTIABLE = {
     ),
     "soft_threshold, amount learned": (strop.soft_threshold, _like_soft_threshold, [X, ROWS]),
     **{
-        f"sparse_linear, activation={activation}, backward={backward}": (
-            lambda x, b, w=weight, a=activation: strop.sparse_linear(x, w, b, activation=a),
+        f"packed_linear, activation={activation}, backward={backward}": (
+            lambda x, b, w=weight, a=activation: strop.packed_linear(x, w, b, activation=a),
             lambda x, b, f=like: f(functional.linear(x, WEIGHT, b)),
             [X.float(), BIAS],
         )

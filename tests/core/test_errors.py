@@ -121,7 +121,7 @@ TENSORS = {
 }
 VALUES = {**NO_TENSORS, **{f"{name} tensor": make for name, make in TENSORS.items()}}
 # What the arguments mean is left to somebody else.
-JUDGED_ELSEWHERE = {("sparsify", "example_inputs")}
+JUDGED_ELSEWHERE = {("pack_model", "example_inputs")}
 # What an error may call an argument beside its name.
 SYNONYMS = {
     ("NumberFormat.get", "name"): "format",
@@ -195,17 +195,17 @@ def test_wrong_arguments_are_refused_by_name(name):
 
 
 def test_what_lies_deeper_is_refused_by_name():
-    layer = strop.nn.SparseLinear.from_dense(torch.nn.Linear(16, 4))
+    layer = strop.nn.PackedLinear.from_dense(torch.nn.Linear(16, 4))
     for value in (None, "x", [1.0], np.ones((1, 16), np.float32)):
         with pytest.raises(
-            TypeError, match=r"strop.sparse_linear: input is a \w+; a tensor is needed"
+            TypeError, match=r"strop.packed_linear: input is a \w+; a tensor is needed"
         ):
             layer(value)
     model = torch.nn.Sequential(torch.nn.Linear(16, 4))
     keeps = torch.ones(4, 16, dtype=torch.bool)
     for mask in (keeps.to("meta"), keeps.to_sparse(), keeps.float(), keeps[0], None):
-        with pytest.raises((ValueError, TypeError), match="strop.sparsify: .*masks"):
-            strop.sparsify(model, masks={"0.weight": mask})
+        with pytest.raises((ValueError, TypeError), match="strop.pack_model: .*masks"):
+            strop.pack_model(model, masks={"0.weight": mask})
     nested = _nested(None)
     for weights in ({"a": X, "b": X.to("meta")}, {"a": X.to_sparse()}, {"a": X, "b": nested}):
         with pytest.raises((ValueError, TypeError), match="strop.prune_masks: "):
@@ -291,19 +291,14 @@ def _outcome(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
 
 # Whose results depend on values.
 NEED_DATA = {
-    "PackedWeight",
     "PackedWeight.from_state_dict",
-    "SparseWeight",
-    "SparseWeight.from_state_dict",
-    "load_sparsified",
-    "pack_masked",
+    "load_packed",
     "pack_weight",
 }
 NEED_DATA |= {
     "nn.PackedLinear.from_dense",
-    "nn.SparseLinear.from_dense",
     "quantization_report",
-    "sparsify",
+    "pack_model",
 }
 NEED_DATA |= {"QuantizedTensor.from_bitsandbytes", "QuantizedTensor.from_compressed_tensors"}
 NEED_DATA |= {"QuantizedTensor.from_torchao"}

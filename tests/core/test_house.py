@@ -126,11 +126,11 @@ class TestCommandLine:
         assert "differs from the oracle" in capsys.readouterr().out
 
     def test_doctor_fails_where_sums_are_out_of_their_bound(self, capsys, monkeypatch):
-        monkeypatch.setattr(strop, "sparse_linear", lambda x, w: 1.0001 * x @ w.to_dense().t())
+        monkeypatch.setattr(strop, "packed_linear", lambda x, w: 1.0001 * x @ w.to_dense().t())
         assert cli.main(["doctor", "--json"]) == 1
         report = json.loads(capsys.readouterr().out)
         failed = [check for check in report["checks"] if not check["passed"]]
-        assert {check["op"] for check in failed} == {"pack_sparse, sparse_linear"}
+        assert {check["op"] for check in failed} == {"pack_weight, packed_linear"}
         assert {check["isa"] for check in failed} == set(strop.supported_isas())
         assert "differs from the oracle: rows 1" in failed[0]["detail"]
 

@@ -18,7 +18,7 @@ HEAVY = (
         "strop.cli",
         "strop._bench",
         "strop._doctor",
-        "strop._models.sparsify",
+        "strop._models.pack_model",
         "strop._models.report",
     ),
     "strop._quantize.report",
@@ -96,7 +96,7 @@ import sys, torch
 before = set(sys.modules)
 import strop
 print(sorted(m for m in {HEAVY!r} if m in sys.modules and m not in before))
-strop.quantization_report, strop.sparsify
+strop.quantization_report, strop.pack_model
 print("rich" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

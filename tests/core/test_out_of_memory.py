@@ -19,8 +19,8 @@ def huge(*shape, dtype=torch.float32):
     return torch.zeros(1, dtype=dtype).expand(*(shape or HUGE))
 
 
-def weight(dtype=torch.float32, plan="sparse"):
-    return strop.pack_sparse(torch.eye(64, dtype=dtype), plan=plan)
+def weight(dtype=torch.float32, plan="packed"):
+    return strop.pack_weight(torch.eye(64, dtype=dtype), plan=plan)
 
 
 ONE = torch.tensor(1.0)
@@ -39,12 +39,12 @@ CALLS = {
     "soft_threshold, amounts": lambda: strop.soft_threshold(huge(), ONE.clone().requires_grad_()),
     "pack_mask": lambda: strop.pack_mask(huge(dtype=torch.bool)),
     "unpack_mask": lambda: strop.unpack_mask(huge(dtype=torch.uint8), 1 << 13),
-    "pack_masked": lambda: strop.pack_sparse(huge(1 << 30, 1 << 20)),
-    "sparse_linear": lambda: strop.sparse_linear(huge(1 << 45, 64), weight()),
-    "sparse_linear, rows": lambda: strop.sparse_linear(
-        huge(1 << 45, 1), strop.pack_sparse(torch.ones(64, 1), plan="sparse")
+    "pack_weight": lambda: strop.pack_weight(huge(1 << 30, 1 << 20)),
+    "packed_linear": lambda: strop.packed_linear(huge(1 << 45, 64), weight()),
+    "packed_linear, rows": lambda: strop.packed_linear(
+        huge(1 << 45, 1), strop.pack_weight(torch.ones(64, 1), plan="packed")
     ),
-    "sparse_linear, dense": lambda: strop.sparse_linear(huge(1 << 45, 64), weight(plan="dense")),
+    "packed_linear, dense": lambda: strop.packed_linear(huge(1 << 45, 64), weight(plan="dense")),
     "augment_images": lambda: strop.augment_images(huge(1 << 30, 3, 1 << 10, 1 << 10)),
     "warp_masks": lambda: strop.warp_masks(
         huge(1 << 30, 1 << 10, 1 << 10, dtype=torch.uint8), MATRIX
@@ -64,7 +64,7 @@ def test_says_what_torch_says(call):
 
 def planned(plan):
     w = weight(plan=plan)
-    return [getattr(w, n) for n in strop._linear.sparse_weight.TENSORS], list(w.methods)
+    return [getattr(w, n) for n in strop._linear.masked_weight.TENSORS], list(w.methods)
 
 
 RAW = {
@@ -78,10 +78,10 @@ RAW = {
     "soft_threshold, gradient": lambda: ops._soft_threshold_gradient(huge(), huge(), 1.0),
     "warp_points": lambda: ops._warp_points(huge(1 << 40, 1 << 10, 2), MATRIX),
     "augment_images": lambda: ops.augment_images(huge(1 << 30, 3, 1 << 10, 1 << 10)),
-    "sparse_linear": lambda: ops.sparse_linear(
-        huge(1 << 45, 64), *planned("sparse")[0], planned("sparse")[1], None, ""
+    "packed_linear": lambda: ops.packed_linear.masked(
+        huge(1 << 45, 64), *planned("packed")[0], planned("packed")[1], None, ""
     ),
-    "sparse_linear, dense": lambda: ops.sparse_linear(
+    "packed_linear, dense": lambda: ops.packed_linear.masked(
         huge(1 << 45, 64), *planned("dense")[0], planned("dense")[1], None, "gelu"
     ),
 }
@@ -153,15 +153,15 @@ def limit(more):
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more, -1))
 
 torch.set_num_threads(2)
-w = strop.pack_sparse(torch.ones(4, 1 << 20), plan="sparse")
+w = strop.pack_weight(torch.ones(4, 1 << 20), plan="packed")
 out = torch.full((300, 4), 7.0)
 x = torch.empty(300, 1 << 20)  # 1.2 GB, of which none is touched
-strop.sparse_linear(x[:2], w)  # (what is made at the first call)
+strop.packed_linear(x[:2], w)  # (what is made at the first call)
 strop.fake_quantize(torch.ones(1 << 20), torch.tensor(1.0))
 limit(1 << 26)
 for given in (torch.ones(1, 1).expand(300, 1 << 20), x):
     try:
-        strop.sparse_linear(given, w, out=out)
+        strop.packed_linear(given, w, out=out)
         print("no error")
     except Exception as error:
         print(type(error).__name__, error)
@@ -183,7 +183,7 @@ def test_with_little_memory():
     assert found.returncode == 0, found.stderr
     assert lines[0].startswith("RuntimeError")
     assert TEXT in lines[0]
-    assert lines[1].startswith("MemoryError strop.sparse_linear")  # what the kernels work with
+    assert lines[1].startswith("MemoryError strop.packed_linear")  # what the kernels work with
     assert lines[2].startswith("RuntimeError")
     assert TEXT in lines[2]
     assert lines[3:] == ["True", "[1.0, 1.0, 1.0]"]

@@ -20,8 +20,10 @@ def keys(make):
     return sorted(make().state_dict())
 
 
-def weight():
-    return strop.pack_sparse(torch.randn(4, 8), torch.rand(4, 8) > 0.5)
+def weight(format=None, masked=True):
+    return strop.pack_weight(
+        torch.randn(4, 16), torch.rand(4, 16) > 0.5 if masked else None, format=format
+    )
 
 
 def quantized():
@@ -39,11 +41,10 @@ FOUND = {
     "strop._C": lambda: names(_C),
     "strop._C.cpu": lambda: names(_C.cpu),
     "strop._C.reference": lambda: names(_C.reference),
-    "state of SparseWeight": lambda: keys(weight),
-    "state of PackedLinear": lambda: keys(
-        lambda: strop.nn.PackedLinear.from_dense(torch.nn.Linear(8, 4), format="int8")
-    ),
-    "state of SparseLinear": lambda: keys(lambda: strop.nn.SparseLinear(weight(), torch.zeros(4))),
+    "state of PackedWeight": lambda: keys(weight),
+    "state of PackedWeight, codes": lambda: keys(lambda: weight("nvfp4", masked=False)),
+    "state of PackedWeight, codes and mask": lambda: keys(lambda: weight("int8")),
+    "state of PackedLinear": lambda: keys(lambda: strop.nn.PackedLinear(weight(), torch.zeros(4))),
     "state of QuantizedTensor": lambda: keys(quantized),
     "state of Held": lambda: keys(lambda: strop.nn.Held(quantized())),
 }

@@ -17,9 +17,9 @@ FUNCTIONS = {
     "augment_images": (lambda x: strop.augment_images(x, MATRICES, mean=0.5), IMAGES),
     "warp_points": (lambda x: strop.warp_points(x, MATRICES), BOXES[..., :2]),
     "warp_boxes": (lambda x: strop.warp_boxes(x, MATRICES, size=(8, 9)), BOXES),
-    "sparse_linear": (lambda x: strop.sparse_linear(x, WEIGHT), X),
+    "packed_linear": (lambda x: strop.packed_linear(x, WEIGHT), X),
 }
-WEIGHT = strop.pack_sparse(X[:, :8].clone(), X.abs() > 1, plan="sparse")
+WEIGHT = strop.pack_weight(X[:, :8].clone(), X.abs() > 1, plan="packed")
 
 
 @pytest.mark.parametrize("trains", [False, True])
@@ -34,7 +34,7 @@ def test_traced_by_jit(name, trains):
         assert torch.equal(traced(given), function(given))
 
 
-@pytest.mark.parametrize("name", [n for n in FUNCTIONS if n != "sparse_linear"])
+@pytest.mark.parametrize("name", [n for n in FUNCTIONS if n != "packed_linear"])
 def test_traced_symbolically(name):
     function, x = FUNCTIONS[name]
     traced = torch.fx.symbolic_trace(function)

@@ -26,17 +26,17 @@ def any_launch():
 
 
 def packed(weight, mask=None):
-    return _cuda_host.pack_sparse(to_array(weight), to_array(mask))
+    return _cuda_host.pack_masked(to_array(weight), to_array(mask))
 
 
 def multiplied(x, weight, bias=None, activation=""):
     """By the kernels; weight is dense, or packed."""
     weight = packed(weight) if isinstance(weight, torch.Tensor) else weight
-    return to_tensor(_cuda_host.sparse_linear(to_array(x), weight, to_array(bias), activation))
+    return to_tensor(_cuda_host.packed_linear(to_array(x), weight, to_array(bias), activation))
 
 
 def unpacked(weight, columns, widen=False):
-    return to_tensor(_cuda_host.unpack_sparse(weight, columns, widen))
+    return to_tensor(_cuda_host.unpack_masked(weight, columns, widen))
 
 
 class TestForm:
@@ -175,7 +175,7 @@ class TestErrors:
         held = packed(weight)
         bits, values, starts = held
         x = torch.randn(2, 20)
-        run = lambda *arguments: _cuda_host.sparse_linear(*arguments)  # noqa: E731
+        run = lambda *arguments: _cuda_host.packed_linear(*arguments)  # noqa: E731
         a = to_array
         cases = [
             (TypeError, "weight has dtype float64; on a GPU float32", lambda: packed(weight.double())),
@@ -187,7 +187,7 @@ class TestErrors:
             (ValueError, r"input has shape \[2, 9\]; bits have shape \[4, 3\]", lambda: run(a(x[:, :9]), held)),
             (ValueError, r"input has shape \[\]", lambda: run(a(torch.tensor(1.0)), held)),
             (ValueError, r"bias has shape \[3\]; \[4\]", lambda: run(a(x), held, a(torch.ones(3)))),
-            (ValueError, "bits has shape", lambda: _cuda_host.unpack_sparse(held, 25)),
+            (ValueError, "bits has shape", lambda: _cuda_host.unpack_masked(held, 25)),
         ]  # fmt: skip
         for kind, text, call in cases:
             with pytest.raises(kind, match=text):

@@ -21,7 +21,7 @@ from linear.problems import (
 )
 from strop import _C
 from strop._linear import ops, plans
-from strop._linear.sparse_weight import SparseWeight
+from strop._linear.masked_weight import MaskedWeight
 
 NARROW = (torch.float32, torch.bfloat16, torch.float16)
 SHORT = NARROW[1:]
@@ -81,7 +81,7 @@ class TestAgainstFloat64:
 
     def test_strides_and_threads(self, values, inputs):
         weight = pruned((700, 300), 0.7).to(values)
-        w = strop.pack_sparse(weight, plan="sparse")
+        w = strop.pack_weight(weight, plan="packed")
         full = torch.randn(2, 30, 600, generator=generator()).to(inputs)
         bias = torch.randn(1400, generator=generator(2))[::2]  # (of yet another dtype)
         for x in (full[..., :300], full[..., ::2], full[:, ::3, 7:307], full[0, 0, 300:]):
@@ -89,7 +89,7 @@ class TestAgainstFloat64:
             before = torch.get_num_threads()
             for threads in (1, 3):
                 torch.set_num_threads(threads)
-                results.append(strop.sparse_linear(x, w, bias))
+                results.append(strop.packed_linear(x, w, bias))
             torch.set_num_threads(before)
             assert_same_bits(results[0], results[1])
             assert_close(results[0], x, weight, bias)
@@ -114,7 +114,7 @@ class TestWeights:
         every = (
             torch.arange(1 << 16, dtype=torch.int32).to(torch.int16).view(dtype).reshape(256, 256)
         )
-        w = strop.pack_sparse(every, plan="sparse")
+        w = strop.pack_weight(every, plan="packed")
         zero = every == 0  # -0 among them, which is not kept
         assert w.nnz == int((~zero).sum()) == (1 << 16) - 2
         held = w.to_dense().view(torch.int16)
@@ -130,33 +130,33 @@ class TestWeights:
 
     def test_dtype_of_the_values_alone(self):
         weight = pruned((64, 96), 0.8)
-        w = strop.pack_sparse(weight, dtype=torch.bfloat16, plan="sparse")
+        w = strop.pack_weight(weight, dtype=torch.bfloat16, plan="packed")
         assert (w.dtype, w.input_dtype) == (torch.bfloat16, torch.float32)
-        assert w.values.nbytes * 2 == strop.pack_sparse(weight).values.nbytes
+        assert w.values.nbytes * 2 == strop.pack_weight(weight).values.nbytes
         assert "bfloat16 beside float32 input" in w.plan()
         x = torch.randn(9, 96, generator=generator())
-        assert_close(strop.sparse_linear(x, w), x, weight.bfloat16())
-        assert w.quads.nbytes < strop.pack_sparse(weight, plan="sparse").quads.nbytes * 0.8
+        assert_close(strop.packed_linear(x, w), x, weight.bfloat16())
+        assert w.quads.nbytes < strop.pack_weight(weight, plan="packed").quads.nbytes * 0.8
 
     @pytest.mark.parametrize("values", SHORT, ids=name)
-    @pytest.mark.parametrize("plan", ["sparse", "dense"])
+    @pytest.mark.parametrize("plan", ["packed", "dense"])
     def test_state_dict(self, plan, values):
-        w = strop.pack_sparse(pruned((64, 96), 0.8), dtype=values, plan=plan, backward=True)
-        again = SparseWeight.from_state_dict(w.state_dict())
+        w = strop.pack_weight(pruned((64, 96), 0.8), dtype=values, plan=plan, backward=True)
+        again = MaskedWeight.from_state_dict(w.state_dict())
         for other in (again, copy.deepcopy(w)):
             assert (other.dtype, other.input_dtype) == (values, torch.float32)
             for rows in (1, 5, 200):
                 x = torch.randn(rows, 96, generator=generator(rows))
-                assert_same_bits(strop.sparse_linear(x, other), strop.sparse_linear(x, w))
+                assert_same_bits(strop.packed_linear(x, other), strop.packed_linear(x, w))
 
     def test_moved_to_another_dtype(self):
         weight = pruned((64, 96), 0.8)
-        w = strop.pack_sparse(weight, plan="sparse", backward=True)
+        w = strop.pack_weight(weight, plan="packed", backward=True)
         short = w.to(torch.bfloat16)
         assert (short.dtype, short.input_dtype) == (torch.bfloat16, torch.bfloat16)
         assert_same_bits(short.to_dense(), weight.bfloat16())
         assert short.back_quads is not None
-        mixed = strop.pack_sparse(weight, dtype=torch.bfloat16, plan="dense")
+        mixed = strop.pack_weight(weight, dtype=torch.bfloat16, plan="dense")
         assert mixed.dense.dtype == torch.float32
         assert mixed.to(torch.bfloat16).dense.dtype == torch.bfloat16
         wide = short.to(torch.float64)
@@ -164,35 +164,35 @@ class TestWeights:
         assert wide.to(torch.float16).methods == short.methods
 
     def test_refused(self):
-        w = strop.pack_sparse(pruned((6, 9), 0.5), dtype=torch.bfloat16, plan="dense")
+        w = strop.pack_weight(pruned((6, 9), 0.5), dtype=torch.bfloat16, plan="dense")
         fields = {n: getattr(w, n) for n in w.__dataclass_fields__}
         with pytest.raises(TypeError, match=r"dense is torch.float32, not torch.bfloat16"):
-            SparseWeight(**fields | {"input_dtype": torch.bfloat16})
+            MaskedWeight(**fields | {"input_dtype": torch.bfloat16})
         with pytest.raises(TypeError, match="input_dtype is torch.int32, beside values of"):
-            SparseWeight(**fields | {"input_dtype": torch.int32})
+            MaskedWeight(**fields | {"input_dtype": torch.int32})
         with pytest.raises(TypeError, match="input_dtype is torch.float64, beside values of"):
-            SparseWeight(**fields | {"input_dtype": torch.float64})
+            MaskedWeight(**fields | {"input_dtype": torch.float64})
         with pytest.raises(TypeError, match="dtype is torch.int8; float32, bfloat16"):
             w.to(torch.int8)
 
-    @pytest.mark.parametrize("plan", ["sparse", "dense"])
+    @pytest.mark.parametrize("plan", ["packed", "dense"])
     def test_float64_goes_with_float64_alone(self, plan):
-        short = strop.pack_sparse(pruned((6, 9), 0.5).bfloat16(), plan=plan)
-        wide = strop.pack_sparse(pruned((6, 9), 0.5).double(), plan=plan)
+        short = strop.pack_weight(pruned((6, 9), 0.5).bfloat16(), plan=plan)
+        wide = strop.pack_weight(pruned((6, 9), 0.5).double(), plan=plan)
         x, bias = torch.randn(2, 9), torch.randn(6)
-        text = "strop.sparse_linear: input has dtype float64; beside values of bfloat16 float32, bf"
+        text = "strop.packed_linear: input has dtype float64; beside values of bfloat16 float32, bf"
         with pytest.raises(TypeError, match=text):
-            strop.sparse_linear(x.double(), short)
+            strop.packed_linear(x.double(), short)
         with pytest.raises(TypeError, match="input has dtype float32; beside values of float64 f"):
-            strop.sparse_linear(x, wide)
+            strop.packed_linear(x, wide)
         with pytest.raises(TypeError, match="bias has dtype float64; beside values of bfloat16"):
-            strop.sparse_linear(x, short, bias.double())
+            strop.packed_linear(x, short, bias.double())
         with pytest.raises(TypeError, match="bias has dtype float32; beside values of float64"):
-            strop.sparse_linear(x.double(), wide, bias)
+            strop.packed_linear(x.double(), wide, bias)
 
     @pytest.mark.parametrize("name_of", LAYOUTS)
     def test_no_altered_layout_makes_a_kernel_read_elsewhere(self, name_of):
-        w = strop.pack_sparse(pruned((21, 40), 0.6, "blocks").to(torch.float16))
+        w = strop.pack_weight(pruned((21, 40), 0.6, "blocks").to(torch.float16))
         layout = ops.layout(w.bits, w.values, 40, name_of).numpy()
         refused = 0
         x = torch.randn(19, 40).numpy()
@@ -222,24 +222,24 @@ class TestPlans:
             ratios = [max(c.ratios(number).values()) for c in costs]
             assert ratios[1] == pytest.approx(4 * ratios[0])
         # Nothing but the dense layer's slowness makes two thirds of the weights worth it.
-        chosen = [plans.planned_by_table(c, range(7), sparse_only=False) for c in costs]
+        chosen = [plans.planned_by_table(c, range(7), packed_only=False) for c in costs]
         assert [c.count(4) for c in chosen][0] > [c.count(4) for c in chosen][1]
 
     def test_measured_for_the_inputs_dtype(self):
-        w = strop.pack_sparse(
+        w = strop.pack_weight(
             pruned((256, 512), 0.95), dtype=torch.bfloat16, plan="measure", rows=[64]
         )
         assert w.input_dtype == torch.float32
         x = torch.randn(64, 512, generator=generator())
-        assert_close(strop.sparse_linear(x, w), x, w.to_dense())
+        assert_close(strop.packed_linear(x, w), x, w.to_dense())
 
 
-@pytest.mark.parametrize("plan", ["sparse", "dense"])
+@pytest.mark.parametrize("plan", ["packed", "dense"])
 @pytest.mark.parametrize(("values", "inputs"), PAIRS, ids=lambda d: name(d))
 class TestTorch:
     def packed(self, plan, values, inputs, **options):
         weight = pruned((24, 40), 0.8).to(inputs)
-        return strop.pack_sparse(weight, dtype=values, plan=plan, **options)
+        return strop.pack_weight(weight, dtype=values, plan=plan, **options)
 
     def test_gradients(self, plan, values, inputs):
         for backward in (False, True):
@@ -247,7 +247,7 @@ class TestTorch:
             x = torch.randn(33, 40, generator=generator(1)).to(inputs).requires_grad_()
             bias = torch.randn(24, generator=generator(2)).requires_grad_()
             dy = torch.randn(33, 24, generator=generator(3)).to(inputs)
-            y = strop.sparse_linear(x, w, bias, activation="silu")
+            y = strop.packed_linear(x, w, bias, activation="silu")
             dx, db = torch.autograd.grad(y, (x, bias), dy)
             assert (y.dtype, dx.dtype, db.dtype) == (inputs, inputs, torch.float32)
             wide = x.detach().double().requires_grad_(), bias.detach().double().requires_grad_()
@@ -263,16 +263,16 @@ class TestTorch:
         w = self.packed(plan, values, inputs)
         x = torch.randn(5, 40, generator=generator()).to(inputs)
         out = torch.empty(5, 24, dtype=inputs)
-        assert_same_bits(strop.sparse_linear(x, w, out=out), strop.sparse_linear(x, w))
+        assert_same_bits(strop.packed_linear(x, w, out=out), strop.packed_linear(x, w))
         other = torch.float16 if inputs == torch.float32 else torch.float32
         with pytest.raises(TypeError, match="out has dtype"):
-            strop.sparse_linear(x, w, out=out.to(other))
+            strop.packed_linear(x, w, out=out.to(other))
 
     def test_inputs_of_another_dtype_than_planned(self, plan, values, inputs):
         w = self.packed(plan, values, inputs)
         for dtype in NARROW:
             x = torch.randn(5, 40, generator=generator()).to(dtype)
-            y = strop.sparse_linear(x, w, activation="relu")
+            y = strop.packed_linear(x, w, activation="relu")
             assert y.dtype == dtype
             rounding = max(torch.finfo(d).eps for d in (inputs, dtype))
             expected = torch.relu(x.double() @ w.to_dense().double().t())
@@ -281,33 +281,33 @@ class TestTorch:
     def test_compiled(self, plan, values, inputs):
         w = self.packed(plan, values, inputs)
         torch.compiler.reset()  # (each dtype is another graph of the same code)
-        compiled = torch.compile(lambda x: strop.sparse_linear(x, w) + 1, fullgraph=True)
+        compiled = torch.compile(lambda x: strop.packed_linear(x, w) + 1, fullgraph=True)
         x = torch.randn(5, 40, generator=generator()).to(inputs)
         y = compiled(x)
         assert y.dtype == inputs
-        assert torch.allclose(y.float(), strop.sparse_linear(x, w).float() + 1, atol=0.1)
+        assert torch.allclose(y.float(), strop.packed_linear(x, w).float() + 1, atol=0.1)
 
     def test_opcheck(self, plan, values, inputs):
         w = self.packed(plan, values, inputs)
         tensors = (w.bits, w.values, w.mask, w.quads, w.pairs, w.dense, None, None, None)
         x = torch.randn(5, 40, generator=generator()).to(inputs).requires_grad_()
         call = (x, *tensors, list(w.methods), torch.randn(24), "")
-        torch.library.opcheck(torch.ops.strop.sparse_linear.default, call)
+        torch.library.opcheck(torch.ops.strop.packed_linear.masked, call)
 
 
 class TestAutocast:
-    @pytest.mark.parametrize("plan", ["sparse", "dense"])
+    @pytest.mark.parametrize("plan", ["packed", "dense"])
     @pytest.mark.parametrize("dtype", SHORT, ids=name)
     def test_casts_as_linear(self, plan, dtype):
         weight = pruned((24, 40), 0.8)
-        w = strop.pack_sparse(weight, plan=plan)
+        w = strop.pack_weight(weight, plan=plan)
         bias = torch.randn(24, generator=generator(1)).requires_grad_()
         x = torch.randn(7, 40, generator=generator(2)).requires_grad_()
         with torch.autocast("cpu", dtype=dtype):
-            y = strop.sparse_linear(x, w, bias)
+            y = strop.packed_linear(x, w, bias)
             expected = nn.functional.linear(x, weight, bias)
             with torch.no_grad():
-                again = strop.sparse_linear(x, w, bias)
+                again = strop.packed_linear(x, w, bias)
         assert y.dtype == again.dtype == expected.dtype == dtype
         tolerance = 16 * torch.finfo(dtype).eps
         assert torch.allclose(y, expected, rtol=tolerance, atol=tolerance)
@@ -317,11 +317,11 @@ class TestAutocast:
         assert torch.allclose(dx, weight.sum(0).expand(7, 40), rtol=tolerance, atol=tolerance)
 
     def test_compiled(self):
-        w = strop.pack_sparse(pruned((24, 40), 0.8), plan="sparse")
+        w = strop.pack_weight(pruned((24, 40), 0.8), plan="packed")
 
         def call(x):
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                return strop.sparse_linear(x, w)
+                return strop.packed_linear(x, w)
 
         x = torch.randn(7, 40, generator=generator())
         y = torch.compile(call, fullgraph=True)(x)
@@ -332,5 +332,5 @@ class TestAutocast:
         weight = torch.randn(24, 40, generator=generator())
         mask = kept((24, 40), 0.8)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            w = strop.pack_sparse(weight, mask, plan="sparse")
+            w = strop.pack_weight(weight, mask, plan="packed")
         assert w.dtype == torch.float32

@@ -139,17 +139,17 @@ class TestWhatIsPruned:
 
     def test_zeros_that_a_mask_keeps(self, cpu):
         weight = torch.zeros(4, 8)
-        w = strop.pack_sparse(weight, torch.ones(4, 8, dtype=torch.bool), plan="sparse")
+        w = strop.pack_weight(weight, torch.ones(4, 8, dtype=torch.bool), plan="packed")
         assert w.nnz == 32
-        assert strop.sparse_linear(torch.full((2, 8), torch.nan), w).isnan().all()
+        assert strop.packed_linear(torch.full((2, 8), torch.nan), w).isnan().all()
 
 
 class TestInput:
-    @pytest.mark.parametrize("plan", ["sparse", "dense"])
+    @pytest.mark.parametrize("plan", ["packed", "dense"])
     def test_leading_shapes_and_strides(self, cpu, plan):
         weight = pruned((24, 40), 0.8)
         bias = torch.randn(24, generator=generator(5))
-        w = strop.pack_sparse(weight, plan=plan)
+        w = strop.pack_weight(weight, plan=plan)
         full = torch.randn(3, 4, 5, 80, generator=generator())
         inputs = [
             full[0, 0, 0, :40],
@@ -164,39 +164,39 @@ class TestInput:
             full[0, 0, :, :40].t().contiguous().t(),
         ]
         for x in inputs:
-            y = strop.sparse_linear(x, w, bias)
+            y = strop.packed_linear(x, w, bias)
             assert y.shape == (*x.shape[:-1], 24)
             assert_close(y, x, weight, bias)
         doubled = torch.randn(48, generator=generator(6))[::2]
         assert_close(
-            strop.sparse_linear(full[..., :40], w, doubled), full[..., :40], weight, doubled
+            strop.packed_linear(full[..., :40], w, doubled), full[..., :40], weight, doubled
         )
 
     @pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0, 0)])
     def test_nothing(self, cpu, shape):
-        w = strop.pack_sparse(torch.zeros(shape), plan="sparse")
+        w = strop.pack_weight(torch.zeros(shape), plan="packed")
         bias = torch.arange(float(shape[0]))
         for rows in (0, 1, 3, 40):
-            y = strop.sparse_linear(torch.randn(rows, shape[1]), w, bias, activation="relu")
+            y = strop.packed_linear(torch.randn(rows, shape[1]), w, bias, activation="relu")
             assert_same_bits(y, bias.expand(rows, shape[0]))
 
-    @pytest.mark.parametrize("plan", ["sparse", "dense"])
+    @pytest.mark.parametrize("plan", ["packed", "dense"])
     def test_out(self, cpu, plan):
         weight = pruned((24, 40), 0.8)
-        w = strop.pack_sparse(weight, plan=plan)
+        w = strop.pack_weight(weight, plan=plan)
         x = torch.randn(2, 6, 40, generator=generator())
-        expected = strop.sparse_linear(x, w, activation="gelu")
+        expected = strop.packed_linear(x, w, activation="gelu")
         for out in (torch.empty(2, 6, 24), torch.empty(2, 24, 6).transpose(1, 2)):
             version = out._version
-            assert strop.sparse_linear(x, w, activation="gelu", out=out) is out
+            assert strop.packed_linear(x, w, activation="gelu", out=out) is out
             assert_same_bits(out, expected)
             assert out._version > version
 
     def test_float64_by_the_reference_loop(self):
         weight = pruned((24, 40), 0.8).double()
-        w = strop.pack_sparse(weight, backward=True)
+        w = strop.pack_weight(weight, backward=True)
         x = torch.randn(3, 40, generator=generator()).double()
-        assert torch.allclose(strop.sparse_linear(x, w), x @ weight.t(), rtol=1e-14, atol=1e-14)
+        assert torch.allclose(strop.packed_linear(x, w), x @ weight.t(), rtol=1e-14, atol=1e-14)
 
 
 class TestDeterminism:

@@ -11,8 +11,8 @@ import strop
 from core.devices import assert_same_bits
 from linear.problems import ACTIVATIONS, assert_close, generator, kept, pruned
 from strop._linear import ops, plans
-from strop._linear.layouts import fits, one_method
-from strop._linear.sparse_weight import TENSORS, SparseWeight
+from strop._linear.masked_layouts import fits, one_method
+from strop._linear.masked_weight import TENSORS, MaskedWeight
 
 needs_gpu = [
     pytest.mark.cuda,
@@ -22,11 +22,11 @@ FLOATS = [torch.float32, torch.bfloat16, torch.float16]
 EVERY = range(len(plans.CLASSES))
 
 
-def planned(sparsity, dtype=torch.float32, input_dtype=None, *, sparse_only=False):
+def planned(sparsity, dtype=torch.float32, input_dtype=None, *, packed_only=False):
     """The ways of the classes of rows for a weight of 4096 x 4096."""
     nonzeros = round((1 - sparsity) * 4096 * 4096)
     costs = plans.Costs((4096, 4096), nonzeros, dtype, input_dtype or dtype, gpu=True)
-    chosen = plans.planned_by_table(costs, EVERY, sparse_only=sparse_only)
+    chosen = plans.planned_by_table(costs, EVERY, packed_only=packed_only)
     return [plans.METHOD_OF[n] for n in chosen]
 
 
@@ -43,13 +43,13 @@ class TestPlan:
         assert planned(0.95, torch.float32, torch.bfloat16) == ["dense"] * 7
         assert planned(0.95, torch.bfloat16, torch.float16) == ["dense"] * 7
 
-    def test_sparse_alone(self):
-        assert planned(0.0, sparse_only=True) == ["bitmap"] * 3 + ["unpack"] * 4
+    def test_packed_alone(self):
+        assert planned(0.0, packed_only=True) == ["bitmap"] * 3 + ["unpack"] * 4
 
     def test_is_told(self):
         costs = plans.Costs((64, 64), 400, torch.float32, torch.float32, gpu=True)
-        chosen = plans.planned_by_table(costs, EVERY, sparse_only=False)
-        lines = plans.describe(chosen, costs, "table")
+        chosen = plans.planned_by_table(costs, EVERY, packed_only=False)
+        lines = plans.describe(chosen, costs, "auto")
         assert [line[1] for line in lines] == ["bitmap"] * 3 + ["dense"] * 4
         assert "predicted bitmap 7.8x dense" in lines[0][2]
 
@@ -63,13 +63,13 @@ class TestPlan:
         assert fits(one_method("dense"), gpu)
 
     def test_of_a_gpu_is_made_anew_on_a_cpu(self):
-        state = strop.pack_sparse(pruned((16, 24), 0.5), plan="sparse").state_dict()
-        state["plan"][:7] = torch.tensor(one_method("bitmap"))
-        w = SparseWeight.from_state_dict(state)
+        made = strop.pack_weight(pruned((16, 24), 0.5), plan="packed")
+        facts = made.facts() | {"methods": ["bitmap"] * len(plans.CLASSES)}
+        w = MaskedWeight.of_facts(made.held(), made.shape, facts)
         assert w.quads is not None
         assert w.starts is None
         x = torch.randn(5, 24, generator=generator())
-        assert_close(strop.sparse_linear(x, w), x, w.to_dense())
+        assert_close(strop.packed_linear(x, w), x, w.to_dense())
 
 
 class TestWithoutAGpu:
@@ -84,40 +84,40 @@ class TestWithoutAGpu:
     def made(why, dtype=torch.bfloat16):
         bits = torch.empty(32, 8, dtype=torch.uint8, device="cuda")
         values = torch.empty(300, dtype=dtype, device="cuda")
-        return SparseWeight.prepared(
+        return MaskedWeight.prepared(
             bits, values, (32, 64), methods=one_method("quads"), plan_source=why, backward=True
         )
 
     def test_prepared_for_it(self):
-        w = self.made("sparse")
+        w = self.made("packed")
         assert [plans.METHOD_OF[n] for n in w.methods] == ["bitmap"] * 3 + ["unpack"] * 4
         assert w.starts.shape == (33,)
         assert w.starts.dtype == torch.int64
         assert all(getattr(w, name) is None for name in TENSORS[2:8])
-        w = self.made("table")
+        w = self.made("auto")
         assert [plans.METHOD_OF[n] for n in w.methods] == ["bitmap"] * 3 + ["dense"] * 4
         assert w.dense.shape == (32, 64)
         assert w.to_dense().is_cuda
 
     @pytest.mark.parametrize("dtype", FLOATS, ids=str)
     def test_calls(self, dtype):
-        w = self.made("sparse")
+        w = self.made("packed")
         bias = torch.empty(32, device="cuda", dtype=dtype)
         for rows in (1, 8, 9, 300):
             x = torch.empty(rows, 64, device="cuda", dtype=dtype)
-            y = strop.sparse_linear(x, w, bias, activation="gelu")
+            y = strop.packed_linear(x, w, bias, activation="gelu")
             assert (y.shape, y.dtype, y.is_cuda) == ((rows, 32), dtype, True)
             out = torch.empty(rows, 32, device="cuda", dtype=dtype)
-            assert strop.sparse_linear(x, w, bias, out=out) is out
+            assert strop.packed_linear(x, w, bias, out=out) is out
 
     def test_errors(self):
-        w = self.made("sparse")
+        w = self.made("packed")
         x = torch.empty(3, 63, device="cuda")
         for options in ({}, {"out": torch.empty(3, 32, device="cuda")}):
             with pytest.raises(ValueError, match=r"input has shape \[3, 63\]; the weight takes 64"):
-                strop.sparse_linear(x, w, **options)
+                strop.packed_linear(x, w, **options)
         with pytest.raises(ValueError, match="input has shape"):
-            strop.sparse_linear(x.requires_grad_(), w)
+            strop.packed_linear(x.requires_grad_(), w)
 
 
 class TestOnAGpu:
@@ -135,11 +135,11 @@ class TestOnAGpu:
                 assert_same_bits(there[1].cpu(), here[1])
                 dense = ops.unpack_masked(*there, shape[1])
                 assert_same_bits(dense.cpu(), ops.unpack_masked(*here, shape[1]))
-            w = strop.pack_sparse(weight.cuda(), plan="sparse")
+            w = strop.pack_weight(weight.cuda(), plan="packed")
             for input_dtype in FLOATS:
                 for rows in (1, 2, 3, 8, 9):
                     x = torch.randn(rows, shape[1], generator=generator(rows)).to(input_dtype)
-                    y = strop.sparse_linear(x.cuda(), w)
+                    y = strop.packed_linear(x.cuda(), w)
                     assert y.dtype == input_dtype
                     if input_dtype == torch.float32 or rows <= 8 and input_dtype == dtype:
                         assert_close(y.cpu(), x, weight, note=f"{rows} rows")
@@ -147,15 +147,15 @@ class TestOnAGpu:
     @pytest.mark.parametrize("activation", list(ACTIVATIONS))
     def test_activations(self, activation):
         weight, bias = pruned((33, 70), 0.5), torch.randn(33, generator=generator(1))
-        w = strop.pack_sparse(weight.cuda(), plan="sparse")
+        w = strop.pack_weight(weight.cuda(), plan="packed")
         for rows in (1, 8, 40):
             x = torch.randn(rows, 70, generator=generator(rows))
-            y = strop.sparse_linear(x.cuda(), w, bias.cuda(), activation=activation or None)
+            y = strop.packed_linear(x.cuda(), w, bias.cuda(), activation=activation or None)
             assert_close(y.cpu(), x, weight, bias, activation)
 
     def test_there_and_back(self):
         weight = pruned((40, 64), 0.8)
-        here = strop.pack_sparse(weight, plan="sparse", backward=True)
+        here = strop.pack_weight(weight, plan="packed", backward=True)
         there = here.to("cuda")
         assert there.starts is not None
         assert there.quads is None
@@ -168,38 +168,38 @@ class TestOnAGpu:
         stream = io.BytesIO()
         torch.save(there.state_dict(), stream)
         stream.seek(0)
-        loaded = SparseWeight.from_state_dict(torch.load(stream, map_location="cuda"))
+        loaded = MaskedWeight.from_state_dict(torch.load(stream, map_location="cuda"))
         x = torch.randn(3, 64, device="cuda")
         for other in (again, loaded):
             assert_same_bits(
-                strop.sparse_linear(x, other).cpu(), strop.sparse_linear(x, there).cpu()
+                strop.packed_linear(x, other).cpu(), strop.packed_linear(x, there).cpu()
             )
 
     def test_layer_moves(self):
-        layer = strop.nn.SparseLinear.from_dense(torch.nn.Linear(64, 32), kept((32, 64), 0.7))
+        layer = strop.nn.PackedLinear.from_dense(torch.nn.Linear(64, 32), kept((32, 64), 0.7))
         x = torch.randn(4, 64)
         expected = layer(x)
         assert torch.allclose(layer.cuda()(x.cuda()).cpu(), expected, atol=1e-5)
 
     def test_gradients(self):
         weight = pruned((24, 40), 0.8).cuda()
-        w = strop.pack_sparse(weight, plan="sparse")
+        w = strop.pack_weight(weight, plan="packed")
         for rows in (2, 20):
             x = torch.randn(rows, 40, device="cuda", requires_grad=True)
             bias = torch.randn(24, device="cuda", requires_grad=True)
-            found = torch.autograd.grad(strop.sparse_linear(x, w, bias).square().sum(), (x, bias))
+            found = torch.autograd.grad(strop.packed_linear(x, w, bias).square().sum(), (x, bias))
             y = torch.nn.functional.linear(x, weight, bias)
             for a, b in zip(found, torch.autograd.grad(y.square().sum(), (x, bias)), strict=True):
                 assert torch.allclose(a, b, rtol=1e-4, atol=1e-4)
 
     def test_opcheck(self):
-        w = strop.pack_sparse(pruned((24, 40), 0.8).cuda(), plan="sparse")
+        w = strop.pack_weight(pruned((24, 40), 0.8).cuda(), plan="packed")
         tensors = [getattr(w, name) for name in TENSORS]
         starts = (w.bits, w.values, w.starts)
         for rows in (1, 20):
             x = torch.randn(rows, 40, device="cuda")
             call = (x.clone().requires_grad_(), *tensors, list(w.methods), None, "gelu")
-            torch.library.opcheck(torch.ops.strop.sparse_linear.default, call)
+            torch.library.opcheck(torch.ops.strop.packed_linear.default, call)
             private = torch.ops.strop._sparse_linear_bits
             torch.library.opcheck(private.default, (x, *starts, None, ""))
             out = {"out": torch.empty(rows, 24, device="cuda")}
@@ -211,27 +211,27 @@ class TestOnAGpu:
 
     def test_graphs_and_waits(self):
         weight = pruned((70, 256), 0.8)
-        w = strop.pack_sparse(weight.cuda(), plan="sparse")
+        w = strop.pack_weight(weight.cuda(), plan="packed")
         for rows in (3, 33):
             x = torch.randn(rows, 256, device="cuda")
-            strop.sparse_linear(x, w)
+            strop.packed_linear(x, w)
             before = torch.cuda.get_sync_debug_mode()
             torch.cuda.set_sync_debug_mode("error")
             try:
-                strop.sparse_linear(x, w, activation="silu")
+                strop.packed_linear(x, w, activation="silu")
             finally:
                 torch.cuda.set_sync_debug_mode(before)
             torch.cuda.synchronize()
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
-                y = strop.sparse_linear(x, w, activation="silu")
+                y = strop.packed_linear(x, w, activation="silu")
             x.normal_()
             graph.replay()
             assert_close(y.cpu(), x.cpu(), weight, activation="silu")
 
     def test_transforms(self):
-        w = strop.pack_sparse(pruned((24, 40), 0.8).cuda(), plan="sparse")
-        call = lambda x: strop.sparse_linear(x, w, activation="relu") * 2  # noqa: E731
+        w = strop.pack_weight(pruned((24, 40), 0.8).cuda(), plan="packed")
+        call = lambda x: strop.packed_linear(x, w, activation="relu") * 2  # noqa: E731
         compiled = torch.compile(call, fullgraph=True, dynamic=True, backend="aot_eager")
         for rows in (2, 7, 40):
             x = torch.randn(rows, 40, device="cuda")
@@ -240,24 +240,24 @@ class TestOnAGpu:
         assert torch.allclose(torch.vmap(call)(x), call(x), atol=1e-5)
 
     def test_autocast(self):
-        w = strop.pack_sparse(pruned((24, 40), 0.8).cuda(), plan="sparse")
+        w = strop.pack_weight(pruned((24, 40), 0.8).cuda(), plan="packed")
         with torch.autocast("cuda", dtype=torch.bfloat16):
-            assert strop.sparse_linear(torch.randn(3, 40, device="cuda"), w).dtype == torch.bfloat16
+            assert strop.packed_linear(torch.randn(3, 40, device="cuda"), w).dtype == torch.bfloat16
 
     def test_measured(self):
-        w = strop.pack_sparse(pruned((512, 512), 0.9).cuda(), plan="measure")
+        w = strop.pack_weight(pruned((512, 512), 0.9).cuda(), plan="measure")
         assert w.plan_source == "measure"
         assert fits(w.methods, w.device)
 
     def test_errors(self):
         weight = pruned((24, 40), 0.8)
-        there = strop.pack_sparse(weight.cuda(), plan="sparse")
-        here = strop.pack_sparse(weight)
+        there = strop.pack_weight(weight.cuda(), plan="packed")
+        here = strop.pack_weight(weight)
         x = torch.randn(2, 40)
         for given, w in ((x, there), (x.cuda(), here)):
             with pytest.raises(ValueError, match="the weight is on|on another device"):
-                strop.sparse_linear(given, w)
+                strop.packed_linear(given, w)
         with pytest.raises(TypeError, match="weight has dtype float64; on a GPU float32"):
-            strop.pack_sparse(weight.double().cuda())
+            strop.pack_weight(weight.double().cuda())
         with pytest.raises(ValueError, match=r"bits are set"):
             ops.unpack_masked(there.bits, there.values[1:], 40)

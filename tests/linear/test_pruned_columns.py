@@ -110,10 +110,10 @@ def test_the_sign_of_what_underflows(cpu, layout, values):
 )
 def test_by_the_kernels_of_a_gpu(values, inputs):
     weight, pruned = weight_of(values, 0.5)
-    held = _cuda_host.pack_sparse(to_array(weight[:9]), None)
+    held = _cuda_host.pack_masked(to_array(weight[:9]), None)
 
     def multiply(x):
-        return to_tensor(_cuda_host.sparse_linear(to_array(x), held, None, ""))
+        return to_tensor(_cuda_host.packed_linear(to_array(x), held, None, ""))
 
     for rows in (1, 2, 8):
         assert_one_result(multiply, rows, inputs, pruned, "GPU")

@@ -1,4 +1,4 @@
-"""Layers and models that the tests of SparseLinear and sparsify convert."""
+"""Layers and models that the tests of PackedLinear and pack_model convert."""
 
 import copy
 
@@ -9,7 +9,7 @@ import strop
 from linear.problems import generator, pruned
 
 SHAPE = (24, 40)
-PLANS = ("sparse", "dense", "table")
+PLANS = ("packed", "dense", "auto")
 
 
 def dense(shape=SHAPE, sparsity=0.8, bias=True, dtype=torch.float32):
@@ -20,11 +20,11 @@ def dense(shape=SHAPE, sparsity=0.8, bias=True, dtype=torch.float32):
     return linear.to(dtype)
 
 
-def layer(plan="sparse", activation=None, **options):
-    return strop.nn.SparseLinear.from_dense(dense(**options), plan=plan, activation=activation)
+def layer(plan="packed", activation=None, **options):
+    return strop.nn.PackedLinear.from_dense(dense(**options), plan=plan, activation=activation)
 
 
-def two_layers(plan="sparse"):
+def two_layers(plan="packed"):
     return nn.Sequential(layer(plan, activation="relu"), layer(plan, shape=(16, 24)))
 
 
@@ -58,8 +58,8 @@ def batch(*shape, seed=0):
     return torch.randn(shape, generator=generator(seed))
 
 
-def sparse_names(model):
-    return [name for name, m in model.named_modules() if isinstance(m, strop.nn.SparseLinear)]
+def packed_names(model):
+    return [name for name, m in model.named_modules() if isinstance(m, strop.nn.PackedLinear)]
 
 
 def state_of(model):
@@ -94,7 +94,7 @@ def count_calls(model):
     """A list that grows by a name each time a sparse layer runs."""
     calls = []
     for name, module in model.named_modules():
-        if isinstance(module, strop.nn.SparseLinear):
+        if isinstance(module, strop.nn.PackedLinear):
             module.register_forward_hook(lambda *_, name=name: calls.append(name))
     return calls
 

@@ -1,4 +1,4 @@
-"""strop.sparsify and strop.densify of models that torch.compile has seen."""
+"""strop.pack_model and strop.densify of models that torch.compile has seen."""
 
 import pytest
 import torch
@@ -72,8 +72,8 @@ def fresh():
     torch.compiler.reset()
 
 
-def sparse(net):
-    return [m for m in net.modules() if isinstance(m, strop.nn.SparseLinear)]
+def packed(net):
+    return [m for m in net.modules() if isinstance(m, strop.nn.PackedLinear)]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -82,11 +82,11 @@ def test_converted_and_compiled_anew(way):
     x = batch(5, 16)
     with torch.no_grad():
         assert torch.allclose(net(x), reference(x), atol=1e-6)
-        report = strop.sparsify(net, x, only_if_faster=False).to_dict()
+        report = strop.pack_model(net, x, only_if_faster=False).to_dict()
         assert [entry["rows"] for entry in report["layers"]] == [[5]] * 4
-        assert len(sparse(net)) == 4
+        assert len(packed(net)) == 4
         assert torch.allclose(net(x), reference(x), atol=1e-5)
-        for layer in sparse(net):  # what runs is what is there
+        for layer in packed(net):  # what runs is what is there
             layer.bias.zero_()
         assert (net(x) - reference(x)).abs().max() > 1e-3
 
@@ -98,7 +98,7 @@ def test_prunes(way):
     with torch.no_grad():
         for name, mask in masks.items():
             reference.get_parameter(name.replace("_orig_mod.", "")).mul_(mask)
-        strop.sparsify(net, batch(5, 16), masks=masks, only_if_faster=False)
+        strop.pack_model(net, batch(5, 16), masks=masks, only_if_faster=False)
     with torch.compiler.set_stance("force_eager"):
         assert_same_function(net, reference, batch(5, 16))
 
@@ -106,7 +106,7 @@ def test_prunes(way):
 def test_masks_by_the_names_of_the_model_itself():
     reference, net = model(), whole(model())
     masks = strop.prune_masks(reference, sparsity=0.9)
-    strop.sparsify(net, masks=masks, only_if_faster=False)
+    strop.pack_model(net, masks=masks, only_if_faster=False)
     with torch.no_grad():
         for name, mask in masks.items():
             reference.get_parameter(name).mul_(mask)
@@ -119,10 +119,10 @@ def test_back_to_dense(way):
     reference, net = model(), way(model())
     keys = list(net.state_dict())
     with torch.no_grad():
-        strop.sparsify(net, batch(5, 16), only_if_faster=False)
+        strop.pack_model(net, batch(5, 16), only_if_faster=False)
         net(batch(5, 16))
         strop.densify(net)
-    assert not sparse(net)
+    assert not packed(net)
     assert list(net.state_dict()) == keys
     assert_same_function(net, reference, batch(5, 16))
 
@@ -131,9 +131,9 @@ def test_back_to_dense(way):
 @pytest.mark.parametrize("loaded", [whole, a_submodule, itself, a_layer])
 def test_saved_and_loaded(saved, loaded):
     net, again = saved(model()), loaded(model())
-    strop.sparsify(net, batch(5, 16), only_if_faster=False)
-    strop.load_sparsified(again, net.state_dict())
-    assert len(sparse(again)) == 4
+    strop.pack_model(net, batch(5, 16), only_if_faster=False)
+    strop.load_packed(again, net.state_dict())
+    assert len(packed(again)) == 4
     with torch.compiler.set_stance("force_eager"):
         assert_same_function(again, net, batch(5, 16))
 
@@ -143,7 +143,7 @@ def test_many_conversions_are_no_recompilations_of_one():
     with torch.no_grad(), torch._dynamo.config.patch(recompile_limit=2):
         for _ in range(3):
             net(batch(5, 16))
-            strop.sparsify(net, batch(5, 16), only_if_faster=False)
+            strop.pack_model(net, batch(5, 16), only_if_faster=False)
             net(batch(5, 16))
             strop.densify(net)
         assert_same_function(net, model(), batch(5, 16))
@@ -153,16 +153,16 @@ def test_by_inductor():
     reference, net = model(), torch.compile(model())
     with torch.no_grad():
         net(batch(5, 16))
-        strop.sparsify(net, batch(5, 16), only_if_faster=False)
+        strop.pack_model(net, batch(5, 16), only_if_faster=False)
         assert torch.allclose(net(batch(5, 16)), reference(batch(5, 16)), atol=1e-5)
 
 
 def test_loaded_into_one_that_ran():
     net, again = model(), whole(model())
-    strop.sparsify(net, batch(5, 16), only_if_faster=False)
+    strop.pack_model(net, batch(5, 16), only_if_faster=False)
     with torch.no_grad():
         again(batch(5, 16))
-        strop.load_sparsified(again, net.state_dict())
+        strop.load_packed(again, net.state_dict())
         assert_same_function(again, net, batch(5, 16))
 
 
@@ -174,7 +174,7 @@ def test_nothing_is_compiled_while_it_is_observed():
         return graph.forward
 
     net = torch.compile(model(), backend=backend)
-    strop.sparsify(net, batch(5, 16), only_if_faster=False)
+    strop.pack_model(net, batch(5, 16), only_if_faster=False)
     assert seen == []
     with torch.no_grad():
         net(batch(5, 16))

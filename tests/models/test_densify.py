@@ -1,4 +1,4 @@
-"""strop.densify: what strop.sparsify made of a model, undone but for the zeros."""
+"""strop.densify: what strop.pack_model made of a model, undone but for the zeros."""
 
 import copy
 import io
@@ -71,7 +71,7 @@ def test_everything_is_as_it_was(inputs, way):
     reference = everything()
     before, act = structure(model), model.seq[1]
     bias = model.seq[0].bias
-    strop.sparsify(model, inputs, only_if_faster=False)
+    strop.pack_model(model, inputs, only_if_faster=False)
     assert (model.seq[0].activation is not None) == (inputs is not None)
     assert model.encoder.layers[0].activation_relu_or_gelu == 0
     assert_same_function(model, reference, TOKENS)
@@ -83,7 +83,7 @@ def test_everything_is_as_it_was(inputs, way):
         stream.seek(0)
         model = torch.load(stream, weights_only=False)
     elif way == "loaded":
-        model = strop.load_sparsified(everything(), model.state_dict())
+        model = strop.load_packed(everything(), model.state_dict())
     else:
         assert strop.densify(model) is model
         assert model.seq[1] is act
@@ -109,7 +109,7 @@ def test_everything_is_as_it_was(inputs, way):
 
 def test_it_can_be_converted_again_and_trained():
     model = prune_in_place(net())
-    strop.sparsify(model, batch(3, 48), only_if_faster=False)
+    strop.pack_model(model, batch(3, 48), only_if_faster=False)
     strop.densify(model)
     model.train()
     before = model[0].weight.detach().clone()
@@ -118,7 +118,7 @@ def test_it_can_be_converted_again_and_trained():
     optimizer.step()
     assert not torch.equal(model[0].weight, before)
     reference = twin(model.eval())
-    strop.sparsify(model, batch(3, 48), only_if_faster=False)
+    strop.pack_model(model, batch(3, 48), only_if_faster=False)
     assert model[0].activation == "gelu"
     assert_same_function(model, reference, batch(4, 48))
 
@@ -126,9 +126,9 @@ def test_it_can_be_converted_again_and_trained():
 def test_after_pruning_further():
     model = prune_in_place(net(), 0.5)
     reference = twin(model)
-    strop.sparsify(model, batch(3, 48), only_if_faster=False)
+    strop.pack_model(model, batch(3, 48), only_if_faster=False)
     masks = strop.prune_masks(reference, sparsity=0.9)
-    strop.sparsify(model, sparsity=0.9)
+    strop.pack_model(model, sparsity=0.9)
     with torch.no_grad():
         for name, mask in masks.items():
             reference.get_parameter(name).mul_(mask)
@@ -142,12 +142,12 @@ def test_after_pruning_further():
 def test_dtypes(dtype):
     model = prune_in_place(net()).to(dtype)
     reference = twin(model)
-    strop.sparsify(model, batch(3, 48).to(dtype), only_if_faster=False)
+    strop.pack_model(model, batch(3, 48).to(dtype), only_if_faster=False)
     strop.densify(model)
     assert {p.dtype for p in model.parameters()} == {dtype}
     assert torch.equal(model(batch(3, 48).to(dtype)), reference(batch(3, 48).to(dtype)))
     smaller = prune_in_place(net())
-    strop.sparsify(smaller, dtype=torch.bfloat16, only_if_faster=False)
+    strop.pack_model(smaller, dtype=torch.bfloat16, only_if_faster=False)
     dense = smaller[0].packed.to_dense()
     strop.densify(smaller)
     assert smaller[0].weight.dtype == torch.float32
@@ -156,8 +156,8 @@ def test_dtypes(dtype):
 
 def test_layers_made_by_hand():
     linear = prune_in_place(nn.Sequential(nn.Linear(16, 8)))[0]
-    plain = strop.nn.SparseLinear.from_dense(linear)
-    active = strop.nn.SparseLinear.from_dense(linear, activation="gelu_tanh")
+    plain = strop.nn.PackedLinear.from_dense(linear)
+    active = strop.nn.PackedLinear.from_dense(linear, activation="gelu_tanh")
     model = nn.Sequential(nn.ModuleList([plain, active]), plain, nn.Identity())
     handle = plain.register_forward_hook(lambda module, given, y: y + 1)
     plain.register_buffer("more", torch.ones(1), persistent=False)
@@ -177,7 +177,7 @@ def test_layers_made_by_hand():
 
 def test_a_part_of_a_model():
     model = everything()
-    strop.sparsify(model, (TOKENS,), only_if_faster=False)
+    strop.pack_model(model, (TOKENS,), only_if_faster=False)
     expected = model(TOKENS)
     strop.densify(model.encoder.layers[0])
     strop.densify(model.seq)
@@ -193,7 +193,7 @@ def test_a_part_of_a_model():
 
 def test_on_meta():
     model = prune_in_place(net())
-    strop.sparsify(model, batch(3, 48), only_if_faster=False)
+    strop.pack_model(model, batch(3, 48), only_if_faster=False)
     shapes = [(n, tuple(p.shape)) for n, p in net().named_parameters()]
     strop.densify(model.to("meta"))
     assert [(n, tuple(p.shape)) for n, p in model.named_parameters()] == shapes
@@ -208,6 +208,6 @@ def test_nothing_to_do_and_errors():
     with pytest.raises(TypeError, match=r"strop.densify: model is a dict; a torch.nn.Module"):
         strop.densify({})
     with pytest.raises(
-        ValueError, match=r"strop.densify: model is a strop.nn.SparseLinear.*to_dense"
+        ValueError, match=r"strop.densify: model is a strop.nn.PackedLinear.*to_dense"
     ):
-        strop.densify(strop.nn.SparseLinear.from_dense(nn.Linear(4, 4)))
+        strop.densify(strop.nn.PackedLinear.from_dense(nn.Linear(4, 4)))

@@ -1,4 +1,4 @@
-"""strop.sparsify: which activations become a part of their layer, and what the model sees of that."""
+"""strop.pack_model: which activations become a part of their layer, and what the model sees of that."""
 
 import pytest
 import torch
@@ -14,14 +14,14 @@ def converted(model, *inputs, **options):
     """A twin of the model as it was, and the report's dictionary."""
     prune_in_place(model.eval())
     reference = twin(model)
-    report = strop.sparsify(model, inputs or None, only_if_faster=False, **options).to_dict()
+    report = strop.pack_model(model, inputs or None, only_if_faster=False, **options).to_dict()
     if inputs:
         assert_same_function(model, reference, *inputs)
     return reference, report
 
 
 def activations(model):
-    return [m.activation for m in model.modules() if isinstance(m, strop.nn.SparseLinear)]
+    return [m.activation for m in model.modules() if isinstance(m, strop.nn.PackedLinear)]
 
 
 class Intermediate(nn.Module):
@@ -122,7 +122,7 @@ KEEPS = {
 @pytest.mark.parametrize("forward", KEEPS.values(), ids=KEEPS.keys())
 def test_a_forward_that_keeps_the_result(forward):
     model = Around(forward)
-    strop.sparsify(model.eval(), batch(5, 16), sparsity=0.5, only_if_faster=False)
+    strop.pack_model(model.eval(), batch(5, 16), sparsity=0.5, only_if_faster=False)
     assert set(activations(model)) == {None}
 
 
@@ -225,7 +225,7 @@ class TestBert:
         assert model[0].dense.activation == expected
         assert type(model[0].intermediate_act_fn) is nn.Identity
         fresh = nn.Sequential(Intermediate(act), nn.Linear(32, 16))
-        strop.load_sparsified(fresh, model.state_dict())
+        strop.load_packed(fresh, model.state_dict())
         assert_same_bits(fresh(batch(5, 16)), model(batch(5, 16)))
 
     def test_dense_by_itself(self):
@@ -273,8 +273,8 @@ def test_the_watched_model_is_left_as_it_was():
     )
     names = [sorted(vars(m)) for m in model.modules()]
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
-        strop.sparsify(model, batch(3, 15))
+        strop.pack_model(model, batch(3, 15))
     assert [sorted(vars(m)) for m in model.modules()] == names
     assert model[0].intermediate_act_fn is functional.gelu
-    strop.sparsify(model, batch(3, 16), filter=lambda *_: False)
+    strop.pack_model(model, batch(3, 16), filter=lambda *_: False)
     assert [sorted(vars(m)) for m in model.modules()] == names

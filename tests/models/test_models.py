@@ -1,4 +1,4 @@
-"""strop.sparsify in models where more than a layer itself knows its weight."""
+"""strop.pack_model in models where more than a layer itself knows its weight."""
 
 import time
 
@@ -14,8 +14,8 @@ from models.problems import (
     batch,
     count_calls,
     net,
+    packed_names,
     prune_in_place,
-    sparse_names,
     state_of,
     twin,
 )
@@ -26,7 +26,7 @@ def converted(model, *inputs, **options):
     prune_in_place(model.eval())
     with torch.no_grad():
         expected = model(*inputs)
-        report = strop.sparsify(model, only_if_faster=False, **options).to_dict()
+        report = strop.pack_model(model, only_if_faster=False, **options).to_dict()
         assert torch.allclose(model(*inputs), expected, rtol=1e-4, atol=2e-5)
     return report
 
@@ -40,7 +40,7 @@ class TestTies:
         shared = nn.Linear(16, 16)
         model = nn.Sequential(shared, nn.ReLU(), nn.Sequential(shared, nn.Tanh()))
         report = converted(model, batch(3, 16))
-        assert isinstance(model[0], strop.nn.SparseLinear)
+        assert isinstance(model[0], strop.nn.PackedLinear)
         assert model[2][0] is model[0]
         assert model[0].activation is None  # at the other place there is another
         (entry,) = report["layers"]
@@ -69,9 +69,9 @@ class TestTies:
         mask = torch.rand(16, 16) > 0.5
         before = state_of(model)
         with pytest.raises(ValueError, match="'1.weight' unlike another name of the same weight"):
-            strop.sparsify(model, masks={"0.weight": mask, "1.weight": ~mask})
+            strop.pack_model(model, masks={"0.weight": mask, "1.weight": ~mask})
         assert_unchanged(model, before)
-        strop.sparsify(model, masks={"1.weight": mask}, only_if_faster=False)
+        strop.pack_model(model, masks={"1.weight": mask}, only_if_faster=False)
         assert torch.equal(model[0].weight.to_dense() != 0, mask)
 
     def test_an_embedding(self):
@@ -87,8 +87,8 @@ class TestTies:
 
         model = Tied()
         before = model.embed.weight.detach().clone()
-        report = strop.sparsify(model, sparsity=0.5, only_if_faster=False).to_dict()
-        assert sparse_names(model) == ["body"]
+        report = strop.pack_model(model, sparsity=0.5, only_if_faster=False).to_dict()
+        assert packed_names(model) == ["body"]
         assert reasons(report) == {"head": "shares its weight with 'embed' (Embedding)"}
         assert torch.equal(model.embed.weight, before)  # not pruned either
         assert model.head.weight is model.embed.weight
@@ -97,7 +97,7 @@ class TestTies:
         model = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 16))
         model[1].weight = model[0].weight
         report = converted(model, batch(2, 16), filter=lambda name, _: name == "0")
-        assert sparse_names(model) == []
+        assert packed_names(model) == []
         assert reasons(report) == {"0": "shares its weight with '1': not chosen by filter"}
 
 
@@ -122,8 +122,8 @@ class TestLeftAlone:
             nn.Linear(16, 0),
             scaled,
         )
-        report = strop.sparsify(model, sparsity=0.5, only_if_faster=False).to_dict()
-        assert sparse_names(model) == ["5"]
+        report = strop.pack_model(model, sparsity=0.5, only_if_faster=False).to_dict()
+        assert packed_names(model) == ["5"]
         assert reasons(report) == {
             "0": "a subclass of nn.Linear, Own, with a forward of its own",
             "1": "it has hooks",
@@ -137,14 +137,14 @@ class TestLeftAlone:
         assert model[1].weight.count_nonzero() == 256
 
     def test_lazy(self):
-        report = strop.sparsify(nn.Sequential(nn.LazyLinear(4))).to_dict()
+        report = strop.pack_model(nn.Sequential(nn.LazyLinear(4))).to_dict()
         assert "LazyLinear" in reasons(report)["0"]
 
     def test_again(self):
         model = prune_in_place(net())
-        strop.sparsify(model, only_if_faster=False)
+        strop.pack_model(model, only_if_faster=False)
         layers = [model[i] for i in (0, 2, 4)]
-        report = strop.sparsify(model, only_if_faster=False).to_dict()
+        report = strop.pack_model(model, only_if_faster=False).to_dict()
         assert report["totals"]["layers"] == 0
         assert [model[i] for i in (0, 2, 4)] == layers
 
@@ -171,7 +171,7 @@ class TestTransformerEncoder:
             options["src_key_padding_mask"] = padding
         if masked == "attention":
             options["mask"] = nn.Transformer.generate_square_subsequent_mask(6)
-        report = strop.sparsify(model, x, only_if_faster=False)
+        report = strop.pack_model(model, x, only_if_faster=False)
         assert [entry["rows"] for entry in report.to_dict()["layers"]] == [[12]] * 4
         calls = count_calls(model)
         with context():
@@ -184,7 +184,7 @@ class TestTransformerEncoder:
         model = prune_in_place(encoder()).requires_grad_(False)
         reference = twin(model)
         for layer in model.layers:
-            strop.sparsify(layer, only_if_faster=False)
+            strop.pack_model(layer, only_if_faster=False)
         calls = count_calls(model)
         x, padding = batch(2, 6, 32), torch.zeros(2, 6, dtype=torch.bool)
         padding[0, 4:] = True
@@ -194,7 +194,7 @@ class TestTransformerEncoder:
 
     def test_attention_keeps_its_projection(self):
         model = encoder()
-        report = strop.sparsify(model, sparsity=0.5, only_if_faster=False).to_dict()
+        report = strop.pack_model(model, sparsity=0.5, only_if_faster=False).to_dict()
         why = "nn.MultiheadAttention reads its weight"
         own = "a parameter of MultiheadAttention, which is no linear layer"
         assert reasons(report) == {
@@ -203,14 +203,14 @@ class TestTransformerEncoder:
         }
         plain = nn.MultiheadAttention(32, 4)
         plain.out_proj = nn.Linear(32, 32)
-        found = reasons(strop.sparsify(plain, only_if_faster=False).to_dict())
+        found = reasons(strop.pack_model(plain, only_if_faster=False).to_dict())
         assert found == {"out_proj": why, "in_proj_weight": own}
 
     def test_some_layers_or_none(self):
         x = batch(2, 6, 32)
         model = prune_in_place(encoder())
         reference = twin(model)
-        strop.sparsify(
+        strop.pack_model(
             model, only_if_faster=False, filter=lambda name, _: name == "layers.1.linear2"
         )
         assert (
@@ -223,7 +223,7 @@ class TestTransformerEncoder:
             y, expected = (m(x, src_key_padding_mask=padding) for m in (model, reference))
         assert torch.allclose(y[~padding], expected[~padding], atol=1e-5)
         untouched = encoder()
-        strop.sparsify(untouched, filter=lambda *_: False)
+        strop.pack_model(untouched, filter=lambda *_: False)
         assert untouched.layers[0].activation_relu_or_gelu == 1
         assert untouched.use_nested_tensor
 
@@ -231,7 +231,7 @@ class TestTransformerEncoder:
         model = prune_in_place(encoder())
         reference = twin(model)
         for layer in model.layers:
-            strop.sparsify(layer, only_if_faster=False)
+            strop.pack_model(layer, only_if_faster=False)
         x, padding = batch(2, 6, 32), torch.zeros(2, 6, dtype=torch.bool)
         padding[0, 4:] = True
         calls = count_calls(model)
@@ -245,15 +245,15 @@ class TestTransformerEncoder:
         layer = nn.TransformerDecoderLayer(32, 4, 64, batch_first=True)
         model = prune_in_place(nn.TransformerDecoder(layer, 2).eval())
         reference = twin(model)
-        strop.sparsify(model, (batch(2, 5, 32), batch(2, 7, 32)), only_if_faster=False)
-        assert len(sparse_names(model)) == 4
+        strop.pack_model(model, (batch(2, 5, 32), batch(2, 7, 32)), only_if_faster=False)
+        assert len(packed_names(model)) == 4
         assert_same_function(model, reference, batch(2, 5, 32), batch(2, 7, 32))
 
 
 def test_a_jagged_batch():
     layer = nn.Sequential(nn.Linear(16, 8), nn.ReLU())
     reference = twin(prune_in_place(layer))
-    strop.sparsify(layer, only_if_faster=False)
+    strop.pack_model(layer, only_if_faster=False)
     x = torch.nested.nested_tensor([batch(3, 16), batch(5, 16)], layout=torch.jagged)
     y = layer(x)
     assert y.offsets() is x.offsets()
@@ -263,7 +263,7 @@ def test_a_jagged_batch():
 def test_trains_what_is_left():
     model = prune_in_place(net().train())
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)  # made before, and good after
-    strop.sparsify(model, only_if_faster=False)
+    strop.pack_model(model, only_if_faster=False)
     x, wanted = batch(20, 48), batch(20, 32, seed=1)
     weight = model[0].packed.values.clone()
     losses = []
@@ -283,7 +283,7 @@ def test_a_stack_like_minilm_takes_no_time():
     model = nn.Sequential(*(nn.Linear(k, n) for _ in range(6) for k, n in shapes))
     prune_in_place(model, 0.8)
     start = time.perf_counter()
-    report = strop.sparsify(model, plan="table").to_dict()
+    report = strop.pack_model(model, plan="auto").to_dict()
     assert time.perf_counter() - start < 3
     assert len(report["layers"]) + len(report["left_alone"]) == 36
     assert report["totals"]["saved_bytes"] < 0.26 * report["totals"]["dense_bytes"]

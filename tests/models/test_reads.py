@@ -1,4 +1,4 @@
-"""strop.sparsify in models that read their layers: weights, and what was set on them."""
+"""strop.pack_model in models that read their layers: weights, and what was set on them."""
 
 import copy
 import io
@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.nn.utils import prune
 
 import strop
-from models.problems import assert_same_function, batch, prune_in_place, sparse_names, twin
+from models.problems import assert_same_function, batch, packed_names, prune_in_place, twin
 
 
 class Two(nn.Module):
@@ -55,8 +55,8 @@ READS = {
 def test_what_is_read_stays(forward):
     model = prune_in_place(Two(forward).eval())
     reference = twin(model)
-    report = strop.sparsify(model, batch(3, 16), only_if_faster=False)
-    assert "fc" not in sparse_names(model)
+    report = strop.pack_model(model, batch(3, 16), only_if_faster=False)
+    assert "fc" not in packed_names(model)
     assert "the model" in reasons(report)["fc"]
     assert_same_function(model, reference, batch(3, 16))
 
@@ -68,8 +68,8 @@ def test_what_is_read_stays(forward):
 def test_without_example_inputs_they_run_all_the_same(forward):
     model = prune_in_place(Two(forward).eval())
     reference = twin(model)
-    strop.sparsify(model, only_if_faster=False)
-    assert sparse_names(model) == ["fc", "out"]
+    strop.pack_model(model, only_if_faster=False)
+    assert packed_names(model) == ["fc", "out"]
     assert_same_function(model, reference, batch(3, 16))
 
 
@@ -94,8 +94,8 @@ FACTS = {
 def test_facts_are_no_reads(forward):
     model = prune_in_place(Two(forward).eval())
     reference = twin(model)
-    strop.sparsify(model, batch(3, 16), only_if_faster=False)
-    assert sparse_names(model) == ["fc", "out"]
+    strop.pack_model(model, batch(3, 16), only_if_faster=False)
+    assert packed_names(model) == ["fc", "out"]
     assert_same_function(model, reference, batch(3, 16))
 
 
@@ -114,11 +114,11 @@ def test_dora():
 
     model = prune_in_place(nn.Sequential(Dora(), nn.Linear(16, 16)).eval(), 0.5)
     reference = twin(model)
-    report = strop.sparsify(model, batch(3, 16), only_if_faster=False)
-    assert sparse_names(model) == ["1"]
+    report = strop.pack_model(model, batch(3, 16), only_if_faster=False)
+    assert packed_names(model) == ["1"]
     assert {"0.base", "0.a", "0.b"} <= reasons(report).keys()
     assert_same_function(model, reference, batch(3, 16))
-    strop.sparsify(reference, only_if_faster=False)
+    strop.pack_model(reference, only_if_faster=False)
     assert_same_function(model, reference, batch(3, 16))
 
 
@@ -127,14 +127,14 @@ def test_a_masked_layer_reads_its_own_mask():
     for name in ("weight", "bias"):
         prune.random_unstructured(model.fc, name, 0.5)
     expected = model(batch(3, 16))
-    strop.sparsify(model, batch(3, 16), only_if_faster=False, filter=lambda name, _: name == "fc")
-    assert sparse_names(model) == ["fc"]
+    strop.pack_model(model, batch(3, 16), only_if_faster=False, filter=lambda name, _: name == "fc")
+    assert packed_names(model) == ["fc"]
     assert torch.allclose(model(batch(3, 16)), expected, atol=1e-5)
     for what in ("weight", "weight_orig", "bias"):
         other = Two(lambda m, x, what=what: m.out(m.fc(x)) + getattr(m.fc, what).sum()).eval()
         for name in ("weight", "bias"):
             prune.random_unstructured(other.fc, name, 0.5)
-        report = strop.sparsify(other, batch(3, 16), only_if_faster=False)
+        report = strop.pack_model(other, batch(3, 16), only_if_faster=False)
         assert "the model reads its" in reasons(report)["fc"]
 
 
@@ -142,8 +142,8 @@ def test_of_shared_weights_each_reader_counts():
     model = nn.ModuleDict({"a": Two(READS["a product"]), "b": Two(lambda m, x: m.out(m.fc(x)))})
     model["b"].fc.weight = model["a"].fc.weight
     whole = prune_in_place(nn.Sequential(model["a"], model["b"]).eval())
-    report = strop.sparsify(whole, batch(3, 16), only_if_faster=False)
-    assert sparse_names(whole) == ["1.out"]
+    report = strop.pack_model(whole, batch(3, 16), only_if_faster=False)
+    assert packed_names(whole) == ["1.out"]
     assert "reads its weight" in reasons(report)["0.fc"]
 
 
@@ -168,8 +168,8 @@ class TestAttributes:
     def test_are_carried(self):
         model = self.model()
         reference = twin(model)
-        strop.sparsify(model, batch(3, 16), only_if_faster=False)
-        assert sparse_names(model) == ["fc", "out"]
+        strop.pack_model(model, batch(3, 16), only_if_faster=False)
+        assert packed_names(model) == ["fc", "out"]
         assert model.fc.hidden == 3
         assert all(getattr(model.fc, name) is value for name, value in self.SET.items())
         assert (model.fc.training, model.out.training) == (True, False)
@@ -178,17 +178,17 @@ class TestAttributes:
             assert again.names == {"a": [1, 2]}
             assert torch.equal(again.table, model.fc.table)
 
-    def test_by_load_sparsified(self):
+    def test_by_load_packed(self):
         model, fresh = self.model(), self.model()
-        strop.sparsify(model, only_if_faster=False)
-        strop.load_sparsified(fresh, model.state_dict())
+        strop.pack_model(model, only_if_faster=False)
+        strop.load_packed(fresh, model.state_dict())
         assert fresh.fc.scale == 2.0
         assert_same_function(fresh, model, batch(3, 16))
 
     def test_of_an_activation(self):
         model = nn.Sequential(nn.Linear(16, 16), nn.GELU("tanh"), nn.Linear(16, 16)).eval()
         model[1].kept = 5
-        strop.sparsify(model, batch(3, 16), sparsity=0.5, only_if_faster=False)
+        strop.pack_model(model, batch(3, 16), sparsity=0.5, only_if_faster=False)
         assert (type(model[1]), model[1].approximate, model[1].kept) == (nn.Identity, "tanh", 5)
         assert not model[1].training
 
@@ -198,14 +198,14 @@ class TestAttributes:
     def test_that_a_sparse_layer_has_for_itself(self, name):
         model = prune_in_place(Two(lambda m, x: m.out(m.fc(x))))
         setattr(model.fc, name, 7)
-        report = strop.sparsify(model, only_if_faster=False)
+        report = strop.pack_model(model, only_if_faster=False)
         assert repr(name) in reasons(report)["fc"]
         assert getattr(model.fc, name) == 7
 
     def test_buffers_stay_a_reason(self):
         model = prune_in_place(Two(lambda m, x: m.out(m.fc(x) * m.fc.scale)))
         model.fc.register_buffer("scale", torch.ones(1))
-        report = strop.sparsify(model, batch(3, 16), only_if_faster=False)
+        report = strop.pack_model(model, batch(3, 16), only_if_faster=False)
         assert reasons(report) == {"fc": "it has more than a weight and a bias"}
 
 

@@ -1,4 +1,4 @@
-"""One parameter, several names: prune_masks and strop.sparsify have one rule for it."""
+"""One parameter, several names: prune_masks and strop.pack_model have one rule for it."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from models.problems import (
     assert_same_function,
     assert_unchanged,
     batch,
-    sparse_names,
+    packed_names,
     state_of,
     twin,
 )
@@ -69,9 +69,9 @@ def test_an_embedding_has_no_part_in_it(tie):
     expected = strop.prune_masks(weights, sparsity=0.6)
     assert all(torch.equal(masks[name], expected[name]) for name in masks)
     reference = masked(model, masks)
-    report = strop.sparsify(model, (TOKENS,), masks=masks, only_if_faster=False)
-    strop.sparsify(other, (TOKENS,), sparsity=0.6, only_if_faster=False)
-    assert sparse_names(model) == sparse_names(other) == ["a", "b"]
+    report = strop.pack_model(model, (TOKENS,), masks=masks, only_if_faster=False)
+    strop.pack_model(other, (TOKENS,), sparsity=0.6, only_if_faster=False)
+    assert packed_names(model) == packed_names(other) == ["a", "b"]
     assert "shares its weight with 'embed' (Embedding)" in reasons(report)["head"]
     assert "embed.weight" not in reasons(report)
     for one in (model, other):
@@ -84,18 +84,18 @@ def test_a_filter_chooses_what_it_likes():
     assert list(masks) == ["embed.weight", "a.weight", "b.weight"]
     before = state_of(model)
     with pytest.raises(ValueError, match=r"'head' \(Linear\) .* with 'embed' \(Embedding\)"):
-        strop.sparsify(model, masks=masks)
+        strop.pack_model(model, masks=masks)
     with pytest.raises(ValueError, match=r"'head' \(Linear\) .* with 'embed' \(Embedding\)"):
-        strop.sparsify(model, masks={"head.weight": masks["embed.weight"]})
+        strop.pack_model(model, masks={"head.weight": masks["embed.weight"]})
     assert_unchanged(model, before)
 
 
 def test_a_mask_of_something_else_names_it():
     model = Tied("no")
     with pytest.raises(ValueError, match=r"'embed.weight', .* but of 'embed' \(Embedding\)"):
-        strop.sparsify(model, masks={"embed.weight": torch.ones(20, 16) > 0})
+        strop.pack_model(model, masks={"embed.weight": torch.ones(20, 16) > 0})
     with pytest.raises(ValueError, match="masks has 'x', which is no weight of an nn.Linear here$"):
-        strop.sparsify(model, masks={"x": torch.ones(20, 16) > 0})
+        strop.pack_model(model, masks={"x": torch.ones(20, 16) > 0})
 
 
 class Shared(nn.Module):
@@ -124,7 +124,7 @@ def test_linear_layers_share_one_mask(same):
         one = twin(model)
         if not same:  # (a deepcopy parts them)
             one.second.weight = nn.Parameter(one.first.weight.detach())
-        report = strop.sparsify(one, batch(3, 16), only_if_faster=False, **given).to_dict()
+        report = strop.pack_model(one, batch(3, 16), only_if_faster=False, **given).to_dict()
         assert report["totals"]["layers"] == 2
         assert report["layers"][0]["tied"] == ["second", "again"]
         assert one.first.packed.bits is one.second.packed.bits
@@ -136,7 +136,7 @@ def test_linear_layers_share_one_mask(same):
 def test_masks_by_any_name(name):
     model = Shared()
     mask = torch.rand(16, 16) > 0.5
-    strop.sparsify(model, masks={name: mask}, only_if_faster=False)
+    strop.pack_model(model, masks={name: mask}, only_if_faster=False)
     assert torch.equal(model.first.packed.to_dense() != 0, mask)
     assert torch.equal(model.second.packed.to_dense() != 0, mask)
 
@@ -146,7 +146,7 @@ def test_masks_by_the_names_of_torch_prune():
     mask = torch.rand(16, 16) > 0.5
     prune.identity(model[0], "weight")
     with pytest.raises(ValueError, match="'0.weight_orig', which has a mask of torch.nn.utils"):
-        strop.sparsify(model, masks={"0.weight_orig": mask})
+        strop.pack_model(model, masks={"0.weight_orig": mask})
     assert list(strop.prune_masks(model, sparsity=0.5)) == ["1.weight"]
 
 
@@ -155,7 +155,7 @@ def test_masks_of_computed_weights_say_so():
     assert list(strop.prune_masks(model, sparsity=0.5)) == ["1.weight"]
     for name in ("0.weight", "0.parametrizations.weight.original1"):
         with pytest.raises(ValueError, match=f"masks has '{name}', .*(computed|Parametrization)"):
-            strop.sparsify(model, masks={name: torch.ones(16, 16) > 0})
+            strop.pack_model(model, masks={name: torch.ones(16, 16) > 0})
 
 
 def test_a_parameter_of_the_model_itself():
@@ -170,15 +170,15 @@ def test_a_parameter_of_the_model_itself():
 
     model = Both()
     assert list(strop.prune_masks(model, sparsity=0.5)) == ["out.weight"]
-    report = strop.sparsify(model, batch(2, 16), sparsity=0.5, only_if_faster=False)
+    report = strop.pack_model(model, batch(2, 16), sparsity=0.5, only_if_faster=False)
     assert reasons(report) == {"fc": "shares its weight with the model (Both)"}
 
 
 def test_a_transpose_of_the_same_memory():
     model = nn.Sequential(nn.Linear(16, 24), nn.Linear(24, 16), nn.Linear(16, 16))
     model[1].weight = nn.Parameter(model[0].weight.detach().t())
-    report = strop.sparsify(model, batch(2, 16), sparsity=0.5, only_if_faster=False)
-    assert sparse_names(model) == ["2"]
+    report = strop.pack_model(model, batch(2, 16), sparsity=0.5, only_if_faster=False)
+    assert packed_names(model) == ["2"]
     assert reasons(report) == {
         "0": "shares its weight with '1' (Linear)",
         "1": "shares its weight with '0' (Linear)",
@@ -190,8 +190,8 @@ def test_views_of_one_buffer_are_nobody_elses():
     flat = torch.randn(2, 16, 16)
     for layer, weight in zip(model, flat, strict=True):
         layer.weight = nn.Parameter(weight)
-    strop.sparsify(model, sparsity=0.5, only_if_faster=False)
-    assert sparse_names(model) == ["0", "1"]
+    strop.pack_model(model, sparsity=0.5, only_if_faster=False)
+    assert packed_names(model) == ["0", "1"]
 
 
 def test_a_layer_of_its_own_kind_is_something_else():
@@ -202,7 +202,7 @@ def test_a_layer_of_its_own_kind_is_something_else():
     model = nn.Sequential(nn.Linear(16, 16), Transposed(16, 16), nn.Linear(16, 16))
     model[1].weight = model[0].weight
     assert list(strop.prune_masks(model, sparsity=0.5)) == ["2.weight"]
-    report = strop.sparsify(model, sparsity=0.5, only_if_faster=False)
+    report = strop.pack_model(model, sparsity=0.5, only_if_faster=False)
     assert "with '1' (Transposed)" in reasons(report)["0"]
 
 
@@ -215,7 +215,7 @@ def test_a_state_dict_has_each_weight_once():
     assert all(
         torch.equal(masks["first.weight"], masks[f"{x}.weight"]) for x in ("second", "again")
     )
-    strop.sparsify(model, masks=masks, only_if_faster=False)
+    strop.pack_model(model, masks=masks, only_if_faster=False)
     assert model.first.packed.nnz + model.other.packed.nnz == 256
 
 

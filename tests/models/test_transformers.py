@@ -1,4 +1,4 @@
-"""strop.sparsify of the models of transformers, made from small configurations."""
+"""strop.pack_model of the models of transformers, made from small configurations."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torch import nn
 
 import strop
 from core.devices import assert_same_bits
-from models.problems import sparse_names, twin
+from models.problems import packed_names, twin
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
@@ -97,10 +97,10 @@ def test_pruned_converted_and_back(make, observed):
     expected = logits(reference, make)
     keys = list(model.state_dict())
     given = inputs(make) if observed else None
-    report = strop.sparsify(model, given, masks=masks, only_if_faster=False)
-    assert len(sparse_names(model)) >= 6
+    report = strop.pack_model(model, given, masks=masks, only_if_faster=False)
+    assert len(packed_names(model)) >= 6
     assert torch.allclose(logits(model, make), expected, rtol=1e-4, atol=1e-4)
-    again = strop.load_sparsified(built(make), model.state_dict())
+    again = strop.load_packed(built(make), model.state_dict())
     assert_same_bits(logits(again, make), logits(model, make))
     assert "no linear layers" not in str(report)
     strop.densify(model)
@@ -112,8 +112,8 @@ def test_pruned_converted_and_back(make, observed):
 
 def test_gpt2_is_all_of_it_sparse():
     model = built(gpt2)
-    report = strop.sparsify(model, inputs(gpt2), sparsity=0.5, only_if_faster=False)
-    assert len(sparse_names(model)) == 8
+    report = strop.pack_model(model, inputs(gpt2), sparsity=0.5, only_if_faster=False)
+    assert len(packed_names(model)) == 8
     assert reasons(report) == {
         "lm_head": "shares its weight with 'transformer.wte' (Embedding)",
     }
@@ -127,12 +127,12 @@ def test_gpt2_is_all_of_it_sparse():
 )
 def test_bert_is_fused_where_inputs_show_it(act, name):
     model = built(lambda: bert(hidden_act=act))
-    strop.sparsify(model, sparsity=0.5, only_if_faster=False)
-    layers = [m for m in model.modules() if isinstance(m, strop.nn.SparseLinear)]
+    strop.pack_model(model, sparsity=0.5, only_if_faster=False)
+    layers = [m for m in model.modules() if isinstance(m, strop.nn.PackedLinear)]
     assert {layer.activation for layer in layers} == {None}
     model = built(lambda: bert(hidden_act=act))
     expected = [type(layer.intermediate.intermediate_act_fn) for layer in model.bert.encoder.layer]
-    strop.sparsify(model, inputs(bert), sparsity=0.5, only_if_faster=False)
+    strop.pack_model(model, inputs(bert), sparsity=0.5, only_if_faster=False)
     for layer in model.bert.encoder.layer:
         assert layer.intermediate.dense.activation == name
         assert type(layer.intermediate.intermediate_act_fn) is nn.Identity
@@ -142,7 +142,7 @@ def test_bert_is_fused_where_inputs_show_it(act, name):
 
 def test_experts_are_named():
     model = built(mixtral)
-    report = strop.sparsify(model, inputs(mixtral), sparsity=0.5, only_if_faster=False)
+    report = strop.pack_model(model, inputs(mixtral), sparsity=0.5, only_if_faster=False)
     assert any(
         "experts" in name and "no linear layer" in why for name, why in reasons(report).items()
     )

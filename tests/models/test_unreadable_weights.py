@@ -1,13 +1,11 @@
 """Weights that other libraries made, or that are not there: left alone and named, never in the way."""
 
-import warnings
-
 import pytest
 import torch
 from torch import nn
 
 import strop
-from models.problems import assert_same_function, batch, sparse_names, twin
+from models.problems import assert_same_function, batch, packed_names, twin
 
 
 class Silent(torch.Tensor):
@@ -69,15 +67,6 @@ def float8():
     return nn.Parameter(torch.ones(16, 16).to(torch.float8_e4m3fn), requires_grad=False)
 
 
-def torchao():
-    quantization = pytest.importorskip("torchao.quantization", reason="torchao is not installed")
-    linear = nn.Sequential(nn.Linear(16, 16))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        quantization.quantize_(linear, quantization.Int8WeightOnlyConfig())
-    return linear[0].weight
-
-
 @pytest.fixture
 def group():
     """A process group of this process alone."""
@@ -104,7 +93,6 @@ WEIGHTS = {
     lazy: "not initialised",
     sparse: "of layout torch.sparse_csr",
     float8: "float8",
-    torchao: "a subclass of torch.Tensor",
 }
 
 
@@ -129,13 +117,13 @@ def check(weight, why):
     readable = {name for name in chosen if name != "1.weight"}
     assert readable == set(masks)
     with pytest.raises(ValueError, match=r"masks has '1.weight', which cannot be pruned: .*" + why):
-        strop.sparsify(model, masks={"1.weight": torch.ones(16, 16) > 0})
-    report = strop.sparsify(model, sparsity=0.5, only_if_faster=False)
-    assert sparse_names(model) == ["0", "2"]
+        strop.pack_model(model, masks={"1.weight": torch.ones(16, 16) > 0})
+    report = strop.pack_model(model, sparsity=0.5, only_if_faster=False)
+    assert packed_names(model) == ["0", "2"]
     assert why in reasons(report)["1"]
     assert "Left alone: 1 layer" in str(report)
     assert model[1].weight is weight
-    again = strop.sparsify(model, sparsity=0.7)
+    again = strop.pack_model(model, sparsity=0.7)
     assert why in reasons(again)["1"]
     found = strop.quantization_report(model_with(weight), formats=["int8"]).to_dict()
     assert [entry["name"] for entry in found["weights"]] == ["0.weight", "2.weight"]
@@ -153,22 +141,19 @@ def test_a_distributed_one(group):
     check(dtensor(), "DTensor, a subclass of torch.Tensor")
 
 
-@pytest.mark.parametrize("make", [torchao, float8, on_meta], ids=lambda make: make.__name__)
-def test_load_sparsified(make):
+@pytest.mark.parametrize("make", [float8, on_meta], ids=lambda make: make.__name__)
+def test_load_packed(make):
     weight = make()
     model = model_with(weight)
-    strop.sparsify(model, sparsity=0.5, only_if_faster=False)
+    strop.pack_model(model, sparsity=0.5, only_if_faster=False)
     fresh = model_with(weight)
-    strop.load_sparsified(fresh, model.state_dict())
-    assert sparse_names(fresh) == ["0", "2"]
-    if make is torchao:
-        assert torch.equal(fresh(batch(2, 16)), model(batch(2, 16)))
-        state = twin(model)
-        state[1] = strop.nn.SparseLinear.from_dense(nn.Linear(16, 16))
-        with pytest.raises(
-            ValueError, match="'1' sparse, .* its weight is .* a subclass of torch.T"
-        ):
-            strop.load_sparsified(model_with(weight), state.state_dict())
+    strop.load_packed(fresh, model.state_dict())
+    assert packed_names(fresh) == ["0", "2"]
+    state = twin(model)
+    state[1] = strop.nn.PackedLinear.from_dense(nn.Linear(16, 16))
+    if make is float8:
+        with pytest.raises(ValueError, match="'1' packed, .* its weight has dtype torch.float8"):
+            strop.load_packed(model_with(weight), state.state_dict())
 
 
 @pytest.mark.parametrize("make", WEIGHTS, ids=lambda make: make.__name__)
@@ -190,14 +175,14 @@ def test_a_tensor_of_a_class_with_nothing_of_its_own_is_a_tensor():
     with torch.no_grad():
         for name, mask in masks.items():
             reference.get_parameter(name).mul_(mask)
-    strop.sparsify(model, masks=masks, only_if_faster=False)
-    assert sparse_names(model) == ["0", "1", "2"]
+    strop.pack_model(model, masks=masks, only_if_faster=False)
+    assert packed_names(model) == ["0", "1", "2"]
     assert_same_function(model, reference, batch(3, 16))
 
 
 def test_where_no_weight_can_be_read():
     everything = nn.Sequential(nn.Linear(16, 16, device="meta"))
-    with pytest.raises(ValueError, match="strop.sparsify: '0' is on meta"):
-        strop.sparsify(everything, sparsity=0.5)
+    with pytest.raises(ValueError, match="strop.pack_model: '0' is on meta"):
+        strop.pack_model(everything, sparsity=0.5)
     with pytest.raises(ValueError, match="strop.prune_masks: there is no weight to prune"):
         strop.prune_masks(everything, sparsity=0.5)

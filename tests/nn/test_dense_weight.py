@@ -1,4 +1,4 @@
-"""What reads the weight of a SparseLinear, and what traces the layer."""
+"""What reads the weight of a PackedLinear, and what traces the layer."""
 
 import copy
 import pickle
@@ -16,7 +16,7 @@ from models.problems import PLANS, SHAPE, dense, inputs, layer, two_layers
 class TestDenseWeight:
     def test_is_the_masked_weight(self):
         linear, mask = nn.Linear(40, 24), kept(SHAPE, 0.7)
-        made = strop.nn.SparseLinear.from_dense(linear, mask)
+        made = strop.nn.PackedLinear.from_dense(linear, mask)
         expected = torch.where(mask, linear.weight, 0).detach()
         assert isinstance(made.weight, torch.Tensor)
         assert (made.weight.shape, made.weight.dtype) == (linear.weight.shape, torch.float32)
@@ -32,7 +32,7 @@ class TestDenseWeight:
             assert torch.equal(copied, expected)
 
     def test_of_values_of_another_dtype(self):
-        made = strop.nn.SparseLinear.from_dense(dense(), dtype=torch.bfloat16)
+        made = strop.nn.PackedLinear.from_dense(dense(), dtype=torch.bfloat16)
         assert made.weight.dtype == torch.float32
         assert torch.equal(made.weight, dense().weight.bfloat16().float())
 
@@ -51,8 +51,8 @@ class TestDenseWeight:
         x = inputs(requires_grad=True)
         expected = model(x)
         wanted = torch.autograd.grad(expected.sum(), (x, model.scale))
-        strop.sparsify(model, only_if_faster=False)
-        assert isinstance(model.encoder, strop.nn.SparseLinear)
+        strop.pack_model(model, only_if_faster=False)
+        assert isinstance(model.encoder, strop.nn.PackedLinear)
         found = model(x)
         assert torch.allclose(found, expected, atol=1e-4)
         for a, b in zip(torch.autograd.grad(found.sum(), (x, model.scale)), wanted, strict=True):
@@ -85,7 +85,7 @@ class TestDenseWeight:
             lambda: torch.ops.aten.zero_(made.weight),
             lambda: torch.ops.aten.zero_.default(made.weight),
         ):
-            with pytest.raises(RuntimeError, match="weight is computed from bits and values"):
+            with pytest.raises(RuntimeError, match="weight is computed of what is packed"):
                 write()
         assert_same_bits(made(inputs()), expected)
 

@@ -211,7 +211,7 @@ class TestRefused:
         assert_same(held(m), before)
 
     def test_other_holders(self):
-        sparse = strop.pack_sparse(torch.eye(4))
-        for other in (sparse, torch.ones(3), None):
+        packed = strop.pack_weight(torch.eye(4))
+        for other in (packed, torch.ones(3), None):
             with pytest.raises(TypeError, match=f"holder is a {type(other).__name__}; a Quantized"):
                 strop.nn.Held(other)

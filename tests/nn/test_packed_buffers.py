@@ -1,4 +1,4 @@
-"""SparseLinear's tensors are buffers, and what its kernels read follows them."""
+"""PackedLinear's tensors are buffers, and what its kernels read follows them."""
 
 import copy
 import io
@@ -30,8 +30,8 @@ def reference_of(made):
 def assert_follows(made):
     """The results are those of a layer that was made from the buffers as they are."""
     weight = reference_of(made)
-    fresh = strop.nn.SparseLinear(
-        strop.SparseWeight.from_state_dict(
+    fresh = strop.nn.PackedLinear(
+        strop.PackedWeight.from_state_dict(
             {name: getattr(made, name).clone() for name in ("bits", "values", "shape", "plan")}
         ),
         made.bias,
@@ -98,12 +98,12 @@ class TestBuffers:
         made = layer()
         made.type(torch.float64)
         assert made.values.dtype == made.bias.dtype == torch.float64
-        assert (made.bits.dtype, made.plan.dtype) == (torch.uint8, torch.int64)
+        assert (made.bits.dtype, made.plan.dtype) == (torch.uint8, torch.uint8)
         assert_follows(made)
         made.type("torch.FloatTensor")
         assert_follows(made)
         state = {name: t.clone() for name, t in made.state_dict().items()}
-        with pytest.raises(TypeError, match=r"SparseLinear: values cannot become torch.int32"):
+        with pytest.raises(TypeError, match=r"PackedLinear: values cannot become torch.int32"):
             made.type(torch.int32)
         for name, tensor in made.state_dict().items():
             assert torch.equal(tensor, state[name])
@@ -131,7 +131,7 @@ class TestWritten:
         assert_follows(made)
         with torch.no_grad():
             state["bits"].copy_(layer(plan).bits.flip(0))
-            other = strop.pack_sparse(reference_of(layer(plan)).flip(0), plan=plan)
+            other = strop.pack_weight(reference_of(layer(plan)).flip(0), plan=plan)
             state["values"].copy_(other.values)
         assert_follows(made)
 
@@ -177,7 +177,7 @@ class TestWritten:
 
     def test_the_plan(self, plan):
         made = layer(plan)
-        other = layer("sparse" if plan == "dense" else "dense")
+        other = layer("packed" if plan == "dense" else "dense")
         made.plan.copy_(other.plan)
         assert made.packed.methods == other.packed.methods
         assert_follows(made)
@@ -200,7 +200,7 @@ class TestWritten:
     def test_of_tied_layers(self, plan):
         model = nn.Sequential(nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 24))
         model[2].weight = model[0].weight
-        strop.sparsify(model, sparsity=0.8, only_if_faster=False, plan=plan)
+        strop.pack_model(model, sparsity=0.8, only_if_faster=False, plan=plan)
         assert model[0].bits is model[2].bits
         model[2].values.mul_(2)
         assert_follows(model[0])
@@ -232,12 +232,12 @@ class TestWritten:
         assert_follows(made)
 
     def test_a_weight_by_itself(self, plan):
-        packed = strop.pack_sparse(pruned(SHAPE, 0.7), plan=plan, backward=True)
+        packed = strop.pack_weight(pruned(SHAPE, 0.7), plan=plan, backward=True)
         x = inputs(40, requires_grad=True)
-        strop.sparse_linear(x, packed)
+        strop.packed_linear(x, packed)
         packed.state_dict()["values"].mul_(2)
-        fresh = strop.pack_sparse(packed.to_dense(), plan=plan, backward=True)
-        found, expected = strop.sparse_linear(x, packed), strop.sparse_linear(x, fresh)
+        fresh = strop.pack_weight(packed.to_dense(), plan=plan, backward=True)
+        found, expected = strop.packed_linear(x, packed), strop.packed_linear(x, fresh)
         assert_same_bits(found, expected)
         for a, b in zip(
             torch.autograd.grad(found.sum(), x), torch.autograd.grad(expected.sum(), x), strict=True
@@ -253,7 +253,7 @@ def _run(holders, queue):
     torch.set_num_threads(1)
     packed, model, narrow, x = holders
     with torch.no_grad():
-        for y in (strop.sparse_linear(x, packed), model(x), strop.sparse_linear(x, narrow)):
+        for y in (strop.packed_linear(x, packed), model(x), strop.packed_linear(x, narrow)):
             queue.put(y.numpy())
 
 
@@ -265,7 +265,7 @@ def test_processes_of_every_kind(method):
     queue, x, model = context.SimpleQueue(), inputs(), two_layers().requires_grad_(False)
     packed = layer().packed
     narrow = packed.to(torch.bfloat16)
-    wanted = [strop.sparse_linear(x, packed), model(x), strop.sparse_linear(x, narrow)]
+    wanted = [strop.packed_linear(x, packed), model(x), strop.packed_linear(x, narrow)]
     worker = context.Process(target=_run, args=((packed, model, narrow, x), queue))
     worker.start()
     found = [torch.from_numpy(queue.get()) for _ in wanted]

@@ -102,7 +102,7 @@ class TestHolder:
 
     @pytest.mark.parametrize("dynamic", [False, True])
     def test_compiled_sparse_weights(self, dynamic):
-        w = strop.pack_sparse(torch.randn(8, 16) * (torch.rand(8, 16) > 0.8))
+        w = strop.pack_weight(torch.randn(8, 16) * (torch.rand(8, 16) > 0.8))
 
         def call(x, w):
             moved = w.cpu().to(torch.float32)

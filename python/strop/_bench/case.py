@@ -41,7 +41,7 @@ class Case:
     """One measurement: strop and its peers on the same data.
 
     Attributes:
-        family: quantize, sparse, ...
+        family: quantize, masked, ...
         name: unique within the family.
         contenders: by name, a function that makes the data and returns the call; ``strop`` is
             among them. One that raises ImportError is left out and its reason noted.

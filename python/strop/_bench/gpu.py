@@ -32,7 +32,7 @@ class GpuCase:
     """One measurement: contenders on the same data.
 
     Attributes:
-        family: quantize, sparse, ...
+        family: quantize, masked, ...
         name: unique within the family.
         contenders: for a device, by name, a function that makes one set of buffers and returns the
             call that works on it; ``strop`` is among them.

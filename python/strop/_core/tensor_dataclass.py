@@ -33,6 +33,8 @@ class TensorDataclass:
     """
 
     # Of each class, found once: compiled code cannot ask for annotations. (These have none.)
+    called = ""
+    """What errors call it: its own name, unless a base class gives one."""
     tensor_fields = cast(tuple[str, ...], ())
     metadata_fields = cast(tuple[str, ...], ())
     _optional = cast(tuple[str, ...], ())
@@ -45,7 +47,7 @@ class TensorDataclass:
 
     def _check_kinds(self) -> None:
         """Raises TypeError where a field is of another type than its annotation, in plain types."""
-        op = f"strop.{type(self).__name__}"
+        op = f"strop.{self.called}"
         for name, hint in self._hints.items():
             value = getattr(self, name)
             kinds = get_args(hint) or (hint,)
@@ -112,7 +114,7 @@ class TensorDataclass:
 
         """
         wanted = set(cls.tensor_fields)
-        name = f"strop.{cls.__name__}"
+        name = f"strop.{cls.called}"
         check_state(name, state)
         if unknown := sorted(set(state) - wanted):
             raise ValueError(f"{name}: state dict has unknown keys {unknown}; known are {wanted}")
@@ -181,6 +183,7 @@ def tensor_dataclass(cls: type[_H]) -> type[_H]:
     hints = {f.name: known[f.name] for f in dataclasses.fields(made)}  # type: ignore[arg-type]
     tensors = tuple(n for n, hint in hints.items() if hint in (Tensor, Tensor | None))
     facts = tuple(n for n in hints if n not in tensors)
+    made.called = made.called or made.__name__
     made._hints = hints
     made.tensor_fields, made.metadata_fields = tensors, facts
     made._optional = tuple(n for n in tensors if hints[n] != Tensor)

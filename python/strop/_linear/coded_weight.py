@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -13,31 +12,23 @@ from typing_extensions import Self
 
 from strop import _C
 from strop._core.errors import check_tensors, in_the_name_of, translated
-from strop._core.tensor_dataclass import (
-    TensorDataclass,
-    check_state,
-    parsed_to,
-    tensor_dataclass,
-)
-from strop._linear import ops
+from strop._core.tensor_dataclass import parsed_to, tensor_dataclass
+from strop._linear import ops, plans
+from strop._linear.packed_weight import DTYPES, PackedWeight
 from strop._quantize.bit_packing import unpack_bits
 from strop._quantize.formats import NumberFormat, block_grid, decoded_scales
 from strop._quantize.quantized_tensor import QuantizedTensor
 
 _NAME = "strop.PackedWeight"
 ACTIVATIONS = ("", "int8", "uint8")
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+MULTIPLIED = (torch.float32, torch.bfloat16, torch.float16)
+"""The dtypes of what is multiplied with codes, and of weights that become codes."""
 _KIND = 3  # LayoutKind::kCodes of csrc/linear/layout.h
-_KEYS = ("codes", "scale", "zero_point", "tensor_scale")
 
 
 @tensor_dataclass
-class PackedWeight(TensorDataclass):
-    """A weight in codes, as :func:`strop.pack_weight` makes it for :func:`strop.packed_linear`.
-
-    Frozen, checked when it is made or loaded, and a pytree of its tensors. Its state dict is what the
-    codes are, with ``shape`` and ``plan``, every one a tensor; the layout that kernels want is made anew
-    from these.
+class CodedWeight(PackedWeight):
+    """A :class:`strop.PackedWeight` in codes.
 
     Attributes:
         codes: uint8, packed densely, as of :class:`strop.QuantizedTensor`.
@@ -51,20 +42,10 @@ class PackedWeight(TensorDataclass):
         dtype: that the weight had.
         activations: empty, ``int8`` or ``uint8``: what each row of the input is quantized to.
 
-    Raises:
-        ValueError: for shapes or values that do not fit each other.
-        TypeError: for dtypes that do not fit.
-
-    Example:
-        >>> import strop, torch
-        >>> w = strop.pack_weight(torch.linspace(-1, 1, 64).view(2, 32), format="int4")
-        >>> w.shape, w.format, w.nbytes < 2 * 32 * 4 * 16
-        ((2, 32), 'int4', True)
-        >>> w.to_dense().shape
-        torch.Size([2, 32])
-
     """
 
+    canonical = ("codes", "scale", "zero_point", "tensor_scale")
+    plan_source = "packed"
     codes: Tensor
     scale: Tensor
     zero_point: Tensor | None
@@ -72,14 +53,9 @@ class PackedWeight(TensorDataclass):
     layout: Tensor | None
     format: str
     block_size: tuple[int, ...] | None
-    shape: tuple[int, ...]
+    shape: tuple[int, int]
     dtype: torch.dtype
     activations: str
-
-    @property
-    def device(self) -> torch.device:
-        """Where the tensors are."""
-        return self.codes.device
 
     @property
     def nnz(self) -> int:
@@ -87,14 +63,9 @@ class PackedWeight(TensorDataclass):
         return self.shape[0] * self.shape[1]
 
     @property
-    def sparsity(self) -> float:
-        """The share of weights that were pruned: none."""
-        return 0.0
-
-    @property
-    def requires_grad(self) -> bool:
-        """False: the weight is frozen, which modules of torch ask of their parameters."""
-        return False
+    def input_dtype(self) -> torch.dtype:
+        """That of the weight."""
+        return self.dtype
 
     def quantized(self) -> QuantizedTensor:
         """The codes and scales by themselves."""
@@ -112,6 +83,10 @@ class PackedWeight(TensorDataclass):
     def to_dense(self) -> Tensor:
         """The weight that the codes stand for, of ``dtype``."""
         return self.quantized().dequantize()
+
+    def method_names(self) -> list[str]:
+        """What multiplies, for each class of rows: codes."""
+        return ["codes"] * len(plans.CLASSES)
 
     def plan(self) -> str:
         """What runs, as text to print."""
@@ -133,93 +108,81 @@ class PackedWeight(TensorDataclass):
 
         Codes and scales stay what they are; the layout is made where kernels read it.
         """
+        self.follow()
         move = parsed_to(self.device, self.dtype, *args, **kwargs)
         moved = self.quantized().to(device=move.device, dtype=move.dtype, **move.options)
         if move.device == self.device:
-            fields: dict[str, Any] = {name: getattr(moved, name) for name in _KEYS}
+            fields: dict[str, Any] = {name: getattr(moved, name) for name in self.canonical}
             return self._with({**fields, "dtype": moved.dtype})
         return type(self).of(moved, self.activations)
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """``codes``, ``scale``, ``zero_point`` and ``tensor_scale`` where there are some, ``shape``, ``plan``."""
-        plan = {
+    def carried(self, tensors: Mapping[str, Tensor | None], dtype: torch.dtype) -> Self:
+        """The same weight after a module's move gave other tensors, and its input another dtype."""
+        made = self.beside(tensors)
+        if made.device != self.device:
+            made = type(self).of(made.quantized(), self.activations)
+        return made if dtype == self.dtype else made._with({"dtype": dtype})
+
+    def facts(self) -> dict[str, Any]:
+        """What the codes mean, and what they are multiplied with."""
+        return {
             "format": self.format,
-            "block_size": self.block_size,
+            "block_size": self.block_size and list(self.block_size),
             "dtype": str(self.dtype).removeprefix("torch."),
             "activations": self.activations,
         }
-        tensors = {name: getattr(self, name) for name in _KEYS}
-        return {
-            **{name: tensor for name, tensor in tensors.items() if tensor is not None},
-            "shape": torch.tensor(self.shape),
-            "plan": torch.tensor(list(json.dumps(plan).encode()), dtype=torch.uint8),
-        }
 
     @classmethod
-    def from_state_dict(cls, state: Mapping[str, Tensor], **facts: Any) -> Self:
-        """A validated weight from :meth:`state_dict`.
-
-        Raises:
-            ValueError: for keys that are unknown or missing, and tensors that do not fit.
-
-        """
-        check_state(_NAME, state)
-        known = {*_KEYS, "shape", "plan"}
-        missing = {"codes", "scale", "shape", "plan"} - set(state)
-        if missing or set(state) - known or facts:
-            found = sorted(set(state) | set(facts))
-            raise ValueError(f"{_NAME}: state dict has keys {found}; {sorted(known)} are known")
+    def of_facts(
+        cls,
+        tensors: Mapping[str, Tensor | None],
+        shape: tuple[int, int],
+        facts: Mapping[str, Any],
+    ) -> Self:
+        """Made and checked, of what a state dict has."""
         try:
-            plan = json.loads(bytes(state["plan"].tolist()))
-            format, block, dtype, activations = (
-                plan[n] for n in ("format", "block_size", "dtype", "activations")
-            )
-            dtype = {str(d).removeprefix("torch."): d for d in DTYPES}[dtype]
-            shape = tuple(int(n) for n in state["shape"].tolist())
-        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError):
-            raise ValueError(
-                f"{_NAME}: the plan or the shape is not as state_dict gives it"
-            ) from None
+            format, block, activations = (facts[n] for n in ("format", "block_size", "activations"))
+            dtype, block_size = DTYPES[facts["dtype"]], None if block is None else tuple(block)
+        except (KeyError, TypeError):
+            raise ValueError(f"{_NAME}: the plan is {dict(facts)}, which is unknown") from None
         with in_the_name_of(_NAME):
             quantized = QuantizedTensor(
-                state["codes"],
-                state["scale"],
-                state.get("zero_point"),
-                state.get("tensor_scale"),
-                format,
-                None if block is None else tuple(block),
-                shape,
-                dtype,
+                **cast(Any, tensors), format=format, block_size=block_size, shape=shape, dtype=dtype
             )
         check(quantized, activations)
         return cls.of(quantized, activations)
 
+    @classmethod
+    def of_shapes(cls, tensors: Mapping[str, Tensor | None], shape: tuple[int, int]) -> Self:
+        """Of tensors that have shapes alone."""
+        given: dict[str, Any] = dict(tensors)
+        facts: dict[str, Any] = {"format": "int8", "block_size": (1, -1), "activations": ""}
+        return cls._trusted(**given, layout=None, shape=shape, dtype=torch.float32, **facts)
+
+    def _again(self) -> Self:
+        with in_the_name_of(_NAME):
+            quantized = self._checked()
+        return type(self).of(quantized, self.activations)
+
+    def _checked(self) -> QuantizedTensor:
+        return QuantizedTensor(
+            self.codes,
+            self.scale,
+            self.zero_point,
+            self.tensor_scale,
+            self.format,
+            self.block_size,
+            self.shape,
+            self.dtype,
+        )
+
     def validate(self) -> None:
         """Raises ValueError or TypeError where the fields do not fit each other."""
         with in_the_name_of(_NAME):
-            quantized = QuantizedTensor(
-                self.codes,
-                self.scale,
-                self.zero_point,
-                self.tensor_scale,
-                self.format,
-                self.block_size,
-                self.shape,
-                self.dtype,
-            )
+            quantized = self._checked()
         check(quantized, self.activations)
         if self.layout is not None:
             _check_layout(self.layout, self.shape, self.device)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (self.quantized(), self.activations)
-
-
-def _unpickled(quantized: QuantizedTensor, activations: str) -> PackedWeight:
-    return PackedWeight.of(quantized, activations)
-
-
-torch.serialization.add_safe_globals([_unpickled])
 
 
 def check(quantized: QuantizedTensor, activations: str) -> None:
@@ -227,7 +190,7 @@ def check(quantized: QuantizedTensor, activations: str) -> None:
     format = NumberFormat.get(quantized.format)
     if len(quantized.shape) != 2:
         raise ValueError(f"{_NAME}: shape is {quantized.shape}; (N, K) is needed")
-    if quantized.dtype not in DTYPES or quantized.scale.dtype == torch.float64:
+    if quantized.dtype not in MULTIPLIED or quantized.scale.dtype == torch.float64:
         raise TypeError(f"{_NAME}: the weight is of float64; its codes are multiplied in float32")
     if not 0 < format.bits <= 8:
         raise ValueError(f"{_NAME}: format {format.name} has no codes of at most 8 bits")

@@ -1,9 +1,9 @@
-"""Fakes of the ops on pruned weights: shapes and mutation."""
+"""The ops on packed weights: what torch has to know of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -15,8 +15,9 @@ from strop._core.failed_allocation import raises_memory_errors
 from strop._core.fake import check_devices
 from strop._core.op import op
 
-_NAME = "strop.sparse_linear"
+_NAME = "strop.packed_linear"
 Result = Callable[..., Any]
+_kernels = torch.library.Library("strop", "IMPL")
 
 
 # What is checked here is what csrc/linear/arguments.cpp says of tensors with data, but for symbols.
@@ -36,11 +37,14 @@ class WeightArguments(NamedTuple):
     starts: Tensor | None
     plan: Sequence[int]
 
-    @classmethod
-    def split(cls, arguments: Sequence[Any]) -> tuple[WeightArguments, Sequence[Any]]:
-        """These first of what follows the input, and the others: bias, activation, maybe versions."""
-        count = len(cls._fields)
-        return cls(*arguments[:count]), arguments[count:]
+
+_Arguments = TypeVar("_Arguments", bound=tuple[Any, ...])
+
+
+def split(kind: type[_Arguments], arguments: Sequence[Any]) -> tuple[_Arguments, Sequence[Any]]:
+    """A weight's arguments first of what follows the input, and the others: bias, activation, maybe more."""
+    count = len(cast(Any, kind)._fields)
+    return cast(Any, kind)(*arguments[:count]), arguments[count:]
 
 
 def _floating(op: str, **tensors: Tensor | None) -> None:
@@ -96,7 +100,7 @@ def _fake_by_layout(
 
 
 def _fake_dense(bits: Tensor, values: Tensor, *rest: Any) -> Tensor:
-    op = "strop.SparseWeight"
+    op = "strop.PackedWeight"
     _floating(op, values=values)
     _of_rank(op, 2, bits=bits)
     _of_rank(op, 1, values=values)
@@ -131,7 +135,7 @@ def _unknown_size(op: str, name: str, tensor: Tensor) -> int:
 
 
 def _fake_layout(bits: Tensor, values: Tensor, columns: int, layout: str) -> Tensor:
-    op = "strop.SparseWeight"
+    op = "strop.PackedWeight"
     _floating(op, values=values)
     _of_rank(op, 2, bits=bits)
     if layout == "starts":
@@ -154,7 +158,7 @@ def on_one_device(op: str, fake: Result) -> Result:
     packet, _, overload = op.partition(".")
     schema = getattr(getattr(library.ops, packet), overload or "default")._schema
     names = [argument.name for argument in schema.arguments]
-    called = _NAME if "linear" in op or "transposed" in op else f"strop.{op.lstrip('_')}"
+    called = _NAME if "linear" in op or "transposed" in op else "strop.pack_weight"
 
     def checked(*given: Any, **options: Any) -> Any:
         tensors = dict(zip(names, given, strict=False)) | options
@@ -176,23 +180,47 @@ def on_one_device(op: str, fake: Result) -> Result:
     return checked
 
 
-def vmap(
-    op: OpOverload, info: Any, in_dims: Sequence[int | None], input: Tensor, *rest: Any
-) -> tuple[Tensor, int]:
-    """The batch as one more leading dimension of the input."""
-    weight, (bias, activation, *made_of) = WeightArguments.split(rest)
-    input_dim, *dims = in_dims
-    of_weight, (bias_dim, *_) = WeightArguments.split(dims)
-    if any(d is not None for d in of_weight[:-1]):  # of the tensors
-        raise NotImplementedError("strop.sparse_linear: vmap over a SparseWeight is not supported")
+def vmap_of(kind: type[tuple[Any, ...]]) -> Callable[..., tuple[Tensor, int]]:
+    """The rule of a product whose weight has these arguments: the batch is one more dimension of the input."""
 
-    def product(x: Tensor, bias: Tensor | None) -> Tensor:
-        return op(x, *weight, bias, activation, *made_of)  # type: ignore[no-any-return]
+    def rule(
+        op: OpOverload, info: Any, in_dims: Sequence[int | None], input: Tensor, *rest: Any
+    ) -> tuple[Tensor, int]:
+        weight, (bias, *more) = split(kind, rest)
+        input_dim, *dims = in_dims
+        of_weight, (bias_dim, *_) = split(kind, dims)
+        if any(isinstance(d, int) for d in of_weight):
+            raise NotImplementedError(f"{_NAME}: vmap over a PackedWeight is not supported")
 
-    return of_batch(product, info.batch_size, (input, input_dim), (bias, bias_dim)), 0
+        def product(x: Tensor, bias: Tensor | None) -> Tensor:
+            return op(x, *weight, bias, *more)  # type: ignore[no-any-return]
+
+        return _of_batch(product, info.batch_size, (input, input_dim), (bias, bias_dim)), 0
+
+    return rule
 
 
-def of_batch(
+def cast_by_autocast(op: OpOverload) -> None:
+    """Has autocast cast an op's input as it does that of ``torch.nn.functional.linear``."""
+    name = op.name().partition("::")[2]
+    for device in ("cpu", "cuda"):
+        key = f"Autocast{device.upper()}"
+        _kernels.impl(name, _casting(op, device, getattr(torch._C.DispatchKey, key)), key)
+
+
+def _casting(op: OpOverload, device: str, key: torch._C.DispatchKey) -> Callable[..., Tensor]:
+    keys = torch._C.DispatchKeySet(key)
+
+    def kernel(input: Tensor, *rest: Any) -> Tensor:
+        with torch._C._ExcludeDispatchKeyGuard(keys):
+            if input.dtype != torch.float64:
+                input = input.to(torch.get_autocast_dtype(device))
+            return op(input, *rest)  # type: ignore[no-any-return]
+
+    return kernel
+
+
+def _of_batch(
     product: Callable[[Tensor, Tensor | None], Tensor],
     size: int,
     input: tuple[Tensor, int | None],
@@ -232,6 +260,5 @@ def _on_gpus_alone(*given: Any, **options: Any) -> None:
     raise ValueError(f"{_NAME}: bits and starts are of a weight on a GPU; a CPU has layouts")
 
 
-_kernels = torch.library.Library("strop", "IMPL")
 for _name in ("_packed_linear_bits", "_packed_linear_bits.out", "_unpack_by_starts"):
     _kernels.impl(_name, _on_gpus_alone, "CPU")

@@ -4,7 +4,7 @@ Note [Cost table]
 The time of a method is taken to be ``call + a * nonzeros + b * weights + c * (rows of the weight)``
 seconds, for each class of rows of the input, for weights that (dense) fit the second-level cache,
 those that fit the last level, and those that fit none.
-``benchmarks/fit_sparse_costs.py`` measures and fits the figures; they are kept for each instruction
+``benchmarks/fit_masked_costs.py`` measures and fits the figures; they are kept for each instruction
 set; apart for processors whose vector units are half as wide as the set's (``avx2-narrow``), and for
 AMD's with AVX-512, where torch's dense layers use AVX2 all the same (``avx512-amd``). A set without an
 entry, such as AVX-512 elsewhere, goes by that of avx2: both methods gain alike from wider vectors. (avx2
@@ -129,6 +129,13 @@ def own_key() -> str:
     return "avx512-amd" if isa == "avx512" and _amd() else isa
 
 
+def machine_key() -> str:
+    """The processor and the instruction set in force, on which a plan holds that was chosen here."""
+    names = ("vendor_id", "cpu family", "model", "CPU implementer", "CPU part")
+    known = [facts()[name] for name in names if name in facts()]
+    return " ".join([*known, _C.isa()])
+
+
 def table_key() -> str:
     """The entry of the table that holds here."""
     key = own_key()
@@ -217,25 +224,25 @@ class Costs:
         return dense / max(kept, 1)
 
 
-def planned_by_table(costs: Costs, classes: Iterable[int], *, sparse_only: bool) -> tuple[int, ...]:
+def planned_by_table(costs: Costs, classes: Iterable[int], *, packed_only: bool) -> tuple[int, ...]:
     """A plan by the table; on a GPU by the bytes that are moved."""
     if costs.gpu:
-        return _chosen_by_bytes(costs, classes, sparse_only)
+        return _chosen_by_bytes(costs, classes, packed_only)
     methods = {}
     for number in classes:
         ratios = costs.ratios(number)
         best = max(ratios, key=ratios.__getitem__)
         gain = _LEAST_GAIN_ONE if number == 0 else _LEAST_GAIN
         worth = ratios[best] > gain and costs.nonzeros < costs.shape[0] * costs.shape[1]
-        methods[number] = best if sparse_only or worth else "dense"
+        methods[number] = best if packed_only or worth else "dense"
     return completed(methods)
 
 
-def _chosen_by_bytes(costs: Costs, classes: Iterable[int], sparse_only: bool) -> tuple[int, ...]:
+def _chosen_by_bytes(costs: Costs, classes: Iterable[int], packed_only: bool) -> tuple[int, ...]:
     methods = {}
     for number in classes:
         ((method, ratio),) = costs.ratios(number).items()
-        methods[number] = method if sparse_only or ratio > _LEAST_GAIN_GPU else "dense"
+        methods[number] = method if packed_only or ratio > _LEAST_GAIN_GPU else "dense"
     return completed(methods)
 
 

@@ -1,4 +1,4 @@
-"""Puts sparse layers into a model, and dense ones back."""
+"""Puts packed layers into a model, and dense ones back."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from strop._models.layers import Layer
 from strop._models.linear_kinds import carry_over
 from strop._models.masks import apply_mask
 from strop._models.outcome import Outcome
-from strop.nn import SparseLinear
-from strop.nn._sparse_linear import bias_for, masked
+from strop.nn import PackedLinear
+from strop.nn._dense_layers import bias_for, masked
 
 _NOTE = "_strop_fast_path"
 
@@ -32,16 +32,16 @@ def convert(model: nn.Module, outcomes: Iterable[Outcome], fusions: Mapping[int,
     replace(model, made, fusions)
 
 
-def _modules(one: Outcome, fusions: Mapping[int, Fusion]) -> Iterator[tuple[Layer, SparseLinear]]:
+def _modules(one: Outcome, fusions: Mapping[int, Fusion]) -> Iterator[tuple[Layer, PackedLinear]]:
     if not one.converted or one.weight is None:
         return
     for layer in one.group.layers:
         fusion = fusions.get(id(layer.linear))
         activation = fusion.activation if fusion else None
-        if layer.sparse is not None:
-            activation = layer.sparse.activation
+        if layer.packed_linear is not None:
+            activation = layer.packed_linear.activation
         bias = bias_for(cast(nn.Linear, layer.linear), one.weight.dtype)
-        yield layer, SparseLinear(one.weight, bias, activation=activation)
+        yield layer, PackedLinear(one.weight, bias, activation=activation)
 
 
 def _settle(linear: nn.Module) -> None:
@@ -52,9 +52,9 @@ def _settle(linear: nn.Module) -> None:
 
 
 def replace(
-    model: nn.Module, made: Sequence[tuple[Layer, SparseLinear]], fusions: Mapping[int, Fusion]
+    model: nn.Module, made: Sequence[tuple[Layer, PackedLinear]], fusions: Mapping[int, Fusion]
 ) -> None:
-    """Puts sparse layers where dense ones are."""
+    """Puts packed layers where dense ones are."""
     for layer, module in made:
         carry_over(layer.linear, module)
         if module.activation and id(layer.linear) in fusions:
@@ -83,7 +83,7 @@ def _choose_paths(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.TransformerEncoderLayer):
             layers = [unwrapped(getattr(module, name, None)) for name in ("linear1", "linear2")]
-            dense = not any(isinstance(layer, SparseLinear) for layer in layers)
+            dense = not any(isinstance(layer, PackedLinear) for layer in layers)
             _switch(module, "activation_relu_or_gelu", 0, dense)
             if not dense:
                 off.add(id(module))

@@ -68,7 +68,9 @@ def possible_fusions(model: nn.Module, layers: Sequence[Layer]) -> dict[int, Fus
     the layer and the activation have to be at one place in the model, without hooks. Whether the model
     runs so is for others to say.
     """
-    once = {id(layer.linear) for layer in layers if len(layer.places) == 1 and not layer.sparse}
+    once = {
+        id(layer.linear) for layer in layers if len(layer.places) == 1 and not layer.packed_linear
+    }
     uses: dict[int, int] = {}
     for parent in model.modules():
         for child in parent._modules.values():
@@ -90,12 +92,12 @@ def possible_fusions(model: nn.Module, layers: Sequence[Layer]) -> dict[int, Fus
 
 
 def past_fusions(model: nn.Module) -> dict[int, Fusion]:
-    """By the id of a sparse layer, the activation that became a part of it and can be put back."""
+    """By the id of a packed layer, the activation that became a part of it and can be put back."""
     found = {}
-    for sparse, place in _followers(model):
+    for layer, place in _followers(model):
         activation = activation_name(_taken(place.holds))
         if activation is not None:
-            found[id(sparse)] = Fusion(activation, place)
+            found[id(layer)] = Fusion(activation, place)
     return found
 
 
@@ -111,7 +113,7 @@ def _followers(model: nn.Module) -> Iterator[tuple[nn.Module | None, Place]]:
 
 
 def activation_name(found: object) -> str | None:
-    """What :func:`strop.sparse_linear` calls an activation, a module or function; None if not known."""
+    """What :func:`strop.packed_linear` calls an activation, a module or function; None if not known."""
     if isinstance(found, nn.Module):
         kind = type(found)
         if kind is nn.GELU:

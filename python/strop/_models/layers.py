@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize, prune
 from strop._core.library import FLOATING
 from strop._core.tensors import identity, unreadable
 from strop._models.compiled_models import plain_name, unwrapped
+from strop._models.foreign import quantized_of
 from strop._models.linear_kinds import (
     attribute_in_the_way,
     is_linear,
@@ -22,9 +23,9 @@ from strop._models.linear_kinds import (
     stored,
 )
 from strop._models.parameter_users import Users
-from strop.nn import SparseLinear
+from strop.nn import PackedLinear
+from strop.nn._dense_layers import masked
 from strop.nn._packed_buffers import STATE_KEYS
-from strop.nn._sparse_linear import masked
 
 _CALL_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 _STATE_HOOKS = (
@@ -70,14 +71,14 @@ class Layer:
         return self.names[0]
 
     @property
-    def sparse(self) -> SparseLinear | None:
-        """The layer, where it is sparse already."""
-        return self.linear if isinstance(self.linear, SparseLinear) else None
+    def packed_linear(self) -> PackedLinear | None:
+        """The layer, where it is packed already."""
+        return self.linear if isinstance(self.linear, PackedLinear) else None
 
     @property
     def parameter(self) -> Tensor | None:
         """The weight as it is trained, below masks of ``torch.nn.utils.prune``; None if computed."""
-        found = None if self.sparse else stored(self.linear, "weight")
+        found = None if self.packed_linear else stored(self.linear, "weight")
         return found if isinstance(found, nn.Parameter) else None
 
     @property
@@ -114,9 +115,9 @@ class Group:
         return self.layers[0].linear
 
     @property
-    def sparse(self) -> SparseLinear | None:
-        """The first, where it is sparse already."""
-        return self.layers[0].sparse
+    def packed_linear(self) -> PackedLinear | None:
+        """The first, where it is packed already."""
+        return self.layers[0].packed_linear
 
     @property
     def parameter(self) -> Tensor | None:
@@ -131,8 +132,11 @@ class Group:
     @property
     def on_meta(self) -> str:
         """That a weight is there, where it is; nothing otherwise."""
-        tensors = (x.sparse.packed.values if x.sparse else x.parameter for x in self.layers)
+        tensors = (None if x.packed_linear else x.parameter for x in self.layers)
         there = any(not is_lazy(t) and t.is_meta for t in tensors if t is not None)
+        there |= any(
+            x.packed_linear.packed.device.type == "meta" for x in self.layers if x.packed_linear
+        )
         return "its weight is on meta, where there are no numbers" if there else ""
 
     @property
@@ -143,7 +147,7 @@ class Group:
         """
         if self.shared or self.on_meta:
             return False
-        if self.sparse is not None:
+        if self.packed_linear is not None:
             return True
         weight = self.parameter
         readable = weight is not None and not (unreadable(weight) or weight.dtype not in FLOATING)
@@ -165,22 +169,22 @@ def groups(model: nn.Module, filter: Filter | None) -> list[Group]:
     return [_group(layers, users) for layers in by_weight.values()]
 
 
-def sparse_layers(model: nn.Module) -> list[Layer]:
-    """Every layer that is sparse already, in the model's order."""
-    return [layer for layer in _layers(model, None) if layer.sparse]
+def packed_layers(model: nn.Module) -> list[Layer]:
+    """Every layer that is packed already, in the model's order."""
+    return [layer for layer in _layers(model, None) if layer.packed_linear]
 
 
 def _key(layer: Layer, users: Users) -> Hashable:
-    if layer.sparse is not None:
-        return weight_key(layer.sparse)
+    if layer.packed_linear is not None:
+        return weight_key(layer.packed_linear)
     weight = layer.parameter
     return id(layer.linear) if weight is None else users.key(weight)
 
 
-def weight_key(layer: SparseLinear) -> Hashable:
-    """Equal for sparse layers that share their weight."""
-    packed = layer.packed
-    return identity(packed.values), identity(packed.bits)
+def weight_key(layer: PackedLinear) -> Hashable:
+    """Equal for packed layers that share their weight."""
+    held = layer.packed.held().values()
+    return tuple(None if tensor is None else identity(tensor) for tensor in held)
 
 
 def _group(layers: list[Layer], users: Users) -> Group:
@@ -237,23 +241,24 @@ def _reason(linear: nn.Module) -> str:
     """Why a layer cannot be replaced; nothing if it can."""
     if parametrize.is_parametrized(linear):
         return "its parameters are computed (torch.nn.utils.parametrize)"
-    weight = None if isinstance(linear, SparseLinear) else stored(linear, "weight")
+    weight = None if isinstance(linear, PackedLinear) else stored(linear, "weight")
     if weight is not None and is_lazy(weight):
         return f"its weight is not initialised ({type(linear).__name__})"
-    if weight is not None and (why := _unfit(weight)):
+    quantized = quantized_of(weight)
+    if quantized is None and weight is not None and (why := _unfit(weight)):
         return f"its weight {why}"
-    if why := other_forward(linear):
+    if quantized is None and (why := other_forward(linear)):
         return why
     if "forward" in vars(linear):
         return "its forward was replaced"
     if hooked(linear, *_STATE_HOOKS):
         return "it has hooks"
     if name := attribute_in_the_way(linear):
-        return f"its attribute {name!r} is one that strop.nn.SparseLinear has"
+        return f"its attribute {name!r} is one that strop.nn.PackedLinear has"
     more = {*linear._parameters, *linear._buffers, *linear._modules}
-    if isinstance(linear, SparseLinear):
+    if isinstance(linear, PackedLinear):
         return "it has more than a weight and a bias" if more - {"bias", *STATE_KEYS} else ""
-    if more - _WEIGHTS:
+    if quantized is None and more - _WEIGHTS:
         return "it has more than a weight and a bias"
     if not isinstance(weight, nn.Parameter):
         return "its weight is computed"

@@ -10,15 +10,18 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from strop._core.tensors import metadata
-from strop.nn import SparseLinear
+from strop._models.foreign import quantized_of
+from strop.nn import PackedLinear
+from strop.nn._dense_layers import effective, masked
 from strop.nn._packed_buffers import STATE_KEYS, PackedBuffers
-from strop.nn._sparse_linear import effective, masked
 
 _ORIGIN = "_strop_origin"
 _WEIGHTS = {"weight", "bias"}
 _OF_MODULE = frozenset(vars(nn.Module()))
 _OF_LINEAR = frozenset(vars(nn.Linear(1, 1, device="meta")))
-_OF_SPARSE = frozenset((*dir(SparseLinear), *PackedBuffers.__annotations__, *STATE_KEYS))
+# (Its tensors of codes are buffers, which code that reads an attribute of that name does not meet.)
+_CODES = {"codes", "scale", "zero_point", "tensor_scale"}
+_OF_PACKED = frozenset((*dir(PackedLinear), *PackedBuffers.__annotations__, *STATE_KEYS)) - _CODES
 # What a subclass of nn.Linear may have of its own and still be one: how it is made and shown, and what
 # the interpreter gives to every class.
 _HARMLESS = {
@@ -32,7 +35,7 @@ _HARMLESS = {
 
 def is_linear(module: object) -> bool:
     """Whether a module is an ``nn.Linear``, or names itself like another kind of it."""
-    return isinstance(module, nn.Linear | SparseLinear) or is_transposed(module)
+    return isinstance(module, nn.Linear | PackedLinear) or is_transposed(module)
 
 
 def is_transposed(module: object) -> bool:
@@ -60,7 +63,7 @@ def stored(module: nn.Module, name: str) -> Tensor | None:
 
 def matrix(module: nn.Module) -> Tensor:
     """The weight [N, K] as the layer uses it, detached."""
-    if isinstance(module, SparseLinear):
+    if isinstance(module, PackedLinear):
         return module.packed.to_dense()
     weight = effective(cast(nn.Linear, module), "weight")
     return weight.t() if is_transposed(module) else weight
@@ -68,11 +71,11 @@ def matrix(module: nn.Module) -> Tensor:
 
 def shape_of(module: nn.Module) -> tuple[int, int]:
     """(N, K)."""
-    if isinstance(module, SparseLinear):
+    if isinstance(module, PackedLinear):
         return module.out_features, module.in_features
     weight = stored(module, "weight")
     shape = () if weight is None else metadata(weight)[0]
-    if len(shape) != 2:
+    if len(shape) != 2 or quantized_of(weight) is not None:  # (bitsandbytes' are bytes in a column)
         linear = cast(nn.Linear, module)
         return linear.out_features, linear.in_features
     rows, columns = shape
@@ -82,7 +85,7 @@ def shape_of(module: nn.Module) -> tuple[int, int]:
 def other_forward(module: nn.Module) -> str:
     """Why a module's class does not compute what ``nn.Linear`` does; nothing if it does."""
     kind = type(module)
-    if kind is nn.Linear or isinstance(module, SparseLinear):
+    if kind is nn.Linear or isinstance(module, PackedLinear):
         return ""
     if is_transposed(module):
         return "" if _multiplies(module) else "a Conv1D that is not x @ weight + bias"
@@ -103,7 +106,7 @@ def _members(kind: type) -> dict[str, Any]:
 
 def _is_data(name: str, value: object) -> bool:
     """Whether a member of a class is a value that an instance could have as well."""
-    return name not in _OF_SPARSE and not hasattr(type(value), "__get__")
+    return name not in _OF_PACKED and not hasattr(type(value), "__get__")
 
 
 def _multiplies(module: nn.Module) -> bool:
@@ -126,68 +129,71 @@ def _multiplies(module: nn.Module) -> bool:
 
 
 def plain_attributes(module: nn.Module) -> dict[str, Any]:
-    """What somebody set on an instance, beside what its class makes."""
-    own = _OF_MODULE | _WEIGHTS | {"_compiled_call_impl"}
+    """What somebody set on an instance, beside what its class makes, and how it is shown."""
+    own = _OF_MODULE | _WEIGHTS | {"_compiled_call_impl", "extra_repr"}
     return {name: value for name, value in vars(module).items() if name not in own}
 
 
 def attribute_in_the_way(module: nn.Module) -> str:
-    """An attribute of a dense layer that a sparse one has for itself; nothing if there is none."""
-    if isinstance(module, SparseLinear):
+    """An attribute of a dense layer that a packed one has for itself; nothing if there is none."""
+    if isinstance(module, PackedLinear):
         return ""
     names = (name for name in plain_attributes(module) if name not in _OF_LINEAR)
-    return next((name for name in names if name in _OF_SPARSE), "")
+    return next((name for name in names if name in _OF_PACKED), "")
 
 
-def carry_over(dense: nn.Module, sparse: SparseLinear) -> None:
+def carry_over(dense: nn.Module, layer: PackedLinear) -> None:
     """Gives a layer what its predecessor had beside its weights, and notes what that was."""
-    mine = vars(sparse)
-    members = _members(type(dense)) if isinstance(dense, nn.Linear) else {}
+    mine, kind = vars(layer), type(dense)
+    layer.train(dense.training)
+    if isinstance(dense, nn.Linear) and other_forward(dense):  # whose own is for another weight
+        mine[_ORIGIN] = (nn.Linear, False, ())
+        return
+    members = _members(kind) if isinstance(dense, nn.Linear) else {}
     for name, value in {**members, **plain_attributes(dense)}.items():
         mine.setdefault(name, value)
-    if not isinstance(dense, SparseLinear):
+    if not isinstance(dense, PackedLinear):
         trained = stored(dense, "weight")
         trains = trained is None or trained.requires_grad
-        mine[_ORIGIN] = (type(dense), trains, tuple(members.keys() - vars(dense).keys()))
-    sparse.train(dense.training)
+        mine[_ORIGIN] = (kind, trains, tuple(members.keys() - vars(dense).keys()))
 
 
-def restored(sparse: SparseLinear, weight: nn.Parameter | None) -> nn.Module:
-    """The dense layer that a sparse one was, without its activation; weight: that of a tied one."""
-    kind, trains, of_class = vars(sparse).get(_ORIGIN, (nn.Linear, True, ()))
+def restored(layer: PackedLinear, weight: nn.Parameter | None) -> nn.Module:
+    """The dense layer that a packed one was, without its activation; weight: that of a tied one."""
+    kind, trains, of_class = vars(layer).get(_ORIGIN, (nn.Linear, True, ()))
     dense = cast(nn.Module, kind.__new__(kind))
     nn.Module.__init__(dense)
-    theirs = vars(sparse)
+    theirs = vars(layer)
     for name in _OF_MODULE - {"_parameters", "_buffers", "_modules"}:
         if "state_dict" not in name and name in theirs:
             vars(dense)[name] = theirs[name]
-    own = {*vars(SparseLinear(sparse.packed)), _ORIGIN, *of_class}
-    for name, value in plain_attributes(sparse).items():
+    own = {*vars(PackedLinear(layer.packed)), _ORIGIN, *of_class}
+    for name, value in plain_attributes(layer).items():
         if name not in own:
             vars(dense)[name] = value
     if issubclass(kind, nn.Linear):
-        vars(dense).update(in_features=sparse.in_features, out_features=sparse.out_features)
+        vars(dense).update(in_features=layer.in_features, out_features=layer.out_features)
     if weight is None:
-        packed = sparse.packed
+        packed = layer.packed
         made = packed.to_dense().to(packed.input_dtype)
         made = made if issubclass(kind, nn.Linear) else made.t().contiguous()
         weight = nn.Parameter(made, requires_grad=trains)
     dense.register_parameter("weight", weight)
-    dense.register_parameter("bias", _bias(sparse, weight.dtype))
-    for name, buffer in sparse._buffers.items():
+    dense.register_parameter("bias", _bias(layer, weight.dtype))
+    for name, buffer in layer._buffers.items():
         if name not in STATE_KEYS:
-            dense.register_buffer(name, buffer, name not in sparse._non_persistent_buffers_set)
-    for name, parameter in sparse._parameters.items():
+            dense.register_buffer(name, buffer, name not in layer._non_persistent_buffers_set)
+    for name, parameter in layer._parameters.items():
         if name not in _WEIGHTS:
             dense.register_parameter(name, parameter)
-    for name, child in sparse._modules.items():
+    for name, child in layer._modules.items():
         dense.register_module(name, child)
     return dense
 
 
-def _bias(sparse: SparseLinear, dtype: torch.dtype) -> nn.Parameter | None:
+def _bias(layer: PackedLinear, dtype: torch.dtype) -> nn.Parameter | None:
     """The same parameter, where it is of the model's dtype."""
-    bias = sparse.bias
+    bias = layer.bias
     if bias is None or bias.dtype == dtype:
         return bias
     return nn.Parameter(bias.detach().to(dtype), requires_grad=bias.requires_grad)

@@ -13,7 +13,7 @@ from strop._models.parameter_users import Users
 from strop._models.prune_masks import ranked_masks
 from strop._prune.prune_mask import Pattern
 
-_OP = "strop.sparsify"
+_OP = "strop.pack_model"
 
 
 def masks_of(

@@ -17,7 +17,7 @@ _NO_PRODUCTS = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
 
 @dataclass(frozen=True)
 class Other:
-    """A parameter, all its names, and why it is not sparse."""
+    """A parameter, all its names, and why it is not packed."""
 
     names: tuple[str, ...]
     parameter: Tensor

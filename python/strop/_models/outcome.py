@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from strop._linear.pack import pack_sparse
-from strop._linear.sparse_weight import SparseWeight
+from strop._linear.masked_weight import MaskedWeight
+from strop._linear.pack_weight import pack_weight
+from strop._linear.packed_weight import PackedWeight
+from strop._models.errors import Sums, signal_to_noise
+from strop._models.foreign import quantized_of
 from strop._models.fusion import Fusion
 from strop._models.layers import Group
 from strop._models.linear_kinds import matrix
+from strop._models.options import Options
 from strop._models.run import Observed, Seen, Timing, timings
 from strop._prune.prune_mask import unpack_mask
-from strop.nn import SparseLinear
-from strop.nn._sparse_linear import ways
 
-_OP = "strop.sparsify"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What holds for every layer."""
-
-    plan: str | None
-    dtype: torch.dtype | None
-    only_if_faster: bool
-    observed: Observed | None
-    """None where the model was not run."""
-
-    def plan_of(self, sparse: SparseLinear | None) -> str:
-        """How ways are chosen; a layer that is sparse already keeps its plan where none is named."""
-        if self.plan is not None:
-            return self.plan
-        tells = "table" if self.observed is None else "measure"
-        if sparse is not None:
-            why = sparse.packed.plan_source
-            return tells if why == "measure" else why
-        return tells if self.only_if_faster else "sparse"
+_OP = "strop.pack_model"
 
 
 @dataclass(frozen=True)
@@ -47,90 +30,167 @@ class Outcome:
     """What becomes of the layers that share a weight."""
 
     group: Group
-    weight: SparseWeight | None
+    weight: PackedWeight | None
     mask: Tensor | None
     """Of the parameter's shape."""
     rows: tuple[int, ...] = ()
     timings: Sequence[Timing] = ()
     reason: str = ""
     """Why they are left alone; nothing where they are not."""
+    sqnr: float | None = None
+    """Of their results on example_inputs, in dB."""
 
     @property
     def converted(self) -> bool:
-        """Whether they become sparse."""
+        """Whether they become packed."""
         return not self.reason
 
 
 def outcome(
-    group: Group, mask: Tensor | None, fusions: Mapping[int, Fusion], options: Options
+    group: Group,
+    mask: Tensor | None,
+    fusions: Mapping[int, Fusion],
+    options: Options,
+    observed: Observed | None,
 ) -> Outcome:
-    """Packs a weight and decides; nothing is changed."""
-    observed = options.observed
+    """Packs a weight and decides; nothing is changed.
+
+    Args:
+        group: the layers that share it.
+        mask: of the parameter's shape.
+        fusions: activations that may become a part of a layer, by its id.
+        options: of the group.
+        observed: None where the model was not run.
+
+    """
     seen = None if observed is None else _seen(group, observed.seen)
-    reason = group.alone or group.on_meta
+    reason = group.alone or group.on_meta or ("the recipe leaves it alone" if options.skip else "")
     if observed is not None and not reason:  # (whoever does not call it may read its weight)
         reason = "example_inputs gave it no rows" if seen is None else _read(group, observed.read)
     if reason:
         return Outcome(group, None, mask, reason=reason)
     rows = () if seen is None else tuple(sorted(seen.rows))
-    plan = options.plan_of(group.sparse)
     kept = mask.t() if mask is not None and group.transposed else mask
+    plan = _plan_of(options, group, observed is not None)
     try:
-        if group.sparse is not None:
-            weight = _pruned_further(group.sparse, kept, rows, plan, options.dtype)
-        else:
-            weight = _packed(group, kept, rows, plan, options.dtype)
+        weight = _packed(group, kept, rows, plan, options)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{_OP}: '{group.name}': {error}") from None
-    if weight is None:
-        further = (
-            "nothing more of it is pruned" if mask is not None else "sparsity or masks prune more"
-        )
-        return Outcome(group, None, None, rows, reason=f"it is sparse already; {further}")
+    if isinstance(weight, str):
+        return Outcome(group, None, None, rows, reason=weight)
     measured: Sequence[Timing] = ()
     if seen is not None and plan == "measure":
         measured = timings(group.linear, weight, seen, _activation(group, fusions))
-    decides = options.only_if_faster and group.sparse is None
+    decides = options.only_if_faster and group.packed_linear is None
     return Outcome(
         group, weight, mask, rows, measured, _slower(weight, measured) if decides else ""
     )
 
 
+def with_errors(
+    outcomes: Iterable[Outcome],
+    model: nn.Module,
+    example_inputs: object,
+    least: Mapping[int, float | None],
+) -> list[Outcome]:
+    """These with the errors of their results; those stay that keep no more than the least, by the group's id."""
+    outcomes = list(outcomes)
+    layers = [
+        (layer.linear, one.weight)
+        for one in outcomes
+        if one.converted and one.weight is not None
+        for layer in one.group.layers
+    ]
+    sums = signal_to_noise(model, example_inputs, layers)
+    return [_judged(one, sums, least.get(id(one.group))) for one in outcomes]
+
+
+def _judged(one: Outcome, sums: Mapping[int, Sums], least: float | None) -> Outcome:
+    found = [sums[id(layer.linear)].sqnr for layer in one.group.layers if id(layer.linear) in sums]
+    if not found:
+        return one
+    sqnr = min(found)
+    if least is None or sqnr >= least:
+        return dataclasses.replace(one, sqnr=sqnr)
+    reason = f"its results would keep {sqnr:.1f} dB, less than min_sqnr"
+    return dataclasses.replace(one, sqnr=sqnr, reason=reason)
+
+
+def _plan_of(options: Options, group: Group, observed: bool) -> str:
+    """How methods are chosen; a layer that is packed already keeps its plan where none is named."""
+    if options.plan is not None:
+        return options.plan
+    tells = "measure" if observed else "auto"
+    packed = group.packed_linear and group.packed_linear.packed
+    if isinstance(packed, MaskedWeight):
+        return tells if packed.plan_source == "measure" else packed.plan_source
+    return tells if options.only_if_faster else "packed"
+
+
 def _packed(
-    group: Group, mask: Tensor | None, rows: Sequence[int], plan: str, dtype: torch.dtype | None
-) -> SparseWeight:
-    return pack_sparse(matrix(group.linear), mask, dtype=dtype, rows=rows or None, plan=plan)
+    group: Group, mask: Tensor | None, rows: Sequence[int], plan: str, options: Options
+) -> PackedWeight | str:
+    """The weight; or why it stays."""
+    if group.packed_linear is not None:
+        return _packed_further(group.packed_linear.packed, mask, rows, plan, options)
+    quantized = quantized_of(group.parameter)
+    if quantized is not None:
+        return pack_weight(
+            quantized, mask, activations=options.activations, rows=rows or None, plan=plan
+        )
+    if options.format is not None and mask is None and group.layers[0].carries_mask:
+        mask = matrix(group.linear) != 0
+    return pack_weight(
+        matrix(group.linear), mask, **options.numbers(), rows=rows or None, plan=plan
+    )
 
 
-def _pruned_further(
-    layer: SparseLinear,
-    mask: Tensor | None,
-    rows: Sequence[int],
-    plan: str,
-    dtype: torch.dtype | None,
-) -> SparseWeight | None:
-    """The weight of a sparse layer where it changes: what was pruned stays so."""
-    before = layer.packed
+def _packed_further(
+    before: PackedWeight, mask: Tensor | None, rows: Sequence[int], plan: str, options: Options
+) -> PackedWeight | str:
+    """The weight of a packed layer where it changes: what was pruned stays so."""
+    if not isinstance(before, MaskedWeight) or before.format is not None:
+        return "it is packed already, in codes"
     kept = before_kept = unpack_mask(before.bits, before.shape[1])
     if mask is not None:
         kept = before_kept & mask.to(before.device)
-    same = plan == before.plan_source and dtype in (None, before.dtype)
+    dense = before.to_dense()
+    if options.format is not None:
+        made = dense.to(before.input_dtype)
+        return pack_weight(made, kept, **options.numbers(), rows=rows or None, plan=plan)
+    same = plan == before.plan_source and options.dtype in (None, before.dtype)
     if same and torch.equal(kept, before_kept):
-        return None
-    dense, dtype = before.to_dense(), dtype or before.dtype
+        further = (
+            "nothing more of it is pruned" if mask is not None else "sparsity or masks prune more"
+        )
+        return f"it is packed already; {further}"
+    return _repacked(before, dense, kept, rows, plan, options.dtype or before.dtype)
+
+
+def _repacked(
+    before: MaskedWeight,
+    dense: Tensor,
+    kept: Tensor,
+    rows: Sequence[int],
+    plan: str,
+    dtype: torch.dtype,
+) -> MaskedWeight:
     backward = before.back_quads is not None
-    made = pack_sparse(
-        dense.to(before.input_dtype),
-        kept,
-        dtype=dtype,
-        rows=rows or None,
-        plan=plan,
-        backward=backward,
+    made = cast(
+        MaskedWeight,
+        pack_weight(
+            dense.to(before.input_dtype),
+            kept,
+            dtype=dtype,
+            rows=rows or None,
+            plan=plan,
+            backward=backward,
+        ),
     )
     values = dense[kept].to(dtype)
     if made.dtype != dtype or torch.equal(made.values, values):
         return made
-    return SparseWeight.prepared(  # values of more digits than the model's dtype has
+    return MaskedWeight.prepared(  # values of more digits than the model's dtype has
         made.bits,
         values,
         made.shape,
@@ -142,8 +202,8 @@ def _pruned_further(
 
 
 def _activation(group: Group, fusions: Mapping[int, Fusion]) -> str | None:
-    if group.sparse is not None:
-        return group.sparse.activation
+    if group.packed_linear is not None:
+        return group.packed_linear.activation
     fusion = fusions.get(id(group.linear))
     return fusion.activation if fusion else None
 
@@ -163,11 +223,11 @@ def _read(group: Group, read: Mapping[int, str]) -> str:
     return next((why for why in found if why), "")
 
 
-def _slower(weight: SparseWeight, measured: Sequence[Timing]) -> str:
+def _slower(weight: PackedWeight, measured: Sequence[Timing]) -> str:
     """Why dense is the better choice; nothing if it is not."""
-    if weight.nnz == weight.shape[0] * weight.shape[1]:
+    if weight.nnz == weight.shape[0] * weight.shape[1] and weight.format is None:
         return "nothing of it is pruned"
-    if weight.plan_source in ("table", "measure") and set(ways(weight)) == {"dense"}:
+    if weight.plan_source in ("auto", "measure") and set(weight.method_names()) == {"dense"}:
         best = f" ({_best(measured)})" if measured else ""
         return f"dense is faster{best or ', by the table'}"
     if measured and all(one.planned_ms >= one.dense_ms for one in measured):

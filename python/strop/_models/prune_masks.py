@@ -49,9 +49,9 @@ def prune_masks(
             floating parameters. None: the weight of every linear layer in a module, everything that is
             given otherwise.
 
-    Without a filter a module's linear layers are those that :func:`strop.sparsify` knows: ``nn.Linear``
+    Without a filter a module's linear layers are those that :func:`strop.pack_model` knows: ``nn.Linear``
     and its subclasses, GPT-2's ``Conv1D`` (whose weight, and mask, is [K, N]; a pattern goes along its
-    inputs all the same), and :class:`strop.nn.SparseLinear`, by its dense weight. A weight that something
+    inputs all the same), and :class:`strop.nn.PackedLinear`, by its dense weight. A weight that something
     else has as well, such as an embedding, has no part in it; nor has one that cannot be read: computed,
     masked by ``torch.nn.utils.prune``, quantized by another library, distributed, or on meta. A filter
     chooses whatever it likes.

@@ -14,15 +14,16 @@ from torch.nn import functional
 
 from strop._linear import plans
 from strop._linear.activations import ACTIVATIONS
-from strop._linear.sparse_linear import sparse_linear
-from strop._linear.sparse_weight import SparseWeight
+from strop._linear.packed_linear import packed_linear
+from strop._linear.packed_weight import PackedWeight
 from strop._models.compiled_models import in_eager
+from strop._models.foreign import quantized_of
 from strop._models.fusion import Fusion
 from strop._models.layers import Layer
 from strop._models.linear_kinds import matrix
 from strop._models.watch import Watch
 
-_OP = "strop.sparsify"
+_OP = "strop.pack_model"
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,6 @@ def observed(
     fusions: Mapping[int, Fusion],
 ) -> Observed:
     """What the layers do in one run, in eager and in eval mode, without gradients."""
-    arguments, options = _arguments(example_inputs)
     columns = {id(layer.linear): layer.shape[1] for layer in layers}
     seen: dict[int, Seen] = {}
 
@@ -76,12 +76,18 @@ def observed(
             seen.setdefault(id(module), Seen(Counter(), x.dtype)).rows[rows] += 1
 
     watch = Watch(layers, fusions)
-    with torch.no_grad(), _evaluating(model), in_eager():
-        with watch.watching(note):
-            result = model(*arguments, **options)
-        fused = watch.fused()
-        del result
+    with watch.watching(note):
+        result = run(model, example_inputs)
+    fused = watch.fused()
+    del result
     return Observed(seen, watch.read, fused)
+
+
+def run(model: nn.Module, example_inputs: object) -> Any:
+    """What a model gives, in eager and in eval mode, without gradients."""
+    arguments, options = _arguments(example_inputs)
+    with torch.no_grad(), _evaluating(model), in_eager():
+        return model(*arguments, **options)
 
 
 def _arguments(given: object) -> tuple[Sequence[Any], Mapping[str, Any]]:
@@ -118,7 +124,7 @@ def _set_training(modules: Sequence[nn.Module], training: bool) -> None:
 
 
 def timings(
-    linear: nn.Module, weight: SparseWeight, seen: Seen, activation: str | None
+    linear: nn.Module, weight: PackedWeight, seen: Seen, activation: str | None
 ) -> list[Timing]:
     """One for each class of rows that was seen, at the number that was seen most."""
     typical: dict[int, int] = {}
@@ -130,19 +136,24 @@ def timings(
         calls = _calls(linear, weight, x, activation)
         timer = plans.by_events if x.is_cuda else None
         with torch.no_grad():
-            planned, dense = plans.medians(calls, timer=timer)
+            planned, dense = plans.medians(calls, of=min, timer=timer)
         found.append(Timing(rows, dense * 1e3, planned * 1e3))
     return found
 
 
 def _calls(
-    linear: nn.Module, weight: SparseWeight, x: Tensor, activation: str | None
+    linear: nn.Module, weight: PackedWeight, x: Tensor, activation: str | None
 ) -> list[Callable[[], object]]:
-    dense = matrix(linear).to(x.dtype)
     given = cast("Tensor | None", linear.bias)
     bias = None if given is None else given.detach().to(x.dtype)
     activated = ACTIVATIONS[activation]
+    if quantized_of(cast("Tensor | None", linear._parameters.get("weight"))) is not None:
+        return [
+            lambda: packed_linear(x, weight, bias, activation=activation),
+            lambda: activated(linear(x)),
+        ]
+    dense = matrix(linear).to(x.dtype)
     return [
-        lambda: sparse_linear(x, weight, bias, activation=activation),
+        lambda: packed_linear(x, weight, bias, activation=activation),
         lambda: activated(functional.linear(x, dense, bias)),
     ]

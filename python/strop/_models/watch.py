@@ -17,10 +17,10 @@ from strop._core.tensors import METADATA
 from strop._models.fusion import Fusion
 from strop._models.layers import Layer
 from strop._models.linear_kinds import stored
-from strop.nn import SparseLinear
-from strop.nn._sparse_linear import masked
+from strop.nn import PackedLinear
+from strop.nn._dense_layers import masked
 
-# What takes no numbers of a tensor; a sparse layer's weight tells its metadata as well.
+# What takes no numbers of a tensor; a packed layer's weight tells its metadata as well.
 _FACTS = METADATA | {
     *(
         getattr(Tensor, name)
@@ -61,16 +61,16 @@ class Watch(TorchFunctionMode):
         """Within it the model is to be run; note is called with each layer and what it is given."""
         with contextlib.ExitStack() as undo:
             for layer in self._layers.values():
-                undo.callback(_replaced(layer.linear, "forward", self._layer(layer.linear, note)))
+                undo.callback(replaced(layer.linear, "forward", self._layer(layer.linear, note)))
                 if any(masked(layer.linear, name) for name in ("weight", "bias")):
                     hook = layer.linear.register_forward_pre_hook(self._enter, prepend=True)
                     undo.callback(hook.remove)
             for key, fusion in self._fusions.items():
                 found, place = fusion.place.holds, fusion.place
                 if isinstance(found, nn.Module):
-                    undo.callback(_replaced(found, "forward", self._activation(key, found.forward)))
+                    undo.callback(replaced(found, "forward", self._activation(key, found.forward)))
                 else:
-                    undo.callback(_replaced(place.parent, place.name, self._activation(key, found)))
+                    undo.callback(replaced(place.parent, place.name, self._activation(key, found)))
             undo.enter_context(self)
             yield
 
@@ -124,8 +124,8 @@ class Watch(TorchFunctionMode):
                 self._unfused.add(key)
 
     def _know(self, linear: nn.Module) -> None:
-        """Remembers the tensors that are a layer's own at present; a sparse one has none to lose."""
-        if isinstance(linear, SparseLinear):
+        """Remembers the tensors that are a layer's own at present; a packed one has none to lose."""
+        if isinstance(linear, PackedLinear):
             return
         for name in ("weight", "bias"):
             now = vars(linear).get(name)  # what torch.nn.utils.prune made of both
@@ -179,7 +179,7 @@ class Watch(TorchFunctionMode):
         return run
 
 
-def _replaced(owner: nn.Module, name: str, by: Any) -> Callable[[], None]:
+def replaced(owner: nn.Module, name: str, by: Any) -> Callable[[], None]:
     """Puts something into an instance's dictionary; what is returned takes it out again."""
     held = vars(owner)
     before = {name: held[name]} if name in held else {}

@@ -2,6 +2,5 @@
 
 from strop.nn._held import Held
 from strop.nn._packed_linear import PackedLinear
-from strop.nn._sparse_linear import SparseLinear
 
-__all__ = ["Held", "PackedLinear", "SparseLinear"]
+__all__ = ["Held", "PackedLinear"]

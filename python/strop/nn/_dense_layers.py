@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -34,3 +36,33 @@ def dense_layer(
     if activation is None:
         return linear.train(training)
     return nn.Sequential(linear, ACTIVATIONS[activation]()).train(training)
+
+
+def masked(linear: nn.Module, name: str) -> bool:
+    """Whether ``torch.nn.utils.prune`` masks a parameter."""
+    return hasattr(linear, f"{name}_orig") and hasattr(linear, f"{name}_mask")
+
+
+def effective(linear: nn.Linear, name: str) -> Tensor:
+    """A weight or bias as the layer would use it, with its mask of ``torch.nn.utils.prune``.
+
+    (The attribute itself is what the last forward made of both.)
+    """
+    found: Tensor = getattr(linear, name)
+    if is_lazy(found):
+        raise ValueError(
+            f"strop.nn.PackedLinear: the layer's {name} is not initialised; run the model once"
+        )
+    if masked(linear, name):
+        found = getattr(linear, f"{name}_orig").detach() * getattr(linear, f"{name}_mask")
+    return found.detach()
+
+
+def bias_for(linear: nn.Linear, dtype: torch.dtype) -> Tensor | None:
+    """The layer's bias beside values of a dtype."""
+    if linear.bias is None:
+        return None
+    bias = effective(linear, "bias") if masked(linear, "bias") else linear.bias
+    if bias.dtype != dtype and torch.float64 in (bias.dtype, dtype):
+        return nn.Parameter(bias.detach().to(dtype), requires_grad=linear.bias.requires_grad)
+    return bias

@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 from typing_extensions import Self
 
 from strop._core.tensors import METADATA
-from strop._linear.sparse_weight import SparseWeight
+from strop._linear.packed_weight import PackedWeight
 
 _ASSIGNING = {"__setitem__", "__set__"} | {
     f"__i{name}__"
@@ -26,17 +26,17 @@ class DenseWeight(Tensor):
     to it: it would be lost.
     """
 
-    _packed: SparseWeight
+    _packed: PackedWeight
 
     @staticmethod
-    def __new__(cls, packed: SparseWeight) -> Self:
+    def __new__(cls, packed: PackedWeight) -> Self:
         made: Self = Tensor._make_wrapper_subclass(
             cls, packed.shape, dtype=packed.input_dtype, device=packed.device
         )
         made._packed = packed
         return made
 
-    def __init__(self, packed: SparseWeight) -> None:
+    def __init__(self, packed: PackedWeight) -> None:
         super().__init__()
 
     @classmethod
@@ -91,7 +91,7 @@ def computed(weight: DenseWeight) -> Tensor:
     return dense_of(weight._packed)
 
 
-def dense_of(packed: SparseWeight) -> Tensor:
+def dense_of(packed: PackedWeight) -> Tensor:
     """A packed weight as a layer would have it, of the dtype that its input has."""
     with torch._C.DisableTorchFunctionSubclass():
         return packed.to_dense().to(packed.input_dtype)
@@ -100,6 +100,6 @@ def dense_of(packed: SparseWeight) -> Tensor:
 def _check_unwritten(written: Sequence[object]) -> None:
     if any(isinstance(tensor, DenseWeight) for tensor in written):
         raise RuntimeError(
-            "strop.nn.SparseLinear: weight is computed from bits and values, and cannot be written to; "
-            "write to these, or load a state dict"
+            "strop.nn.PackedLinear: weight is computed of what is packed, and cannot be written to; "
+            "load a state dict"
         )

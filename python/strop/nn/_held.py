@@ -38,7 +38,7 @@ class Held(nn.Module):
         holder: a QuantizedTensor, whose tensors are taken, not copied.
 
     Raises:
-        TypeError: for anything else. A SparseWeight is held by :class:`strop.nn.SparseLinear`.
+        TypeError: for anything else. A PackedWeight is held by :class:`strop.nn.PackedLinear`.
 
     Example:
         >>> import strop, torch

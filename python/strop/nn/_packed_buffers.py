@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,51 +14,46 @@ from torch.compiler import is_dynamo_compiling, is_exporting
 from typing_extensions import Self
 
 from strop._core.call_path import transformed
-from strop._linear.layouts import one_method
-from strop._linear.sparse_weight import TENSORS, SparseWeight
+from strop._linear.masked_weight import MaskedWeight
+from strop._linear.packed_weight import PackedWeight, facts_in, kind_of
 
-_NAME = "strop.nn.SparseLinear"
-WEIGHT_KEYS = ("bits", "values", "shape", "plan")
-STATE_KEYS = (*WEIGHT_KEYS, "activation")
+_NAME = "strop.nn.PackedLinear"
+_TENSORS = ("bits", "values", "codes", "scale", "zero_point", "tensor_scale")
+_FACTS = ("shape", "plan", "activation")
+STATE_KEYS = (*_TENSORS, *_FACTS)
 NUMBERED = (None, "relu", "gelu", "gelu_tanh", "silu")
 """Activations as a state dict has them."""
-_FACTS = ("shape", "plan", "activation")
 
 
 class PackedBuffers(nn.Module):
-    """What :class:`strop.nn.SparseLinear` is beside a linear layer: state, moves and copies.
+    """What :class:`strop.nn.PackedLinear` is beside a linear layer: state, moves and copies.
 
     Note [Buffers and layouts]
-    The module's truth is in its buffers: those of a :class:`strop.SparseWeight`'s state dict, and
-    ``activation``. The SparseWeight beside them has the same ``bits`` and ``values``, and the layouts that
-    kernels read. Before it is used, each buffer has to be the tensor that it was made from, of the same
-    version (torch counts writes in place); else it is made anew from what the buffers hold, and checked.
+    The module's truth is in its buffers: those of a :class:`strop.PackedWeight`'s state dict, and
+    ``activation``. The PackedWeight beside them has the same tensors, and the layouts that kernels read.
+    Before it is used, each buffer has to be the tensor that it was made from, of the same version
+    (torch counts writes in place); else it is made anew from what the buffers hold, and checked. (The
+    PackedWeight looks after the versions of the tensors that it has.)
     """
 
     in_features: int
     out_features: int
-    bits: Tensor
-    values: Tensor
-    shape: Tensor
-    plan: Tensor
     bias: nn.Parameter | None
-    _packed: SparseWeight | None
+    _packed: PackedWeight | None
     _activation: str | None
-    _facts: tuple[Tensor, int, Tensor, int, Tensor | None, int]
+    _known: tuple[list[Tensor | None], list[int], list[Tensor], list[int]]
 
-    def _adopt(self, packed: SparseWeight, activation: str | None) -> None:
+    def _adopt(self, packed: PackedWeight, activation: str | None) -> None:
         """Makes a weight the module's."""
         state = packed.state_dict()
         if activation is not None:
             state["activation"] = torch.tensor(NUMBERED.index(activation))
         before = self._state()
+        for name in before.keys() - state.keys():
+            del self._buffers[name]
         for name in _FACTS:
             if name in state:
-                state[name] = state[name].to(packed.device)
-                known = before.get(name)
-                if known is not None and known.device == packed.device and not known.is_inference():
-                    with torch.no_grad():
-                        state[name] = known.copy_(state[name])
+                state[name] = _written(before.get(name), state[name].to(packed.device))
         self._buffers.update(state)
         self._packed, self._activation = packed, activation
         self._settle()
@@ -70,54 +64,51 @@ class PackedBuffers(nn.Module):
             if tensor is not None and tensor.is_inference():  # which has no version
                 with torch.inference_mode(False):
                     self._buffers[name] = tensor.clone()
-        shape, plan, activation = self.shape, self.plan, self._buffers.get("activation")
-        written = 0 if activation is None else activation._version
-        self._facts = (shape, shape._version, plan, plan._version, activation, written)
+        held = list(self._buffers.values())
+        facts = [t for name in _FACTS if (t := self._buffers.get(name)) is not None]
+        self._known = (held, [id(t) for t in held], facts, [t._version for t in facts])
 
-    def _current(self) -> SparseWeight:
+    def _current(self) -> PackedWeight:
         """The weight that the buffers hold."""
-        packed, buffers = self._packed, self._buffers
-        if packed is not None:
-            shape, a, plan, b, activation, c = self._facts
-            if (
-                packed.bits is buffers["bits"]
-                and packed.values is buffers["values"]
-                and shape is buffers["shape"]
-                and plan is buffers["plan"]
-                and activation is buffers.get("activation")
-                and shape._version == a
-                and plan._version == b
-                and (activation is None or activation._version == c)
-            ):
-                return packed
+        packed, (_, ids, facts, versions) = self._packed, self._known
+        if (
+            packed is not None
+            and [id(t) for t in self._buffers.values()] == ids
+            and [t._version for t in facts] == versions
+        ):
+            return packed
         return self._followed()
 
-    def _followed(self) -> SparseWeight:
+    def _followed(self) -> PackedWeight:
         """The same, found out by looking closer."""
-        state = {name: cast(Tensor, t) for name, t in self._buffers.items() if name in STATE_KEYS}
-        if state["bits"].is_meta or isinstance(state["bits"], FakeTensor):
-            return _of_nothing(state["bits"], state["values"], self._shape())
+        state = self._state()
+        tensors = [tensor for name, tensor in state.items() if name in _TENSORS]
+        if any(t.is_meta or isinstance(t, FakeTensor) for t in tensors):
+            return _of_nothing(state, self._shape())
         if self._packed is not None and self._holds(self._packed, state):
             self._settle()
-            return self._packed  # (which follows its bits and values by itself)
+            return self._packed  # (which follows its tensors by itself)
+        if not bool(state["plan"].any()):
+            raise ValueError(f"{_NAME}: there are no values since to_empty(); load a state dict")
         packed, activation = weight_of(state, copy=False), activation_of(state)
         if packed.shape != self._shape():
             raise ValueError(
                 f"{_NAME}: shape is {packed.shape} in the state; the layer has {self._shape()}"
             )
         if not transformed():  # whose tensors are of no use afterwards
-            self._buffers.update({"bits": packed.bits, "values": packed.values})
+            self._buffers.update({n: t for n, t in packed.held().items() if t is not None})
             self._packed, self._activation = packed, activation
             self._settle()
         return packed
 
-    def _holds(self, packed: SparseWeight, state: Mapping[str, Tensor]) -> bool:
+    def _holds(self, packed: PackedWeight, state: Mapping[str, Tensor]) -> bool:
         """Whether these are the same tensors, maybe by other objects, and mean the same."""
+        held = {name: tensor for name, tensor in packed.held().items() if tensor is not None}
         return (
-            _same(state["bits"], packed.bits)
-            and _same(state["values"], packed.values)
+            held.keys() == state.keys() - set(_FACTS)
+            and all(_same(state[name], tensor) for name, tensor in held.items())
             and state["shape"].tolist() == list(self._shape())
-            and state["plan"].tolist() == list(packed.numbered())
+            and _facts_or_none(state["plan"]) == packed.facts()
             and activation_of(state) == self._activation
         )
 
@@ -141,11 +132,12 @@ class PackedBuffers(nn.Module):
             name: state_dict[prefix + name] for name in STATE_KEYS if prefix + name in state_dict
         }
         rest = {k: v for k, v in state_dict.items() if k.removeprefix(prefix) not in own}
-        missing = [name for name in WEIGHT_KEYS if name not in own]
+        needed = self._needed(own)
+        missing = [name for name in needed if name not in own]
         packed = None
         try:
             if prefix + "weight" in state_dict:
-                raise ValueError(f"weight is dense; {_NAME} needs {', '.join(WEIGHT_KEYS)}")
+                raise ValueError(f"weight is dense; {_NAME} needs {', '.join(needed)}")
             if own:
                 state = {**self._state(), **own} if missing else own
                 assign = local_metadata.get("assign_to_params_buffers", False)
@@ -159,7 +151,12 @@ class PackedBuffers(nn.Module):
         if packed is not None:
             self._adopt(packed, self._activation)
 
-    def _loaded(self, state: Mapping[str, Any], assign: bool) -> SparseWeight:
+    def _needed(self, own: Mapping[str, object]) -> list[str]:
+        """The keys that a state dict cannot lack, of the kind of weight that it has."""
+        kind = kind_of(own) or kind_of(self._state()) or MaskedWeight
+        return [*(n for n in kind.canonical if n not in kind._optional), "shape", "plan"]
+
+    def _loaded(self, state: Mapping[str, Any], assign: bool) -> PackedWeight:
         """The weight of a state dict, checked against this layer; in its tensors where they fit."""
         activation = activation_of(state)
         if activation != self._activation:
@@ -167,20 +164,28 @@ class PackedBuffers(nn.Module):
                 f"{_NAME}: activation is {activation} in the state dict; the layer has "
                 f"{self._activation}"
             )
-        values = self.values
-        packed = weight_of(state, copy=not assign, dtype=None if assign else values.dtype)
+        packed = weight_of(state, copy=not assign, dtype=None if assign else self._dtype())
         if packed.shape != self._shape():
             raise ValueError(
                 f"{_NAME}: shape is {packed.shape} in the state dict; the layer has {self._shape()}"
             )
-        if assign or values.is_meta:
+        held = self._state()
+        if assign or any(tensor.is_meta for tensor in held.values()):
             return packed
-        packed = packed.to(values.device)
-        if packed.values.shape != values.shape:
-            return packed
+        packed = packed.to(held["plan"].device)
         with torch.no_grad():  # whoever holds them, or shares their memory, sees what is loaded
-            bits, values = self.bits.copy_(packed.bits), values.copy_(packed.values)
-        return dataclasses.replace(packed, bits=bits, values=values)
+            tensors = {
+                name: None if tensor is None else _written(held.get(name), tensor)
+                for name, tensor in packed.held().items()
+            }
+        return packed.beside(tensors)
+
+    def _dtype(self) -> torch.dtype | None:
+        """Of the weight, as far as that is known."""
+        values = self._buffers.get("values")
+        if values is not None:
+            return values.dtype
+        return None if self._packed is None else self._packed.dtype
 
     def _state(self) -> dict[str, Tensor]:
         """The buffers that are of the weight."""
@@ -208,19 +213,12 @@ class PackedBuffers(nn.Module):
         with suppress(TypeError, ValueError):  # of memory that was never written
             packed = self._current()
         after = {name: _moved(name, tensor, fn) for name, tensor in before.items()}
-        bits, dtype = after["bits"], after["values"].dtype
-        if packed is not None and (
-            packed.bits.is_meta
-            or bits.is_meta
-            or not torch.equal(bits.to(packed.device), packed.bits)  # to_empty()
-        ):
+        if before["plan"].is_meta or (packed is not None and _is_lost(packed, after)):
             packed = None
+            after["plan"].zero_()  # (see _followed)
         if packed is not None:
-            beside = fn(before["values"].new_empty(0, dtype=packed.input_dtype)).dtype
-            if (dtype, beside) != (packed.dtype, packed.input_dtype):
-                packed = packed.to(bits.device, dtype)  # whose plan and layouts depend on it
-            elif bits is not packed.bits or after["values"] is not packed.values:
-                packed = packed.to(bits.device)
+            beside = fn(before[packed.canonical[0]].new_empty(0, dtype=packed.input_dtype)).dtype
+            packed = packed.carried({name: after.get(name) for name in packed.canonical}, beside)
         with self._without_buffers():
             super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._buffers.update(after)
@@ -234,7 +232,7 @@ class PackedBuffers(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        del state["_facts"]
+        del state["_known"]
         try:
             self._current().follow()
             state["_packed"] = self._packed
@@ -247,13 +245,14 @@ class PackedBuffers(nn.Module):
         self._settle()
 
 
-def check_unwritten(packed: SparseWeight) -> None:
+def check_unwritten(packed: PackedWeight) -> None:
     """Compiled code asks when it runs (see versions); what is exported has to be right when it is made."""
     if not is_exporting() or is_dynamo_compiling():
         return
     if packed._made_of is None or packed._made_of != packed._now():
+        names = " or ".join(name for name, t in packed.held().items() if t is not None)
         raise RuntimeError(
-            f"{_NAME}: bits or values were written to in place; call the layer once before it is exported"
+            f"{_NAME}: {names} were written to in place; call the layer once before it is exported"
         )
 
 
@@ -269,6 +268,23 @@ def _moved(name: str, tensor: Tensor, fn: Callable[[Tensor], Tensor]) -> Tensor:
     return moved
 
 
+def _is_lost(packed: PackedWeight, after: Mapping[str, Tensor]) -> bool:
+    """Whether a move left no values, as ``to_empty()`` does."""
+    name = packed.canonical[0]
+    held, moved = cast(Tensor, packed.held()[name]), after[name]
+    return held.is_meta or moved.is_meta or not torch.equal(moved.to(held.device), held)
+
+
+def _written(held: Tensor | None, found: Tensor) -> Tensor:
+    """What was found, in the tensor that is held where it fits; else itself."""
+    if held is None or held.is_inference() or held.is_meta:
+        return found
+    if (held.shape, held.dtype, held.device) != (found.shape, found.dtype, found.device):
+        return found
+    with torch.no_grad():
+        return held.copy_(found)
+
+
 def _same(tensor: Tensor, known: Tensor) -> bool:
     """Whether a tensor is what is known, or another object for it, as a state dict has one."""
     return tensor is known or (
@@ -281,16 +297,16 @@ def _same(tensor: Tensor, known: Tensor) -> bool:
     )
 
 
-def _of_nothing(bits: Tensor, values: Tensor, shape: tuple[int, int]) -> SparseWeight:
+def _of_nothing(state: Mapping[str, Tensor], shape: tuple[int, int]) -> PackedWeight:
     """A weight of shapes alone."""
-    prepared = {"bits": bits, "values": values, "quads": bits.new_empty(0)}
-    return SparseWeight._trusted(
-        **{name: prepared.get(name) for name in TENSORS},
-        shape=shape,
-        methods=one_method("quads"),
-        plan_source="sparse",
-        input_dtype=values.dtype,
-    )
+    kind = cast("type[PackedWeight]", kind_of(state))
+    return kind.of_shapes({name: state.get(name) for name in kind.canonical}, shape)
+
+
+def _facts_or_none(plan: Tensor) -> dict[str, Any] | None:
+    with suppress(ValueError):
+        return facts_in(plan)
+    return None
 
 
 def activation_of(state: Mapping[str, Any]) -> str | None:
@@ -306,17 +322,20 @@ def activation_of(state: Mapping[str, Any]) -> str | None:
 
 def weight_of(
     state: Mapping[str, Any], *, copy: bool, dtype: torch.dtype | None = None
-) -> SparseWeight:
+) -> PackedWeight:
     """The weight of a layer's state dict, of another dtype if asked; its own tensors unless copied."""
-    own = {name: state[name] for name in WEIGHT_KEYS if name in state}
-    for name in own.keys() & {"bits", "values"}:
+    own = {name: tensor for name, tensor in state.items() if name in STATE_KEYS[:-1]}
+    for name in own.keys() & set(_TENSORS):
         if not isinstance(own[name], Tensor):
             kind = type(own[name]).__name__
             raise TypeError(f"{_NAME}: {name} is a {kind} in the state dict; a tensor is needed")
         own[name] = own[name].detach().clone() if copy else own[name].detach()
     values = own.get("values")
-    if dtype is None or not isinstance(values, Tensor) or values.dtype == dtype:
-        return SparseWeight.from_state_dict(own)
-    if torch.float64 in (dtype, values.dtype):  # which has plans of its own
-        return SparseWeight.from_state_dict(own).to(dtype)
-    return SparseWeight.from_state_dict({**own, "values": values.to(dtype)})
+    if (
+        dtype is not None
+        and isinstance(values, Tensor)
+        and torch.float64 not in (dtype, values.dtype)
+    ):
+        own["values"] = values.to(dtype)  # (values of float64 have plans of their own)
+    packed = PackedWeight.from_state_dict(own)
+    return packed if dtype in (None, packed.dtype) else packed.to(dtype)

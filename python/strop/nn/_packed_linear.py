@@ -1,55 +1,53 @@
-"""A linear layer whose weight stays in codes."""
+"""A linear layer whose weight stays packed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses import FakeTensor
 from torch.compiler import is_compiling
 from torch.fx import Proxy
 from typing_extensions import Self
 
-from strop._core.call_path import transformed
+from strop._core.arguments import instance
+from strop._core.call_path import is_tracing
 from strop._core.errors import check_tensors, in_the_name_of
+from strop._core.library import FLOATING
 from strop._core.report import size_text
-from strop._linear.activations import checked_activation
-from strop._linear.coded_weight import DTYPES, PackedWeight
+from strop._linear.masked_linear import public_op
+from strop._linear.masked_weight import MaskedWeight
+from strop._linear.pack_codes import Format
 from strop._linear.pack_weight import pack_weight
-from strop._linear.packed_linear import packed_linear
-from strop._quantize.formats import NumberFormat
-from strop._quantize.quantized_tensor import QuantizedTensor
-from strop.nn._dense_layers import check_linear, dense_layer
-from strop.nn._packed_buffers import NUMBERED, activation_of
-from strop.nn._sparse_linear import bias_for, effective
+from strop._linear.packed_linear import PRODUCT_OF
+from strop._linear.packed_weight import PackedWeight
+from strop.nn._dense_layers import ACTIVATIONS, bias_for, check_linear, dense_layer, effective
+from strop.nn._dense_weight import DenseWeight, dense_of
+from strop.nn._packed_buffers import NUMBERED, PackedBuffers, check_unwritten
 
 _NAME = "strop.nn.PackedLinear"
-_CODES = ("codes", "scale", "zero_point", "tensor_scale")
-_KEYS = (*_CODES, "shape", "plan", "activation")
-_FACTS = ("format", "block_size", "shape", "dtype", "activations")
-_NEEDED = ("codes", "scale", "shape", "plan")
 
 
-class PackedLinear(nn.Module):
-    r"""``nn.Linear`` with a weight in codes.
+class PackedLinear(PackedBuffers):
+    r"""``nn.Linear`` whose weight stays packed: with a mask, in codes, or both.
 
     .. math:: y = \mathrm{activation}(x W^T + b)
 
-    The weight is a :class:`strop.PackedWeight` and is frozen: it is no parameter, and gradients go to the
-    input and to ``bias`` alone.
+    The weight is a :class:`strop.PackedWeight` and is frozen: it is no parameter, and gradients go to
+    the input and to ``bias`` alone, in training mode as in eval mode, between which nothing differs.
 
     The state dict has the weight's own, ``bias`` if there is one, and ``activation`` if there is one. All
     but bias, a parameter, are buffers, and they are what counts: what the kernels read is made anew from
     them at the next call after they were replaced, or torch wrote to them in place. (Writes through
-    ``.data``, through numpy, or by another process are not seen, nor those that only compiled code meets.)
-    Loading takes a weight of the same shape, in any format.
+    ``.data``, through numpy, or by another process are not seen; of codes, those that only compiled code
+    meets.) Loading takes any packed weight of the same shape; a dense ``weight`` is refused. As a parameter
+    would, the weight keeps its dtype and device unless ``assign=True``.
 
-    ``.to()`` and its kind move codes and scales and never cast them: a cast is one of the dtype that
-    ``to_dense`` restores, and of the bias. After ``to_empty()`` a call raises ValueError until a state is
-    loaded.
+    ``.to()`` and its kind move the tensors. They cast values as they do a parameter, and plan anew for another
+    dtype or kind of device; codes and scales stay what they are, and a cast is one of the dtype that
+    ``to_dense`` restores. After ``to_empty()`` a call raises ValueError until a state is loaded. On the meta
+    device shapes alone are computed; there are kernels for CPU and CUDA.
 
     Args:
         weight: of shape (N, K).
@@ -59,9 +57,11 @@ class PackedLinear(nn.Module):
     Attributes:
         in_features: K.
         out_features: N.
-        packed: the :class:`strop.PackedWeight`.
+        packed: the :class:`strop.PackedWeight`; ``print(layer.packed.plan())`` says how it runs.
+        weight: the dense weight, [N, K] of the dtype that the input has, for code that reads a layer's
+            weight: a tensor that is computed whenever it is used, and cannot be assigned or written to.
         bias: a parameter, or None.
-        activation: as given.
+        activation: as given; may be assigned.
 
     Shape:
         Input [..., K], output [..., N].
@@ -78,17 +78,12 @@ class PackedLinear(nn.Module):
         torch.Size([2, 7, 32])
         >>> sorted(layer.state_dict())
         ['bias', 'codes', 'plan', 'scale', 'shape']
+        >>> mask = strop.prune_mask(linear.weight, sparsity=0.9)
+        >>> layer = strop.nn.PackedLinear.from_dense(linear, mask, activation="relu")
+        >>> sorted(layer.state_dict())
+        ['activation', 'bias', 'bits', 'plan', 'shape', 'values']
 
     """
-
-    in_features: int
-    out_features: int
-    bias: nn.Parameter | None
-    activation: str | None
-    _packed: PackedWeight | None
-    _facts: dict[str, Any]
-    _made_of: tuple[Any, ...]
-    _loaded: bool
 
     def __init__(
         self, weight: PackedWeight, bias: Tensor | None = None, *, activation: str | None = None
@@ -98,51 +93,65 @@ class PackedLinear(nn.Module):
             raise TypeError(
                 f"{_NAME}: weight is a {type(weight).__name__}; a PackedWeight is needed"
             )
-        checked_activation(_NAME, activation)
         check_tensors(_NAME, bias=bias)
         self.out_features, self.in_features = weight.shape
         if bias is not None and tuple(bias.shape) != (self.out_features,):
             raise ValueError(
                 f"{_NAME}: bias has shape {list(bias.shape)}; [{self.out_features}] is needed"
             )
-        if bias is not None and bias.dtype not in DTYPES:
+        if bias is not None and not _goes_with(bias.dtype, weight.dtype):
+            wide = weight.dtype == torch.float64
             raise TypeError(
-                f"{_NAME}: bias has dtype {str(bias.dtype).removeprefix('torch.')}; float32, "
-                "bfloat16 or float16 is needed"
+                f"{_NAME}: bias has dtype {str(bias.dtype).removeprefix('torch.')}; "
+                f"{'float64' if wide else 'float32, bfloat16 or float16'} is needed"
             )
         if bias is not None and not isinstance(bias, nn.Parameter):
             bias = nn.Parameter(bias)
         self.register_parameter("bias", bias)
-        self.activation = activation
-        for name in _CODES:
-            self.register_buffer(name, None)
-        self._adopt(weight)
+        self._adopt(weight, _known(activation))
 
     @classmethod
     def from_dense(
         cls,
         linear: nn.Linear,
+        mask: Tensor | None = None,
         *,
-        format: str | torch.dtype | NumberFormat,
+        format: Format | None = None,
         block_size: Sequence[int] | None = None,
+        scale: Tensor | None = None,
+        zero_point: Tensor | None = None,
         symmetric: bool = True,
+        dtype: torch.dtype | None = None,
         activations: str | None = None,
+        rows: int | Sequence[int] | None = None,
+        plan: str = "auto",
+        backward: bool = False,
         activation: str | None = None,
     ) -> Self:
-        """A layer that computes what an ``nn.Linear`` does, with its weight in codes.
+        """A layer that computes what an ``nn.Linear`` does, with its weight packed.
 
-        The bias is the same parameter.
+        The weight is copied, and its masks of ``torch.nn.utils.prune`` are taken. The bias is the
+        same parameter, for an optimizer to go on with; it is cast and copied only where one of both
+        would be float64.
 
         Args:
             linear: the layer; it is not changed.
-            format: as of :func:`strop.pack_weight`.
-            block_size: likewise.
-            symmetric: likewise.
-            activations: likewise.
+            mask: as of :func:`strop.pack_weight`, and so are all others but the last.
+            format: the number format; None keeps values.
+            block_size: weights that share a scale.
+            scale: of the blocks.
+            zero_point: likewise.
+            symmetric: of a chosen scale.
+            dtype: of the values.
+            activations: what rows of the input are quantized to.
+            rows: of the input.
+            plan: how the method is chosen.
+            backward: whether to prepare the input's gradient.
             activation: what to apply to the result.
 
         Raises:
-            ValueError: for unknown names, and a layer that is not initialised or on meta.
+            ValueError: for shapes that do not fit, unknown names, and a layer that is not initialised or
+                on meta.
             TypeError: for another type of layer, and dtypes that do not fit.
 
         Example:
@@ -150,52 +159,99 @@ class PackedLinear(nn.Module):
             >>> linear = torch.nn.Linear(64, 4, bias=False)
             >>> strop.nn.PackedLinear.from_dense(linear, format="nf4").packed.format
             'nf4'
+            >>> strop.nn.PackedLinear.from_dense(linear, torch.eye(4, 64) > 0).packed.nnz
+            4
 
         """
         check_linear(_NAME, linear)
         with in_the_name_of(_NAME):
             weight = pack_weight(
                 effective(linear, "weight"),
+                mask,
                 format=format,
                 block_size=block_size,
+                scale=scale,
+                zero_point=zero_point,
                 symmetric=symmetric,
+                dtype=dtype,
                 activations=activations,
+                rows=rows,
+                plan=plan,
+                backward=backward,
             )
         made = cls(weight, bias_for(linear, weight.dtype), activation=activation)
         return made.train(linear.training)
 
     def to_dense(self) -> nn.Module:
-        """An ``nn.Linear`` of the weight that the codes stand for, and a copy of the bias.
+        """An ``nn.Linear`` of the weight that this one stands for, and a copy of the bias.
 
-        With an activation it is an ``nn.Sequential`` of the layer and the activation's module.
+        Its dtype is that of the input which the weight is planned for. With an activation it is an
+        ``nn.Sequential`` of the layer and the activation's module.
 
         Example:
             >>> import strop, torch
-            >>> layer = strop.nn.PackedLinear.from_dense(torch.nn.Linear(8, 4), format="int8")
-            >>> layer.to_dense().weight.shape
-            torch.Size([4, 8])
+            >>> linear = torch.nn.Linear(8, 4)
+            >>> dense = strop.nn.PackedLinear.from_dense(linear).to_dense()
+            >>> torch.equal(dense.weight, linear.weight)
+            True
 
         """
-        weight = self.packed.to_dense()
+        weight = dense_of(self.packed)
         return dense_layer(weight, self.bias, self.activation, self.training)
 
     @property
     def packed(self) -> PackedWeight:
         """The weight, and what the kernels read of it."""
         if is_compiling() and self._packed is not None:
+            check_unwritten(self._packed)
             return self._packed
-        return self._current()
+        packed = self._current()
+        packed.follow()
+        return packed
+
+    @property
+    def weight(self) -> Tensor:
+        """The dense weight, for code that reads it: computed when it is used, read-only."""
+        packed = self.packed
+        return dense_of(packed) if is_compiling() else DenseWeight(packed)
+
+    @property
+    def activation(self) -> str | None:
+        """What is applied to the result."""
+        return self._activation
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "weight":
+            raise AttributeError(
+                f"{_NAME}: weight cannot be assigned: it is computed of what is packed; make a new layer "
+                "by from_dense, or load a state dict"
+            )
+        if name == "activation" and not isinstance(value, Tensor):
+            self._buffers.pop("activation", None)
+            self._adopt(self.packed, _known(value))
+        elif name == "activation":  # (a class's property hides a buffer from nn.Module)
+            self._buffers["activation"] = value
+        else:
+            super().__setattr__(name, value)
 
     def forward(self, input: Tensor) -> Tensor:
-        """See :func:`strop.packed_linear`."""
-        if isinstance(input, Proxy):
-            path = input.tracer.path_of_module(self)
-            if path:
-                return input.tracer.create_proxy("call_module", path, (input,), {})
-        return packed_linear(input, self.packed, self.bias, activation=self.activation)
+        """See :func:`strop.packed_linear`; nested tensors are taken as ``nn.Linear`` takes them."""
+        if isinstance(input, Tensor):
+            if input.is_nested:
+                return _nested(self, input)
+            if is_tracing():
+                return _traced(self, input, self.packed)
+        elif isinstance(input, Proxy):
+            return _symbolic(self, input)
+        try:
+            bias = self._parameters["bias"]  # (past nn.Module's __getattr__: 0.8 us less)
+        except KeyError:  # torch.nn.utils.prune masks it
+            bias = self.bias
+        packed = self._current()
+        return PRODUCT_OF[type(packed)](input, packed, bias, self._activation)
 
     def extra_repr(self) -> str:
-        """Shape, format and bytes."""
+        """Shape, what is packed, bytes and plan."""
         facts = [
             f"in_features={self.in_features}",
             f"out_features={self.out_features}",
@@ -207,159 +263,50 @@ class PackedLinear(nn.Module):
         except (TypeError, ValueError):  # after to_empty()
             return ", ".join([*facts, "not loaded"])
         saved = size_text(sum(t.nbytes for t in weight.state_dict().values()))
-        how = [f"activations={weight.activations}"] if weight.activations else []
-        memory = f"{saved} saved, {size_text(weight.nbytes)} in memory"
-        return ", ".join([*facts, f"format={weight.format}", *how, memory])
-
-    def _adopt(self, weight: PackedWeight) -> None:
-        """Makes a weight the module's."""
-        self._buffers.update({name: getattr(weight, name) for name in _CODES})
-        self._facts = {name: getattr(weight, name) for name in _FACTS}
-        self._packed, self._loaded = weight, True
-        self._settle()
-
-    def _settle(self) -> None:
-        """Takes the weight for that of the buffers as they are."""
-        for name in _CODES:
-            tensor = self._buffers[name]
-            if tensor is not None and tensor.is_inference():  # which has no version
-                with torch.inference_mode(False):
-                    self._buffers[name] = tensor.clone()
-        kept = [self._buffers[name] for name in _CODES]
-        self._made_of = (*kept, *(0 if t is None else t._version for t in kept))
-
-    def _current(self) -> PackedWeight:
-        """The weight that the buffers hold."""
-        packed, buffers = self._packed, cast(dict[str, Any], self._buffers)
-        codes, scale, zero, whole, a, b, c, d = self._made_of
-        if (
-            packed is not None
-            and codes is buffers["codes"]
-            and scale is buffers["scale"]
-            and zero is buffers["zero_point"]
-            and whole is buffers["tensor_scale"]
-            and codes._version == a
-            and scale._version == b
-            and (zero is None or zero._version == c)
-            and (whole is None or whole._version == d)
-        ):
-            return packed
-        return self._followed()
-
-    def _followed(self) -> PackedWeight:
-        """The same, made anew of the buffers."""
-        if not self._loaded:
-            raise ValueError(
-                f"{_NAME}: the weight has no values since to_empty(); load a state dict"
-            )
-        tensors: dict[str, Any] = {name: self._buffers[name] for name in _CODES}
-        codes = tensors["codes"]
-        if codes.is_meta or isinstance(codes, FakeTensor):
-            return PackedWeight._trusted(**tensors, layout=None, **self._facts)
-        facts = dict(self._facts)
-        activations = facts.pop("activations")
-        with in_the_name_of(_NAME):
-            quantized = QuantizedTensor(**tensors, **facts)
-        packed = PackedWeight.of(quantized, activations)
-        if not transformed():  # whose tensors are of no use afterwards
-            self._adopt(packed)
-        return packed
-
-    def _save_to_state_dict(
-        self, destination: dict[str, Any], prefix: str, keep_vars: bool
-    ) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        tensors: dict[str, Any] = {name: self._buffers[name] for name in _CODES}
-        beside = PackedWeight._trusted(**tensors, layout=None, **self._facts).state_dict()
-        destination.update({prefix + name: beside[name] for name in ("shape", "plan")})
-        if self.activation is not None:
-            destination[prefix + "activation"] = torch.tensor(NUMBERED.index(self.activation))
-
-    def _load_from_state_dict(
-        self,
-        state_dict: Mapping[str, Any],
-        prefix: str,
-        local_metadata: Mapping[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        own = {name: state_dict[prefix + name] for name in _KEYS if prefix + name in state_dict}
-        missing = [name for name in _NEEDED if name not in own]
-        missing_keys.extend(prefix + name for name in missing)
-        if not missing:
-            try:
-                assign = local_metadata.get("assign_to_params_buffers", False)
-                self._adopt(self._read(own, assign))
-            except (TypeError, ValueError) as error:
-                error_msgs.append(f"{prefix.removesuffix('.') or 'the layer'}: {error}")
-        rest = {k: v for k, v in state_dict.items() if k.removeprefix(prefix) not in own}
-        before = {name: self._buffers.pop(name) for name in _CODES}
-        try:
-            super()._load_from_state_dict(
-                rest, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-            )
-        finally:
-            self._buffers.update(before)
-
-    def _read(self, own: dict[str, Any], assign: bool) -> PackedWeight:
-        """The weight of a state dict, checked against this layer; in its tensors where they fit."""
-        if (activation := activation_of(own)) != self.activation:
-            raise ValueError(
-                f"{_NAME}: activation is {activation} in the state dict; the layer has "
-                f"{self.activation}"
-            )
-        held = {name: tensor for name, tensor in own.items() if name != "activation"}
-        weight = PackedWeight.from_state_dict(held)
-        if weight.shape != self._facts["shape"]:
-            raise ValueError(
-                f"{_NAME}: shape is {list(weight.shape)} in the state dict; the layer has "
-                f"{list(self._facts['shape'])}"
-            )
-        codes = self._buffers["codes"]
-        if assign or codes is None or codes.is_meta:
-            return weight
-        weight = weight.to(codes.device, self._facts["dtype"])
-        with (
-            torch.no_grad()
-        ):  # whoever holds the tensors, or shares their memory, sees what is loaded
-            tensors = {name: _into(self._buffers[name], getattr(weight, name)) for name in _CODES}
-        facts = {name: getattr(weight, name) for name in _FACTS}
-        return PackedWeight._trusted(**tensors, layout=weight.layout, **facts)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        before = None
-        with suppress(ValueError, TypeError):
-            before = self._current()
-        tensors: dict[str, Any] = {name: self._buffers.pop(name) for name in _CODES}
-        try:
-            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        finally:
-            self._buffers.update(tensors)
-        beside = PackedWeight._trusted(**tensors, layout=None, **self._facts)
-        moved = beside.quantized().applied(fn)
-        there = moved.codes
-        known = before is not None and not before.codes.is_meta and not there.is_meta
-        if known and before is not None and torch.equal(there.to(before.device), before.codes):
-            self._adopt(PackedWeight.of(moved, self._facts["activations"]))
-            return self
-        self._facts["dtype"] = moved.dtype
-        self._buffers.update({name: getattr(moved, name) for name in _CODES})
-        self._packed, self._loaded = None, there.is_meta
-        self._settle()
-        return self
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
-        if self._packed is not None:
-            self._adopt(self._packed)
+        facts += [f"format={weight.format}"] if weight.format else []
+        facts += [f"activations={weight.activations}"] if weight.activations else []
+        masked = isinstance(weight, MaskedWeight)
+        facts += [f"{weight.sparsity:.1%} pruned"] if masked else []
+        facts += [f"{saved} saved, {size_text(weight.nbytes)} in memory"]
+        if isinstance(weight, MaskedWeight):
+            methods = ", ".join(dict.fromkeys(weight.method_names()))
+            facts += [f"plan={weight.plan_source}: {methods}"]
+        return ", ".join(facts)
 
 
-def _into(held: Tensor | None, found: Tensor | None) -> Tensor | None:
-    """What was found, in the tensor that is held where it fits; else a copy of its own."""
-    if found is None:
-        return None
-    if held is None or (held.shape, held.dtype) != (found.shape, found.dtype):
-        return found.detach().clone()
-    return held.copy_(found)
+def _goes_with(dtype: torch.dtype, weight: torch.dtype) -> bool:
+    return dtype in FLOATING and (weight == torch.float64 or dtype != torch.float64)
+
+
+def _known(activation: str | None) -> str | None:
+    if activation is not None:
+        instance(_NAME, "activation", activation, str, "a string or None")
+    if activation not in NUMBERED:
+        known = ", ".join(ACTIVATIONS)
+        raise ValueError(f"{_NAME}: activation is {activation!r}; None, {known} are known")
+    return activation
+
+
+def _traced(layer: PackedLinear, input: Tensor, packed: PackedWeight) -> Tensor:
+    """By the op that graphs contain, of the tensors by which the module knows the weight."""
+    if isinstance(packed, MaskedWeight):
+        kept = None if packed.format else (layer.get_buffer("bits"), layer.get_buffer("values"))
+        return public_op(input, packed, layer.bias, layer._activation, kept)
+    return PRODUCT_OF[type(packed)](input, packed, layer.bias, layer._activation)
+
+
+def _symbolic(layer: PackedLinear, input: Proxy) -> Any:
+    """What torch.fx traces: the layer as a whole; by itself, its op."""
+    path = input.tracer.path_of_module(layer)  # type: ignore[attr-defined]
+    if path:
+        return input.tracer.create_proxy("call_module", path, (input,), {})
+    return _traced(layer, cast(Tensor, input), layer.packed)
+
+
+def _nested(layer: PackedLinear, input: Tensor) -> Tensor:
+    if input.layout == torch.jagged:
+        jagged = cast(Any, input)
+        return torch.nested.nested_tensor_from_jagged(
+            layer(jagged.values()), jagged.offsets(), jagged.lengths()
+        )
+    return torch.nested.as_nested_tensor([layer(x) for x in input.unbind()])

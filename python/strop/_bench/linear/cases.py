@@ -1,4 +1,4 @@
-"""Cases of the sparse family: pruned layers, against torch's dense and sparse ones and scipy's."""
+"""Cases of the masked family: pruned layers, against torch's dense and sparse ones and scipy's."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def contenders(
         x = torch.randn(rows, k, generator=torch.Generator().manual_seed(1))
 
         def ours() -> Call:
-            packed = strop.pack_sparse(weight, rows=rows)
-            return lambda: strop.sparse_linear(x, packed)
+            packed = strop.pack_weight(weight, rows=rows)
+            return lambda: strop.packed_linear(x, packed)
 
         def dense() -> Call:
             return lambda: torch.nn.functional.linear(x, weight)
@@ -84,7 +84,7 @@ def _layer(rows: int, k: int, n: int, sparsity: float, promised: float) -> None:
     )
     register(
         Case(
-            "sparse",
+            "masked",
             layer_name(rows, k, n, sparsity),
             lambda: contenders(rows, pruned(n, k, sparsity), peers)(),
             bars=(faster_than("torch dense", promised),),
@@ -100,7 +100,7 @@ for (_rows, _k, _n), _promised in SHAPES.items():
 def _other(name: str, rows: int, shape: tuple[int, int], sparsity: float, pattern: str) -> None:
     register(
         Case(
-            "sparse",
+            "masked",
             f"{name}: {rows} x {shape[1]} by {list(shape)}, {sparsity:.0%} pruned",
             lambda: contenders(rows, pruned(*shape, sparsity, pattern), ("torch dense",))(),
             bars=(faster_than("torch dense", 0.97),),
@@ -129,8 +129,8 @@ def _bfloat16(rows: int, k: int, n: int, sparsity: float, promised: float) -> No
 
         def of(dtype: torch.dtype) -> Callable[[], Call]:
             def call() -> Call:
-                packed = strop.pack_sparse(weight, dtype=dtype, rows=rows, plan="sparse")
-                return lambda: strop.sparse_linear(x, packed)
+                packed = strop.pack_weight(weight, dtype=dtype, rows=rows, plan="packed")
+                return lambda: strop.packed_linear(x, packed)
 
             return call
 
@@ -138,7 +138,7 @@ def _bfloat16(rows: int, k: int, n: int, sparsity: float, promised: float) -> No
 
     over = Bar("x float32 values", lambda t: t["strop, float32 values"] / t["strop"], promised)
     name = f"bfloat16 values: {layer_name(rows, k, n, sparsity)}"
-    register(Case("sparse", name, make, bars=(over,)))
+    register(Case("masked", name, make, bars=(over,)))
 
 
 _bfloat16(1, 4096, 4096, 0.5, 1.4)
@@ -156,8 +156,8 @@ def _in_bfloat16(rows: int, sparsity: float) -> None:
         x = torch.randn(rows, 768, generator=torch.Generator().manual_seed(1)).bfloat16()
 
         def ours() -> Call:
-            packed = strop.pack_sparse(weight, rows=rows)
-            return lambda: strop.sparse_linear(x, packed)
+            packed = strop.pack_weight(weight, rows=rows)
+            return lambda: strop.packed_linear(x, packed)
 
         return {
             "strop": ours,
@@ -165,7 +165,7 @@ def _in_bfloat16(rows: int, sparsity: float) -> None:
         }
 
     name = f"bfloat16 throughout: {layer_name(rows, 768, 3072, sparsity)}"
-    register(Case("sparse", name, make, bars=(faster_than("torch dense", 0.97),)))
+    register(Case("masked", name, make, bars=(faster_than("torch dense", 0.97),)))
 
 
 for _rows in (1, 16, 128):
@@ -175,13 +175,13 @@ for _rows in (1, 16, 128):
 
 def _packing() -> Mapping[str, Callable[[], Call]]:
     weight = pruned(4096, 4096, 0.9)
-    return {"strop": lambda: lambda: strop.pack_sparse(weight, plan="sparse")}
+    return {"strop": lambda: lambda: strop.pack_weight(weight, plan="packed")}
 
 
 register(
     Case(
-        "sparse",
-        "pack_sparse [4096, 4096], 90 % pruned, for all rows",
+        "masked",
+        "pack_weight [4096, 4096], 90 % pruned, for all rows",
         _packing,
         bars=(Bar("ms", lambda t: t["strop"] * 1e3, 80, at_least=False),),
     )
@@ -189,15 +189,15 @@ register(
 
 
 def _threads() -> Mapping[str, Callable[[], Call]]:
-    packed = strop.pack_sparse(pruned(3072, 768, 0.9), rows=256)
+    packed = strop.pack_weight(pruned(3072, 768, 0.9), rows=256)
     x = torch.randn(256, 768)
-    call = lambda: strop.sparse_linear(x, packed)  # noqa: E731
+    call = lambda: strop.packed_linear(x, packed)  # noqa: E731
     return {"strop": lambda: call, "strop, 2 threads": lambda: call}
 
 
 register(
     Case(
-        "sparse",
+        "masked",
         "256 x 768 by [3072, 768], 90 % pruned, two threads over one",
         _threads,
         bars=(Bar("x one thread", lambda t: t["strop"] / t["strop, 2 threads"], 1.75),),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 import strop
 from strop._bench.case import Call, Case, faster_than, register
+from strop._linear.coded_weight import CodedWeight
 
 _FAR = 256 << 20  # bytes of weights that take turns, so that each comes from memory
 _GROUP = 64
@@ -37,7 +38,7 @@ def _copies(tensor: Tensor) -> list[Tensor]:
 
 def _packed(x: Tensor, weight: Tensor, options: Mapping[str, Any]) -> Callable[[], Call]:
     def make() -> Call:
-        w = strop.pack_weight(weight, **options)
+        w = cast(CodedWeight, strop.pack_weight(weight, **options))
         layouts = _copies(w.layout) if w.layout is not None else []
         return _in_turns(
             lambda held: strop.packed_linear(x, held), [w._with({"layout": t}) for t in layouts]

@@ -1,4 +1,4 @@
-"""What the pictures of the sparse family show: speed-ups by sparsity and rows, and ceilings.
+"""What the pictures of the masked family show: speed-ups by sparsity and rows, and ceilings.
 
 Measured apart from the drawing, into dictionaries that JSON holds, so that pictures can be drawn
 again from a results file, and tests draw from figures that nobody measured.
@@ -15,17 +15,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 import strop
-from strop import SparseWeight
-from strop._bench.linear import cases as sparse
+from strop._bench.linear import cases as masked
 from strop._bench.measure import machine, pinned
 from strop._linear import plans
+from strop._linear.masked_weight import MaskedWeight
 from strop._linear.plans import medians
 
 WEIGHTS = ((3072, 768), (4096, 4096))
@@ -49,7 +49,7 @@ def measured(seconds: float = _SECONDS_A_CELL) -> Figures:
     }
 
 
-def way_of(weight: SparseWeight, rows: int) -> str:
+def way_of(weight: MaskedWeight, rows: int) -> str:
     """The way that a weight goes for so many rows."""
     return plans.METHOD_OF[weight.methods[plans.row_class(rows)]]
 
@@ -72,8 +72,8 @@ def speedups(
     ]
     with _one_thread(), _bar(len(weights) * len(sparsities) * len(rows), "speed-ups") as bar:
         for panel, (j, sparsity) in product(panels, list(enumerate(sparsities))):
-            weight = sparse.pruned(*panel["shape"], sparsity)
-            packed = strop.pack_sparse(weight, rows=list(rows))
+            weight = masked.pruned(*panel["shape"], sparsity)
+            packed = cast(MaskedWeight, strop.pack_weight(weight, rows=list(rows)))
             for i, count in enumerate(rows):
                 ours, dense = _medians(_contenders(count, weight, packed), seconds)
                 panel["ratios"][i][j] = dense / ours
@@ -83,8 +83,8 @@ def speedups(
 
 
 def roofline(
-    shapes: Sequence[tuple[int, int, int]] = tuple(sparse.SHAPES),
-    sparsities: Sequence[float] = sparse.SPARSITIES,
+    shapes: Sequence[tuple[int, int, int]] = tuple(masked.SHAPES),
+    sparsities: Sequence[float] = masked.SPARSITIES,
     seconds: float = _SECONDS_A_CELL,
     memory_bytes: int = _MEMORY_BYTES,
 ) -> Figures:
@@ -96,8 +96,8 @@ def roofline(
             if sparsity == sparsities[0]:  # again and again: a neighbour may have slowed them
                 again = ceilings(memory_bytes)
                 found = {name: max(best, again[name]) for name, best in found.items()}
-            weight = sparse.pruned(n, k, sparsity)
-            packed = strop.pack_sparse(weight, rows=rows)
+            weight = masked.pruned(n, k, sparsity)
+            packed = cast(MaskedWeight, strop.pack_weight(weight, rows=rows))
             way = way_of(packed, rows)
             ours, _ = _contenders(rows, weight, packed)
             (median,) = _medians([ours], seconds)
@@ -150,11 +150,11 @@ def _fastest(call: _Call) -> float:
     return min(taken)
 
 
-def _contenders(rows: int, weight: Tensor, packed: SparseWeight) -> tuple[_Call, _Call]:
+def _contenders(rows: int, weight: Tensor, packed: MaskedWeight) -> tuple[_Call, _Call]:
     """Strop and torch dense on the same input."""
     x = torch.randn(rows, weight.shape[1], generator=torch.Generator().manual_seed(1))
     return (
-        lambda: strop.sparse_linear(x, packed),
+        lambda: strop.packed_linear(x, packed),
         lambda: torch.nn.functional.linear(x, weight),
     )
 

@@ -31,8 +31,8 @@ def _linear(
     x = torch.randn(rows, shape[1], device=device).to(dtype)
 
     def ours() -> Call:
-        w = strop.pack_sparse(_pruned(shape, sparsity, dtype, device), rows=rows, plan="sparse")
-        return lambda: strop.sparse_linear(x, w)
+        w = strop.pack_weight(_pruned(shape, sparsity, dtype, device), rows=rows, plan="packed")
+        return lambda: strop.packed_linear(x, w)
 
     def dense() -> Call:
         weight = _pruned(shape, sparsity, dtype, device)
@@ -45,7 +45,7 @@ def _unpacked(
     shape: tuple[int, int], sparsity: float, dtype: torch.dtype, device: torch.device
 ) -> Mapping[str, Make]:
     def ours() -> Call:
-        w = strop.pack_sparse(_pruned(shape, sparsity, dtype, device), rows=1, plan="sparse")
+        w = strop.pack_weight(_pruned(shape, sparsity, dtype, device), rows=1, plan="packed")
         return w.to_dense
 
     return {"strop": ours}
@@ -62,9 +62,9 @@ def cases(side: int = SIDE) -> Iterator[GpuCase]:
             packed = elements // 8 + round((1 - sparsity) * elements) * dtype.itemsize
             for rows in _ROWS:
                 moved = packed + rows * sum(shape) * dtype.itemsize
-                label = f"sparse_linear of {rows} rows, {sparsity:.0%} pruned, {name}"
+                label = f"packed_linear of {rows} rows, {sparsity:.0%} pruned, {name}"
                 contenders = partial(_linear, shape, sparsity, rows, dtype)
-                yield GpuCase("sparse", label, contenders, moved)
+                yield GpuCase("masked", label, contenders, moved)
         half = elements // 8 + elements // 2 * dtype.itemsize + elements * dtype.itemsize
         dense = partial(_unpacked, shape, 0.5, dtype)
-        yield GpuCase("sparse", f"to_dense, 50% pruned, {name}", dense, half)
+        yield GpuCase("masked", f"to_dense, 50% pruned, {name}", dense, half)

@@ -27,9 +27,9 @@ def calling(model: nn.Module, tokens: Tensor) -> Call:
     return call
 
 
-def sparsified(model: nn.Module, tokens: Tensor) -> nn.Module:
+def packed(model: nn.Module, tokens: Tensor) -> nn.Module:
     """The pruned model with its linear layers replaced, planned for what these tokens ask of them."""
-    strop.sparsify(model, (tokens,))
+    strop.pack_model(model, (tokens,))
     return model
 
 
@@ -38,7 +38,7 @@ def whole(batch: int) -> Mapping[str, Callable[[], Call]]:
     tokens = minilm.sentences(batch)
     dense = minilm.pruned_encoder(SPARSITY)
     return {
-        "strop": lambda: calling(sparsified(minilm.pruned_encoder(SPARSITY), tokens), tokens),
+        "strop": lambda: calling(packed(minilm.pruned_encoder(SPARSITY), tokens), tokens),
         "torch dense": lambda: calling(dense, tokens),
     }
 
@@ -60,7 +60,7 @@ def alone(batch: int) -> Mapping[str, Callable[[], Call]]:
     widths = [layer.in_features for layer in layers]
     return {
         "strop": lambda: every(
-            [strop.nn.SparseLinear.from_dense(layer, rows=rows) for layer in layers], widths
+            [strop.nn.PackedLinear.from_dense(layer, rows=rows) for layer in layers], widths
         ),
         "torch dense": lambda: every([*layers], widths),
     }
@@ -75,9 +75,9 @@ def model_name(batch: int, sparsity: float = SPARSITY) -> str:
 def _register(batch: int, promised: float) -> None:
     name = model_name(batch)
     bars = (faster_than("torch dense", promised),)
-    register(Case("sparse", name, lambda: whole(batch), bars=bars))
+    register(Case("masked", name, lambda: whole(batch), bars=bars))
     bars = (faster_than("torch dense", LINEARS),)
-    register(Case("sparse", f"{name}: its 36 linears", lambda: alone(batch), bars=bars))
+    register(Case("masked", f"{name}: its 36 linears", lambda: alone(batch), bars=bars))
 
 
 for _batch, _promised in WHOLE.items():

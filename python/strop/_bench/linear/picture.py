@@ -1,4 +1,4 @@
-"""The pictures of the sparse family, from the figures of :mod:`strop._bench.linear.figures`."""
+"""The pictures of the masked family, from the figures of :mod:`strop._bench.linear.figures`."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def draw_heatmap(figures: Mapping[str, Any], figure: Figure) -> None:
     bar.ax.set_yticklabels([f"{2.0**tick:g}x" for tick in ticks])
     bar.ax.tick_params(length=0)
     bar.outline.set_visible(False)
-    _title(figure, figures, "sparse_linear: how many times as fast as torch dense")
+    _title(figure, figures, "packed_linear: how many times as fast as torch dense")
     taken = {way for panel in panels for row in panel["ways"] for way in row}
     legend = "      ".join(
         f"{way.letter}  {name}: {way.what}" for name, way in _WAYS.items() if name in taken
@@ -156,7 +156,7 @@ def draw_roofline(figures: Mapping[str, Any], figure: Figure) -> None:
     axes.grid(alpha=0.2, which="major")
     axes.spines[["top", "right"]].set_visible(False)
     _roofline_legend(axes, {point["way"] for point in found["points"]})
-    _title(figure, figures, "sparse_linear under the machine's roof")
+    _title(figure, figures, "packed_linear under the machine's roof")
 
 
 def _mark(axes: Axes, x: float, y: float, point: Mapping[str, Any]) -> None:

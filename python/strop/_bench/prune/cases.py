@@ -135,7 +135,7 @@ def _unpack() -> _Contenders:
 
 
 def _case(name: str, contenders: Callable[[], _Contenders], moved: int, *bars: Bar) -> None:
-    register(Case("sparse", name, contenders, moved_bytes=moved, bars=bars))
+    register(Case("masked", name, contenders, moved_bytes=moved, bars=bars))
 
 
 def _register_masks() -> None:

@@ -71,7 +71,7 @@ def cases(side: int = SIDE) -> Iterator[GpuCase]:
         name = str(dtype).removeprefix("torch.")
         moved = elements * (dtype.itemsize + 1)
         contenders = partial(_against_kthvalue, dtype, side)
-        yield GpuCase("sparse", f"prune_mask by sparsity, {name}", contenders, moved)
+        yield GpuCase("masked", f"prune_mask by sparsity, {name}", contenders, moved)
         for label, options in (
             ("by sparsity per row", {"sparsity": 0.8, "per": "row"}),
             ("by threshold", {"threshold": 0.5}),
@@ -79,9 +79,9 @@ def cases(side: int = SIDE) -> Iterator[GpuCase]:
             ("blocks of 16 x 16", {"sparsity": 0.8, "pattern": (16, 16)}),
         ):
             masks = partial(_mask, dtype, options, side)
-            yield GpuCase("sparse", f"prune_mask {label}, {name}", masks, moved)
+            yield GpuCase("masked", f"prune_mask {label}, {name}", masks, moved)
         soft = partial(_soft_threshold, dtype, side)
-        yield GpuCase("sparse", f"soft_threshold, {name}", soft, 2 * elements * dtype.itemsize)
+        yield GpuCase("masked", f"soft_threshold, {name}", soft, 2 * elements * dtype.itemsize)
     for unpack, name in ((False, "pack_mask"), (True, "unpack_mask")):
         moved = elements + elements // 8
-        yield GpuCase("sparse", name, partial(_bits, unpack, side), moved_bytes=moved)
+        yield GpuCase("masked", name, partial(_bits, unpack, side), moved_bytes=moved)

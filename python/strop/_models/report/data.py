@@ -1,4 +1,4 @@
-"""What a sparsity report knows of each linear layer: bytes, plan, times."""
+"""What the report of a packed model knows of each linear layer: bytes, plan, times."""
 
 from __future__ import annotations
 
@@ -27,14 +27,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class Converted(Entry):
-    """A layer that is sparse now."""
+    """A layer that is packed now."""
 
     dtype: str
+    format: str | None
+    activations: str | None
+    sqnr: float | None
     saved_bytes: int
     memory_bytes: int
     rows: tuple[int, ...]
     plan: str
-    ways: Mapping[str, str]
+    methods: Mapping[str, str]
     timings: Sequence[Timing]
     activation: str | None
 
@@ -43,11 +46,14 @@ class Converted(Entry):
         return {
             **super().to_dict(),
             "dtype": self.dtype,
+            "format": self.format,
+            "activations": self.activations,
+            "sqnr": self.sqnr,
             "saved_bytes": self.saved_bytes,
             "memory_bytes": self.memory_bytes,
             "rows": list(self.rows),
             "plan": self.plan,
-            "ways": dict(self.ways),
+            "methods": dict(self.methods),
             "timings": [timing.to_dict() for timing in self.timings],
             "activation": self.activation,
         }
@@ -59,11 +65,13 @@ class LeftAlone(Entry):
 
     reason: str
     timings: Sequence[Timing]
+    sqnr: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it."""
         timings = [timing.to_dict() for timing in self.timings]
-        return {**super().to_dict(), "reason": self.reason, "timings": timings}
+        facts = {"reason": self.reason, "sqnr": self.sqnr, "timings": timings}
+        return {**super().to_dict(), **facts}
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -74,7 +82,7 @@ class Layers:
     left_alone: Sequence[LeftAlone]
 
     def totals(self) -> dict[str, Any]:
-        """Of all layers that are sparse: bytes, and milliseconds for what was timed."""
+        """Of all layers that are packed: bytes, and milliseconds for what was timed."""
         timed = [timing for layer in self.layers for timing in layer.timings]
         return {
             "layers": len(self.layers),

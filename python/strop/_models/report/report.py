@@ -13,21 +13,20 @@ from torch.nn.parameter import is_lazy
 from strop._core.report import Report, counted
 from strop._core.tensors import metadata, unreadable
 from strop._linear import plans
-from strop._linear.sparse_weight import SparseWeight
+from strop._linear.packed_weight import PackedWeight
 from strop._models.fusion import Fusion
 from strop._models.linear_kinds import matrix
 from strop._models.others import Other
 from strop._models.outcome import Outcome
 from strop._models.report import picture, table
 from strop._models.report.data import Converted, Layers, LeftAlone
-from strop.nn._sparse_linear import ways
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class SparsityReport(Layers, Report):
+class PackingReport(Layers, Report):
     """These layers as a table and as a picture."""
 
     def __rich__(self) -> RenderableType:
@@ -35,24 +34,25 @@ class SparsityReport(Layers, Report):
 
     def _draw(self, figure: Figure) -> None:
         if not self.layers:
-            raise ValueError("strop.Report.plot: no layer became sparse; there is nothing to draw")
+            raise ValueError("strop.Report.plot: no layer became packed; there is nothing to draw")
         picture.draw(self, figure)
 
     def _summary(self) -> str:
-        return f"{counted(len(self.layers), 'layer')} sparse, {len(self.left_alone)} left alone"
+        return f"{counted(len(self.layers), 'layer')} packed, {len(self.left_alone)} left alone"
 
 
 def report_of(
     outcomes: Iterable[Outcome], fusions: Mapping[int, Fusion], others: Iterable[Other]
-) -> SparsityReport:
+) -> PackingReport:
     """The report of what is going to happen to a model."""
     layers, left_alone = [], []
     for one in outcomes:
         if one.converted and one.weight is not None:
             layers.append(_converted(one, one.weight, fusions))
         else:
-            left_alone.append(LeftAlone(**_facts(one), reason=one.reason, timings=one.timings))
-    return SparsityReport(layers, [*left_alone, *map(_other, others)])
+            facts = _facts(one) | {"timings": one.timings, "sqnr": one.sqnr}
+            left_alone.append(LeftAlone(**facts, reason=one.reason))
+    return PackingReport(layers, [*left_alone, *map(_other, others)])
 
 
 def _facts(one: Outcome) -> dict[str, Any]:
@@ -60,8 +60,8 @@ def _facts(one: Outcome) -> dict[str, Any]:
     first, *tied = [name for layer in one.group.layers for name in layer.names]
     layer = one.group.layers[0]
     weight, size = layer.parameter, 0
-    if layer.sparse is not None:
-        size = layer.sparse.packed.input_dtype.itemsize
+    if layer.packed_linear is not None:
+        size = layer.packed_linear.packed.input_dtype.itemsize
     elif weight is not None and not is_lazy(weight):
         size = metadata(weight)[1].itemsize
     shape = layer.shape
@@ -80,8 +80,8 @@ def _sparsity(one: Outcome) -> float:
     if one.mask is not None:
         return 1 - int(one.mask.count_nonzero()) / max(one.mask.numel(), 1)
     layer = one.group.layers[0]
-    if layer.sparse is not None:
-        return layer.sparse.packed.sparsity
+    if layer.packed_linear is not None:
+        return layer.packed_linear.packed.sparsity
     weight = layer.parameter
     readable = weight is not None and not unreadable(weight)
     return _zeros(matrix(layer.linear)) if readable else 0.0
@@ -108,18 +108,25 @@ def _other(one: Other) -> LeftAlone:
     )
 
 
-def _converted(one: Outcome, weight: SparseWeight, fusions: Mapping[int, Fusion]) -> Converted:
-    labels = plans.row_labels()
+def _converted(one: Outcome, weight: PackedWeight, fusions: Mapping[int, Fusion]) -> Converted:
+    methods = dict(zip(plans.row_labels(), weight.method_names(), strict=True))
     fused = [fusions[id(x.linear)].activation for x in one.group.layers if id(x.linear) in fusions]
-    fused += [x.sparse.activation for x in one.group.layers if x.sparse and x.sparse.activation]
+    fused += [
+        x.packed_linear.activation
+        for x in one.group.layers
+        if x.packed_linear and x.packed_linear.activation
+    ]
     return Converted(
         **_facts(one),
         dtype=str(weight.dtype).removeprefix("torch."),
+        format=weight.format,
+        activations=weight.activations or None,
+        sqnr=one.sqnr,
         saved_bytes=sum(tensor.nbytes for tensor in weight.state_dict().values()),
         memory_bytes=weight.nbytes,
         rows=one.rows,
         plan=weight.plan_source,
-        ways=dict(zip(labels, ways(weight), strict=True)),
+        methods=methods,
         timings=one.timings,
         activation=fused[0] if fused else None,
     )

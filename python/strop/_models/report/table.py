@@ -17,12 +17,12 @@ _LEAST_NAME, _MOST_NAME = 24, 64  # characters that are not folded
 
 
 def table(report: Layers) -> RenderableType:
-    """A row a sparse layer, and their totals; what is left alone, and why."""
+    """A row a packed layer, and their totals; what is left alone, and why."""
     parts: list[RenderableType] = []
     if report.layers:
         parts += [
-            Text(f"Sparse: {counted(len(report.layers), 'layer')}", "italic"),
-            _sparse(report),
+            Text(f"Packed: {counted(len(report.layers), 'layer')}", "italic"),
+            _packed_table(report),
         ]
     if report.left_alone:
         size = size_text(sum(layer.dense_bytes for layer in report.left_alone))
@@ -47,35 +47,41 @@ def _facts(entry: Entry) -> list[str]:
     return [name, shape, f"{entry.sparsity:.1%}", size_text(entry.dense_bytes)]
 
 
-def _sparse(report: Layers) -> Table:
+def _packed_table(report: Layers) -> Table:
     grid, totals = _grid(report.layers), report.totals()
     timed = totals["dense_ms"] is not None
-    for heading in ("saved", "in memory"):
+    measured = any(layer.sqnr is not None for layer in report.layers)
+    for heading in ("saved", "in memory", *(("SQNR, dB",) if measured else ())):
         grid.add_column(heading, justify="right", no_wrap=True)
     grid.add_column("plan", no_wrap=True)
     for heading in ("rows", "dense, ms", "now, ms") if timed else ():
         grid.add_column(heading, justify="right", no_wrap=True)
     for layer in report.layers:
         sizes = [size_text(layer.saved_bytes), size_text(layer.memory_bytes)]
+        sqnr = "" if layer.sqnr is None else f"{layer.sqnr:.1f}"
         timings = [
             "\n".join(str(one.rows) for one in layer.timings),
             "\n".join(f"{one.dense_ms:.3g}" for one in layer.timings),
             "\n".join(f"{one.planned_ms:.3g}" for one in layer.timings),
         ]
-        grid.add_row(*_facts(layer), *sizes, _plan(layer), *(timings if timed else ()))
+        row = [*sizes, *([sqnr] if measured else ()), _plan(layer), *(timings if timed else ())]
+        grid.add_row(*_facts(layer), *row)
     grid.add_section()
     sizes = [size_text(totals[key]) for key in ("dense_bytes", "saved_bytes", "memory_bytes")]
     times = ["", f"{totals['dense_ms']:.3g}", f"{totals['planned_ms']:.3g}"] if timed else []
-    share = f"{totals['sparsity']:.1%}"
-    grid.add_row("all of them", "", share, *sizes, "", *times, style="bold")
+    row = [f"{totals['sparsity']:.1%}", *sizes, *([""] if measured else ()), "", *times]
+    grid.add_row("all of them", "", *row, style="bold")
     return grid
 
 
 def _plan(layer: Converted) -> str:
-    """The ways that are taken, and the activation that was fused."""
-    found = "/".join(dict.fromkeys(layer.ways.values()))
+    """What it is packed as, the methods that are taken, and the activation that was fused."""
+    methods = "/".join(dict.fromkeys(layer.methods.values()))
+    parts = [layer.format] if layer.format else []
+    parts += [f"{layer.activations} input"] if layer.activations else []
+    parts += [f"{layer.plan}: {methods}"] if methods != "codes" else []
     fused = f" + {layer.activation}" if layer.activation else ""
-    return f" {layer.plan}: {found}{fused}"
+    return f" {', '.join(parts)}{fused}"
 
 
 def _left_alone(layers: Sequence[LeftAlone]) -> Table:

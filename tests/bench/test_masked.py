@@ -1,4 +1,4 @@
-"""How the sparse family's benchmark is shown: figures, pictures, the README's tables."""
+"""How the masked family's benchmark is shown: figures, pictures, the README's tables."""
 
 import json
 import math
@@ -9,16 +9,16 @@ from benchmarks import headline, pages, tables
 from strop import cli
 from strop._bench import measure, registry
 from strop._bench.case import Case
-from strop._bench.linear import cases as sparse
-from strop._bench.linear import figures as sparse_figures
-from strop._bench.linear import picture as sparse_picture
+from strop._bench.linear import cases as masked
+from strop._bench.linear import figures as masked_figures
+from strop._bench.linear import picture as masked_picture
 from strop._linear import plans
 
 PNG = b"\x89PNG"
 
 
 def invented():
-    """As sparse_figures.measured has it, of a machine that nobody has."""
+    """As masked_figures.measured has it, of a machine that nobody has."""
     panel = {"place": "cached", "ratios": [[0.9, 33.0], [1.0, 4.2]]}
     panels = [
         panel | {"shape": [64, 64], "ways": [["dense", "mask"], ["dense", "pairs"]]},
@@ -43,7 +43,7 @@ def paths(folder):
 
 class TestFigures:
     def test_speedups(self):
-        found = sparse_figures.speedups([(64, 64)], [0.5, 0.9], [1, 32], seconds=0.0)
+        found = masked_figures.speedups([(64, 64)], [0.5, 0.9], [1, 32], seconds=0.0)
         assert json.loads(json.dumps(found)) == found
         (panel,) = found["panels"]
         assert panel["place"] in plans.PLACES
@@ -51,10 +51,10 @@ class TestFigures:
         assert {way for row in panel["ways"] for way in row} <= set(plans.METHODS)
 
     def test_roofline(self):
-        found = sparse_figures.roofline([(8, 64, 32)], [0.5], seconds=0.0, memory_bytes=1 << 20)
+        found = masked_figures.roofline([(8, 64, 32)], [0.5], seconds=0.0, memory_bytes=1 << 20)
         assert json.loads(json.dumps(found)) == found
         (point,) = found["points"]
-        kept = int((sparse.pruned(32, 64, 0.5) != 0).sum())
+        kept = int((masked.pruned(32, 64, 0.5) != 0).sum())
         assert point["flop"] == 2 * 8 * kept
         assert point["bytes"] >= 4 * kept
         assert found["memory_bytes_per_s"] > 1e8
@@ -66,7 +66,7 @@ class TestFigures:
         before = torch.get_num_threads()
         torch.set_num_threads(2)
         try:
-            sparse_figures.speedups([(8, 8)], [0.5], [1], seconds=0.0)
+            masked_figures.speedups([(8, 8)], [0.5], [1], seconds=0.0)
             assert torch.get_num_threads() == 2
         finally:
             torch.set_num_threads(before)
@@ -74,17 +74,17 @@ class TestFigures:
 
 class TestPictures:
     def test_of_what_was_invented(self, tmp_path):
-        sparse_picture.save(invented(), *paths(tmp_path))
+        masked_picture.save(invented(), *paths(tmp_path))
         for path in paths(tmp_path):
             assert path.read_bytes().startswith(PNG)
 
     def test_of_what_was_measured(self, tmp_path):
         figures = {
             "machine": measure.machine(),
-            "speedups": sparse_figures.speedups([(64, 64)], [0.0, 0.9], [1, 8], seconds=0.0),
-            "roofline": sparse_figures.roofline([(1, 64, 64)], [0.9], 0.0, memory_bytes=1 << 20),
+            "speedups": masked_figures.speedups([(64, 64)], [0.0, 0.9], [1, 8], seconds=0.0),
+            "roofline": masked_figures.roofline([(1, 64, 64)], [0.9], 0.0, memory_bytes=1 << 20),
         }
-        sparse_picture.save(figures, *paths(tmp_path))
+        masked_picture.save(figures, *paths(tmp_path))
         for path in paths(tmp_path):
             assert path.read_bytes().startswith(PNG)
 
@@ -92,7 +92,7 @@ class TestPictures:
         from matplotlib.figure import Figure
 
         figure = Figure(layout="constrained")
-        sparse_picture.draw_heatmap(invented(), figure)
+        masked_picture.draw_heatmap(invented(), figure)
         told = [[text.get_text() for text in axes.texts] for axes in figure.axes[:2]]
         assert told[0] == ["0.90", "d", "33", "m", "1.0", "d", "4.2", "p"]
         assert told[1][1::2] == ["q", "q", "p", "p"]
@@ -103,7 +103,7 @@ class TestPictures:
         from matplotlib.figure import Figure
 
         figure = Figure(layout="constrained")
-        sparse_picture.draw_roofline(invented(), figure)
+        masked_picture.draw_roofline(invented(), figure)
         told = " ".join(text.get_text() for text in figure.axes[0].texts)
         for part in ("10.0 GB/s", "50 GFLOP/s", "1024x1024", "1 row", "8 rows"):
             assert part in told
@@ -115,29 +115,29 @@ def result(family, name, seconds, bars=()):
 
 class TestTables:
     def measured(self):
-        (rows, k, n), promised = next(iter(sparse.SHAPES.items()))
-        name = sparse.layer_name(rows, k, n, sparse.SPARSITIES[0])
+        (rows, k, n), promised = next(iter(masked.SHAPES.items()))
+        name = masked.layer_name(rows, k, n, masked.SPARSITIES[0])
         least = promised[0]
         over = {"label": "x torch dense", "figure": least, "limit": least, "kept": True}
         bars = [{"label": "ms", "figure": 61.27, "limit": 80, "kept": True}]
         results = [
             result("quantize", "codes", {"strop": 1e-3, "copy_": 2e-3}),
-            result("sparse", "prune_mask", {"strop": 1e-3, "torch": 17e-3}),
-            result("sparse", name, {"strop": 1e-3, "torch dense": least * 1e-3}, [over]),
-            result("sparse", "packing", {"strop": 61.27e-3}, bars),
+            result("masked", "prune_mask", {"strop": 1e-3, "torch": 17e-3}),
+            result("masked", name, {"strop": 1e-3, "torch dense": least * 1e-3}, [over]),
+            result("masked", "packing", {"strop": 61.27e-3}, bars),
         ]
         return {"machine": measure.machine(), "results": results}
 
     def test_a_line_a_shape(self):
         every = {"here": self.measured()}
-        title, table, rest, told = pages.sections("sparse", every, tables.linear).split("\n\n")
-        assert title.startswith("### Sparse on ")
+        title, table, rest, told = pages.sections("masked", every, tables.linear).split("\n\n")
+        assert title.startswith("### Masked on ")
         lines = table.splitlines()
-        assert len(lines) == 2 + len(sparse.SHAPES)
-        (rows, k, n), promised = next(iter(sparse.SHAPES.items()))
+        assert len(lines) == 2 + len(masked.SHAPES)
+        (rows, k, n), promised = next(iter(masked.SHAPES.items()))
         cell = f"{promised[0]:.2g} <sub>({promised[0]:g})</sub>"
         assert lines[2] == f"| {rows} x {k} by [{n}, {k}] | {cell} |  |  |  |  |"
-        assert lines[0].count("pruned") == len(sparse.SPARSITIES)
+        assert lines[0].count("pruned") == len(masked.SPARSITIES)
         assert told.startswith("One thread, torch ")
         assert "| packing | 61.3 ms |  |  |  | 61.3 ms <sub>(80)</sub> |" in rest
         assert "prune_mask" not in rest
@@ -163,30 +163,30 @@ class TestTables:
 class TestCommandLine:
     @pytest.fixture
     def cheap(self):
-        weight = sparse.pruned(64, 64, 0.9)
-        contenders = sparse.contenders(8, weight, ("torch dense",))
-        return Case("sparse", "a cheap one", contenders)
+        weight = masked.pruned(64, 64, 0.9)
+        contenders = masked.contenders(8, weight, ("torch dense",))
+        return Case("masked", "a cheap one", contenders)
 
     def test_one_case(self, capsys, tmp_path):
-        only = sparse.layer_name(1, 768, 3072, 0.95)
-        arguments = ["bench", "sparse", "--only", only, "--json", "--plot", str(tmp_path)]
+        only = masked.layer_name(1, 768, 3072, 0.95)
+        arguments = ["bench", "masked", "--only", only, "--json", "--plot", str(tmp_path)]
         assert cli.main(arguments) == 0
         captured = capsys.readouterr()
         (found,) = json.loads(captured.out)["results"]
         assert found["name"] == only
         assert math.isfinite(found["seconds"]["torch dense"])
-        assert [path.name for path in tmp_path.iterdir()] == ["bench-sparse.png"]
+        assert [path.name for path in tmp_path.iterdir()] == ["bench-masked.png"]
         assert captured.err.count("plot: ") == 1
 
     def test_the_whole_family_has_three_pictures(self, capsys, tmp_path, monkeypatch, cheap):
         monkeypatch.setattr(registry, "cases", lambda family: [cheap])
-        monkeypatch.setattr(sparse_figures, "measured", invented)
-        assert cli.main(["bench", "sparse", "--plot", str(tmp_path)]) == 0
+        monkeypatch.setattr(masked_figures, "measured", invented)
+        assert cli.main(["bench", "masked", "--plot", str(tmp_path)]) == 0
         names = sorted(path.name for path in tmp_path.iterdir())
         assert names == [
-            "bench-sparse-heatmap.png",
-            "bench-sparse-roofline.png",
-            "bench-sparse.png",
+            "bench-masked-heatmap.png",
+            "bench-masked-roofline.png",
+            "bench-masked.png",
         ]
         err = capsys.readouterr().err
         assert all(f"plot: {tmp_path / name}" in err for name in names)

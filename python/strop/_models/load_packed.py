@@ -1,4 +1,4 @@
-"""Rebuilds a model that :func:`strop.sparsify` changed, from its state dict."""
+"""Rebuilds a model that :func:`strop.pack_model` changed, from its state dict."""
 
 from __future__ import annotations
 
@@ -9,33 +9,36 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from strop._linear.sparse_weight import SparseWeight
+from strop._linear.masked_weight import MaskedWeight
+from strop._linear.packed_weight import PackedWeight, kind_of
 from strop._models.compiled_models import plain_name
 from strop._models.convert import replace
 from strop._models.fusion import Fusion, possible_fusions
 from strop._models.layers import Group, Layer, groups
-from strop.nn import SparseLinear
-from strop.nn._packed_buffers import STATE_KEYS, WEIGHT_KEYS, activation_of, weight_of
+from strop.nn import PackedLinear
+from strop.nn._packed_buffers import STATE_KEYS, activation_of, weight_of
 
-_OP = "strop.load_sparsified"
+_OP = "strop.load_packed"
 _Model = TypeVar("_Model", bound=nn.Module)
 _SHOWN = 8  # keys of an error
+_OF_WEIGHT = frozenset(STATE_KEYS) - {"activation"}
 
 
-def load_sparsified(model: _Model, state_dict: Mapping[str, Any]) -> _Model:
-    """Makes of a dense model the sparse one whose state dict this is.
+def load_packed(model: _Model, state_dict: Mapping[str, Any]) -> _Model:
+    """Makes of a dense model the packed one whose state dict this is.
 
-    Each linear layer that the state dict has in the sparse form becomes a :class:`strop.nn.SparseLinear`
-    of the same plan, with what was set on it, and with its activation if that had become a part of the
-    layer, as :func:`strop.sparsify` would have put it there; the rest is loaded as ``load_state_dict``
-    does, strictly. Names may differ by what ``torch.compile`` adds to them. The results are those of the
-    model that was saved, to the bit, on the same instruction set and for a model of the same dtype.
+    Each linear layer that the state dict has packed becomes a :class:`strop.nn.PackedLinear`
+    with what was set on it, and with its activation if that had become a part of the
+    layer, as :func:`strop.pack_model` would have put it there; the rest is loaded as ``load_state_dict``
+    does, strictly. Names may differ by what ``torch.compile`` adds to them. On the same
+    processor and instruction set, for a model of the same dtype, the results are those of the model that was
+    saved, to the bit; elsewhere what was not forced is planned anew.
 
     Args:
         model: as it was before it was converted, changed in place; its weights are of no matter, and
             it may be on the meta device, or have been loaded before.
         state_dict: of the converted model, as ``torch.load(weights_only=True)`` or safetensors give it.
-            The sparse layers copy what they take.
+            The packed layers copy what they take.
 
     Returns:
         The model.
@@ -51,8 +54,8 @@ def load_sparsified(model: _Model, state_dict: Mapping[str, Any]) -> _Model:
         >>> def build():
         ...     return nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
         >>> model = build()
-        >>> _ = strop.sparsify(model, sparsity=0.9, only_if_faster=False)
-        >>> again = strop.load_sparsified(build(), model.state_dict())
+        >>> _ = strop.pack_model(model, sparsity=0.9, only_if_faster=False)
+        >>> again = strop.load_packed(build(), model.state_dict())
         >>> x = torch.randn(3, 64)
         >>> torch.equal(again(x), model(x))
         True
@@ -60,8 +63,8 @@ def load_sparsified(model: _Model, state_dict: Mapping[str, Any]) -> _Model:
     """
     _check(model, state_dict)
     state_dict = _renamed(model, state_dict)
-    made: list[tuple[Layer, SparseLinear]] = []
-    found = [group for group in groups(model, None) if group.sparse is None]
+    made: list[tuple[Layer, PackedLinear]] = []
+    found = [group for group in groups(model, None) if group.packed_linear is None]
     for group in found:
         made += _modules(group, state_dict)
     layers = [layer for group in found for layer in group.layers if not layer.alone]
@@ -109,17 +112,17 @@ def _renamed(model: nn.Module, state: Mapping[str, Any]) -> Mapping[str, Any]:
     return renamed
 
 
-def _modules(group: Group, state: Mapping[str, Any]) -> list[tuple[Layer, SparseLinear]]:
-    """The sparse layers of a group; none where the state dict has it dense."""
+def _modules(group: Group, state: Mapping[str, Any]) -> list[tuple[Layer, PackedLinear]]:
+    """The packed layers of a group; none where the state dict has it dense."""
     made = []
-    first: tuple[SparseWeight, dict[str, Any]] | None = None
+    first: tuple[PackedWeight, dict[str, Any]] | None = None
     for layer in group.layers:
         own = _own(layer, state)
-        if not own.keys() & {*WEIGHT_KEYS}:
+        if not own.keys() & _OF_WEIGHT:
             continue
         if layer.alone:
             raise ValueError(
-                f"{_OP}: state_dict has '{layer.name}' sparse, but the layer of the model cannot be "
+                f"{_OP}: state_dict has '{layer.name}' packed, but the layer of the model cannot be "
                 f"replaced: {layer.alone}"
             )
         # (of tied tensors, safetensors' save_model keeps one)
@@ -127,7 +130,7 @@ def _modules(group: Group, state: Mapping[str, Any]) -> list[tuple[Layer, Sparse
             weight = first[0]
         else:
             weight = _weight(layer, own)
-            first = first or (weight, {name: own[name] for name in WEIGHT_KEYS})
+            first = first or (weight, {name: own[name] for name in own.keys() & _OF_WEIGHT})
         made.append((layer, _module(layer, weight, own)))
     return made
 
@@ -142,8 +145,10 @@ def _own(layer: Layer, state: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _weight(layer: Layer, own: Mapping[str, Any]) -> SparseWeight:
-    if missing := [key for key in WEIGHT_KEYS if key not in own]:
+def _weight(layer: Layer, own: Mapping[str, Any]) -> PackedWeight:
+    kind = kind_of(own) or MaskedWeight
+    needed = (*(name for name in kind.canonical if name not in kind._optional), "shape", "plan")
+    if missing := [key for key in needed if key not in own]:
         raise ValueError(f"{_OP}: '{layer.name}' lacks {', '.join(missing)} in state_dict")
     try:
         weight = weight_of(own, copy=True)
@@ -157,7 +162,7 @@ def _weight(layer: Layer, own: Mapping[str, Any]) -> SparseWeight:
     return weight if before is None or before.is_meta else weight.to(before.device)
 
 
-def _module(layer: Layer, weight: SparseWeight, own: Mapping[str, Any]) -> SparseLinear:
+def _module(layer: Layer, weight: PackedWeight, own: Mapping[str, Any]) -> PackedLinear:
     before, bias = cast("Tensor | None", layer.linear.bias), own.get("bias")
     if (before is None) != (bias is None):
         where = "the model" if bias is None else "state_dict"
@@ -166,14 +171,14 @@ def _module(layer: Layer, weight: SparseWeight, own: Mapping[str, Any]) -> Spars
         moved = bias.detach().clone().to(weight.device)
         bias = nn.Parameter(moved, requires_grad=before.requires_grad)
     try:
-        module = SparseLinear(weight, bias, activation=activation_of(own))
+        module = PackedLinear(weight, bias, activation=activation_of(own))
     except (TypeError, ValueError) as error:
         raise type(error)(f"{_OP}: '{layer.name}': {error}") from None
     return module
 
 
 def _fused(
-    possible: Mapping[int, Fusion], made: Iterable[tuple[Layer, SparseLinear]]
+    possible: Mapping[int, Fusion], made: Iterable[tuple[Layer, PackedLinear]]
 ) -> dict[int, Fusion]:
     """The activations that became a part of their layers."""
     fused = {}
@@ -192,10 +197,10 @@ def _fused(
 
 
 def _rest(
-    model: nn.Module, state: Mapping[str, Any], sparse: Sequence[Layer]
+    model: nn.Module, state: Mapping[str, Any], packed: Sequence[Layer]
 ) -> OrderedDict[str, Any]:
-    """What is loaded as usual: exactly what the model has beside its sparse layers."""
-    names = tuple(f"{name}." for layer in sparse for name in layer.names)
+    """What is loaded as usual: exactly what the model has beside its packed layers."""
+    names = tuple(f"{name}." for layer in packed for name in layer.names)
     own = {f"{name}{key}" for name in names for key in (*STATE_KEYS, "bias")}
     rest = OrderedDict((key, value) for key, value in state.items() if key not in own)
     replaced = set(names)
@@ -204,7 +209,7 @@ def _rest(
         for key, tensor in model.state_dict(keep_vars=True).items()
         if key.rpartition(".")[0] + "." not in replaced
     }
-    already = {n for n, m in model.named_modules(remove_duplicate=False) if _is_sparse(m)}
+    already = {n for n, m in model.named_modules(remove_duplicate=False) if _is_packed(m)}
     given = {id(wanted[key]) for key in rest if key in wanted}
     missing = [key for key, t in wanted.items() if key not in rest and id(t) not in given]
     unlike = [
@@ -220,8 +225,8 @@ def _rest(
     return rest
 
 
-def _is_sparse(module: nn.Module) -> bool:
-    return isinstance(module, SparseLinear)
+def _is_packed(module: nn.Module) -> bool:
+    return isinstance(module, PackedLinear)
 
 
 def _unlike(given: Any, wanted: Any) -> bool:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence, Set
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from strop._core.library import FLOATING
 from strop._linear import ops, plans
 from strop._prune import ops as prune_ops
 
-_NAME = "strop.SparseWeight"
+_NAME = "strop.PackedWeight"
 
 
 def on_cpu(
@@ -46,26 +45,11 @@ def on_gpu(
     """What these methods need on a GPU, where gradients go by the dense weight."""
     columns = shape[1]
     if columns % 8 and shape[0] and bool((bits[:, -1] >> columns % 8).any()):
-        raise ValueError(f"strop.SparseWeight: bits of a row are set beyond its {columns} columns")
+        raise ValueError(f"strop.PackedWeight: bits of a row are set beyond its {columns} columns")
     made = {"starts": ops.layout(bits, values, columns, "starts")}
     if "dense" in names:
         made["dense"] = ops.unpack_by_starts(bits, values, made["starts"], columns)
     return made
-
-
-def content_of(*tensors: Tensor) -> bytes:
-    """A digest of what tensors hold, which their writers may have left as it was; nothing on a GPU.
-
-    (DistributedDataParallel writes to every buffer before each forward.) It takes a quarter of the time
-    that layouts take.
-    """
-    if any(t.device.type != "cpu" for t in tensors):
-        return b""
-    digest = hashlib.blake2b(digest_size=32)
-    for tensor in tensors:
-        as_bytes = tensor.detach().contiguous().flatten().view(torch.uint8)
-        digest.update(cast(Any, as_bytes.numpy()))
-    return digest.digest()
 
 
 def fits(methods: Sequence[int], device: torch.device) -> bool:
@@ -80,11 +64,11 @@ def planned(costs: plans.Costs, plan_source: str) -> tuple[tuple[int, ...], str]
     """A plan for every number of rows, and its reason: no longer that it was measured."""
     if plan_source == "dense":
         return one_method("dense"), plan_source
-    plan_source = "table" if plan_source == "measure" else plan_source
+    plan_source = "auto" if plan_source == "measure" else plan_source
     if costs.dtype == torch.float64:
         return one_method("mask"), plan_source
     classes = range(len(plans.CLASSES))
-    return plans.planned_by_table(costs, classes, sparse_only=plan_source == "sparse"), plan_source
+    return plans.planned_by_table(costs, classes, packed_only=plan_source == "packed"), plan_source
 
 
 def one_method(method: str) -> tuple[int, ...]:
@@ -95,17 +79,17 @@ def one_method(method: str) -> tuple[int, ...]:
 def check_methods(methods: Sequence[int]) -> None:
     if len(methods) != len(plans.CLASSES) or not set(methods) <= set(plans.METHOD_OF):
         raise ValueError(
-            f"strop.SparseWeight: methods, the plan is {tuple(methods)}; a method 1 to {len(plans.METHODS)} is needed for each class"
+            f"strop.PackedWeight: methods, the plan is {tuple(methods)}; a method 1 to {len(plans.METHODS)} is needed for each class"
         )
 
 
 def check_dtypes(values: torch.dtype, input: torch.dtype, methods: Sequence[int]) -> None:
     wide = torch.float64
     if input not in FLOATING or (values == wide) != (input == wide):
-        raise TypeError(f"strop.SparseWeight: input_dtype is {input}, beside values of {values}")
+        raise TypeError(f"strop.PackedWeight: input_dtype is {input}, beside values of {values}")
     names = {plans.METHOD_OF[number] for number in methods}
     if values == wide and not names <= {"mask", "dense"}:
-        raise TypeError("strop.SparseWeight: values of float64 have the layout mask alone")
+        raise TypeError("strop.PackedWeight: values of float64 have the layout mask alone")
 
 
 def array_of(
@@ -134,11 +118,3 @@ def check_layout(name: str, layout: Tensor, shape: tuple[int, int]) -> None:
     except (TypeError, ValueError) as error:
         text = str(error).removeprefix(f"{_NAME}: ")
         raise type(error)(f"{_NAME}: {name}: {text}") from None
-
-
-def integers_in(name: str, tensor: Tensor, count: int) -> tuple[int, ...]:
-    """So many of a state dict."""
-    right = isinstance(tensor, Tensor) and tensor.dtype == torch.int64 and tensor.shape == (count,)
-    if not right or isinstance(tensor, FakeTensor) or tensor.is_meta:
-        raise ValueError(f"{_NAME}: {name} is not {count} integers in an int64 tensor")
-    return tuple(tensor.tolist())

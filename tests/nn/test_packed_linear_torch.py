@@ -1,4 +1,4 @@
-"""strop.nn.SparseLinear within torch: compiled, exported, transformed."""
+"""strop.nn.PackedLinear within torch: compiled, exported, transformed."""
 
 import subprocess
 import sys

@@ -1,49 +1,41 @@
-"""Pruned weights: the bits of what is kept, its values, and what the kernels make of them."""
+"""Weights with a mask: the bits of what is kept, its values, and what the kernels make of them."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
-from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
-from torch._subclasses import FakeTensor
 from torch.compiler import is_compiling
 from typing_extensions import Self
 
 from strop import _C
 from strop._core.errors import translated
 from strop._core.library import FLOATING
-from strop._core.tensor_dataclass import TensorDataclass, check_state, tensor_dataclass
+from strop._core.tensor_dataclass import tensor_dataclass
 from strop._linear import ops, plans
-from strop._linear.layouts import (
+from strop._linear.masked_layouts import (
     array_of,
     check_dtypes,
     check_layout,
     check_methods,
-    content_of,
     fits,
-    integers_in,
     on_cpu,
     on_gpu,
+    one_method,
     planned,
 )
+from strop._linear.packed_weight import DTYPES, PackedWeight
 
-_NAME = "strop.SparseWeight"
-PLANS = ("table", "measure", "sparse", "dense")
+_NAME = "strop.PackedWeight"
+PLANS = ("auto", "measure", "packed", "dense")
+FORCED = ("packed", "dense")
 
 
 @tensor_dataclass
-class SparseWeight(TensorDataclass):
-    """A pruned weight, as :func:`strop.pack_sparse` makes it for :func:`strop.sparse_linear`.
-
-    Frozen, checked when it is made or loaded, and a pytree of its tensors. Its state dict is ``bits``
-    and ``values`` with the ``shape`` and the ``plan``, every one a tensor: the layouts that kernels
-    want are made anew from these, and so are pickles and their kind. They are also made anew, at the next
-    use, where torch wrote to ``bits`` or ``values`` in place. (What torch does not count is not seen:
-    writes through ``.data``, through numpy, and by another process.)
+class MaskedWeight(PackedWeight):
+    """A :class:`strop.PackedWeight` with a mask.
 
     Attributes:
         bits: uint8 of shape [N, ceil(K / 8)]: a bit for each weight, low bits first.
@@ -57,24 +49,14 @@ class SparseWeight(TensorDataclass):
         starts: int64 of shape [N + 1], on a GPU, which has no layouts: where each row's values begin.
         shape: (N, K).
         methods: for each class of rows the number of its method.
-        plan_source: how these were chosen: ``table``, ``measure``, ``sparse`` or ``dense``.
+        plan_source: how these were chosen: ``auto``, ``measure``, ``packed`` or ``dense``.
         input_dtype: of the input that the plan is for, and of ``dense``; others work.
-
-    Raises:
-        ValueError: for shapes, counts, bits or layouts that do not fit each other.
-        TypeError: for dtypes that do not fit.
-
-    Example:
-        >>> import strop, torch
-        >>> w = strop.pack_sparse(torch.tensor([[0.0, 2.0, 0.0], [1.0, 0.0, 0.0]]))
-        >>> w.shape, w.nnz, w.values
-        ((2, 3), 2, tensor([2., 1.]))
-        >>> w.to_dense()
-        tensor([[0., 2., 0.],
-                [1., 0., 0.]])
 
     """
 
+    canonical: ClassVar[tuple[str, ...]] = ("bits", "values")
+    format = None
+    activations = ""
     bits: Tensor
     values: Tensor
     mask: Tensor | None
@@ -88,14 +70,9 @@ class SparseWeight(TensorDataclass):
     methods: tuple[int, ...]
     plan_source: str
     input_dtype: torch.dtype
-    _made_of = None  # versions and places of what the layouts are of; None: as bits and values are
-    _content = b""  # the same by value, once it was written to
     versions = None
-    """The same as a tensor, for compiled code, which cannot ask; None on a GPU, where it would wait."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._settle()
+    """Those of bits and values as a tensor, for compiled code, which cannot ask; None on a GPU, where it
+    would wait."""
 
     @property
     def nnz(self) -> int:
@@ -103,24 +80,9 @@ class SparseWeight(TensorDataclass):
         return self.values.shape[0]
 
     @property
-    def sparsity(self) -> float:
-        """The share of weights that were pruned."""
-        return 1 - self.nnz / max(self.shape[0] * self.shape[1], 1)
-
-    @property
     def dtype(self) -> torch.dtype:
         """Of the values."""
         return self.values.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where the tensors are."""
-        return self.bits.device
-
-    @property
-    def requires_grad(self) -> bool:
-        """False: the weight is frozen, which modules of torch ask of their parameters."""
-        return False
 
     def plan(self) -> str:
         """What runs for which rows of input, and why, as text to print."""
@@ -134,55 +96,29 @@ class SparseWeight(TensorDataclass):
             [head, *(f"{rows:>11} rows: {method:6} ({w})" for rows, method, w in lines)]
         )
 
+    def method_names(self) -> list[str]:
+        """The method of each class of rows."""
+        return [plans.METHOD_OF[number] for number in self.methods]
+
     def _costs(self) -> plans.Costs:
         return plans.Costs(self.shape, self.nnz, self.dtype, self.input_dtype, self.bits.is_cuda)
 
     def _settle(self) -> None:
-        """Takes the layouts for those of bits and values as they are."""
-        if is_compiling() or isinstance(self.bits, FakeTensor) or self.bits.is_meta:
-            return
-        for name in ("bits", "values"):  # what inference mode made has no version
-            if (tensor := getattr(self, name)).is_inference():
-                with torch.inference_mode(False):
-                    object.__setattr__(self, name, tensor.clone())
-        with suppress(RuntimeError):  # of a transform's tensors, without memory
-            object.__setattr__(self, "_made_of", self._now())
-        if self.device.type == "cpu":
+        super()._settle()
+        if self._made_of is not None and self.device.type == "cpu" and not is_compiling():
             versions = torch.tensor((self.bits._version, self.values._version))
             object.__setattr__(self, "versions", versions)
 
-    def _now(self) -> tuple[int, ...]:
-        bits, values = self.bits, self.values
-        return bits._version, values._version, bits.data_ptr(), values.data_ptr()
-
-    def follow(self) -> None:
-        """Makes the layouts anew if bits or values were written to since they were made.
-
-        Raises:
-            ValueError: where they do not fit each other any more.
-
-        """
-        if is_compiling():
-            return None
-        if self._made_of is None:  # a pytree's, or without data
-            return self._settle()
-        if self._made_of == self._now():
-            return None
-        content = content_of(self.bits, self.values)
-        if content != self._content or not content:
-            again = self.prepared(
-                self.bits,
-                self.values,
-                self.shape,
-                methods=self.methods,
-                plan_source=self.plan_source,
-                backward=self.back_quads is not None,
-                input_dtype=self.input_dtype,
-            )
-            for name in TENSORS[2:]:
-                object.__setattr__(self, name, getattr(again, name))
-            object.__setattr__(self, "_content", content)
-        return self._settle()
+    def _again(self) -> Self:
+        return self.prepared(
+            self.bits,
+            self.values,
+            self.shape,
+            methods=self.methods,
+            plan_source=self.plan_source,
+            backward=self.back_quads is not None,
+            input_dtype=self.input_dtype,
+        )
 
     def to_dense(self) -> Tensor:
         """The weight with its zeros."""
@@ -194,7 +130,7 @@ class SparseWeight(TensorDataclass):
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """On another device or of another dtype, planned for that kind of device and input of that dtype.
 
-        A plan that was measured is one by the table then. Arguments as of ``torch.Tensor.to``.
+        A plan that was measured is one by costs then. Arguments as of ``torch.Tensor.to``.
         """
         self.follow()
         device, dtype, non_blocking, _ = torch._C._nn._parse_to(*args, **kwargs)
@@ -206,55 +142,67 @@ class SparseWeight(TensorDataclass):
             return made.to(device, non_blocking=non_blocking)
         return super().to(device=device, non_blocking=non_blocking)
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """``bits``, ``values``, ``shape`` and ``plan``."""
+    def carried(self, tensors: Mapping[str, Tensor | None], dtype: torch.dtype) -> Self:
+        """The same weight after a module's move gave other tensors, and its input another dtype."""
+        bits, values = cast(Tensor, tensors["bits"]), cast(Tensor, tensors["values"])
+        if (values.dtype, dtype) != (self.dtype, self.input_dtype):
+            return self.to(bits.device, values.dtype)  # whose plan and layouts depend on it
+        if bits.device != self.device:
+            return self.to(bits.device)
+        return self if bits is self.bits and values is self.values else self.beside(tensors)
+
+    def facts(self) -> dict[str, Any]:
+        """The plan, and what it is for."""
         return {
-            "bits": self.bits,
-            "values": self.values,
-            "shape": torch.tensor(self.shape),
-            "plan": torch.tensor(self.numbered()),
+            "plan": self.plan_source,
+            "methods": self.method_names(),
+            "backward": self.back_quads is not None,
+            "input": str(self.input_dtype).removeprefix("torch."),
+            "machine": plans.machine_key(),
         }
 
-    def numbered(self) -> tuple[int, ...]:
-        """The plan as a state dict has it: the methods, then three facts."""
-        backward = self.back_quads is not None
-        facts = (int(backward), PLANS.index(self.plan_source), FLOATING.index(self.input_dtype))
-        return (*self.methods, *facts)
-
     @classmethod
-    def from_state_dict(cls, state: Mapping[str, Tensor], **facts: Any) -> Self:
-        """A validated weight from :meth:`state_dict`.
-
-        Raises:
-            ValueError: for keys that are unknown or missing, and tensors that do not fit.
-
-        """
-        check_state(_NAME, state)
-        wanted = {"bits", "values", "shape", "plan"}
-        if set(state) != wanted or facts:
-            found = sorted(set(state) | set(facts))
-            raise ValueError(f"{_NAME}: state dict has keys {found}; {sorted(wanted)} are needed")
-        shape = integers_in("shape", state["shape"], 2)
-        plan = integers_in("plan", state["plan"], len(plans.CLASSES) + 3)
-        return cls._numbered_anew(state["bits"], state["values"], shape, plan)
-
-    @classmethod
-    def _numbered_anew(
-        cls, bits: Tensor, values: Tensor, shape: tuple[int, ...], plan: tuple[int, ...]
+    def of_facts(
+        cls,
+        tensors: Mapping[str, Tensor | None],
+        shape: tuple[int, int],
+        facts: Mapping[str, Any],
     ) -> Self:
-        *methods, backward, plan_source, dtype = plan
-        known = 0 <= plan_source < len(PLANS) and backward in (0, 1) and 0 <= dtype < len(FLOATING)
-        if min(shape) < 0 or not known:
-            raise ValueError(f"{_NAME}: shape {shape} or plan {list(plan)} is unknown")
-        rows, columns = shape
+        """Made and checked, of what a state dict has."""
+        try:
+            source, backward = facts["plan"], facts["backward"]
+            methods = tuple(plans.NUMBER_OF[name] for name in facts["methods"])
+            input_dtype, machine = DTYPES[facts["input"]], facts["machine"]
+        except (KeyError, TypeError):
+            raise ValueError(f"{_NAME}: the plan is {dict(facts)}, which is unknown") from None
+        if source not in PLANS or not isinstance(backward, bool):
+            raise ValueError(f"{_NAME}: the plan is {dict(facts)}, which is unknown")
+        bits, values = cast(Tensor, tensors["bits"]), cast(Tensor, tensors["values"])
+        check_methods(methods)
+        if source not in FORCED and machine != plans.machine_key() and bits.device.type == "cpu":
+            costs = plans.Costs(shape, values.shape[0], values.dtype, input_dtype)
+            methods, source = planned(costs, source)
         return cls.prepared(
             bits,
             values,
-            (rows, columns),
-            methods=tuple(methods),
-            plan_source=PLANS[plan_source],
-            backward=bool(backward),
-            input_dtype=FLOATING[dtype],
+            shape,
+            methods=methods,
+            plan_source=source,
+            backward=backward,
+            input_dtype=input_dtype,
+        )
+
+    @classmethod
+    def of_shapes(cls, tensors: Mapping[str, Tensor | None], shape: tuple[int, int]) -> Self:
+        """Of tensors that have shapes alone."""
+        bits, values = cast(Tensor, tensors["bits"]), cast(Tensor, tensors["values"])
+        prepared = {"bits": bits, "values": values, "quads": bits.new_empty(0)}
+        return cls._trusted(
+            **{name: prepared.get(name) for name in TENSORS},
+            shape=shape,
+            methods=one_method("quads"),
+            plan_source="packed",
+            input_dtype=values.dtype,
         )
 
     @classmethod
@@ -303,15 +251,6 @@ class SparseWeight(TensorDataclass):
             input_dtype=input_dtype,
         )
 
-    @classmethod
-    def _trusted(cls, **fields: Any) -> Self:
-        """Of fields that were made to fit: what validate would find out again takes a while."""
-        weight = object.__new__(cls)
-        for name, value in fields.items():
-            object.__setattr__(weight, name, value)
-        weight._settle()
-        return weight
-
     def validate(self) -> None:
         """Raises ValueError or TypeError where the fields do not fit each other."""
         if len(self.shape) != 2:
@@ -347,16 +286,6 @@ class SparseWeight(TensorDataclass):
             if (layout := getattr(self, name)) is not None:
                 check_layout(name, layout, turned if name.startswith("back_") else self.shape)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        self.follow()
-        tensors = {name: copy.deepcopy(getattr(self, name), memo) for name in TENSORS}
-        facts = {n: getattr(self, n) for n in self.__dataclass_fields__ if n not in tensors}
-        return self._trusted(**tensors, **facts)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # No tensor that only this call would hold: a process that is spawned reads them after it.
-        return _unpickled, (self.bits, self.values, self.shape, self.numbered())
-
     def _remade(self, dtype: torch.dtype | None, device: torch.device) -> Self:
         """There, of another dtype, for input of that dtype."""
         if dtype is not None and dtype not in FLOATING:
@@ -380,12 +309,3 @@ class SparseWeight(TensorDataclass):
 
 TENSORS = ops.WeightArguments._fields[:-1]
 """Its fields that are tensors, in the order of the op's arguments."""
-
-
-def _unpickled(
-    bits: Tensor, values: Tensor, shape: tuple[int, int], plan: tuple[int, ...]
-) -> SparseWeight:
-    return SparseWeight._numbered_anew(bits, values, shape, plan)
-
-
-torch.serialization.add_safe_globals([_unpickled])

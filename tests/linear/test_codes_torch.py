@@ -178,7 +178,7 @@ class TestCompiled:
         for x in (random_input(3, 64), random_input(3, 64).requires_grad_()):
             given = (w.layout, w.codes, w.scale, w.zero_point, w.tensor_scale, w.format)
             call = (x, *given, [], [24, 64], "", None, "")
-            torch.library.opcheck(torch.ops.strop.coded_linear.default, call)
+            torch.library.opcheck(torch.ops.strop.packed_linear.codes, call)
 
 
 class TestSaved:
@@ -212,7 +212,7 @@ class TestSaved:
         [
             (lambda s: s.pop("scale"), "state dict has keys"),
             (lambda s: s.update(more=torch.ones(1)), "state dict has keys"),
-            (lambda s: s.update(plan=torch.zeros(3, dtype=torch.uint8)), "the plan or the shape"),
+            (lambda s: s.update(plan=torch.zeros(3, dtype=torch.uint8)), "the plan is not as"),
             (lambda s: s.update(shape=torch.tensor([24, 60])), "scale has shape|codes has shape"),
             (lambda s: s.update(scale=torch.ones(3, 1)), "scale has shape"),
         ],
@@ -228,7 +228,8 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({}, "format is None"),
+            ({"activations": "int8"}, "activations is given, but format is None"),
+            ({"symmetric": False}, "symmetric is given, but format is None"),
             ({"format": "int9"}, "int9"),
             ({"format": "int16"}, "at most 8 bits"),
             ({"format": "integer"}, "no codes that could be stored"),

@@ -1,4 +1,4 @@
-"""strop.load_sparsified: saved, rebuilt from a dense model, the same bits."""
+"""strop.load_packed: saved, rebuilt from a dense model, the same bits."""
 
 import io
 import subprocess
@@ -15,15 +15,15 @@ from models.problems import (
     batch,
     count_calls,
     net,
+    packed_names,
     prune_in_place,
-    sparse_names,
     state_of,
 )
 
 
-def sparse_net(**options):
+def packed_net(**options):
     model = prune_in_place(net())
-    strop.sparsify(model, batch(3, 48), only_if_faster=False, **options)
+    strop.pack_model(model, batch(3, 48), only_if_faster=False, **options)
     return model
 
 
@@ -37,15 +37,15 @@ def through_torch(state):
 class TestRebuilt:
     @pytest.mark.parametrize(
         "options",
-        [{}, {"fuse": False}, {"plan": "table"}, {"filter": lambda name, _: name == "2"}],
-        ids=["sparse", "not fused", "table", "one layer"],
+        [{}, {"fuse": False}, {"plan": "auto"}, {"filter": lambda name, _: name == "2"}],
+        ids=["packed", "not fused", "auto", "one layer"],
     )
     def test_the_same_bits(self, options):
-        model = sparse_net(**options)
+        model = packed_net(**options)
         fresh = net()
-        again = strop.load_sparsified(fresh, through_torch(model.state_dict()))
+        again = strop.load_packed(fresh, through_torch(model.state_dict()))
         assert again is fresh
-        assert sparse_names(again) == sparse_names(model)
+        assert packed_names(again) == packed_names(model)
         assert type(again[1]) is type(model[1])
         assert repr(again) == repr(model)
         with torch.no_grad():
@@ -55,7 +55,7 @@ class TestRebuilt:
         assert again[0].bias.requires_grad
 
     def test_in_a_fresh_process(self, tmp_path):
-        model = sparse_net()
+        model = packed_net()
         torch.save(model.state_dict(), tmp_path / "state.pt")
         with torch.no_grad():
             torch.save((batch(9, 48), model(batch(9, 48))), tmp_path / "expected.pt")
@@ -63,7 +63,7 @@ class TestRebuilt:
 import torch, strop
 from torch import nn
 model = nn.Sequential(nn.Linear(48, 64), nn.GELU(), nn.Linear(64, 64), nn.LayerNorm(64), nn.Linear(64, 32))
-strop.load_sparsified(model, torch.load({str(tmp_path / "state.pt")!r}, weights_only=True))
+strop.load_packed(model, torch.load({str(tmp_path / "state.pt")!r}, weights_only=True))
 x, y = torch.load({str(tmp_path / "expected.pt")!r})
 with torch.no_grad():
     assert torch.equal(model(x), y)
@@ -77,9 +77,9 @@ with torch.no_grad():
         safetensors = pytest.importorskip(
             "safetensors.torch", reason="safetensors is not installed"
         )
-        model = sparse_net()
+        model = packed_net()
         safetensors.save_file(model.state_dict(), tmp_path / "model.safetensors")
-        again = strop.load_sparsified(net(), safetensors.load_file(tmp_path / "model.safetensors"))
+        again = strop.load_packed(net(), safetensors.load_file(tmp_path / "model.safetensors"))
         assert_same_bits(again(batch(3, 48)), model(batch(3, 48)))
 
     def test_safetensors_keeps_one_of_tied_layers(self, tmp_path):
@@ -96,11 +96,9 @@ with torch.no_grad():
             return model
 
         model = prune_in_place(build(), 0.6)
-        strop.sparsify(model, only_if_faster=False)
+        strop.pack_model(model, only_if_faster=False)
         safetensors.save_model(model, str(tmp_path / "model.safetensors"))
-        again = strop.load_sparsified(
-            build(), safetensors.load_file(tmp_path / "model.safetensors")
-        )
+        again = strop.load_packed(build(), safetensors.load_file(tmp_path / "model.safetensors"))
         assert again[0].packed.bits is again[2].packed.bits
         assert again[3] is again[4]
         assert_same_bits(again(batch(3, 16)), model(batch(3, 16)))
@@ -119,12 +117,12 @@ with torch.no_grad():
 
         model = Tied()
         model(torch.arange(20))  # statistics
-        strop.sparsify(model.eval(), sparsity=0.5, only_if_faster=False)
+        strop.pack_model(model.eval(), sparsity=0.5, only_if_faster=False)
         state = through_torch(model.state_dict())
         x = torch.arange(20)
         for without in ((), ("head.weight",)):
             part = {k: v for k, v in state.items() if k not in without}
-            again = strop.load_sparsified(Tied().eval(), part)
+            again = strop.load_packed(Tied().eval(), part)
             assert_same_bits(again(x), model(x))
             assert again.head.weight is again.embed.weight
 
@@ -135,36 +133,36 @@ with torch.no_grad():
             return nn.TransformerEncoder(layer, 2).eval()
 
         model = prune_in_place(build())
-        strop.sparsify(model, only_if_faster=False)
-        again = strop.load_sparsified(build(), through_torch(model.state_dict()))
+        strop.pack_model(model, only_if_faster=False)
+        again = strop.load_packed(build(), through_torch(model.state_dict()))
         calls = count_calls(again)
         with torch.no_grad():
             assert_same_bits(again(batch(2, 6, 32)), model(batch(2, 6, 32)))
         assert len(calls) == 4
 
     def test_on_meta(self):
-        model = sparse_net()
+        model = packed_net()
         with torch.device("meta"):
             fresh = nn.Sequential(
                 nn.Linear(48, 64), nn.GELU(), nn.Linear(64, 64), nn.LayerNorm(64), nn.Linear(64, 32)
             )
-        again = strop.load_sparsified(fresh, through_torch(model.state_dict()))
+        again = strop.load_packed(fresh, through_torch(model.state_dict()))
         assert not any(t.is_meta for t in again.state_dict().values())
         assert_same_bits(again(batch(3, 48)), model(batch(3, 48)))
 
     def test_over_a_sparse_one_and_of_a_dense_one(self):
-        model, other = sparse_net(), sparse_net()
+        model, other = packed_net(), packed_net()
         other[0].bias.data.zero_()
-        strop.load_sparsified(other, model.state_dict())
+        strop.load_packed(other, model.state_dict())
         assert_same_bits(other(batch(3, 48)), model(batch(3, 48)))
         dense = prune_in_place(net())
-        again = strop.load_sparsified(net(), dense.state_dict())
-        assert sparse_names(again) == []
+        again = strop.load_packed(net(), dense.state_dict())
+        assert packed_names(again) == []
         assert_same_bits(again(batch(3, 48)), dense(batch(3, 48)))
 
     def test_copies_what_it_takes(self):
-        state = sparse_net().state_dict()
-        again = strop.load_sparsified(net(), state)
+        state = packed_net().state_dict()
+        again = strop.load_packed(net(), state)
         before = again(batch(3, 48))
         for tensor in state.values():
             tensor.zero_()
@@ -172,18 +170,18 @@ with torch.no_grad():
 
     def test_values_of_another_dtype(self):
         model = prune_in_place(net())
-        strop.sparsify(model.double(), only_if_faster=False)
-        again = strop.load_sparsified(net().double(), through_torch(model.state_dict()))
+        strop.pack_model(model.double(), only_if_faster=False)
+        again = strop.load_packed(net().double(), through_torch(model.state_dict()))
         assert again[0].packed.dtype == torch.float64
         assert_same_bits(again(batch(3, 48).double()), model(batch(3, 48).double()))
 
 
 class TestErrors:
     def test_leave_the_model_as_it_was(self):
-        state = sparse_net().state_dict()
+        state = packed_net().state_dict()
         without = lambda *names: {k: v for k, v in state.items() if k not in names}  # noqa: E731
         other = nn.Linear(48, 64)
-        sparse = strop.nn.SparseLinear.from_dense(nn.Linear(47, 64)).state_dict()
+        sparse = strop.nn.PackedLinear.from_dense(nn.Linear(47, 64)).state_dict()
         cases = [
             (ValueError, "lacks: 3.bias", without("3.bias")),
             (ValueError, "has what the model has not: more", {**state, "more": torch.ones(1)}),
@@ -207,21 +205,21 @@ class TestErrors:
         model = net()
         before = state_of(model)
         for kind, text, wrong in cases:
-            with pytest.raises(kind, match=f"strop.load_sparsified: .*{text}"):
-                strop.load_sparsified(model, wrong)
+            with pytest.raises(kind, match=f"strop.load_packed: .*{text}"):
+                strop.load_packed(model, wrong)
             assert_unchanged(model, before)
 
     def test_of_the_model(self):
-        state = sparse_net().state_dict()
+        state = packed_net().state_dict()
         with pytest.raises(TypeError, match="model is a dict; a torch.nn.Module"):
-            strop.load_sparsified({}, state)
+            strop.load_packed({}, state)
         with pytest.raises(ValueError, match="model is an nn.Linear, which cannot be replaced"):
-            strop.load_sparsified(nn.Linear(4, 4), state)
+            strop.load_packed(nn.Linear(4, 4), state)
         model = net()
         model[2].register_forward_hook(lambda *_: None)
-        with pytest.raises(ValueError, match="'2' sparse, .* cannot be replaced: it has hooks"):
-            strop.load_sparsified(model, state)
+        with pytest.raises(ValueError, match="'2' packed, .* cannot be replaced: it has hooks"):
+            strop.load_packed(model, state)
         with pytest.raises(ValueError, match="'0' has a bias in state_dict alone"):
-            strop.load_sparsified(net(bias=False), state)
+            strop.load_packed(net(bias=False), state)
         with pytest.raises(ValueError, match="'0' has activation gelu .* none that could be"):
-            strop.load_sparsified(net(activation=nn.Tanh), state)
+            strop.load_packed(net(activation=nn.Tanh), state)

@@ -1,4 +1,4 @@
-"""Measures and fits the cost table that plans of pruned weights go by: python -m benchmarks.fit_sparse_costs
+"""Measures and fits the cost table that plans of pruned weights go by: python -m benchmarks.fit_masked_costs
 
 Writes the entry of one instruction set to python/strop/_linear/costs.json; the others stay. See Note
 [Cost table] in python/strop/_linear/plans.py. Takes some minutes a set; wants a quiet machine. For a
@@ -74,8 +74,8 @@ def measure(numbers: list[int]) -> dict[tuple[str, str, int], list[float]]:
         weights = shape[0] * shape[1]
         times = plan.medians(list(calls.values()), clock=time.thread_time)
         for way, seconds in zip(calls, times, strict=True):
-            sparse = not way.startswith("dense")
-            terms = (1.0, float(nonzeros if sparse else 0), float(weights), float(shape[0]))
+            packed = not way.startswith("dense")
+            terms = (1.0, float(nonzeros if packed else 0), float(weights), float(shape[0]))
             found.setdefault((way, plan.place(weights), number), []).append((*terms, seconds))
     return {key: fitted(rows) for key, rows in found.items()}
 

@@ -1,8 +1,9 @@
-"""The sparse family: linear layers whose weight is pruned."""
+"""Products with weights that have a mask."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -15,82 +16,31 @@ from torch.nn import functional
 from strop._core.call_path import DIRECT, RECORDED, call_path, is_tracing, transformed
 from strop._core.errors import translated
 from strop._core.failed_allocation import raises_memory_errors
-from strop._core.gradient import below_autograd, differentiable, mark_written, needs_gradient
+from strop._core.gradient import below_autograd, differentiable, needs_gradient
 from strop._core.library import FLOATING
 from strop._core.op import op
 from strop._linear import ops, plans
-from strop._linear.activations import ACTIVATIONS, checked_activation
-from strop._linear.given_out import copied
-from strop._linear.sparse_weight import TENSORS, SparseWeight
+from strop._linear.activations import ACTIVATIONS
+from strop._linear.masked_weight import TENSORS, MaskedWeight
+from strop._linear.results import copied, written
 
-_OP = "strop.sparse_linear"
+_OP = "strop.packed_linear"
 _MANY = 130
 _CLASS_OF = [plans.row_class(n) for n in range(_MANY)]  # looked up, not searched, in a call
 _DENSE = plans.NUMBER_OF["dense"]  # those after it are a GPU's
 
 
-def sparse_linear(
+def product(
     input: Tensor,
-    weight: SparseWeight,
-    bias: Tensor | None = None,
-    *,
-    activation: str | None = None,
-    out: Tensor | None = None,
-) -> Tensor:
-    r"""A linear layer with a pruned weight, and an activation in the same pass.
-
-    .. math:: y = \mathrm{activation}(x W^T + b)
-
-    Sums are float32, in an order that the plan fixes: deterministic, whatever the number of threads.
-    Where the plan is sparse a pruned weight contributes nothing, even for an Inf or a NaN of the
-    input; where it is dense it contributes 0 times that. ``weight.plan()`` tells which it is.
-
-    Gradients: of input and bias; the weight is frozen. The input's gradient uses the transposed
-    weight if ``pack_sparse(..., backward=True)`` prepared it, else the dense one.
-
-    Args:
-        input: [..., K], float32, bfloat16 or float16, whatever the weight's values are; float64 with
-            values of float64 (the reference loop).
-        weight: a :class:`SparseWeight` of shape (N, K).
-        bias: [N], of a dtype that the input may have.
-        activation: None, ``relu``, ``gelu`` (by erf), ``gelu_tanh`` or ``silu``.
-        out: [..., N], which must not overlap the arguments; any strides.
-
-    Returns:
-        [..., N], of the input's dtype; ``out`` if given. Under autocast the input is cast as
-        ``torch.nn.functional.linear`` casts it; the weight stays.
-
-    Raises:
-        ValueError: a value or shape that does not fit, before anything is written.
-        TypeError: a dtype or type that does not fit.
-        RuntimeError: for ``out`` where a gradient would be needed.
-
-    Example:
-        >>> import strop, torch
-        >>> w = strop.pack_sparse(torch.tensor([[0.0, 2.0, 0.0], [1.0, 0.0, -1.0]]))
-        >>> strop.sparse_linear(torch.tensor([[1.0, 2.0, 3.0]]), w, torch.tensor([0.5, 0.0]))
-        tensor([[ 4.5000, -2.0000]])
-        >>> strop.sparse_linear(torch.tensor([[1.0, 2.0, 3.0]]), w, activation="relu")
-        tensor([[4., 0.]])
-
-    """
-    if not isinstance(weight, SparseWeight):
-        raise TypeError(f"{_OP}: weight is a {type(weight).__name__}; a SparseWeight is needed")
-    checked_activation(_OP, activation)
-    if is_tracing():
-        y = public_op(input, weight, bias, activation)
-        return y if out is None else out.copy_(y)
-    return eager_linear(input, weight, bias, activation, out)
-
-
-def eager_linear(
-    input: Tensor,
-    weight: SparseWeight,
+    weight: MaskedWeight,
     bias: Tensor | None,
     activation: str | None,
     out: Tensor | None = None,
 ) -> Tensor:
-    """:func:`sparse_linear` of a weight and an activation that are known to be right."""
+    """:func:`strop.packed_linear` of a weight and an activation that are known to be right."""
+    if is_tracing():
+        y = public_op(input, weight, bias, activation)
+        return y if out is None else out.copy_(y)
     try:
         made_of, bits, values = weight._made_of, weight.bits, weight.values
         if made_of is None:  # maybe without data, where nobody else looks
@@ -128,35 +78,40 @@ def eager_linear(
         raise translated(_OP, error, {"input": input, "bias": bias, "out": out}) from None
 
 
+def product_of_codes(
+    input: Tensor,
+    weight: MaskedWeight,
+    bias: Tensor | None,
+    activation: str | None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """The same where values follow codes."""
+    weight.follow()
+    return product(input, weight, bias, activation, out)
+
+
 def _into(
     out: Tensor,
     choice: int,
     x: Tensor,
-    weight: SparseWeight,
+    weight: MaskedWeight,
     bias: Tensor | None,
     activation: str,
 ) -> Tensor:
     if choice == _DENSE or transformed():
-        y = sparse_linear(x, weight, bias, activation=activation or None)
-        return copied(_OP, y, out)
-    into = out if out.is_contiguous() else out.new_empty(out.shape)
+        return copied(_OP, product(x, weight, bias, activation or None), out)
     if choice > _DENSE:
         _check_columns(x, weight)
-        ops.by_bits_out(x, *_bitmap(weight), bias, activation, out=into)
-    else:
-        layout = getattr(weight, plans.METHOD_OF[choice])
-        ops.by_layout_out(x, layout, weight.shape[0], bias, activation, out=into)
-    if into is not out:
-        return out.copy_(into)
-    mark_written(out)
-    return out
+        return written(out, partial(ops.by_bits_out, x, *_bitmap(weight), bias, activation))
+    layout = getattr(weight, plans.METHOD_OF[choice])
+    return written(out, partial(ops.by_layout_out, x, layout, weight.shape[0], bias, activation))
 
 
-def _bitmap(weight: SparseWeight) -> tuple[Tensor, Tensor, Tensor]:
+def _bitmap(weight: MaskedWeight) -> tuple[Tensor, Tensor, Tensor]:
     return weight.bits, weight.values, cast(Tensor, weight.starts)
 
 
-def _check_columns(x: Tensor, weight: SparseWeight) -> None:
+def _check_columns(x: Tensor, weight: MaskedWeight) -> None:
     """Of which the op knows the bytes alone."""
     if x.dim() == 0 or x.shape[-1] != weight.shape[1]:
         raise ValueError(
@@ -164,7 +119,7 @@ def _check_columns(x: Tensor, weight: SparseWeight) -> None:
         )
 
 
-def _dense(x: Tensor, weight: SparseWeight, bias: Tensor | None, activation: str | None) -> Tensor:
+def _dense(x: Tensor, weight: MaskedWeight, bias: Tensor | None, activation: str | None) -> Tensor:
     dense = cast(Tensor, weight.dense)
     if x.dtype != dense.dtype and not any_autocast() and _goes_with(x.dtype, dense.dtype):
         y = _dense(x.to(dense.dtype), weight, bias, activation)
@@ -181,7 +136,7 @@ def _dense(x: Tensor, weight: SparseWeight, bias: Tensor | None, activation: str
     return y if activation is None else ACTIVATIONS[activation](y)
 
 
-def _check_beside(x: Tensor, weight: SparseWeight, bias: Tensor | None) -> None:
+def _check_beside(x: Tensor, weight: MaskedWeight, bias: Tensor | None) -> None:
     """Says in the words of the sparse op what torch's linear, or a layout without data, does not."""
     for name, tensor in (("input", x), ("bias", bias)):
         if tensor is not None and not _goes_with(tensor.dtype, weight.dtype):
@@ -206,7 +161,7 @@ def _dtype_name(tensor: Tensor) -> str:
 
 def public_op(
     x: Tensor,
-    weight: SparseWeight,
+    weight: MaskedWeight,
     bias: Tensor | None,
     activation: str | None,
     kept: tuple[Tensor, Tensor] | None = None,
@@ -268,7 +223,7 @@ def _activated(
     rest: Sequence[Any],
 ) -> tuple[ops.WeightArguments, Tensor | None, Callable[[Tensor], Tensor], Sequence[Any]]:
     """Weight, bias, activation and versions of what follows the public op's input."""
-    weight, (bias, activation, *made_of) = ops.WeightArguments.split(rest)
+    weight, (bias, activation, *made_of) = ops.split(ops.WeightArguments, rest)
     if activation not in ACTIVATIONS:
         raise ValueError(f"{_OP}: activation {activation!r} is not known")
     return weight, bias, ACTIVATIONS[activation], made_of
@@ -286,25 +241,11 @@ def _recorded(input: Tensor, *rest: Any) -> Tensor:
     return activated(cast(Any, _Linear).apply(input, bias, weight, made_of))
 
 
-def _autocast(device: str) -> Callable[..., Tensor]:
-    keys = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, f"Autocast{device.upper()}"))
-
-    def kernel(input: Tensor, *rest: Any) -> Tensor:
-        with torch._C._ExcludeDispatchKeyGuard(keys):
-            if input.dtype != torch.float64:
-                input = input.to(torch.get_autocast_dtype(device))
-            return cast(Tensor, _public(input, *rest))
-
-    return kernel
-
-
 _public = op(
     "packed_linear.masked",
     fake=ops.on_one_device("packed_linear.masked", ops.fake_of_bits),
-    vmap=ops.vmap,
+    vmap=ops.vmap_of(ops.WeightArguments),
     autograd=differentiable(composite=_composite, recorded=_recorded),
 )
 _direct = below_autograd(_public)
-_kernels = torch.library.Library("strop", "IMPL")
-_kernels.impl("packed_linear.masked", _autocast("cpu"), "AutocastCPU")
-_kernels.impl("packed_linear.masked", _autocast("cuda"), "AutocastCUDA")
+ops.cast_by_autocast(_public)

@@ -1,8 +1,12 @@
-"""Results that are copied to ``out``."""
+"""Results that are written to ``out``."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
+
+from strop._core.gradient import mark_written
 
 
 def copied(op: str, y: Tensor, out: Tensor) -> Tensor:
@@ -15,3 +19,14 @@ def copied(op: str, y: Tensor, out: Tensor) -> Tensor:
     if out.device != y.device:
         raise ValueError(f"{op}: out is on {out.device}; input is on {y.device}")
     return out.copy_(y)
+
+
+def written(out: Tensor, write: Callable[..., object]) -> Tensor:
+    """``out``, after ``write(out=...)`` wrote to it, or to a contiguous tensor in its place."""
+    if not out.is_contiguous():
+        into = out.new_empty(out.shape)
+        write(out=into)
+        return out.copy_(into)
+    write(out=out)
+    mark_written(out)
+    return out

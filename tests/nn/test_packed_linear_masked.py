@@ -1,4 +1,4 @@
-"""strop.nn.SparseLinear: in place of nn.Linear, its state, its moves, errors."""
+"""strop.nn.PackedLinear: in place of nn.Linear, its state, its moves, errors."""
 
 import copy
 import io
@@ -17,11 +17,11 @@ from models.problems import SHAPE, dense, inputs, layer
 
 
 class TestFromDense:
-    @pytest.mark.parametrize("plan", ["table", "sparse", "dense"])
+    @pytest.mark.parametrize("plan", ["auto", "packed", "dense"])
     @pytest.mark.parametrize("bias", [True, False])
     def test_computes_the_same(self, plan, bias):
         linear = dense(bias=bias)
-        made = strop.nn.SparseLinear.from_dense(linear, plan=plan)
+        made = strop.nn.PackedLinear.from_dense(linear, plan=plan)
         for rows in (1, 3, 40, 200):
             x = inputs(rows)
             assert_close(made(x), x, linear.weight, linear.bias)
@@ -31,8 +31,8 @@ class TestFromDense:
 
     def test_mask_rows_dtype(self):
         linear, mask = nn.Linear(40, 24), kept(SHAPE, 0.7)
-        made = strop.nn.SparseLinear.from_dense(
-            linear, mask, rows=1, dtype=torch.float64, plan="sparse"
+        made = strop.nn.PackedLinear.from_dense(
+            linear, mask, rows=1, dtype=torch.float64, plan="packed"
         )
         assert made.packed.dtype == torch.float64
         assert made.packed.nnz == int(mask.sum())
@@ -44,7 +44,7 @@ class TestFromDense:
     @pytest.mark.parametrize("activation", list(ACTIVATIONS)[1:])
     def test_activation(self, activation):
         linear = dense()
-        made = strop.nn.SparseLinear.from_dense(linear, plan="sparse", activation=activation)
+        made = strop.nn.PackedLinear.from_dense(linear, plan="packed", activation=activation)
         assert_close(made(inputs()), inputs(), linear.weight, linear.bias, activation)
         back = made.to_dense()
         assert torch.equal(back[0].weight, linear.weight)
@@ -52,7 +52,7 @@ class TestFromDense:
 
     def test_there_and_back(self):
         linear = dense().eval()
-        back = strop.nn.SparseLinear.from_dense(linear).to_dense()
+        back = strop.nn.PackedLinear.from_dense(linear).to_dense()
         assert type(back) is nn.Linear
         assert not back.training
         assert torch.equal(back.weight, linear.weight)
@@ -66,14 +66,14 @@ class TestFromDense:
         with torch.no_grad():
             linear.weight_orig.mul_(2)  # (linear.weight is the last forward's)
             linear.bias_orig.mul_(2)
-        made = strop.nn.SparseLinear.from_dense(linear, plan="sparse")
+        made = strop.nn.PackedLinear.from_dense(linear, plan="packed")
         assert torch.equal(made.to_dense().weight, linear.weight_orig * linear.weight_mask)
         assert torch.equal(made.bias, linear.bias_orig * linear.bias_mask)
         assert isinstance(made.bias, nn.Parameter)
 
     def test_bias_is_the_same_parameter_and_alone_is_trained(self):
         linear = dense()
-        made = strop.nn.SparseLinear.from_dense(linear, plan="sparse").train()
+        made = strop.nn.PackedLinear.from_dense(linear, plan="packed").train()
         assert made.bias is linear.bias
         assert [name for name, _ in made.named_parameters()] == ["bias"]
         x = inputs(requires_grad=True)
@@ -93,17 +93,17 @@ class TestFromDense:
             "in_features=40, out_features=24, bias=True, activation=gelu, ",
             "% pruned",
             "in memory",
-            "plan=sparse: ",
+            "plan=packed: ",
         ):
             assert part in text
 
     def test_errors(self):
-        make, linear = strop.nn.SparseLinear.from_dense, dense()
+        make, linear = strop.nn.PackedLinear.from_dense, dense()
         with pytest.raises(TypeError, match="linear is a Conv2d; an nn.Linear is needed"):
             make(nn.Conv2d(1, 1, 1))
         with pytest.raises(ValueError, match="mask"):
             make(linear, torch.ones(3, 3, dtype=torch.bool))
-        with pytest.raises(ValueError, match="plan is 'fast'; table, measure"):
+        with pytest.raises(ValueError, match="plan is 'fast'; auto, measure"):
             make(linear, plan="fast")
         with pytest.raises(ValueError, match="activation is 'tanh'; None, relu, gelu"):
             make(linear, activation="tanh")
@@ -111,12 +111,12 @@ class TestFromDense:
             make(nn.LazyLinear(4))
         with pytest.raises(ValueError, match="is on meta"):
             make(nn.Linear(4, 4, device="meta"))
-        with pytest.raises(TypeError, match="weight is a Parameter; a SparseWeight is needed"):
-            strop.nn.SparseLinear(linear.weight)
+        with pytest.raises(TypeError, match="weight is a Parameter; a PackedWeight is needed"):
+            strop.nn.PackedLinear(linear.weight)
         with pytest.raises(TypeError, match="bias is a list"):
-            strop.nn.SparseLinear(strop.pack_sparse(linear.weight), [1.0])
+            strop.nn.PackedLinear(strop.pack_weight(linear.weight), [1.0])
         with pytest.raises(ValueError, match=r"bias has shape \[3\]; \[24\] is needed"):
-            strop.nn.SparseLinear(strop.pack_sparse(linear.weight), torch.ones(3))
+            strop.nn.PackedLinear(strop.pack_weight(linear.weight), torch.ones(3))
 
 
 class TestState:
@@ -170,11 +170,11 @@ class TestState:
                 layer(activation="relu").state_dict(),
                 "activation is relu in the state dict; the layer",
             ),
-            (dense().state_dict(), "the layer: weight is dense; strop.nn.SparseLinear needs bits"),
+            (dense().state_dict(), "the layer: weight is dense; strop.nn.PackedLinear needs bits"),
             ({k: v for k, v in state.items() if k != "values"}, "Missing key.*values"),
             ({k: v for k, v in state.items() if k != "bias"}, "Missing key.*bias"),
             ({**state, "extra": torch.ones(1)}, "Unexpected key.*extra"),
-            ({**state, "values": torch.ones(3)}, "SparseLinear|SparseWeight|values"),
+            ({**state, "values": torch.ones(3)}, "PackedLinear|MaskedWeight|values"),
             ({**state, "values": 3}, "values is a int in the state dict"),
             ({**state, "activation": torch.tensor(9)}, "activation is tensor.9. in the state dict"),
         ]
@@ -226,7 +226,7 @@ class TestMoves:
         assert torch.allclose(made.float()(x), expected, atol=1e-5)
         assert made.packed.dtype == torch.float32
 
-    @pytest.mark.parametrize("plan", ["sparse", "dense", "table"])
+    @pytest.mark.parametrize("plan", ["packed", "dense", "auto"])
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     def test_half(self, dtype, plan):
         made, x = layer(plan, activation="relu"), inputs()
@@ -236,7 +236,7 @@ class TestMoves:
         y = made(x.to(dtype))
         assert y.dtype == dtype
         assert torch.allclose(y, expected, rtol=0.02, atol=0.05)
-        again = strop.nn.SparseLinear.from_dense(dense(dtype=dtype), plan=plan, activation="relu")
+        again = strop.nn.PackedLinear.from_dense(dense(dtype=dtype), plan=plan, activation="relu")
         again.load_state_dict(made.state_dict())
         assert_same_bits(again(x.to(dtype)), y)
         assert made.float().packed.input_dtype == torch.float32
@@ -244,7 +244,7 @@ class TestMoves:
 
     def test_values_of_bfloat16_beside_float32(self):
         linear, x = dense(), inputs()
-        made = strop.nn.SparseLinear.from_dense(linear, plan="sparse", dtype=torch.bfloat16)
+        made = strop.nn.PackedLinear.from_dense(linear, plan="packed", dtype=torch.bfloat16)
         assert made.bias is linear.bias
         assert made(x).dtype == torch.float32
         assert_close(made(x), x, linear.weight.bfloat16(), linear.bias)
@@ -256,7 +256,7 @@ class TestMoves:
         assert (made.packed.dtype, made.packed.input_dtype) == (torch.bfloat16, torch.float32)
         assert made.bfloat16().packed.input_dtype == torch.bfloat16
 
-    @pytest.mark.parametrize("plan", ["sparse", "dense"])
+    @pytest.mark.parametrize("plan", ["packed", "dense"])
     def test_autocast(self, plan):
         made, x = layer(plan), inputs()
         linear = made.to_dense()

@@ -1,7 +1,8 @@
-"""SparseWeight: packed, kept, moved, planned; refused where it is forged."""
+"""Weights with a mask: packed, kept, moved, planned; refused where it is forged."""
 
 import copy
 import io
+import json
 import pickle
 
 import pytest
@@ -12,11 +13,11 @@ import strop
 from core.devices import assert_same_bits
 from linear.problems import altered, assert_close, choices_of, generator, kept, pruned
 from strop._linear import plans
-from strop._linear.sparse_weight import SparseWeight
+from strop._linear.masked_weight import MaskedWeight
 
 
 def made(shape=(45, 70), sparsity=0.8, **options):
-    return strop.pack_sparse(pruned(shape, sparsity), plan="sparse", **options)
+    return strop.pack_weight(pruned(shape, sparsity), plan="packed", **options)
 
 
 def fields(w):
@@ -28,7 +29,7 @@ class TestPacking:
     @pytest.mark.parametrize("sparsity", [0, 0.5, 0.95, 1])
     def test_restores_exactly(self, shape, sparsity):
         weight = pruned(shape, sparsity)
-        w = strop.pack_sparse(weight, plan="sparse")
+        w = strop.pack_weight(weight, plan="packed")
         assert_same_bits(w.to_dense(), weight)
         assert w.nnz == int((weight != 0).sum())
         assert w.sparsity == pytest.approx(1 - w.nnz / weight.numel())
@@ -37,18 +38,18 @@ class TestPacking:
     def test_a_mask_and_strides(self):
         weight = torch.randn(70, 45, generator=generator()).t()
         mask = kept((70, 45), 0.6).t()
-        w = strop.pack_sparse(weight, mask)
+        w = strop.pack_weight(weight, mask)
         assert_same_bits(w.to_dense(), torch.where(mask, weight, 0).contiguous())
         assert_same_bits(w.values, weight[mask])
 
     def test_bits_are_pack_bits(self):
         mask = kept((9, 21), 0.5)
-        w = strop.pack_sparse(torch.ones(9, 21), mask)
+        w = strop.pack_weight(torch.ones(9, 21), mask)
         assert torch.equal(w.bits, strop.pack_bits(mask.byte(), 1))
 
     def test_a_parameter_leaves_no_gradient(self):
         weight = torch.nn.Parameter(torch.randn(4, 8))
-        w = strop.pack_sparse(weight, plan="sparse")
+        w = strop.pack_weight(weight, plan="packed")
         assert not w.values.requires_grad
 
     def test_rows_prepare_what_they_need(self):
@@ -64,25 +65,25 @@ class TestPacking:
         x = torch.randn(200, 70)
         for w in (one, both):  # and work for any
             for rows in (1, 9, 200):
-                assert_close(strop.sparse_linear(x[:rows], w), x[:rows], w.to_dense())
+                assert_close(strop.packed_linear(x[:rows], w), x[:rows], w.to_dense())
 
     def test_dtype(self):
-        w = strop.pack_sparse(pruned((4, 9), 0.5).double(), dtype=torch.float32, plan="sparse")
+        w = strop.pack_weight(pruned((4, 9), 0.5).double(), dtype=torch.float32, plan="packed")
         assert w.dtype == torch.float32
         assert w.to(torch.float64).dtype == torch.float64
         assert w.to(torch.float64).to(torch.float32).methods == w.methods
         x = torch.randn(3, 9).double()
-        assert_close(strop.sparse_linear(x, w.to(torch.float64)).float(), x, w.to_dense().double())
+        assert_close(strop.packed_linear(x, w.to(torch.float64)).float(), x, w.to_dense().double())
 
     def test_dense_float64(self):
-        w = strop.pack_sparse(pruned((4, 9), 0.5).double(), plan="dense")
+        w = strop.pack_weight(pruned((4, 9), 0.5).double(), plan="dense")
         assert w.methods == choices_of("dense")
         x = torch.randn(3, 9).double()
-        assert torch.equal(strop.sparse_linear(x, w), x @ w.to_dense().t())
+        assert torch.equal(strop.packed_linear(x, w), x @ w.to_dense().t())
 
     def test_errors(self):
         weight = torch.randn(4, 8)
-        pack = strop.pack_sparse
+        pack = strop.pack_weight
         cases = [
             (ValueError, r"weight has shape \[4\]; two dim", lambda: pack(torch.randn(4))),
             (TypeError, "weight has dtype int64; float32, bfloat16", lambda: pack(weight.long())),
@@ -91,36 +92,36 @@ class TestPacking:
             (TypeError, "mask has dtype uint8; bool", lambda: pack(weight, weight.byte())),
             (ValueError, r"mask has shape \[4, 7\]; weight has \[4, 8\]",
              lambda: pack(weight, torch.ones(4, 7, dtype=torch.bool))),
-            (ValueError, "plan is 'best'; table, measure", lambda: pack(weight, plan="best")),
+            (ValueError, "plan is 'best'; auto, measure", lambda: pack(weight, plan="best")),
             (ValueError, "rows is 0; numbers from 1 on", lambda: pack(weight, rows=0)),
             (TypeError, "rows is 'all'; an int or several", lambda: pack(weight, rows="all")),
             (TypeError, r"rows is \[\]", lambda: pack(weight, rows=[])),
         ]  # fmt: skip
         for kind, text, call in cases:
-            with pytest.raises(kind, match="strop.pack_sparse: " + text):
+            with pytest.raises(kind, match="strop.pack_weight: " + text):
                 call()
 
 
 class TestPlans:
     def test_forced(self):
         weight = pruned((64, 64), 0.9)
-        assert strop.pack_sparse(weight, plan="dense").methods == choices_of("dense")
-        sparse = strop.pack_sparse(weight, plan="sparse")
+        assert strop.pack_weight(weight, plan="dense").methods == choices_of("dense")
+        sparse = strop.pack_weight(weight, plan="packed")
         assert sparse.dense is None
         assert sparse.methods[1:4] == (2, 2, 2)
         assert set(sparse.methods[4:]) <= {2, 3}
-        assert strop.pack_sparse(weight, plan="dense").quads is None
+        assert strop.pack_weight(weight, plan="dense").quads is None
 
     def test_the_table_is_deterministic_and_never_sparse_where_nothing_is_pruned(self):
         weight = torch.randn(512, 512)
-        assert strop.pack_sparse(weight).methods == strop.pack_sparse(weight).methods
-        chosen = strop.pack_sparse(weight, rows=[512]).methods
+        assert strop.pack_weight(weight).methods == strop.pack_weight(weight).methods
+        chosen = strop.pack_weight(weight, rows=[512]).methods
         assert strop._linear.plans.METHOD_OF[chosen[-1]] == "dense"
-        chosen = strop.pack_sparse(pruned((512, 512), 0.98)).methods
+        chosen = strop.pack_weight(pruned((512, 512), 0.98)).methods
         assert "dense" not in {plans.METHOD_OF[n] for n in chosen}
 
     def test_measured(self):
-        w = strop.pack_sparse(pruned((1024, 1024), 0.99), plan="measure", rows=[8, 64])
+        w = strop.pack_weight(pruned((1024, 1024), 0.99), plan="measure", rows=[8, 64])
         assert w.plan_source == "measure"
         assert w.methods[2] == 2  # a hundredth of the work
         assert w.methods[5] in (2, 3)
@@ -149,9 +150,9 @@ class TestKept:
         stream = io.BytesIO()
         torch.save(state, stream)
         stream.seek(0)
-        again = SparseWeight.from_state_dict(torch.load(stream, weights_only=True))
+        again = MaskedWeight.from_state_dict(torch.load(stream, weights_only=True))
         x = torch.randn(20, 70)
-        assert_same_bits(strop.sparse_linear(x, again), strop.sparse_linear(x, w))
+        assert_same_bits(strop.packed_linear(x, again), strop.packed_linear(x, w))
         assert again.methods == w.methods
         assert again.back_pairs is not None
         big = made((256, 512), 0.9)
@@ -165,7 +166,7 @@ class TestKept:
         stream.seek(0)
         x = torch.randn(20, 70)
         for other in (pickle.loads(pickle.dumps(w)), copy.deepcopy(w), torch.load(stream)):
-            assert_same_bits(strop.sparse_linear(x, other), strop.sparse_linear(x, w))
+            assert_same_bits(strop.packed_linear(x, other), strop.packed_linear(x, w))
             assert other.values.data_ptr() != w.values.data_ptr()
 
     def test_pytree(self):
@@ -177,6 +178,12 @@ class TestKept:
         assert made(backward=True).nbytes > w.nbytes > w.values.nbytes
 
 
+def planned(**facts):
+    """The plan of a state dict, with other facts."""
+    text = json.dumps(made().facts() | facts).encode()
+    return {"plan": torch.tensor(list(text), dtype=torch.uint8)}
+
+
 class TestForged:
     def test_state(self):
         state = made().state_dict()
@@ -186,59 +193,63 @@ class TestForged:
             "beyond its 70 columns": state | {"bits": state["bits"] | 128},
             "values has dtype int64": state | {"values": state["values"].long()},
             "bits has dtype": state | {"bits": state["bits"].int()},
-            "plan is": state | {"plan": torch.cat([state["plan"][:7] + 4, state["plan"][7:]])},
-            "plan is not 10 integers": state | {"plan": state["plan"][:-1]},
+            "which is unknown": state | planned(methods=["mask"] * 6 + ["best"]),
+            "a method 1 to 6 is needed": state | planned(methods=["mask"]),
+            "which is unknown ": state | planned(plan="best"),
+            "the plan is not as": state | {"plan": state["plan"][:9]},
             "shape is not 2 integers": state | {"shape": state["shape"].float()},
             "is unknown": state | {"shape": -state["shape"]},
             "state dict has keys": state | {"more": state["bits"]},
         }
         for text, forged in cases.items():
-            with pytest.raises((ValueError, TypeError), match="strop.SparseWeight: .*" + text):
-                SparseWeight.from_state_dict(forged)
+            with pytest.raises(
+                (ValueError, TypeError), match="strop.PackedWeight: .*" + text.strip()
+            ):
+                MaskedWeight.from_state_dict(forged)
         with pytest.raises(ValueError, match="state dict has keys"):
-            SparseWeight.from_state_dict({k: v for k, v in state.items() if k != "values"})
+            MaskedWeight.from_state_dict({k: v for k, v in state.items() if k != "values"})
 
     @pytest.mark.parametrize("name", ["mask", "quads", "pairs"])
     def test_layouts(self, name):
         weight = pruned((45, 70), 0.6, "blocks")
-        w = strop.pack_sparse(weight, plan="sparse")
-        w = SparseWeight.prepared(
+        w = strop.pack_weight(weight, plan="packed")
+        w = MaskedWeight.prepared(
             w.bits,
             w.values,
             w.shape,
             methods=choices_of(name),
-            plan_source="sparse",
+            plan_source="packed",
             backward=False,
         )
         layout = getattr(w, name)
-        SparseWeight(**fields(w))  # as it is, it is taken
-        with pytest.raises(ValueError, match="not made by pack_sparse"):
-            SparseWeight(**fields(w) | {name: layout[:-8].clone()})
+        MaskedWeight(**fields(w))  # as it is, it is taken
+        with pytest.raises(ValueError, match="not made by pack_weight"):
+            MaskedWeight(**fields(w) | {name: layout[:-8].clone()})
         other = getattr(
-            SparseWeight.prepared(
-                *(strop.pack_sparse(weight[:44]).bits, strop.pack_sparse(weight[:44]).values),
+            MaskedWeight.prepared(
+                *(strop.pack_weight(weight[:44]).bits, strop.pack_weight(weight[:44]).values),
                 (44, 70),
                 methods=choices_of(name),
-                plan_source="sparse",
+                plan_source="packed",
                 backward=False,
             ),
             name,
         )
         with pytest.raises(ValueError, match=r"the layout is of shape \[44, 70\]"):
-            SparseWeight(**fields(w) | {name: other})
+            MaskedWeight(**fields(w) | {name: other})
         with pytest.raises(ValueError, match="which is not prepared"):
-            SparseWeight(**fields(w) | {name: None})
+            MaskedWeight(**fields(w) | {name: None})
 
     @pytest.mark.parametrize("name", ["mask", "quads", "pairs"])
     def test_no_altered_layout_makes_a_kernel_read_elsewhere(self, name):
         # Each word but those of values, made small, large, negative: refused, or harmless.
-        w = strop.pack_sparse(pruned((21, 40), 0.6, "blocks"))
-        layout = SparseWeight.prepared(
+        w = strop.pack_weight(pruned((21, 40), 0.6, "blocks"))
+        layout = MaskedWeight.prepared(
             w.bits,
             w.values,
             w.shape,
             methods=choices_of(name),
-            plan_source="sparse",
+            plan_source="packed",
             backward=False,
         )
         layout = getattr(layout, name).numpy()

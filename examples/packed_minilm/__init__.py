@@ -1,0 +1,1 @@
+"""A sentence-embedding model whose linear layers are packed, beside torch's own ways."""

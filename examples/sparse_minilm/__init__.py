@@ -1,1 +1,0 @@
-"""A pruned sentence-embedding model whose layers skip what was pruned."""

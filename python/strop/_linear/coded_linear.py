@@ -1,0 +1,220 @@
+"""Products with weights in codes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+from torch._C import _is_any_autocast_enabled as any_autocast
+from torch._subclasses import FakeTensor
+from torch.autograd import Function
+from torch.nn import functional
+
+from strop._core.call_path import DIRECT, RECORDED, call_path, is_tracing, transformed
+from strop._core.errors import translated
+from strop._core.failed_allocation import raises_memory_errors
+from strop._core.gradient import below_autograd, differentiable
+from strop._core.op import op
+from strop._linear import ops
+from strop._linear.activations import ACTIVATIONS
+from strop._linear.coded_weight import MULTIPLIED, CodedWeight
+from strop._linear.results import copied, written
+from strop._quantize import codes_ops
+from strop._quantize.fake_quantize import fake_quantize
+
+_OP = "strop.packed_linear"
+
+
+def product(
+    input: Tensor,
+    weight: CodedWeight,
+    bias: Tensor | None,
+    activation: str | None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """:func:`strop.packed_linear` of a weight and an activation that are known to be right."""
+    if is_tracing():
+        y = _public_op(input, weight, bias, activation)
+        return y if out is None else out.copy_(y)
+    try:
+        _followed(weight)
+        if out is not None:
+            return _into(out, input, weight, bias, activation)
+        if _without_kernel(input, weight) or any_autocast() or call_path(input, bias) != DIRECT:
+            return _public_op(input, weight, bias, activation)
+        outputs = weight.shape[0]
+        return cast(Tensor, ops.by_layout(input, weight.layout, outputs, bias, activation or ""))
+    except Exception as error:
+        if isinstance(input, Tensor) and input.device != weight.device:
+            raise ValueError(
+                f"{_OP}: input is on {input.device}; the weight is on {weight.device}"
+            ) from None
+        raise translated(_OP, error, {"input": input, "bias": bias, "out": out}) from None
+
+
+def _followed(weight: CodedWeight) -> None:
+    """Has the layout follow its tensors, as ``weight.follow()`` asks for all of them; each call costs."""
+    made_of = weight._made_of
+    if made_of is not None:
+        codes, scale = weight.codes, weight.scale
+        places = made_of[len(made_of) // 2 :]
+        if (
+            made_of[0] == codes._version
+            and made_of[1] == scale._version
+            and places[0] == codes.data_ptr()
+            and places[1] == scale.data_ptr()
+            and weight.zero_point is None
+            and weight.tensor_scale is None
+        ):
+            return
+    weight.follow()
+
+
+def _without_kernel(x: Tensor, weight: CodedWeight) -> bool:
+    """Whether the input has a shape alone, or the weight is elsewhere than on a CPU."""
+    return weight.layout is None or x.is_meta or isinstance(x, FakeTensor)
+
+
+def _into(
+    out: Tensor,
+    x: Tensor,
+    weight: CodedWeight,
+    bias: Tensor | None,
+    activation: str | None,
+) -> Tensor:
+    if call_path(x, bias, out) == RECORDED:
+        raise RuntimeError(f"{_OP}: out is given, but a gradient is needed; call without")
+    if _without_kernel(x, weight) or transformed():
+        return copied(_OP, _public_op(x, weight, bias, activation), out)
+    return written(
+        out,
+        partial(ops.by_layout_out, x, weight.layout, weight.shape[0], bias, activation or ""),
+    )
+
+
+class CodedArguments(NamedTuple):
+    """What the public op takes of a weight, after the input and before the bias."""
+
+    layout: Tensor
+    codes: Tensor
+    scale: Tensor
+    zero_point: Tensor | None
+    tensor_scale: Tensor | None
+    format: str
+    block_size: Sequence[int]
+    shape: Sequence[int]
+    activations: str
+
+    def dense(self, dtype: torch.dtype) -> Tensor:
+        """The weight that the codes stand for."""
+        return cast(
+            Tensor,
+            codes_ops.dequantize(
+                self.codes.contiguous(), *self[2:6], list(self.block_size), list(self.shape), dtype
+            ),
+        )
+
+
+def _public_op(
+    x: Tensor, weight: CodedWeight, bias: Tensor | None, activation: str | None
+) -> Tensor:
+    """The op that graphs contain; where there is no kernel, what it consists of."""
+    given = CodedArguments(
+        weight.layout if weight.layout is not None else weight.codes,
+        weight.codes,
+        weight.scale,
+        weight.zero_point,
+        weight.tensor_scale,
+        weight.format,
+        list(weight.block_size or []),
+        list(weight.shape),
+        weight.activations,
+    )
+    return cast(Tensor, _public(x, *given, bias, activation or ""))
+
+
+def _composite(input: Tensor, *rest: Any) -> Tensor:
+    weight, bias, activated = _split(rest)
+    x = input
+    if kind := weight.activations:
+        blocks = (*(1 for _ in x.shape[:-1]), -1)
+        x = fake_quantize(x, format=kind, symmetric=kind == "int8", block_size=blocks)
+    bias = None if bias is None else bias.to(x.dtype)
+    return activated(functional.linear(x, weight.dense(torch.float32).to(x.dtype), bias))
+
+
+def _split(
+    rest: Sequence[Any],
+) -> tuple[CodedArguments, Tensor | None, Callable[[Tensor], Tensor]]:
+    weight, (bias, activation) = ops.split(CodedArguments, rest)
+    return weight, bias, ACTIVATIONS[activation]
+
+
+class _Linear(Function):
+    """Without activation, which torch's own differentiates."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bias: Tensor | None, weight: CodedArguments) -> Tensor:
+        ctx.weight = weight
+        ctx.bias_dtype = None if bias is None else bias.dtype
+        return cast(Tensor, _direct(x, *weight, bias, ""))
+
+    @staticmethod
+    @raises_memory_errors
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        of_x = of_bias = None
+        if ctx.needs_input_grad[0]:
+            of_x = gradient @ ctx.weight.dense(torch.float32).to(gradient.dtype)
+        if ctx.needs_input_grad[1]:
+            of_bias = ops.bias_gradient(gradient, ctx.bias_dtype)
+        return of_x, of_bias, None
+
+
+def _recorded(input: Tensor, *rest: Any) -> Tensor:
+    weight, bias, activated = _split(rest)
+    return activated(cast(Any, _Linear).apply(input, bias, weight))
+
+
+def _fake(x: Tensor, *rest: Any) -> Tensor:
+    weight, bias, _ = _split(rest)
+    outputs, columns = weight.shape
+    _check_dtype("input", x)
+    if x.dim() == 0 or ops._unlike(x.shape[-1], columns):
+        raise ValueError(
+            f"{_OP}: input has shape {list(x.shape)}; the weight takes {columns} columns"
+        )
+    if bias is not None:
+        _check_dtype("bias", bias)
+    if bias is not None and (bias.dim() != 1 or ops._unlike(bias.shape[0], outputs)):
+        raise ValueError(f"{_OP}: bias has shape {list(bias.shape)}; [{outputs}] is needed")
+    return x.new_empty((*x.shape[:-1], outputs))
+
+
+def _check_dtype(name: str, tensor: Tensor) -> None:
+    if tensor.dtype not in MULTIPLIED:
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        raise TypeError(
+            f"{_OP}: {name} has dtype {dtype}; beside values of float32 float32, bfloat16 or float16 "
+            "is needed"
+        )
+
+
+def _on_gpu(input: Tensor, *rest: Any) -> Tensor:
+    if _split(rest)[0].activations:
+        raise ValueError(f"{_OP}: quantized activations have no kernel on a GPU yet")
+    return _composite(input, *rest)
+
+
+_public = op(
+    "packed_linear.codes",
+    fake=_fake,
+    vmap=ops.vmap_of(CodedArguments),
+    autograd=differentiable(composite=_composite, recorded=_recorded),
+)
+_direct = below_autograd(_public)
+ops.cast_by_autocast(_public)
+_kernels = torch.library.Library("strop", "IMPL")
+_kernels.impl("packed_linear.codes", _on_gpu, "CUDA")

@@ -1,0 +1,157 @@
+"""Weights with a mask whose values are in codes: decoded to a masked weight when they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from strop._core.errors import in_the_name_of
+from strop._core.tensor_dataclass import parsed_to, tensor_dataclass
+from strop._linear.masked_weight import MaskedWeight
+from strop._linear.packed_weight import DTYPES
+from strop._prune import ops as prune_ops
+from strop._quantize.bit_packing import pack_bits, unpack_bits
+from strop._quantize.formats import NumberFormat
+from strop._quantize.quantized_tensor import QuantizedTensor
+
+_NAME = "strop.PackedWeight"
+_SCALES = ("scale", "zero_point", "tensor_scale")
+
+
+@tensor_dataclass
+class MaskedCodes(MaskedWeight):
+    """A :class:`strop.PackedWeight` with a mask and a format: what it saves is codes, what it runs is values.
+
+    Attributes:
+        codes: uint8, those of the weights whose bit is set, row by row, packed densely as one row.
+        scale: of the blocks of the whole weight, as of :class:`strop.QuantizedTensor`.
+        zero_point: likewise; None is 0.
+        tensor_scale: of NVFP4, one float32; else None.
+        number_format: the number format's name.
+        block_size: of the blocks; None for recipes.
+
+    """
+
+    canonical = ("bits", "codes", *_SCALES)
+    codes: Tensor
+    scale: Tensor
+    zero_point: Tensor | None
+    tensor_scale: Tensor | None
+    number_format: str
+    block_size: tuple[int, ...] | None
+
+    @property
+    def format(self) -> str:  # type: ignore[override]
+        """The number format's name."""
+        return self.number_format
+
+    @classmethod
+    def of(cls, masked: MaskedWeight, quantized: QuantizedTensor) -> Self:
+        """Of the mask of a weight that is planned, and of codes for all of it."""
+        columns, bits = quantized.shape[1], NumberFormat.get(quantized.format).bits
+        kept = prune_ops.unpack_mask(masked.bits, columns)
+        codes = unpack_bits(quantized.codes, bits, columns)[kept]
+        return cls._with_codes(masked, pack_bits(codes, bits), quantized)
+
+    @classmethod
+    def _with_codes(cls, masked: MaskedWeight, codes: Tensor, quantized: QuantizedTensor) -> Self:
+        names = (*MaskedWeight.tensor_fields, *MaskedWeight.metadata_fields)
+        return cls._trusted(
+            **{name: getattr(masked, name) for name in names},
+            **{name: getattr(quantized, name) for name in _SCALES},
+            codes=codes,
+            number_format=quantized.format,
+            block_size=quantized.block_size,
+        )
+
+    def quantized(self) -> QuantizedTensor:
+        """Codes and scales for the whole weight; the code 0 where it is masked."""
+        return _whole(self.bits, self.held(), self.shape, self._numbers())
+
+    def _numbers(self) -> dict[str, Any]:
+        return {"format": self.format, "block_size": self.block_size, "dtype": self.dtype}
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """On another device, or of another dtype to restore: arguments as of ``torch.Tensor.to``.
+
+        Codes and scales stay what they are; their values and the plan are made anew.
+        """
+        self.follow()
+        move = parsed_to(self.device, self.dtype, *args, **kwargs)
+        tensors = {n: None if t is None else t.to(move.device) for n, t in self.held().items()}
+        return self.carried(tensors, move.dtype)
+
+    def carried(self, tensors: Mapping[str, Tensor | None], dtype: torch.dtype) -> Self:
+        """The same weight after a module's move gave other tensors, and its input another dtype."""
+        codes = cast(Tensor, tensors["codes"])
+        if (codes.device, dtype) == (self.device, self.dtype):
+            return self.beside(tensors)
+        name = str(dtype).removeprefix("torch.")
+        return self.of_facts(tensors, self.shape, {**self.facts(), "dtype": name, "input": name})
+
+    def facts(self) -> dict[str, Any]:
+        """The plan, and what the codes mean."""
+        dtype = str(self.dtype).removeprefix("torch.")
+        block_size = self.block_size and list(self.block_size)
+        return {**super().facts(), "format": self.format, "block_size": block_size, "dtype": dtype}
+
+    @classmethod
+    def of_facts(
+        cls,
+        tensors: Mapping[str, Tensor | None],
+        shape: tuple[int, int],
+        facts: Mapping[str, Any],
+    ) -> Self:
+        """Made and checked, of what a state dict has."""
+        bits = cast(Tensor, tensors["bits"])
+        try:
+            block, dtype = facts["block_size"], DTYPES[facts["dtype"]]
+            numbers = {"format": facts["format"], "block_size": block and tuple(block)}
+        except (KeyError, TypeError):
+            raise ValueError(f"{_NAME}: the plan is {dict(facts)}, which is unknown") from None
+        quantized = _whole(bits, tensors, shape, {**numbers, "dtype": dtype})
+        values = quantized.dequantize()[prune_ops.unpack_mask(bits, shape[1])]
+        masked = MaskedWeight.of_facts({"bits": bits, "values": values}, shape, facts)
+        return cls._with_codes(masked, cast(Tensor, tensors["codes"]), quantized)
+
+    @classmethod
+    def of_shapes(cls, tensors: Mapping[str, Tensor | None], shape: tuple[int, int]) -> Self:
+        """Of tensors that have shapes alone."""
+        bits, values = cast(Tensor, tensors["bits"]), cast(Tensor, tensors["scale"]).new_empty(0)
+        masked = MaskedWeight.of_shapes({"bits": bits, "values": values.float()}, shape)
+        names = (*MaskedWeight.tensor_fields, *MaskedWeight.metadata_fields)
+        fields: dict[str, Any] = {name: getattr(masked, name) for name in names}
+        return cls._trusted(**{**fields, **tensors}, number_format="int8", block_size=(1, -1))
+
+    def _again(self) -> Self:
+        return self.of_facts(self.held(), self.shape, self.facts())
+
+    def _now(self) -> tuple[int, ...]:
+        bits, values = self.bits, self.values
+        places = (bits._version, values._version, bits.data_ptr(), values.data_ptr())
+        return (*places, *super()._now())  # (the first four as of a weight without codes)
+
+    def validate(self) -> None:
+        """Raises ValueError or TypeError where the fields do not fit each other."""
+        super().validate()
+        self.quantized()
+
+
+def _whole(
+    bits: Tensor,
+    tensors: Mapping[str, Tensor | None],
+    shape: tuple[int, int],
+    numbers: Mapping[str, Any],
+) -> QuantizedTensor:
+    """Codes for the whole weight of those that stayed."""
+    with in_the_name_of(_NAME):
+        width = NumberFormat.get(numbers["format"]).bits
+        kept, codes = prune_ops.unpack_mask(bits, shape[1]), cast(Tensor, tensors["codes"])
+        spread = torch.zeros(shape, dtype=torch.uint8, device=bits.device)
+        spread[kept] = unpack_bits(codes, width, int(kept.count_nonzero()))
+        scales = {name: cast(Any, tensors[name]) for name in _SCALES}
+        return QuantizedTensor(codes=pack_bits(spread, width), **scales, shape=shape, **numbers)
