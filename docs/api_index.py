@@ -17,13 +17,24 @@ FAMILIES = {
     "Quantize": """fake_quantize fake_quantize_ quantize dequantize choose_scale Scales QuantizedTensor nn.Held
         quantization_report pack_bits unpack_bits formats NumberFormat""",
     "Prune": "prune_mask prune_masks soft_threshold soft_threshold_ pack_mask unpack_mask",
-    "Linear layers": "pack_model load_packed densify nn.PackedLinear pack_weight packed_linear PackedWeight",
+    "Linear layers": """pack_model load_packed densify nn.PackedLinear pack_weight packed_linear PackedWeight
+        tune""",
     "Augment": """augment_images warp_masks warp_points warp_boxes affine_matrix keras_matrix""",
     "All families": "Report isa supported_isas set_isa build_info",
 }
 
 # Methods that strop calls itself.
-INTERNAL = ("applied", "beside", "carried", "facts", "follow", "held", "of_facts", "of_shapes", "validate")
+INTERNAL = (
+    "applied",
+    "beside",
+    "carried",
+    "facts",
+    "follow",
+    "held",
+    "of_facts",
+    "of_shapes",
+    "validate",
+)
 
 HEAD = """# API index
 

@@ -25,6 +25,7 @@ from strop._quantize.quantize import choose_scale, quantize
 from strop._quantize.quantized_tensor import QuantizedTensor, Scales, dequantize
 
 if TYPE_CHECKING:
+    from strop._linear.tune import tune
     from strop._models.densify import densify
     from strop._models.load_packed import load_packed
     from strop._models.pack_model import pack_model
@@ -65,6 +66,7 @@ __all__ = [
     "soft_threshold",
     "soft_threshold_",
     "supported_isas",
+    "tune",
     "unpack_bits",
     "unpack_mask",
     "warp_boxes",
@@ -79,6 +81,7 @@ _LATER = {
     "pack_model": "_models.pack_model",
     "prune_masks": "_models.prune_masks",
     "quantization_report": "_quantize.report.report",
+    "tune": "_linear.tune",
 }
 
 

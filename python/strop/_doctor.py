@@ -13,6 +13,7 @@ import torch
 import strop
 from strop import _C
 from strop._core import library
+from strop._linear import machine_costs
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,14 @@ class Diagnosis:
         }
 
 
+def _costs() -> str:
+    kept = machine_costs.path()
+    if machine_costs.is_off():
+        return machine_costs.told()
+    where = "kept in" if kept.exists() else "to be measured at the first need, and kept in"
+    return f"{machine_costs.told()}: {where} {kept}"
+
+
 def _facts() -> dict[str, str]:
     info = strop.build_info()
     cuda = torch.version.cuda
@@ -57,6 +66,7 @@ def _facts() -> dict[str, str]:
         "python": platform.python_version(),
         "instruction set": f"{strop.isa()} (built: {', '.join(info['isas'])}; "
         f"usable: {', '.join(strop.supported_isas())})",
+        "costs": _costs(),
         "threads": str(torch.get_num_threads()),
         "cuda": f"torch built for {cuda}, {devices} device(s)" if cuda else "torch built without",
         "cuda kernels": ", ".join(info["cuda_architectures"]) or "not built",

@@ -1,4 +1,4 @@
-"""The command ``strop``: ``strop doctor`` and ``strop bench``."""
+"""The command ``strop``: ``strop doctor``, ``strop bench`` and ``strop tune``."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from strop._bench import gpu, measure, present, registry
 from strop._bench.augment import picture as augment_picture
 from strop._bench.linear import figures as masked_figures
 from strop._bench.linear import picture as masked_picture
+from strop._linear.tune import tune
 
 
 def _doctor_command(options: argparse.Namespace) -> int:
@@ -54,6 +55,12 @@ def _gpu_bench_command(options: argparse.Namespace) -> int:
         print(json.dumps(measured, indent=2))
     else:
         Console(width=None if sys.stdout.isatty() else 120).print(present.gpu_table(measured))
+    return 0
+
+
+def _tune_command(options: argparse.Namespace) -> int:
+    report = tune(force=options.force)
+    print(json.dumps(report.to_dict(), indent=2) if options.json else report)
     return 0
 
 
@@ -111,6 +118,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("--json", action="store_true", help="print JSON")
     doctor.set_defaults(run=_doctor_command)
+    tuning = commands.add_parser(
+        "tune", help="measure what this machine's masked layers cost, which plans go by"
+    )
+    tuning.add_argument("--force", action="store_true", help="measure again what is known")
+    tuning.add_argument("--json", action="store_true", help="print JSON")
+    tuning.set_defaults(run=_tune_command)
     bench = commands.add_parser("bench", help="measure the ops against the peers installed here")
     bench.add_argument("family", nargs="?", choices=registry.families(), help="default: all")
     bench.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")

@@ -290,6 +290,7 @@ CALLS: dict[str, Callable[[], Arguments] | list[Callable[[], Arguments]]] = {
         lambda: {"model": _model(), "masks": {"0.weight": torch.ones(8, 16, dtype=torch.bool)}},
     ],
     "supported_isas": dict,
+    "tune": lambda: {"force": False},
     "unpack_bits": lambda: {
         "packed": BYTES,
         "bits": 4,

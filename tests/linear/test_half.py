@@ -20,7 +20,7 @@ from linear.problems import (
     pruned,
 )
 from strop import _C
-from strop._linear import ops, plans
+from strop._linear import ops, planning, plans
 from strop._linear.masked_weight import MaskedWeight
 
 NARROW = (torch.float32, torch.bfloat16, torch.float16)
@@ -219,10 +219,10 @@ class TestPlans:
         monkeypatch.setattr(plans, "table_key", lambda: "avx2")
         monkeypatch.setattr(plans, "arithmetic", lambda dtype: "none")
         for number in range(1, len(plans.CLASSES)):
-            ratios = [max(c.ratios(number).values()) for c in costs]
+            ratios = [max(planning.ratios(c, number).values()) for c in costs]
             assert ratios[1] == pytest.approx(4 * ratios[0])
         # Nothing but the dense layer's slowness makes two thirds of the weights worth it.
-        chosen = [plans.planned_by_table(c, range(7), packed_only=False) for c in costs]
+        chosen = [planning.planned_by_costs(c, range(7), packed_only=False) for c in costs]
         assert [c.count(4) for c in chosen][0] > [c.count(4) for c in chosen][1]
 
     def test_measured_for_the_inputs_dtype(self):

@@ -10,7 +10,7 @@ from torch._subclasses import FakeTensorMode
 import strop
 from core.devices import assert_same_bits
 from linear.problems import ACTIVATIONS, assert_close, generator, kept, pruned
-from strop._linear import ops, plans
+from strop._linear import ops, planning, plans
 from strop._linear.masked_layouts import fits, one_method
 from strop._linear.masked_weight import TENSORS, MaskedWeight
 
@@ -26,7 +26,7 @@ def planned(sparsity, dtype=torch.float32, input_dtype=None, *, packed_only=Fals
     """The ways of the classes of rows for a weight of 4096 x 4096."""
     nonzeros = round((1 - sparsity) * 4096 * 4096)
     costs = plans.Costs((4096, 4096), nonzeros, dtype, input_dtype or dtype, gpu=True)
-    chosen = plans.planned_by_table(costs, EVERY, packed_only=packed_only)
+    chosen = planning.planned_by_costs(costs, EVERY, packed_only=packed_only)
     return [plans.METHOD_OF[n] for n in chosen]
 
 
@@ -48,8 +48,8 @@ class TestPlan:
 
     def test_is_told(self):
         costs = plans.Costs((64, 64), 400, torch.float32, torch.float32, gpu=True)
-        chosen = plans.planned_by_table(costs, EVERY, packed_only=False)
-        lines = plans.describe(chosen, costs, "auto")
+        chosen = planning.planned_by_costs(costs, EVERY, packed_only=False)
+        lines = planning.describe(chosen, costs, "auto")
         assert [line[1] for line in lines] == ["bitmap"] * 3 + ["dense"] * 4
         assert "predicted bitmap 7.8x dense" in lines[0][2]
 

@@ -54,9 +54,7 @@ def test_writes_the_same_tokens(decoder, format):
 
 def test_quantized_activations_saved_and_loaded(decoder):
     model = copy.deepcopy(decoder)
-    strop.pack_model(
-        model, (prompt(),), format="int8", activations="uint8", only_if_faster=False
-    )
+    strop.pack_model(model, (prompt(),), format="int8", activations="uint8", only_if_faster=False)
     with torch.no_grad():
         found, expected = model(prompt()).logits, decoder(prompt()).logits
     assert float((found - expected).norm() / expected.norm()) < 0.05

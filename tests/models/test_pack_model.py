@@ -108,7 +108,7 @@ class TestMasks:
         prune.l1_unstructured(model[0], "weight", 0.02)
         expected = model[0].weight_orig * model[0].weight_mask
         report = strop.pack_model(model)
-        assert reasons(report) == {"0": "dense is faster, by the table"}
+        assert reasons(report) == {"0": "dense is faster, by its costs"}
         assert type(model[0]) is nn.Linear
         assert not prune.is_pruned(model)
         assert torch.equal(model[0].weight, expected)

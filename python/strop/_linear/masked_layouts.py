@@ -13,7 +13,7 @@ from torch._subclasses import FakeTensor
 from strop import _C
 from strop._core.errors import check_tensors
 from strop._core.library import FLOATING
-from strop._linear import ops, plans
+from strop._linear import ops, planning, plans
 from strop._prune import ops as prune_ops
 
 _NAME = "strop.PackedWeight"
@@ -68,7 +68,9 @@ def planned(costs: plans.Costs, plan_source: str) -> tuple[tuple[int, ...], str]
     if costs.dtype == torch.float64:
         return one_method("mask"), plan_source
     classes = range(len(plans.CLASSES))
-    return plans.planned_by_table(costs, classes, packed_only=plan_source == "packed"), plan_source
+    return planning.planned_by_costs(
+        costs, classes, packed_only=plan_source == "packed"
+    ), plan_source
 
 
 def one_method(method: str) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from strop import _C
 from strop._core.errors import translated
 from strop._core.library import FLOATING
 from strop._core.tensor_dataclass import tensor_dataclass
-from strop._linear import ops, plans
+from strop._linear import machine_costs, ops, planning, plans
 from strop._linear.masked_layouts import (
     array_of,
     check_dtypes,
@@ -86,11 +86,11 @@ class MaskedWeight(PackedWeight):
 
     def plan(self) -> str:
         """What runs for which rows of input, and why, as text to print."""
-        lines = plans.describe(self.methods, self._costs(), self.plan_source)
+        lines = planning.describe(self.methods, self._costs(), self.plan_source)
         dtypes = " beside ".join(
             str(t).removeprefix("torch.") for t in (self.dtype, self.input_dtype)
         )
-        table = "bytes moved" if self.bits.is_cuda else f"table of {plans.table_key()}"
+        table = "bytes moved" if self.bits.is_cuda else machine_costs.told()
         head = f"[{self.shape[0]}, {self.shape[1]}], {self.sparsity:.1%} pruned, {dtypes} input, {table}"
         return "\n".join(
             [head, *(f"{rows:>11} rows: {method:6} ({w})" for rows, method, w in lines)]

@@ -16,6 +16,7 @@ from strop._core.library import FLOATING
 from strop._linear import ops, plans
 from strop._linear.masked_layouts import one_method
 from strop._linear.masked_weight import MaskedWeight
+from strop._linear.planning import completed, measured, planned_by_costs
 
 _OP = "strop.pack_weight"
 
@@ -69,7 +70,7 @@ def planned_weight(
         methods = _measured(bits, values, shape, classes, input_dtype)
     else:
         costs = plans.Costs(shape, values.shape[0], values.dtype, input_dtype, values.is_cuda)
-        methods = plans.planned_by_table(costs, classes, packed_only=plan == "packed")
+        methods = planned_by_costs(costs, classes, packed_only=plan == "packed")
     return MaskedWeight.prepared(
         bits,
         values,
@@ -121,4 +122,4 @@ def _measured(
         return lambda: ops.by_layout(x, prepared, shape[0], None, "")
 
     with torch.cuda.device(bits.device) if bits.is_cuda else contextlib.nullcontext():
-        return plans.completed(plans.measured(call, classes, gpu=bits.is_cuda))
+        return completed(measured(call, classes, gpu=bits.is_cuda))

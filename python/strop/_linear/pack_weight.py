@@ -58,9 +58,9 @@ def pack_weight(
             the same everywhere. The format is an integer then. What GELU and ReLU give fits ``uint8`` better.
         rows: of the input, the product of its leading dimensions: the numbers that will be used, so
             that nothing is prepared for others (they work, but not at full speed); None is any.
-        plan: how the method is chosen for each number of rows. ``auto``: by a cost model of this
-            instruction set, on a GPU by the bytes that are moved, deterministic; packed where it is
-            faster than dense. ``measure``: by trying. ``packed`` and ``dense``: always so; codes are
+        plan: how the method is chosen for each number of rows. ``auto``: by this machine's
+            costs (:func:`strop.tune`), on a GPU by the bytes that are moved; packed where it is faster
+            than dense. ``measure``: by trying. ``packed`` and ``dense``: always so; codes are
             never dense.
         backward: whether to prepare the input's gradient as well; otherwise it goes through the
             dense weight.

@@ -1,4 +1,4 @@
-"""Which method a pruned layer runs for how many rows of input, and how long each method takes.
+"""The methods of a pruned layer for each class of rows of input, and how long each takes.
 
 Note [Cost table]
 The time of a method is taken to be ``call + a * nonzeros + b * weights + c * (rows of the weight)``
@@ -13,13 +13,7 @@ Values of 16 bits have methods of their own (``quads-16``), and so has dense in 
 (``dense-bfloat16``). Where an entry lacks the first, the float32 figures hold; where it lacks the
 second, or was measured on a processor that has other arithmetic for the dtype, dense is taken to be so
 many times slower or faster than float32.
-The sparse method has to be predicted a seventh faster than dense to be chosen, a quarter for one row: a
-table is never quite the machine at hand.
-
-A GPU needs no table. Few rows of input wait for memory alone, so that a method's time goes by the bytes
-that it moves: ``bitmap`` reads bits and values, and is chosen where dense is 1.4 times as many bytes.
-More rows are ``dense``, or ``unpack``: the dense weight made anew in each call, for what it saves in
-memory.
+See Note [Machine costs] in machine_costs.py for what is measured beside it, and planning.py for what is chosen.
 """
 
 from __future__ import annotations
@@ -28,7 +22,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -54,10 +48,6 @@ METHOD_OF = dict(enumerate(METHODS, start=1))
 """The methods by the numbers that a plan has for them. (As in csrc/linear/torch/ops.cpp.)"""
 NUMBER_OF = {method: number for number, method in METHOD_OF.items()}
 PLACES = ("near", "cached", "streamed")
-_LEAST_GAIN = 1.15
-_LEAST_GAIN_ONE = 1.25  # of one row, whose times memory makes vary more
-_LEAST_GAIN_MEASURED = 1.05
-_LEAST_GAIN_GPU = 1.4  # in bytes: the decoding takes its share
 _MOST_BITMAP = 8  # rows that bits are multiplied with, as in csrc/linear/bitmap.h
 _SHORT = (torch.bfloat16, torch.float16)
 # Times float32's for one row, which waits for memory, and for more.
@@ -198,71 +188,19 @@ class Costs:
             return entry[key][at][number]  # type: ignore[no-any-return]
         return [_SHORT_DENSE[has][min(number, 1)] * term for term in terms]
 
-    def predicted(self, method: str, number: int) -> float:
-        """Seconds that a method takes for the typical rows of a class."""
+    def key(self, method: str) -> str:
+        """A method by the name that its figures have."""
+        if method != "dense":
+            return f"{method}-16" if self.dtype in _SHORT else method
+        if self.input_dtype not in _SHORT:
+            return method
+        return f"dense-{str(self.input_dtype).removeprefix('torch.')}"
+
+    def by_table(self, method: str, number: int) -> float:
+        """The same by the table alone."""
         call, a, b, c = self.terms(method, number)
         rows, weights = self.shape[0], self.shape[0] * self.shape[1]
         return max(call + a * self.nonzeros + b * weights + c * rows, 1e-9)  # (of nothing, too)
-
-    def ratios(self, number: int) -> dict[str, float]:
-        """How many times faster than dense the sparse methods of a class are."""
-        if self.gpu:
-            return {method: self._ratio_of_bytes(method) for method in candidates(number, gpu=True)}
-        dense = self.predicted("dense", number)
-        return {method: dense / self.predicted(method, number) for method in candidates(number)}
-
-    def _ratio_of_bytes(self, method: str) -> float:
-        """How many times as many bytes dense moves, where each byte is moved once."""
-        rows, columns = self.shape
-        dense = rows * columns * self.input_dtype.itemsize
-        kept = rows * ((columns + 7) // 8) + self.nonzeros * self.dtype.itemsize
-        rounds = self.dtype != self.input_dtype and self.input_dtype != torch.float32
-        if (
-            method == "unpack" or rounds
-        ):  # where a value would be rounded, bitmap unpacks to float32
-            kept += 2 * rows * columns * (4 if rounds else self.input_dtype.itemsize)
-        return dense / max(kept, 1)
-
-
-def planned_by_table(costs: Costs, classes: Iterable[int], *, packed_only: bool) -> tuple[int, ...]:
-    """A plan by the table; on a GPU by the bytes that are moved."""
-    if costs.gpu:
-        return _chosen_by_bytes(costs, classes, packed_only)
-    methods = {}
-    for number in classes:
-        ratios = costs.ratios(number)
-        best = max(ratios, key=ratios.__getitem__)
-        gain = _LEAST_GAIN_ONE if number == 0 else _LEAST_GAIN
-        worth = ratios[best] > gain and costs.nonzeros < costs.shape[0] * costs.shape[1]
-        methods[number] = best if packed_only or worth else "dense"
-    return completed(methods)
-
-
-def _chosen_by_bytes(costs: Costs, classes: Iterable[int], packed_only: bool) -> tuple[int, ...]:
-    methods = {}
-    for number in classes:
-        ((method, ratio),) = costs.ratios(number).items()
-        methods[number] = method if packed_only or ratio > _LEAST_GAIN_GPU else "dense"
-    return completed(methods)
-
-
-def measured(
-    calls: Callable[[str, int], Callable[[], object]],
-    classes: Iterable[int],
-    *,
-    gpu: bool = False,
-) -> dict[int, str]:
-    """The method of each class of rows that took the least time here; dense unless another gains."""
-    methods = {}
-    for number in classes:
-        names = (*candidates(number, gpu), "dense")
-        # (the least: what is decided for good should not hang on who else was at work)
-        runs = [calls(method, TYPICAL_ROWS[number]) for method in names]
-        *sparse, dense = medians(runs, of=min, timer=by_events if gpu else None)
-        best = min(sparse)
-        gains = best * _LEAST_GAIN_MEASURED < dense
-        methods[number] = names[sparse.index(best)] if gains else "dense"
-    return methods
 
 
 def by_events(call: Callable[[], object]) -> float:
@@ -297,23 +235,3 @@ def medians(
             call()
             times.append(clock() - before)
     return [float(of(times)) for times in taken]
-
-
-def completed(methods: Mapping[int, str]) -> tuple[int, ...]:
-    """A plan for every class: those that were not asked for take that of the nearest one."""
-    numbers = sorted(methods)
-    nearest = [min(numbers, key=lambda n: (abs(n - i), n)) for i in range(len(CLASSES))]
-    return tuple(NUMBER_OF[methods[n]] for n in nearest)
-
-
-def describe(plan: Sequence[int], costs: Costs, why: str) -> list[tuple[str, str, str]]:
-    """(rows, method, why) of every class."""
-    lines = []
-    for number, (rows, choice) in enumerate(zip(row_labels(), plan, strict=True)):
-        method = METHOD_OF[choice]
-        names = ", ".join(f"{w} {r:.1f}x dense" for w, r in costs.ratios(number).items())
-        reason = f"{why}; predicted {names}"
-        if method not in (*candidates(number, costs.gpu), "dense"):
-            reason = "prepared for other rows"
-        lines.append((rows, method, reason))
-    return lines

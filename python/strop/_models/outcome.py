@@ -19,7 +19,7 @@ from strop._models.fusion import Fusion
 from strop._models.layers import Group
 from strop._models.linear_kinds import matrix
 from strop._models.options import Options
-from strop._models.run import Observed, Seen, Timing, timings
+from strop._models.run import Observed, Seen, Timing
 from strop._prune.prune_mask import unpack_mask
 
 _OP = "strop.pack_model"
@@ -79,8 +79,8 @@ def outcome(
     if isinstance(weight, str):
         return Outcome(group, None, None, rows, reason=weight)
     measured: Sequence[Timing] = ()
-    if seen is not None and plan == "measure":
-        measured = timings(group.linear, weight, seen, _activation(group, fusions))
+    if observed is not None and seen is not None and plan == "measure":
+        measured = observed.timings(group.linear, weight, seen, _activation(group, fusions))
     decides = options.only_if_faster and group.packed_linear is None
     return Outcome(
         group, weight, mask, rows, measured, _slower(weight, measured) if decides else ""
@@ -229,7 +229,7 @@ def _slower(weight: PackedWeight, measured: Sequence[Timing]) -> str:
         return "nothing of it is pruned"
     if weight.plan_source in ("auto", "measure") and set(weight.method_names()) == {"dense"}:
         best = f" ({_best(measured)})" if measured else ""
-        return f"dense is faster{best or ', by the table'}"
+        return f"dense is faster{best or ', by its costs'}"
     if measured and all(one.planned_ms >= one.dense_ms for one in measured):
         return f"dense is faster ({_best(measured)})"
     return ""

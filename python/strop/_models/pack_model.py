@@ -60,7 +60,7 @@ def pack_model(
     ``torch.nn.utils.prune`` becomes zeros for good). With ``example_inputs`` the model is run, in
     eager and in eval mode, without gradients and with the state of torch's random numbers restored, to see
     the rows of input of each layer, and what packing changes of its results; both ways are timed on as many
-    rows, and only what they need is prepared and kept in memory. Without, the table of costs tells of layers
+    rows, and only what they need is prepared and kept in memory. Without, this machine's costs (:func:`strop.tune`) tell of layers
     without a format, for any number of rows, and all with one are packed.
 
     Left alone, and listed with the reason, are: subclasses of ``nn.Linear`` with more of their own than

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional
 
 from strop._linear import plans
 from strop._linear.activations import ACTIVATIONS
+from strop._linear.masked_weight import MaskedWeight
 from strop._linear.packed_linear import packed_linear
 from strop._linear.packed_weight import PackedWeight
 from strop._models.compiled_models import in_eager
@@ -57,6 +59,20 @@ class Observed:
     """By the id of a layer, why its weight has to stay as it is."""
     fusions: Mapping[int, Fusion]
     """Of those that seemed possible, those that the model runs as such."""
+    timed: dict[Hashable, list[Timing]] = field(default_factory=dict)
+    """What layers took: those of one shape in codes of one kind take the same time."""
+
+    def timings(
+        self, linear: nn.Module, weight: PackedWeight, seen: Seen, activation: str | None
+    ) -> list[Timing]:
+        """One for each class of rows that a layer was given."""
+        if isinstance(weight, MaskedWeight):
+            return timings(linear, weight, seen, activation)
+        facts = (*sorted(seen.rows), seen.dtype, activation, linear.bias is None)
+        key = (type(linear), weight.shape, json.dumps(weight.facts()), facts)
+        if key not in self.timed:
+            self.timed[key] = timings(linear, weight, seen, activation)
+        return self.timed[key]
 
 
 def observed(

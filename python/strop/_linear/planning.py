@@ -1,0 +1,129 @@
+"""Which method a pruned layer runs for how many rows of input.
+
+A packed method has to be predicted faster than dense to be chosen, by more where only the shipped table
+tells, and for one row, whose times memory makes vary.
+
+A GPU needs no table. Few rows of input wait for memory alone, so that a method's time goes by the bytes
+that it moves: ``bitmap`` reads bits and values, and is chosen where dense is 1.4 times as many bytes.
+More rows are ``dense``, or ``unpack``: the dense weight made anew in each call, for what it saves in
+memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import torch
+
+from strop._linear import machine_costs
+from strop._linear.plans import (
+    CLASSES,
+    METHOD_OF,
+    NUMBER_OF,
+    TYPICAL_ROWS,
+    Costs,
+    by_events,
+    candidates,
+    medians,
+    place,
+    row_labels,
+)
+
+_LEAST_GAIN = 1.15
+_LEAST_GAIN_ONE = 1.25  # of one row
+_LEAST_GAIN_HERE = 1.08  # where this machine's costs were measured
+_LEAST_GAIN_MEASURED = 1.05
+_LEAST_GAIN_GPU = 1.4  # in bytes: the decoding takes its share
+
+
+def predicted(costs: Costs, method: str, number: int) -> float:
+    """Seconds that a method takes here for the typical rows of a class."""
+    where = place(costs.shape[0] * costs.shape[1])
+    return machine_costs.factor(costs.key(method), where, number) * costs.by_table(method, number)
+
+
+def ratios(costs: Costs, number: int) -> dict[str, float]:
+    """How many times faster than dense the packed methods of a class are."""
+    if costs.gpu:
+        return {method: _ratio_of_bytes(costs, method) for method in candidates(number, gpu=True)}
+    dense = predicted(costs, "dense", number)
+    return {method: dense / predicted(costs, method, number) for method in candidates(number)}
+
+
+def _ratio_of_bytes(costs: Costs, method: str) -> float:
+    """How many times as many bytes dense moves, where each byte is moved once."""
+    rows, columns = costs.shape
+    dense = rows * columns * costs.input_dtype.itemsize
+    kept = rows * ((columns + 7) // 8) + costs.nonzeros * costs.dtype.itemsize
+    rounds = costs.dtype != costs.input_dtype and costs.input_dtype != torch.float32
+    if method == "unpack" or rounds:  # where a value would be rounded, bitmap unpacks to float32
+        kept += 2 * rows * columns * (4 if rounds else costs.input_dtype.itemsize)
+    return dense / max(kept, 1)
+
+
+def planned_by_costs(costs: Costs, classes: Iterable[int], *, packed_only: bool) -> tuple[int, ...]:
+    """A plan by costs; on a GPU by the bytes that are moved."""
+    if costs.gpu:
+        return _chosen_by_bytes(costs, classes, packed_only)
+    methods = {}
+    for number in classes:
+        found = ratios(costs, number)
+        best = max(found, key=found.__getitem__)
+        worth = (
+            found[best] > _least_gain(number) and costs.nonzeros < costs.shape[0] * costs.shape[1]
+        )
+        methods[number] = best if packed_only or worth else "dense"
+    return completed(methods)
+
+
+def _least_gain(number: int) -> float:
+    if not machine_costs.is_off():
+        return _LEAST_GAIN_HERE if number else _LEAST_GAIN
+    return _LEAST_GAIN if number else _LEAST_GAIN_ONE
+
+
+def _chosen_by_bytes(costs: Costs, classes: Iterable[int], packed_only: bool) -> tuple[int, ...]:
+    methods = {}
+    for number in classes:
+        ((method, ratio),) = ratios(costs, number).items()
+        methods[number] = method if packed_only or ratio > _LEAST_GAIN_GPU else "dense"
+    return completed(methods)
+
+
+def measured(
+    calls: Callable[[str, int], Callable[[], object]],
+    classes: Iterable[int],
+    *,
+    gpu: bool = False,
+) -> dict[int, str]:
+    """The method of each class of rows that took the least time here; dense unless another gains."""
+    methods = {}
+    for number in classes:
+        names = (*candidates(number, gpu), "dense")
+        # (the least: what is decided for good should not hang on who else was at work)
+        runs = [calls(method, TYPICAL_ROWS[number]) for method in names]
+        *sparse, dense = medians(runs, of=min, timer=by_events if gpu else None)
+        best = min(sparse)
+        gains = best * _LEAST_GAIN_MEASURED < dense
+        methods[number] = names[sparse.index(best)] if gains else "dense"
+    return methods
+
+
+def completed(methods: Mapping[int, str]) -> tuple[int, ...]:
+    """A plan for every class: those that were not asked for take that of the nearest one."""
+    numbers = sorted(methods)
+    nearest = [min(numbers, key=lambda n: (abs(n - i), n)) for i in range(len(CLASSES))]
+    return tuple(NUMBER_OF[methods[n]] for n in nearest)
+
+
+def describe(plan: Sequence[int], costs: Costs, why: str) -> list[tuple[str, str, str]]:
+    """(rows, method, why) of every class."""
+    lines = []
+    for number, (rows, choice) in enumerate(zip(row_labels(), plan, strict=True)):
+        method = METHOD_OF[choice]
+        names = ", ".join(f"{w} {r:.1f}x dense" for w, r in ratios(costs, number).items())
+        reason = f"{why}; predicted {names}"
+        if method not in (*candidates(number, costs.gpu), "dense"):
+            reason = "prepared for other rows"
+        lines.append((rows, method, reason))
+    return lines
