@@ -1,6 +1,7 @@
 """Weights with a mask: packed, kept, moved, planned; refused where it is forged."""
 
 import copy
+import dataclasses
 import io
 import json
 import pickle
@@ -21,7 +22,7 @@ def made(shape=(45, 70), sparsity=0.8, **options):
 
 
 def fields(w):
-    return {name: getattr(w, name) for name in w.__dataclass_fields__}
+    return {field.name: getattr(w, field.name) for field in dataclasses.fields(w)}
 
 
 class TestPacking:
@@ -194,7 +195,7 @@ class TestForged:
             "values has dtype int64": state | {"values": state["values"].long()},
             "bits has dtype": state | {"bits": state["bits"].int()},
             "which is unknown": state | planned(methods=["mask"] * 6 + ["best"]),
-            "a method 1 to 6 is needed": state | planned(methods=["mask"]),
+            "a method 1 to 7 is needed": state | planned(methods=["mask"]),
             "which is unknown ": state | planned(plan="best"),
             "the plan is not as": state | {"plan": state["plan"][:9]},
             "shape is not 2 integers": state | {"shape": state["shape"].float()},

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from strop._core.library import build_info
-from strop._linear import ops, plans
+from strop._linear import dense_ways, ops, plans
 
 Factors = Mapping[str, Mapping[str, Sequence[float]]]
 """By method and place, one for each class of rows."""
@@ -170,6 +170,8 @@ class _Weight:
         """What the methods of a class take over what the table says."""
         calls = {method: self._call(method, number) for method in plans.candidates(number)}
         calls["dense"] = self._call("dense", number)
+        if dense_ways.can_prepack(self.weight.dtype):
+            calls["prepacked"] = self._call("prepacked", number)
         times = plans.medians(list(calls.values()), seconds=0.004, turns=3, of=min)
         return {
             self.costs.key(method): taken / self.costs.by_table(method, number)
@@ -181,6 +183,11 @@ class _Weight:
         x = torch.ones(plans.TYPICAL_ROWS[number], side, dtype=self.weight.dtype)
         if method == "dense":
             return lambda: torch.nn.functional.linear(x, self.weight)
+        if method == "prepacked" and method not in self.layouts:
+            self.layouts[method] = dense_ways.prepacked(self.weight)
+        if method == "prepacked":
+            ordered = self.layouts[method]
+            return lambda: dense_ways.product(x, ordered, None, None)
         if method not in self.layouts:
             self.layouts[method] = ops.layout(self.bits, self.values, side, method)
         layout = self.layouts[method]

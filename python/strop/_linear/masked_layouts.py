@@ -54,7 +54,8 @@ def on_gpu(
 
 def fits(methods: Sequence[int], device: torch.device) -> bool:
     """Whether a plan is of this kind of device."""
-    other = plans.LAYOUTS if device.type == "cuda" else plans.BY_STARTS
+    of_cpu = (*plans.LAYOUTS, "prepacked")
+    other = of_cpu if device.type == "cuda" else plans.BY_STARTS
     if device.type not in ("cpu", "cuda"):
         return True
     return not {plans.METHOD_OF[number] for number in methods} & set(other)
@@ -90,7 +91,7 @@ def check_dtypes(values: torch.dtype, input: torch.dtype, methods: Sequence[int]
     if input not in FLOATING or (values == wide) != (input == wide):
         raise TypeError(f"strop.PackedWeight: input_dtype is {input}, beside values of {values}")
     names = {plans.METHOD_OF[number] for number in methods}
-    if values == wide and not names <= {"mask", "dense"}:
+    if values == wide and not names <= {"mask", "dense", "prepacked"}:
         raise TypeError("strop.PackedWeight: values of float64 have the layout mask alone")
 
 

@@ -19,7 +19,7 @@ from strop._core.failed_allocation import raises_memory_errors
 from strop._core.gradient import below_autograd, differentiable, needs_gradient
 from strop._core.library import FLOATING
 from strop._core.op import op
-from strop._linear import ops, plans
+from strop._linear import dense_ways, ops, plans
 from strop._linear.activations import ACTIVATIONS
 from strop._linear.masked_weight import TENSORS, MaskedWeight
 from strop._linear.results import copied, written
@@ -27,7 +27,8 @@ from strop._linear.results import copied, written
 _OP = "strop.packed_linear"
 _MANY = 130
 _CLASS_OF = [plans.row_class(n) for n in range(_MANY)]  # looked up, not searched, in a call
-_DENSE = plans.NUMBER_OF["dense"]  # those after it are a GPU's
+_DENSE = plans.NUMBER_OF["dense"]  # those after it are a GPU's, but for one:
+_PREPACKED = plans.NUMBER_OF["prepacked"]
 
 
 def product(
@@ -59,6 +60,8 @@ def product(
         if out is None:
             if choice == _DENSE:  # torch's own, which knows gradients and transforms
                 return _dense(input, weight, bias, activation)
+            if choice == _PREPACKED:
+                return _prepacked(input, weight, bias, activation)
             if call_path(input, bias) != DIRECT or any_autocast():
                 return public_op(input, weight, bias, activation)
             if choice > _DENSE:
@@ -98,7 +101,7 @@ def _into(
     bias: Tensor | None,
     activation: str,
 ) -> Tensor:
-    if choice == _DENSE or transformed():
+    if choice in (_DENSE, _PREPACKED) or transformed():
         return copied(_OP, product(x, weight, bias, activation or None), out)
     if choice > _DENSE:
         _check_columns(x, weight)
@@ -117,6 +120,21 @@ def _check_columns(x: Tensor, weight: MaskedWeight) -> None:
         raise ValueError(
             f"{_OP}: input has shape {list(x.shape)}; the weight takes {weight.shape[1]} columns"
         )
+
+
+def _prepacked(
+    x: Tensor, weight: MaskedWeight, bias: Tensor | None, activation: str | None
+) -> Tensor:
+    """By oneDNN, where nobody looks on; else as dense."""
+    dtype = weight.input_dtype
+    like = x.dim() > 1 and x.dtype == dtype and (bias is None or bias.dtype == dtype)
+    if not like or call_path(x, bias) != DIRECT or any_autocast():
+        return _dense(x, weight, bias, activation)
+    ordered = weight.prepacked()
+    if ordered is None:
+        return _dense(x, weight, bias, activation)
+    _check_beside(x, weight, bias)
+    return dense_ways.product(x, ordered, bias, activation)
 
 
 def _dense(x: Tensor, weight: MaskedWeight, bias: Tensor | None, activation: str | None) -> Tensor:
@@ -170,10 +188,11 @@ def public_op(
     if weight.starts is not None:
         _check_columns(x, weight)
     tensors = [*(kept or (weight.bits, weight.values)), *(getattr(weight, n) for n in TENSORS[2:])]
+    methods = [_DENSE if method == _PREPACKED else method for method in weight.methods]
     made_of = weight.versions if is_compiling() and not is_exporting() else None
     return cast(
         Tensor,
-        _public(x, *tensors, list(weight.methods), bias, activation or "", made_of),
+        _public(x, *tensors, methods, bias, activation or "", made_of),
     )
 
 

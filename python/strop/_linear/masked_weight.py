@@ -15,6 +15,7 @@ from strop._core.errors import translated
 from strop._core.library import FLOATING
 from strop._core.tensor_dataclass import tensor_dataclass
 from strop._linear import machine_costs, ops, planning, plans
+from strop._linear.dense_ways import can_prepack, prepacked
 from strop._linear.masked_layouts import (
     array_of,
     check_dtypes,
@@ -70,6 +71,7 @@ class MaskedWeight(PackedWeight):
     methods: tuple[int, ...]
     plan_source: str
     input_dtype: torch.dtype
+    _prepacked = cast("Tensor | None", None)
     versions = None
     """Those of bits and values as a tensor, for compiled code, which cannot ask; None on a GPU, where it
     would wait."""
@@ -96,6 +98,18 @@ class MaskedWeight(PackedWeight):
             [head, *(f"{rows:>11} rows: {method:6} ({w})" for rows, method, w in lines)]
         )
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all that it holds, layouts included, of which a state dict has fewer."""
+        ordered = "prepacked" in self.method_names()
+        return super().nbytes + ordered * self.shape[0] * self.shape[1] * self.input_dtype.itemsize
+
+    def prepacked(self) -> Tensor | None:
+        """The dense weight in oneDNN's order, made when it is first used; None if that is not to be had."""
+        if self._prepacked is None and self.dense is not None and can_prepack(self.dense.dtype):
+            object.__setattr__(self, "_prepacked", prepacked(self.dense))
+        return self._prepacked
+
     def method_names(self) -> list[str]:
         """The method of each class of rows."""
         return [plans.METHOD_OF[number] for number in self.methods]
@@ -105,6 +119,7 @@ class MaskedWeight(PackedWeight):
 
     def _settle(self) -> None:
         super()._settle()
+        object.__setattr__(self, "_prepacked", None)
         if self._made_of is not None and self.device.type == "cpu" and not is_compiling():
             versions = torch.tensor((self.bits._version, self.values._version))
             object.__setattr__(self, "versions", versions)
@@ -233,7 +248,7 @@ class MaskedWeight(PackedWeight):
                 f"{_NAME}: bits has shape {tuple(bits.shape)}; {shape} needs "
                 f"{(shape[0], (columns + 7) // 8)}"
             )
-        names = {plans.METHOD_OF[number] for number in methods}
+        names = {plans.FORM_OF[plans.METHOD_OF[number]] for number in methods}
         layouts = on_gpu if bits.is_cuda else on_cpu
         try:
             made = layouts(bits, values, shape, names | {"back"} if backward else names)
@@ -266,7 +281,7 @@ class MaskedWeight(PackedWeight):
                 f"{_NAME}: the plan is of another kind of device than {self.device}; .to() makes it anew"
             )
         for method in {plans.METHOD_OF[number] for number in self.methods}:
-            if getattr(self, "starts" if method in plans.BY_STARTS else method) is None:
+            if getattr(self, plans.FORM_OF[method]) is None:
                 raise ValueError(f"{_NAME}: the plan has {method}, which is not prepared")
         if self.device.type != "cpu":
             return  # checked before it went there

@@ -13,7 +13,7 @@ from torch._subclasses import FakeTensor
 from strop._core.arguments import named_kind
 from strop._core.errors import translated, unfit
 from strop._core.library import FLOATING
-from strop._linear import ops, plans
+from strop._linear import dense_ways, ops, plans
 from strop._linear.masked_layouts import one_method
 from strop._linear.masked_weight import MaskedWeight
 from strop._linear.planning import completed, measured, planned_by_costs
@@ -111,15 +111,18 @@ def _measured(
 
     def call(method: str, rows: int) -> Callable[[], object]:
         x = torch.randn(rows, shape[1], device=bits.device).to(input_dtype)
-        name = "starts" if method in plans.BY_STARTS else method
+        name = plans.FORM_OF[method]
         if name not in forms:
             forms[name] = ops.layout(bits, values, shape[1], name)
         prepared = forms[name]
         if method == "dense":
             return lambda: torch.nn.functional.linear(x, prepared)
+        if method == "prepacked":
+            ordered = dense_ways.prepacked(prepared)
+            return lambda: dense_ways.product(x, ordered, None, None)
         if name == "starts":
             return lambda: ops.by_bits(x, bits, values, prepared, None, "")
         return lambda: ops.by_layout(x, prepared, shape[0], None, "")
 
     with torch.cuda.device(bits.device) if bits.is_cuda else contextlib.nullcontext():
-        return completed(measured(call, classes, gpu=bits.is_cuda))
+        return completed(measured(call, classes, input_dtype, gpu=bits.is_cuda))

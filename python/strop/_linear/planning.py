@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 
 from strop._linear import machine_costs
+from strop._linear.dense_ways import can_prepack
 from strop._linear.plans import (
     CLASSES,
     METHOD_OF,
@@ -29,6 +30,7 @@ from strop._linear.plans import (
     row_labels,
 )
 
+_DENSE = ("dense", "prepacked")
 _LEAST_GAIN = 1.15
 _LEAST_GAIN_ONE = 1.25  # of one row
 _LEAST_GAIN_HERE = 1.08  # where this machine's costs were measured
@@ -46,8 +48,16 @@ def ratios(costs: Costs, number: int) -> dict[str, float]:
     """How many times faster than dense the packed methods of a class are."""
     if costs.gpu:
         return {method: _ratio_of_bytes(costs, method) for method in candidates(number, gpu=True)}
-    dense = predicted(costs, "dense", number)
+    dense = predicted(costs, dense_way(costs, number), number)
     return {method: dense / predicted(costs, method, number) for method in candidates(number)}
+
+
+def dense_way(costs: Costs, number: int) -> str:
+    """The faster of torch's dense ways for a class of rows."""
+    if costs.gpu or not can_prepack(costs.input_dtype):
+        return "dense"
+    plain, ordered = (predicted(costs, way, number) for way in ("dense", "prepacked"))
+    return "prepacked" if ordered * _LEAST_GAIN_HERE < plain else "dense"
 
 
 def _ratio_of_bytes(costs: Costs, method: str) -> float:
@@ -72,7 +82,7 @@ def planned_by_costs(costs: Costs, classes: Iterable[int], *, packed_only: bool)
         worth = (
             found[best] > _least_gain(number) and costs.nonzeros < costs.shape[0] * costs.shape[1]
         )
-        methods[number] = best if packed_only or worth else "dense"
+        methods[number] = best if packed_only or worth else dense_way(costs, number)
     return completed(methods)
 
 
@@ -93,19 +103,22 @@ def _chosen_by_bytes(costs: Costs, classes: Iterable[int], packed_only: bool) ->
 def measured(
     calls: Callable[[str, int], Callable[[], object]],
     classes: Iterable[int],
+    dtype: torch.dtype,
     *,
     gpu: bool = False,
 ) -> dict[int, str]:
     """The method of each class of rows that took the least time here; dense unless another gains."""
     methods = {}
     for number in classes:
-        names = (*candidates(number, gpu), "dense")
+        dense = _DENSE if not gpu and can_prepack(dtype) else _DENSE[:1]
+        names = (*candidates(number, gpu), *dense)
         # (the least: what is decided for good should not hang on who else was at work)
         runs = [calls(method, TYPICAL_ROWS[number]) for method in names]
-        *sparse, dense = medians(runs, of=min, timer=by_events if gpu else None)
-        best = min(sparse)
-        gains = best * _LEAST_GAIN_MEASURED < dense
-        methods[number] = names[sparse.index(best)] if gains else "dense"
+        times = medians(runs, of=min, timer=by_events if gpu else None)
+        taken = dict(zip(names, times, strict=True))
+        for method in names[: -len(dense)] + dense[1:]:  # plain dense unless another gains
+            taken[method] *= _LEAST_GAIN_MEASURED
+        methods[number] = min(taken, key=taken.__getitem__)
     return methods
 
 
@@ -123,7 +136,7 @@ def describe(plan: Sequence[int], costs: Costs, why: str) -> list[tuple[str, str
         method = METHOD_OF[choice]
         names = ", ".join(f"{w} {r:.1f}x dense" for w, r in ratios(costs, number).items())
         reason = f"{why}; predicted {names}"
-        if method not in (*candidates(number, costs.gpu), "dense"):
+        if method not in (*candidates(number, costs.gpu), *_DENSE):
             reason = "prepared for other rows"
         lines.append((rows, method, reason))
     return lines

@@ -42,8 +42,10 @@ LAYOUTS = ("mask", "quads", "pairs")
 """The sparse methods of a CPU, each by a layout of its own."""
 BY_STARTS = ("bitmap", "unpack")
 """Those of a GPU, by the rows' starts."""
-METHODS = (*LAYOUTS, "dense", *BY_STARTS)
-"""What a plan chooses among."""
+METHODS = (*LAYOUTS, "dense", *BY_STARTS, "prepacked")
+"""What a plan chooses among: ``prepacked`` is dense, in oneDNN's order."""
+FORM_OF = {**{m: m for m in METHODS}, **dict.fromkeys(BY_STARTS, "starts"), "prepacked": "dense"}
+"""What of a weight each of them needs."""
 METHOD_OF = dict(enumerate(METHODS, start=1))
 """The methods by the numbers that a plan has for them. (As in csrc/linear/torch/ops.cpp.)"""
 NUMBER_OF = {method: number for number, method in METHOD_OF.items()}
@@ -175,6 +177,7 @@ class Costs:
     def terms(self, method: str, number: int) -> Sequence[float]:
         """The figures of a method for a class of rows."""
         entry, at = _table()[table_key()], place(self.shape[0] * self.shape[1])
+        method = FORM_OF[method]  # (the table knows one dense way)
         if method != "dense":
             key = f"{method}-16" if self.dtype in _SHORT else method
             return entry.get(key, entry[method])[at][number]  # type: ignore[no-any-return]
@@ -190,11 +193,11 @@ class Costs:
 
     def key(self, method: str) -> str:
         """A method by the name that its figures have."""
-        if method != "dense":
+        if method not in ("dense", "prepacked"):
             return f"{method}-16" if self.dtype in _SHORT else method
         if self.input_dtype not in _SHORT:
             return method
-        return f"dense-{str(self.input_dtype).removeprefix('torch.')}"
+        return f"{method}-{str(self.input_dtype).removeprefix('torch.')}"
 
     def by_table(self, method: str, number: int) -> float:
         """The same by the table alone."""
