@@ -11,24 +11,25 @@ namespace strop::linear {
 // eight codes begin at a byte. The products are those of linear/codes.h. A kernel has up to
 // kMaxCodesRows rows of x, for which the codes are read once.
 //
-// A thread block takes kWeightRows rows of the weight, which share what is loaded of x, and all of
-// their columns: a thread has eight columns at a time where x is float, 32 where it is codes, and
-// its sums meet those of the others at the end. So 4096 rows are 1024 thread blocks, and the loads
-// in flight enough for the memory, where a warp for each row would leave three quarters of it idle.
-// A piece of a row never lies in two groups, so that groups of any size go by one loop; those that
-// are no multiple of a piece have short ones.
+// A thread block takes four rows of the weight, which share what is loaded of x, and all of their
+// columns: a thread has pieces of 16 columns where x is float, of 32 where it is codes, and sums
+// meet at the end. So 4096 rows are 1024 thread blocks, with enough loads in flight for the memory;
+// a warp for each row would load x four times as often, and one for four rows leave most of the GPU
+// idle. A piece never lies in two groups, so that groups of any size go by one loop; where they are
+// no multiple of a piece, some pieces are short.
 //
-// Bytes and instructions on an H200 (4.8 TB/s, 132 multiprocessors at 1.98 GHz): a multiprocessor
-// gets 18 bytes a cycle, 37 codes of four bits or 18 of eight, and issues 128 lanes' instructions.
+// What bounds it on an H200 (4.8 TB/s, 132 multiprocessors, 1.98 GHz), by counts, not measured: a
+// multiprocessor gets 18 bytes a cycle, 37 codes of four bits or 18 of eight, and starts 128 lanes'
+// instructions, 64 of them dp4a.
 //
-//   x        rows   instructions a code (of them multiply-adds)   of the memory's speed, 4 / 8 bits
-//   float    1      4.2 (1)                                       0.8 / 1
-//   float    8      13 (9)                                        0.27 / 0.5
-//   codes    1      1.6 (two dp4a for four codes)                 1 / 1
-//   codes    8      4 (nine)                                      0.8 / 1
+//   x        rows   instructions a code            share of the memory's speed, 4 bits and 8
+//   float    1      5.6, three of them arithmetic  0.6   1
+//   float    8      15, nine multiply-adds         0.25  0.5
+//   codes    1      2.5, half a dp4a               1     1
+//   codes    8      5.3, 2.3 dp4a                  0.65  1
 //
-// Eight rows of float x are bound by arithmetic, and still read a ninth of the bytes that a dense
-// copy of bfloat16 writes and reads.
+// Restoring the weight at each call writes and reads four bytes a code beside: even eight rows of
+// float x take half of its time.
 
 inline constexpr std::int64_t kMaxCodesRows = 8;
 inline constexpr std::int64_t kPieceColumns = 32;  // of x in codes

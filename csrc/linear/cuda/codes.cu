@@ -149,28 +149,11 @@ __device__ __forceinline__ void multiply_add(const Task& task, std::int64_t colu
   }
 }
 
-// A piece's codes, which are loaded before others are used.
+// A piece that is loaded before those before it are used.
 struct Held {
   PiecesOnGpu::Place at;
   std::uint64_t codes[kFloatUnits][kWeightRows];
 };
-
-__device__ __forceinline__ Held load_piece(const Task& task, const RowsOfBlock& block,
-                                           std::int64_t piece) {
-  Held held = {};
-  if (piece >= task.pieces.all) return held;
-  held.at = task.pieces.place(piece);
-#pragma unroll
-  for (int u = 0; u < kFloatUnits; ++u) {
-    const std::int64_t left = held.at.count - u * kUnit;
-    if (left <= 0) continue;
-#pragma unroll
-    for (int r = 0; r < kWeightRows; ++r) {
-      held.codes[u][r] = task.weight.load(block, r, held.at.column + u * kUnit, left);
-    }
-  }
-  return held;
-}
 
 template <class T, int kRows>
 __device__ __forceinline__ void multiply_piece(const Task& task, const RowsOfBlock& block,
@@ -221,7 +204,9 @@ __global__ void __launch_bounds__(kCodesThreads, 4)
       Held held[kAhead];
 #pragma unroll
       for (int s = 0; s < kAhead; ++s) {
-        held[s] = load_piece(task, block, begin + s * kCodesThreads);
+        const std::int64_t piece = begin + s * kCodesThreads;
+        held[s].at = piece < task.pieces.all ? task.pieces.place(piece) : PiecesOnGpu::Place{};
+        weight.load(block, held[s].at, held[s].codes);
       }
 #pragma unroll
       for (int s = 0; s < kAhead; ++s) {

@@ -55,6 +55,35 @@ __device__ __forceinline__ std::uint64_t load_codes(const std::uint8_t* row, std
   return size == 64 ? word : word >> shift & ((std::uint64_t{1} << size) - 1);
 }
 
+// Pieces of a row, as a kernel numbers them.
+struct PiecesOnGpu {
+  Pieces pieces;
+  Divider of_group;
+  std::int64_t groups;
+  std::int64_t all;
+
+  explicit PiecesOnGpu(const Pieces& given)
+      : pieces(given), of_group(given.of_group()), groups(given.groups()), all(given.all()) {}
+
+  struct Place {
+    std::int64_t group;
+    std::int64_t column;
+    std::int64_t count;  // of columns; not above 0 where a short group has no such piece
+  };
+  __device__ __forceinline__ Place place(std::int64_t group, std::int64_t number) const {
+    const std::int64_t within = number * pieces.width;
+    const std::int64_t column = group * pieces.group + within;
+    std::int64_t count =
+        pieces.group - within < pieces.width ? pieces.group - within : pieces.width;
+    if (pieces.columns - column < count) count = pieces.columns - column;
+    return {group, column, count};
+  }
+  __device__ __forceinline__ Place place(std::int64_t piece) const {
+    const std::int64_t group = of_group.quotient(piece);
+    return place(group, piece - group * of_group.divisor());
+  }
+};
+
 // Where a group's scale and zero point are.
 struct Parameters {
   std::int64_t scale;
@@ -133,34 +162,18 @@ struct CodesMatrixOnGpu {
     }
     return load_codes(row, column * bits, static_cast<int>(count < kUnit ? count : kUnit) * bits);
   }
-};
-
-// Pieces of a row, as a kernel numbers them.
-struct PiecesOnGpu {
-  Pieces pieces;
-  Divider of_group;
-  std::int64_t groups;
-  std::int64_t all;
-
-  explicit PiecesOnGpu(const Pieces& given)
-      : pieces(given), of_group(given.of_group()), groups(given.groups()), all(given.all()) {}
-
-  struct Place {
-    std::int64_t group;
-    std::int64_t column;
-    std::int64_t count;  // of columns; not above 0 where a short group has no such piece
-  };
-  __device__ __forceinline__ Place place(std::int64_t group, std::int64_t number) const {
-    const std::int64_t within = number * pieces.width;
-    const std::int64_t column = group * pieces.group + within;
-    std::int64_t count =
-        pieces.group - within < pieces.width ? pieces.group - within : pieces.width;
-    if (pieces.columns - column < count) count = pieces.columns - column;
-    return {group, column, count};
-  }
-  __device__ __forceinline__ Place place(std::int64_t piece) const {
-    const std::int64_t group = of_group.quotient(piece);
-    return place(group, piece - group * of_group.divisor());
+  // A piece of every row, all of whose loads are on their way together.
+  template <int kUnits>
+  __device__ __forceinline__ void load(const RowsOfBlock& block, const PiecesOnGpu::Place& at,
+                                       std::uint64_t (&held)[kUnits][kWeightRows]) const {
+#pragma unroll
+    for (int u = 0; u < kUnits; ++u) {
+      const std::int64_t left = at.count - u * kUnit;
+#pragma unroll
+      for (int r = 0; r < kWeightRows; ++r) {
+        held[u][r] = left > 0 ? load(block, r, at.column + u * kUnit, left) : 0;
+      }
+    }
   }
 };
 

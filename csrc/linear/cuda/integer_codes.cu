@@ -57,16 +57,8 @@ __device__ __forceinline__ void add_piece(const Task& task, const Rows& first, s
                                           const PiecesOnGpu::Place& at,
                                           int (&sums)[kRows * kWeightRows]) {
   const CodesMatrixOnGpu& weight = task.weight;
-  std::uint64_t held[kPieceUnits][kWeightRows] = {};
-#pragma unroll
-  for (int u = 0; u < kPieceUnits; ++u) {
-    const std::int64_t left = at.count - u * kUnit;
-    if (left <= 0) continue;
-#pragma unroll
-    for (int r = 0; r < kWeightRows; ++r) {
-      held[u][r] = weight.load(first.block, r, at.column + u * kUnit, left);
-    }
-  }
+  std::uint64_t held[kPieceUnits][kWeightRows];
+  weight.load(first.block, at, held);
   int dots[kRows * kWeightRows] = {}, own[kWeightRows] = {};
   const std::int8_t* const x =
       task.input.codes + (first.x * task.pieces.all + piece) * kPieceColumns;
