@@ -45,6 +45,8 @@ struct ByteRule {
 Activations activations_named(const char* op, const std::string& name);
 
 // Note [Layouts of codes]
+// What a CPU reads; a GPU reads the codes as quantize packs them (linear/packed_codes.h).
+//
 // kCodes: panels of kPanelRows rows of the weight, which are the lanes of vectors. A group takes
 // `stretch` places along a panel: its columns, and then zeros. Where integers are multiplied, codes
 // lie by four columns, as dot products of four bytes take them:

@@ -25,16 +25,19 @@ PackedCodes packed_codes(const char* op, const quantize::QuantizeSpec& spec,
   return weight;
 }
 
-void check_activations(const char* op, const PackedCodes& weight, const std::string& activations) {
-  if (activations_named(op, activations) == Activations::kExact) return;
+Activations checked_activations(const char* op, const PackedCodes& weight,
+                                const std::string& name) {
+  const Activations activations = activations_named(op, name);
+  if (activations == Activations::kExact) return activations;
   if (weight.format.grid != Grid::kInteger) {
-    throw_value_error(op, ": activations is '", activations, "'; format ", weight.format.name,
+    throw_value_error(op, ": activations is '", name, "'; format ", weight.format.name,
                       " is no integer, and is multiplied with floats alone");
   }
   if (weight.columns() > kMaxCodedColumns) {
     throw_value_error(op, ": the weight has ", weight.columns(),
                       " columns; on a GPU integers are multiplied up to ", kMaxCodedColumns);
   }
+  return activations;
 }
 
 }  // namespace strop::linear

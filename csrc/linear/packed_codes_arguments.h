@@ -14,7 +14,7 @@ PackedCodes packed_codes(const char* op, const quantize::QuantizeSpec& spec,
                          quantize::DequantizeTensors tensors,
                          const std::vector<std::int64_t>& shape);
 
-// Whether activations go with the weight.
-void check_activations(const char* op, const PackedCodes& weight, const std::string& activations);
+// By their name, after it is known that they go with the weight.
+Activations checked_activations(const char* op, const PackedCodes& weight, const std::string& name);
 
 }  // namespace strop::linear

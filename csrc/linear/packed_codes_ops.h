@@ -33,21 +33,20 @@ PackedCodesCall<Call> take_packed_codes(Call& call) {
                               .tensor_scale = call.optional_tensor("tensor_scale"),
                               .weight = {},
                               .activations = Activations::kExact};
-  of.codes = call.contiguous("codes", of.codes);
-  const quantize::QuantizeSpec spec = quantize::make_quantize_spec(
-      kPackedLinear, quantize::take_quantize_request(call, quantize::QuantizeOptions::kOfCodes));
+  const quantize::QuantizeRequest request =
+      quantize::take_quantize_request(call, quantize::QuantizeOptions::kOfCodes);
   const std::vector<std::int64_t> shape = call.sizes("shape");
   const auto activations = call.template option<std::string>("activations", "");
   of.in = take_linear_inputs(call, std::move(of.in.x));
-  of.weight = packed_codes(kPackedLinear, spec,
+  of.codes = call.contiguous("codes", of.codes);
+  of.weight = packed_codes(kPackedLinear, quantize::make_quantize_spec(kPackedLinear, request),
                            {.codes = view_of(of.codes),
                             .scale = view_of(of.scale),
                             .zero_point = view_of(of.zero_point),
                             .tensor_scale = view_of(of.tensor_scale),
                             .output = {}},
                            shape);
-  check_activations(kPackedLinear, of.weight, activations);
-  of.activations = activations_named(kPackedLinear, activations);
+  of.activations = checked_activations(kPackedLinear, of.weight, activations);
   check_linear_inputs(kPackedLinear, view_of(of.in.x), view_of(of.in.bias),
                       {of.weight.rows(), of.weight.columns(), DType::kFloat32, view_of(of.codes)});
   return of;

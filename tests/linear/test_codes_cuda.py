@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 
 import strop
 from core.devices import _cuda_host, assert_same_bits, oracle, to_array, to_tensor
@@ -283,6 +284,30 @@ class TestErrors(OnHost):
                 wrong()
 
 
+class TestWithoutAGpu:
+    """Shapes and devices alone, by tensors without numbers."""
+
+    @pytest.mark.parametrize("activations", [None, "int8"])
+    def test_calls(self, activations):
+        with FakeTensorMode():
+            codes = torch.empty(32, 64, dtype=torch.uint8, device="cuda")
+            scale = torch.empty(32, 1, device="cuda")
+            q = strop.QuantizedTensor(
+                codes, scale, None, None, "int8", (1, -1), (32, 64), torch.float32
+            )
+            w = strop.pack_weight(q, activations=activations)
+            assert w.layout is None
+            bias = torch.empty(32, device="cuda")
+            for rows in (1, 9):
+                x = torch.empty(rows, 64, device="cuda", dtype=torch.bfloat16)
+                y = strop.packed_linear(x, w, bias, activation="gelu")
+                assert (y.shape, y.dtype, y.is_cuda) == ((rows, 32), torch.bfloat16, True)
+                out = torch.empty(rows, 32, device="cuda", dtype=torch.bfloat16)
+                assert strop.packed_linear(x, w, out=out) is out
+            with pytest.raises(ValueError, match=r"input has shape \[3, 63\]; the weight takes 64"):
+                strop.packed_linear(torch.empty(3, 63, device="cuda"), w)
+
+
 class TestOnAGpu:
     pytestmark = [
         pytest.mark.cuda,
@@ -306,6 +331,9 @@ class TestOnAGpu:
                     if rows < 9 or dtype == torch.float32:
                         assert_close(y.cpu(), x, dense, bias, "gelu", note=(shape, rows))
                     assert y.dtype == dtype
+                    out = torch.empty_like(y)
+                    strop.packed_linear(x.cuda(), w, bias.cuda(), activation="gelu", out=out)
+                    assert_same_bits(out.cpu(), y.cpu())
 
     @pytest.mark.parametrize("activations", QUANTIZED)
     @pytest.mark.parametrize("format", INTEGERS + UNSIGNED)

@@ -8,7 +8,7 @@
 
 namespace strop::linear::cuda {
 
-Decoding::Decoding(const NumberFormat& format) : kind(CodeKind::kInteger) {
+Decoding::Decoding(const NumberFormat& format) : kind(CodeKind::kInteger), table{} {
   const FloatBits& bits = format.layout;
   const auto in_each_byte = [](int byte) { return static_cast<std::uint32_t>(byte) * 0x01010101u; };
   const int sign = 1 << (format.bits - 1);
@@ -21,9 +21,8 @@ Decoding::Decoding(const NumberFormat& format) : kind(CodeKind::kInteger) {
   specials = bits.nan == 0 ? 0 : in_each_byte(0x80 - (infinity != 0 ? infinity : bits.nan));
   if (format.grid == Grid::kInteger) return;
   kind = format.bits <= 4 ? CodeKind::kTable : CodeKind::kFloat;
-  for (int code = 0; code < 16; ++code) {
-    table[code] = kind == CodeKind::kTable ? static_cast<float>(format.value(code)) : 0;
-  }
+  if (kind != CodeKind::kTable) return;
+  for (int code = 0; code < 16; ++code) table[code] = static_cast<float>(format.value(code));
 }
 
 static bool units_are_whole(const PackedCodes& weight) {
@@ -103,7 +102,7 @@ __device__ __forceinline__ void floats(const Decoding& decoding, const CodeBytes
   }
 }
 
-// The numbers of a unit of each row, less their zero points.
+// The numbers of a unit of each row.
 __device__ __forceinline__ void decode(const Task& task, const float* table,
                                        const std::uint64_t (&held)[kWeightRows],
                                        float (&values)[kWeightRows][kUnit]) {
