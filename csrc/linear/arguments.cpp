@@ -176,18 +176,23 @@ void check_dense_linear(const char* op, const TensorView& x, const TensorView& w
   check_linear_bias(op, bias, weight.shape[0], x);
 }
 
-void check_packed_linear(const char* op, const PackedLinearTensors& tensors) {
-  const TensorView& x = tensors.x;
-  const auto& header = *static_cast<const LayoutHeader*>(tensors.layout.data);
-  check_beside_values(op, "input", x.dtype, header.values());
-  if (x.dims == 0 || x.shape[x.dims - 1] != header.columns) {
+void check_linear_inputs(const char* op, const TensorView& x, const TensorView& bias,
+                         const LinearWeight& weight) {
+  check_beside_values(op, "input", x.dtype, weight.values);
+  if (x.dims == 0 || x.shape[x.dims - 1] != weight.columns) {
     throw_value_error(op, ": input has shape ", shape_text(x.shape, x.dims), "; the weight takes ",
-                      header.columns, " columns");
+                      weight.columns, " columns");
   }
-  check_device(op, {"input", x}, {"the weight", tensors.layout});
-  if (!tensors.bias.present) return;
-  check_beside_values(op, "bias", tensors.bias.dtype, header.values());
-  check_linear_bias(op, tensors.bias, header.rows, x);
+  check_device(op, {"input", x}, {"the weight", weight.tensor});
+  if (!bias.present) return;
+  check_beside_values(op, "bias", bias.dtype, weight.values);
+  check_linear_bias(op, bias, weight.rows, x);
+}
+
+void check_packed_linear(const char* op, const PackedLinearTensors& tensors) {
+  const auto& header = *static_cast<const LayoutHeader*>(tensors.layout.data);
+  check_linear_inputs(op, tensors.x, tensors.bias,
+                      {header.rows, header.columns, header.values(), tensors.layout});
 }
 
 LinearRows linear_rows(const TensorView& x, const TensorView& bias, const TensorView& y,

@@ -66,6 +66,16 @@ void check_dense_linear(const char* op, const TensorView& x, const TensorView& w
 LinearRows linear_rows(const TensorView& x, const TensorView& bias, const TensorView& y,
                        Activation activation);
 
+// A weight [N, K] of any kind, by what x and a bias have to fit.
+struct LinearWeight {
+  std::int64_t rows;
+  std::int64_t columns;
+  DType values;
+  TensorView tensor;  // that is where the weight is
+};
+void check_linear_inputs(const char* op, const TensorView& x, const TensorView& bias,
+                         const LinearWeight& weight);
+
 void check_packed_linear(const char* op, const PackedLinearTensors& tensors);
 MaskedLinearArgs masked_linear_args(const PackedLinearTensors& tensors, Activation activation);
 CodedLinearArgs coded_linear_args(const PackedLinearTensors& tensors, Activation activation);

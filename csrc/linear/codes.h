@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cfloat>
+
 #include "formats/number_format.h"
 #include "linear/layout.h"
 
@@ -27,10 +29,24 @@ namespace strop::linear {
 // scale NaN, and gives NaN.
 enum class Activations : std::int64_t { kExact, kInt8, kUInt8 };
 
+// What quantize asks of a rule, to choose scales and zero points (quantize/fake_quantize.h).
+struct ByteRule {
+  double low;
+  double high;
+  double eps = FLT_MIN;
+  double zero_point = 0;
+  double quant_min = low, quant_max = high;
+
+  constexpr double half_range() const { return (high - low) / 2; }
+  constexpr double range() const { return high - low; }
+};
+
 // Throws ArgumentError for a name that is none; the empty one is kExact.
 Activations activations_named(const char* op, const std::string& name);
 
 // Note [Layouts of codes]
+// What a CPU reads; a GPU reads the codes as quantize packs them (linear/packed_codes.h).
+//
 // kCodes: panels of kPanelRows rows of the weight, which are the lanes of vectors. A group takes
 // `stretch` places along a panel: its columns, and then zeros. Where integers are multiplied, codes
 // lie by four columns, as dot products of four bytes take them:

@@ -14,7 +14,7 @@
 namespace strop::linear {
 
 // The ops of pruned linear layers, as functions of a Call: see core/torch/call.h. Products here go
-// by layouts, which a CPU reads; linear/bitmap_ops.h has those of a GPU.
+// by layouts, which a CPU reads; linear/bitmap_ops.h and linear/packed_codes_ops.h have a GPU's.
 
 inline constexpr const char* kPackedLinear = "strop.packed_linear";
 inline constexpr const char* kPackWeight = "strop.pack_weight";

@@ -1,9 +1,10 @@
-// The kernels of pruned weights over numpy arrays; a weight is (bits, values, starts).
+// The kernels of packed weights over numpy arrays; a masked one is (bits, values, starts).
 
 #include "core/numpy/call.h"
 #include "cuda_host/device_arrays.h"
 #include "cuda_host/module.h"
 #include "linear/bitmap_ops.h"
+#include "linear/packed_codes_ops.h"
 
 namespace strop::cuda_host {
 namespace {
@@ -27,6 +28,19 @@ void move(const DeviceArrays& arrays, BitmapMatrix& matrix) {
   matrix.bits = arrays.at(matrix.bits);
   matrix.values = arrays.at(matrix.values);
   matrix.starts = arrays.at(matrix.starts);
+}
+
+void add(DeviceArrays& arrays, const LinearRows& args, std::int64_t rows, std::int64_t columns) {
+  const std::size_t bytes = item(args.dtype);
+  arrays.add({"input", args.x, bytes, {{args.rows, args.x_stride}, {columns, 1}}, Use::kInput});
+  arrays.add(row_of("bias", args.bias, item(args.bias_dtype), rows, Use::kInput));
+  arrays.add(row_of("output", args.y, bytes, args.rows * rows, Use::kOutput));
+}
+
+void move(const DeviceArrays& arrays, LinearRows& args) {
+  args.x = arrays.at(args.x);
+  args.bias = arrays.at(args.bias);
+  args.y = arrays.at(args.y);
 }
 
 void run_on_host(const prune::PackMaskArgs& rows, const Launch& on) {
@@ -85,18 +99,109 @@ void run_on_host(BitmapUnpackArgs args, const Launch& on) {
 }
 
 void run_on_host(BitmapLinearArgs args, const Launch& on) {
-  const std::size_t bytes = item(args.dtype);
-  const std::int64_t rows = args.weight.rows, columns = args.weight.columns;
   DeviceArrays arrays;
   add(arrays, args.weight);
-  arrays.add({"input", args.x, bytes, {{args.rows, args.x_stride}, {columns, 1}}, Use::kInput});
-  arrays.add(row_of("bias", args.bias, item(args.bias_dtype), rows, Use::kInput));
-  arrays.add(row_of("output", args.y, bytes, args.rows * rows, Use::kOutput));
+  add(arrays, args, args.weight.rows, args.weight.columns);
   arrays.upload();
   move(arrays, args.weight);
+  move(arrays, args);
+  run(args, on);
+  arrays.download();
+}
+
+void add(DeviceArrays& arrays, const PackedCodes& weight) {
+  const quantize::FakeQuantizeArgs& problem = weight.problem;
+  const quantize::QuantizeDim &row = problem.dim[0], &column = problem.dim[1];
+  const std::int64_t bytes = row.size * quantize::code_row_bytes(column.size, weight.format.bits);
+  const std::size_t scale = weight.format.scales == ScaleKind::kAny ? 4 : 1;
+  const bool empty = row.size * column.size == 0;
+  const std::int64_t blocks = empty ? 0 : row.blocks(), groups = empty ? 0 : column.blocks();
+  arrays.add(row_of("codes", problem.input, 1, bytes, Use::kInput));
+  arrays.add(
+      {"scale", problem.scale, scale, {{blocks, row.scale}, {groups, column.scale}}, Use::kInput});
+  arrays.add({"zero_point",
+              problem.zero_point,
+              item(problem.zero_point_dtype),
+              {{blocks, row.zero_point}, {groups, column.zero_point}},
+              Use::kInput});
+  arrays.add(row_of("tensor_scale", problem.tensor_scale, 4, 1, Use::kInput));
+}
+
+void move(const DeviceArrays& arrays, PackedCodes& weight) {
+  quantize::FakeQuantizeArgs& problem = weight.problem;
+  problem.input = arrays.at(problem.input);
+  problem.scale = arrays.at(problem.scale);
+  problem.zero_point = arrays.at(problem.zero_point);
+  problem.tensor_scale = arrays.at(problem.tensor_scale);
+}
+
+void add(DeviceArrays& arrays, const InputCodes& codes, std::int64_t rows, Use use,
+         std::int64_t pieces) {
+  arrays.add(row_of("codes of input", codes.codes, 1, rows * pieces * kPieceColumns, use));
+  arrays.add(row_of("scales of input", codes.scale, 4, rows, use));
+  arrays.add(row_of("zero points of input", codes.zero, 4, rows, use));
+  arrays.add(row_of("sums of input", codes.sums, 4, rows * pieces, use));
+}
+
+void move(const DeviceArrays& arrays, InputCodes& codes) {
+  codes.codes = arrays.at(codes.codes);
+  codes.scale = arrays.at(codes.scale);
+  codes.zero = arrays.at(codes.zero);
+  codes.sums = arrays.at(codes.sums);
+}
+
+void run_on_host(PackedCodesArgs args, const Launch& on) {
+  DeviceArrays arrays;
+  add(arrays, args.weight);
+  add(arrays, args, args.weight.rows(), args.weight.columns());
+  arrays.upload();
+  move(arrays, args.weight);
+  move(arrays, args);
+  run(args, arrays.scratch("workspace", workspace_bytes(args, on)), on);
+  arrays.download();
+}
+
+void run_on_host(InputCodesArgs args, const Launch& on) {
+  DeviceArrays arrays;
+  const std::int64_t columns = args.pieces.columns;
+  arrays.add(
+      {"input", args.x, item(args.dtype), {{args.rows, args.x_stride}, {columns, 1}}, Use::kInput});
+  add(arrays, args.to, args.rows, Use::kOutput, args.pieces.all());
+  arrays.upload();
   args.x = arrays.at(args.x);
-  args.bias = arrays.at(args.bias);
-  args.y = arrays.at(args.y);
+  move(arrays, args.to);
+  run(args, on);
+  arrays.download();
+}
+
+void run_on_host(WeightBytesArgs args, const Launch& on) {
+  const std::int64_t rows = args.weight.rows();
+  DeviceArrays arrays;
+  add(arrays, args.weight);
+  arrays.add(row_of("bytes", args.bytes, 1, rows * args.weight.columns(), Use::kOutput));
+  arrays.add(row_of("sums", args.sums, 4, rows, Use::kOutput));
+  arrays.upload();
+  move(arrays, args.weight);
+  args.bytes = arrays.at(args.bytes);
+  args.sums = arrays.at(args.sums);
+  run(args, on);
+  arrays.download();
+}
+
+void run_on_host(ProductsArgs args, const Launch& on) {
+  const std::int64_t rows = args.weight.rows();
+  DeviceArrays arrays;
+  add(arrays, args.weight);
+  add(arrays, args, rows, 0);
+  add(arrays, args.input, args.rows, Use::kInput, args.weight.pieces(kPieceColumns).all());
+  arrays.add(row_of("products", args.products, 4, args.rows * rows, Use::kInput));
+  arrays.add(row_of("sums", args.sums, 4, rows, Use::kInput));
+  arrays.upload();
+  move(arrays, args.weight);
+  move(arrays, args);
+  move(arrays, args.input);
+  args.products = arrays.at(args.products);
+  args.sums = arrays.at(args.sums);
   run(args, on);
   arrays.download();
 }
@@ -138,10 +243,36 @@ void multiply(Call& call) {
   call.give(multiply_by_bitmap(call, in, weight));
 }
 
+// In place of torch's product.
+ArrayView byte_product(Call& call, const ArrayView& x, const ArrayView& weight) {
+  const TensorView a = view_of(x), b = view_of(weight);
+  const std::int64_t rows = a.shape[0], outputs = b.shape[0], columns = a.shape[1];
+  ArrayView made = call.empty({rows, outputs}, DType::kInt32, x);
+  auto* const to = static_cast<std::int32_t*>(view_of(made).data);
+  for (std::int64_t i = 0; i < rows * outputs; ++i) {
+    const auto* const left = static_cast<const std::int8_t*>(a.data) + i / outputs * columns;
+    const auto* const right = static_cast<const std::int8_t*>(b.data) + i % outputs * columns;
+    to[i] = 0;
+    for (std::int64_t k = 0; k < columns; ++k) to[i] += left[k] * right[k];
+  }
+  return made;
+}
+
+void multiply_by_codes(Call& call) {
+  const PackedCodesCall<Call> of = take_packed_codes(call);
+  const auto multiply = [&](const ArrayView& x, const ArrayView& weight) {
+    return byte_product(call, x, weight);
+  };
+  call.give(multiply_codes(call, of, {}, multiply));
+}
+
 constexpr ArrayOp<OnHost<kRun>> kOps[] = {
     {"pack_masked(weight, mask=None)", kPackWeight, pack},
     {"unpack_masked(weight, columns, widen=False)", kPackedWeight, unpack},
     {"packed_linear(input, weight, bias=None, activation='')", kPackedLinear, multiply},
+    {"packed_linear_codes(input, codes, scale, zero_point=None, tensor_scale=None, format='', "
+     "block_size=None, shape=(), activations='', bias=None, activation='')",
+     kPackedLinear, multiply_by_codes},
 };
 
 }  // namespace

@@ -56,6 +56,13 @@ __device__ __forceinline__ std::uint32_t narrowed_pair(float low, float high) {
   return result;
 }
 
+// The products of four signed bytes, added up.
+__device__ __forceinline__ int dot_bytes(std::uint32_t a, std::uint32_t b, int sum) {
+  int result;
+  asm("dp4a.s32.s32 %0, %1, %2, %3;" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
+  return result;
+}
+
 // Copies to shared memory that go on while the thread does, four bytes each, of which `bytes` are
 // read and the others become 0; both places are aligned. The copies of a thread since its last
 // commit are a group. Its own are there once it has waited for them, those of others after a

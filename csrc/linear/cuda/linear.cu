@@ -8,60 +8,6 @@ namespace strop::linear::cuda {
 using namespace strop::cuda;
 namespace {
 
-// erf, tanh and exp of the toolkit, to an ulp or two. Out of line: once for a result.
-__device__ __noinline__ float activated(float v, Activation activation) {
-  switch (activation) {
-    case Activation::kRelu:
-      return v < 0 ? 0 : v;
-    case Activation::kGelu:
-      return 0.5f * v * (1.0f + erff(v * 0.707106781f));
-    case Activation::kGeluTanh: {  // (1 + tanh(u)) / 2 = 1 / (1 + e^-2u)
-      const float cubic = __fmaf_rn(v * v * v, 0.044715f, v);
-      return v / (1.0f + expf(cubic * -1.59576912f));
-    }
-    case Activation::kSilu:
-      return v / (1.0f + expf(-v));
-    default:
-      return v;
-  }
-}
-
-__device__ __forceinline__ float bias_at(const BitmapLinearArgs& args, std::int64_t row) {
-  if (args.bias == nullptr) return 0;
-  if (args.bias_dtype == DType::kBFloat16) {
-    return widened(static_cast<const BFloat16*>(args.bias)[row]);
-  }
-  if (args.bias_dtype == DType::kFloat16) {
-    return widened(static_cast<const Float16*>(args.bias)[row]);
-  }
-  return static_cast<const float*>(args.bias)[row];
-}
-
-// Eight columns of x; `whole`: they may be read 16 bytes at a time, else only `left` are there.
-template <class T>
-__device__ __forceinline__ void load_columns(const T* from, bool whole, std::int64_t left,
-                                             float (&columns)[8]) {
-  constexpr int kVector = kVectorBytes / static_cast<int>(sizeof(T));
-  if (whole) {
-#pragma unroll
-    for (int first = 0; first < 8; first += kVector) {
-      const auto held = *reinterpret_cast<const Vector<T, kVector>*>(from + first);
-#pragma unroll
-      for (int i = 0; i < kVector; ++i) columns[first + i] = widened(held.lane(i));
-    }
-    return;
-  }
-#pragma unroll
-  for (int i = 0; i < 8; ++i) columns[i] = i < left ? widened(from[i]) : 0.0f;
-}
-
-template <class T>
-__device__ __forceinline__ void store_rounded(T* to, float value) {
-  Vector<T, 1> held = {};
-  narrow<T, 1>({value}, held);
-  *to = held.lane(0);
-}
-
 // Adds to the sums, one for each row of x, what a byte's columns give. What was pruned takes no
 // part, whatever x is.
 template <class Values, class T, int kRows>

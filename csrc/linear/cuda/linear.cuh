@@ -5,6 +5,7 @@
 #include "core/cuda/launch.h"
 #include "core/cuda/scan.cuh"
 #include "linear/bitmap.h"
+#include "linear/cuda/rows.cuh"
 
 namespace strop::linear::cuda {
 using namespace strop::cuda;
@@ -152,12 +153,6 @@ void by_widening(DType values, DType to, Function function) {
     if (to == values) return function.template operator()<Values, Values>();
     function.template operator()<Values, float>();
   });
-}
-
-// Whether rows may be read and written 16 bytes at a time.
-inline bool rows_are_vectors(const void* first, std::int64_t stride, DType dtype) {
-  return reinterpret_cast<std::uintptr_t>(first) % kVectorBytes == 0 &&
-         stride * dtype_size(dtype) % kVectorBytes == 0;
 }
 
 }  // namespace strop::linear::cuda

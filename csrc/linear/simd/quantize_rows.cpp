@@ -1,25 +1,11 @@
 // Rows of x to codes of a byte, as quantize gives them, compiled once per instruction set.
 
-#include <cfloat>
-
 #include "linear/codes_task.h"
 #include "linear/simd/dots.h"
 #include "quantize/fake_quantize.h"
 
 namespace strop::linear::simd::STROP_ISA {
 namespace {
-
-// What choose_symmetric and choose_asymmetric ask of a rule.
-struct ByteRule {
-  double low;
-  double high;
-  double eps = FLT_MIN;
-  double zero_point = 0;
-  double quant_min = low, quant_max = high;
-
-  constexpr double half_range() const { return (high - low) / 2; }
-  constexpr double range() const { return high - low; }
-};
 
 struct Extremes {
   std::int32_t smallest = 0;  // of the bits as integers that order as floats do, NaN at the ends

@@ -62,6 +62,11 @@ Tensor dense_linear(const Tensor& x, const Tensor& weight, OptionalTensor bias,
   }
 }
 
+Tensor byte_product(const Tensor& x, const Tensor& weight) {
+  return call_aten<Tensor>("aten::_int_mm",
+                           {from(x), from(torch::stable::transpose(weight, 0, 1))});
+}
+
 std::int64_t version_of(const Tensor& tensor) {
   return call_aten<std::int64_t>("aten::_version", {from(tensor)});
 }

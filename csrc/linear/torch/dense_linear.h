@@ -10,6 +10,9 @@ namespace strop::linear {
 Tensor dense_linear(const Tensor& x, const Tensor& weight, OptionalTensor bias,
                     Activation activation);
 
+// x w^T of matrices of signed bytes, in int32. Shapes have to be those that torch's kernel takes.
+Tensor byte_product(const Tensor& x, const Tensor& weight);
+
 // How many times torch has counted a write to the tensor.
 std::int64_t version_of(const Tensor& tensor);
 

@@ -6,6 +6,7 @@
 
 #include "core/torch/op_table.h"
 #include "linear/bitmap_ops.h"
+#include "linear/packed_codes_ops.h"
 #include "linear/torch/dense_linear.h"
 
 namespace strop::linear {
@@ -151,9 +152,31 @@ void packed_linear_masked(Call& call) {
   }
 }
 
+// Of a weight in codes on a GPU. Many rows of a float x go by the dense weight, and torch's
+// product.
+template <class Call>
+void packed_linear_by_codes(Call& call) {
+  const PackedCodesCall<Call> of = take_packed_codes(call);
+  auto out = call.out(of.in.x);
+  check_out<Call>(of, out);
+  if (of.activations != Activations::kExact || of.rows() <= kMaxCodesRows) {
+    return call.give(multiply_codes(call, of, std::move(out), byte_product));
+  }
+  // (its memory is the allocator's again after the product)
+  const Tensor dense = restored(call, of, view_of(of.in.x).dtype);
+  const Tensor y = dense_linear(of.in.x, dense, of.in.bias, of.in.activation);
+  if (!out) return call.give(y);
+  torch::stable::copy_(*out, y);
+}
+
 #define STROP_BY_LAYOUT "(Tensor input, Tensor layout, SymInt outputs, Tensor? bias, str activation"
 #define STROP_BY_BITS \
   "(Tensor input, Tensor bits, Tensor values, Tensor starts, Tensor? bias, str activation"
+
+#define STROP_BY_CODES                                                                          \
+  "(Tensor input, Tensor layout, Tensor codes, Tensor scale, Tensor? zero_point, Tensor? "      \
+  "tensor_scale, str format, int[] block_size, SymInt[] shape, str activations, Tensor? bias, " \
+  "str activation"
 
 template <class B>
 constexpr OpRow kOps[] = {
@@ -176,11 +199,10 @@ constexpr OpRow kOps[] = {
     {"pack_masked(Tensor weight, Tensor? mask) -> (Tensor, Tensor)", boxed<pack_masked<New<B>>>},
     {"unpack_masked(Tensor bits, Tensor values, SymInt columns) -> Tensor",
      STROP_CPU_OR_GPU(boxed<unpack_masked<New<B>>>, boxed<unpack_bitmap<New<B>>>)},
-    {"packed_linear.codes(Tensor input, Tensor layout, Tensor codes, Tensor scale, Tensor? "
-     "zero_point, "
-     "Tensor? tensor_scale, str format, int[] block_size, SymInt[] shape, "
-     "str activations, Tensor? bias, str activation) -> Tensor",
-     STROP_CPU_OR_GPU(boxed<packed_linear_codes<New<B>>>, nullptr)},
+    {"packed_linear.codes" STROP_BY_CODES ") -> Tensor",
+     STROP_CPU_OR_GPU(boxed<packed_linear_codes<New<B>>>, boxed<packed_linear_by_codes<New<B>>>)},
+    {"_packed_linear_codes.out" STROP_BY_CODES ", *, Tensor(a!) out) -> ()",
+     STROP_CPU_OR_GPU(nullptr, boxed<packed_linear_by_codes<Given<B>>>)},
     {"_codes_layout(Tensor codes, Tensor scale, Tensor? zero_point, int group, str format, "
      "str activations) -> Tensor",
      STROP_CPU_OR_GPU(boxed<codes_layout<New<B>>>, nullptr)},

@@ -87,6 +87,9 @@ def _into(
 ) -> Tensor:
     if call_path(x, bias, out) == RECORDED:
         raise RuntimeError(f"{_OP}: out is given, but a gradient is needed; call without")
+    if x.is_cuda and weight.layout is None and not transformed():
+        of_weight = CodedArguments.of(weight)
+        return written(out, partial(_by_codes_out, x, *of_weight, bias, activation or ""))
     if _without_kernel(x, weight) or transformed():
         return copied(_OP, _public_op(x, weight, bias, activation), out)
     return written(
@@ -108,6 +111,21 @@ class CodedArguments(NamedTuple):
     shape: Sequence[int]
     activations: str
 
+    @classmethod
+    def of(cls, weight: CodedWeight) -> CodedArguments:
+        """Those of a weight; where nothing reads a layout, the codes in its place."""
+        return cls(
+            weight.layout if weight.layout is not None else weight.codes,
+            weight.codes,
+            weight.scale,
+            weight.zero_point,
+            weight.tensor_scale,
+            weight.format,
+            list(weight.block_size or []),
+            list(weight.shape),
+            weight.activations,
+        )
+
     def dense(self, dtype: torch.dtype) -> Tensor:
         """The weight that the codes stand for."""
         return cast(
@@ -121,19 +139,8 @@ class CodedArguments(NamedTuple):
 def _public_op(
     x: Tensor, weight: CodedWeight, bias: Tensor | None, activation: str | None
 ) -> Tensor:
-    """The op that graphs contain; where there is no kernel, what it consists of."""
-    given = CodedArguments(
-        weight.layout if weight.layout is not None else weight.codes,
-        weight.codes,
-        weight.scale,
-        weight.zero_point,
-        weight.tensor_scale,
-        weight.format,
-        list(weight.block_size or []),
-        list(weight.shape),
-        weight.activations,
-    )
-    return cast(Tensor, _public(x, *given, bias, activation or ""))
+    """The op that graphs contain."""
+    return cast(Tensor, _public(x, *CodedArguments.of(weight), bias, activation or ""))
 
 
 def _composite(input: Tensor, *rest: Any) -> Tensor:
@@ -202,12 +209,6 @@ def _check_dtype(name: str, tensor: Tensor) -> None:
         )
 
 
-def _on_gpu(input: Tensor, *rest: Any) -> Tensor:
-    if _split(rest)[0].activations:
-        raise ValueError(f"{_OP}: quantized activations have no kernel on a GPU yet")
-    return _composite(input, *rest)
-
-
 _public = op(
     "packed_linear.codes",
     fake=_fake,
@@ -216,5 +217,5 @@ _public = op(
 )
 _direct = below_autograd(_public)
 ops.cast_by_autocast(_public)
-_kernels = torch.library.Library("strop", "IMPL")
-_kernels.impl("packed_linear.codes", _on_gpu, "CUDA")
+_OUT = "_packed_linear_codes.out"  # of a GPU
+_by_codes_out = op(_OUT, fake=ops.on_one_device(_OUT, _fake))

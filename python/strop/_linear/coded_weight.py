@@ -92,7 +92,8 @@ class CodedWeight(PackedWeight):
         """What runs, as text to print."""
         rows, columns = self.shape
         how = f"{self.activations} activations" if self.activations else "float activations"
-        where = "by its kernels" if self.layout is not None else "dense, decoded at every call"
+        kernels = self.layout is not None or self.device.type == "cuda"
+        where = "by its kernels" if kernels else "dense, decoded at every call"
         return f"[{rows}, {columns}], {self.format}, {how}: {where}"
 
     @classmethod

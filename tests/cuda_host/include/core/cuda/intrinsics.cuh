@@ -43,6 +43,13 @@ std::uint32_t smaller_pair(std::uint32_t a, std::uint32_t b) {
   return strop_pair<T>(a, b, smaller);
 }
 
+inline int dot_bytes(std::uint32_t a, std::uint32_t b, int sum) {
+  for (int shift = 0; shift < 32; shift += 8) {
+    sum += static_cast<std::int8_t>(a >> shift) * static_cast<std::int8_t>(b >> shift);
+  }
+  return sum;
+}
+
 inline void strop_copy(const cuda_host::Copy& copy) {
   auto* const to = static_cast<std::uint32_t*>(copy.to);
   if (copy.bytes == 4) {
