@@ -1,7 +1,10 @@
 // Products of float32 with the values of codes, compiled once per instruction set. See Note
 // [Products of codes on a CPU].
 
+#include <type_traits>
+
 #include "linear/simd/decode.h"
+#include "linear/simd/float_tiles.h"
 #include "linear/simd/panel_rows.h"
 #include "linear/simd/planes.h"
 
@@ -194,32 +197,49 @@ void multiply_panel(const PanelBlock& block, float* panel) {
 
 void multiply_panel(const PanelBlock& block, float* panel) {
   const CodesHeader& header = block.header;
+#if defined(STROP_FLOAT_TILES)
+  if (suits_float_tiles(block.task)) {
+    return multiply_by_float_tiles(block, reinterpret_cast<std::uint8_t*>(panel));
+  }
+#endif
   if (header.code_kind == CodeKind::kTable) return multiply_panel<TableDecoder>(block, panel);
   if (header.code_kind == CodeKind::kFloat) return multiply_panel<FloatDecoder>(block, panel);
   if (header.store == CodeStore::kNibbles) return multiply_panel<NibbleDecoder>(block, panel);
   multiply_panel<ByteDecoder>(block, panel);
 }
 
-// A row of x as float32, each group from a place of its own on.
-template <class T>
-void widen_row(const CodesTask& task, std::int64_t row) {
+// A row of x, each group from a place of its own on.
+template <class T, class To>
+void place_row(const CodesTask& task, std::int64_t row) {
   const CodesHeader& header = task.args.header();
   const T* const x = static_cast<const T*>(task.args.x) + row * task.args.x_stride;
-  float* const to = static_cast<float*>(task.x) + row * header.places();
+  To* const to = static_cast<To*>(task.x) + row * header.places();
   for (std::int64_t g = 0; g < header.groups; ++g) {
     const std::int64_t first = g * header.group, left = header.columns - first;
     const std::int64_t count = left < header.group ? left : header.group;
-    float* const at = to + g * header.stretch;
-    for (std::int64_t k = 0; k < count; ++k) at[k] = to_float(x[first + k]);
-    for (std::int64_t k = count; k < header.stretch; ++k) at[k] = 0;
+    To* const at = to + g * header.stretch;
+    for (std::int64_t k = 0; k < count; ++k) {
+      if constexpr (std::is_same_v<T, To>) {
+        at[k] = x[first + k];
+      } else {
+        at[k] = to_float(x[first + k]);
+      }
+    }
+    for (std::int64_t k = count; k < header.stretch; ++k) at[k] = {};
   }
 }
 
 }  // namespace
 
 void widen_rows(const CodesTask& task, std::int64_t begin, std::int64_t end) {
+#if defined(STROP_FLOAT_TILES)
+  if (suits_float_tiles(task)) {
+    for (std::int64_t row = begin; row < end; ++row) place_row<BFloat16, BFloat16>(task, row);
+    return;
+  }
+#endif
   by_narrow_dtype(task.args.dtype, [&]<class T>() {
-    for (std::int64_t row = begin; row < end; ++row) widen_row<T>(task, row);
+    for (std::int64_t row = begin; row < end; ++row) place_row<T, float>(task, row);
   });
 }
 
