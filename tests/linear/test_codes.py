@@ -208,10 +208,10 @@ class TestExact:
             assert y[:, 1].isnan().all()
             assert (y[:, [0, 2]] == 0).all()
 
-    @pytest.mark.parametrize("format", INTEGERS + UNSIGNED + FLOATS)
+    @pytest.mark.parametrize("format", ["int4", "uint4", "int8", "uint8", "nf4", "float6_e3m2fn"])
     @pytest.mark.parametrize("dtype", DTYPES)
     def test_every_dtype(self, cpu, dtype, format):
-        for group in (None, 32, 40):
+        for group in (None, 40):
             weight = CodedWeight((37, 200), format, group, symmetric=format not in UNSIGNED)
             dense = weight.quantized.dequantize()
             for rows in (1, 2, 9, 40, 135):

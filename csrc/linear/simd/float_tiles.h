@@ -55,7 +55,7 @@ template <class Decoder, int kCount>
 class DecodedPairs {
  public:
   static constexpr int kTerms = kCount, kSteps = 2 / Decoder::kColumns;
-  static constexpr int kBytes = kSteps * kPanelRows;
+  static constexpr int kBytes = kSteps * Decoder::kBytes;
 
   explicit DecodedPairs(const CodesHeader& header) : decoder_(header) {}
   STROP_MEMBER float factor() const { return decoder_.factor(); }
@@ -64,10 +64,13 @@ class DecodedPairs {
   STROP_MEMBER void put(const std::uint8_t* from, std::uint8_t* to, std::int64_t apart) const {
     F32 values[kSteps][Decoder::kColumns][1];
     for (int step = 0; step < kSteps; ++step) {
-      decoder_.decode(from + step * kPanelRows, values[step]);
+      decoder_.decode(from + step * Decoder::kBytes, values[step]);
     }
-    F32 even = values[0][0][0] - zero_;
-    F32 odd = values[kSteps - 1][Decoder::kColumns - 1][0] - zero_;
+    F32 even = values[0][0][0], odd = values[kSteps - 1][Decoder::kColumns - 1][0];
+    if constexpr (Decoder::kZero) {
+      even -= zero_;
+      odd -= zero_;
+    }
     for (int term = 0; term < kTerms; ++term) {
       const U32 low = take_upper_half(even) >> 16;
       store_unaligned(to + term * apart, low | take_upper_half(odd));
@@ -201,8 +204,8 @@ STROP_INLINE void multiply_by_float_tiles(const PanelBlock& block, std::uint8_t*
                  : multiply_by_float_tiles<DecodedPairs<NibbleDecoder, 3>>;
     }
     return have_whole_zeros(block, -128, 128)
-               ? multiply_by_float_tiles<DecodedPairs<ByteDecoder, 1>>
-               : multiply_by_float_tiles<DecodedPairs<ByteDecoder, 3>>;
+               ? multiply_by_float_tiles<DecodedPairs<ByteDecoder<true>, 1>>
+               : multiply_by_float_tiles<DecodedPairs<ByteDecoder<true>, 3>>;
   }();
   multiply(block, decoded);
 }
