@@ -16,6 +16,10 @@
 #define STROP_FOURS
 #include "linear/simd/fours.h"
 #endif
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+#define STROP_MATRICES
+#include "linear/simd/matrices.h"
+#endif
 
 namespace strop::linear::simd::STROP_ISA {
 using namespace strop::simd::STROP_ISA;
@@ -152,7 +156,11 @@ struct Nibbles {
 #endif
 
 // How bytes and nibbles are read where they lie (void: they never are), and what else they become.
-#if defined(STROP_FOURS)
+#if defined(STROP_MATRICES)
+using BytesInPlace = Matrices<Fours<kFoursOfSigned>>;
+using NibblesInPlace = Matrices<FourNibbles>;
+using Decoded = Matrices<Fours<true>>;
+#elif defined(STROP_FOURS)
 using BytesInPlace = Fours<kFoursOfSigned>;
 using NibblesInPlace = FourNibbles;
 using Decoded = Fours<true>;
