@@ -126,14 +126,15 @@ class NibblePairs {
   __m512i tables_[kTerms];
 };
 
-// Places [begin, end) to tiles of `width` bytes, the terms of each one after another.
+// To tiles of `width` bytes, the terms of each one after another.
 template <class Pairs>
-STROP_INLINE void decode_tiles(const PanelBlock& block, Pairs& pairs, std::int64_t begin,
-                               std::int64_t end, std::int64_t width, std::uint8_t* to) {
-  const std::uint8_t* codes = block.codes() + begin / 2 * Pairs::kBytes;
+STROP_INLINE void decode_tiles(const PanelBlock& block, Pairs& pairs,
+                               const Stretch<std::uint8_t>& stretch, std::int64_t width,
+                               std::uint8_t* to) {
+  const std::uint8_t* codes = stretch.codes;
   const std::int64_t apart = width * kPanelRows;
-  for (std::int64_t k = begin; k < end;) {
-    const Segment segment = segment_at(block.header, k, end);
+  for (std::int64_t k = stretch.begin; k < stretch.end;) {
+    const Segment segment = segment_at(block.header, k, stretch.end);
     pairs.start_group(zero_points(block, segment.group));
     for (; k < segment.end; to += (Pairs::kTerms - 1) * apart) {
       for (const std::uint8_t* const next = to + apart; to < next; to += kTileBytes) {
@@ -150,19 +151,23 @@ void multiply_by_float_tiles(const PanelBlock& block, std::uint8_t* decoded) {
   const CodesHeader& header = block.header;
   Pairs pairs(header);
   const std::int64_t places = header.places(), width = tile_width(2 * header.stretch);
-  const TileShapes shapes(width, block.rows % kTileRows);
+  const std::uint8_t* const codes = block.codes();
+  shape_tiles(width, block.rows % kTileRows);
   const F32 factor = broadcast(pairs.factor());
   const auto* const x = static_cast<const std::uint8_t*>(block.task.x) + 2 * block.row * places;
   constexpr std::int64_t kColumns = kDecodedColumns / (Pairs::kTerms == 1 ? 1 : 4);
   constexpr std::int64_t kBytes = kColumns / 2 * Pairs::kBytes;
   for (std::int64_t begin = 0; begin < places; begin += kColumns) {
     const std::int64_t end = begin + kColumns < places ? begin + kColumns : places;
-    decode_tiles(block, pairs, begin, end, width, decoded);
-    const Ahead ahead = {block.codes() + end / 2 * Pairs::kBytes, kBytes};
+    const Stretch<std::uint8_t> stretch = {.begin = begin,
+                                           .end = end,
+                                           .codes = codes + begin / 2 * Pairs::kBytes,
+                                           .ahead = {codes + end / 2 * Pairs::kBytes, kBytes}};
+    decode_tiles(block, pairs, stretch, width, decoded);
     for (std::int64_t k = begin; k < end;) {
       const Segment segment = segment_at(header, k, end);
       const std::int64_t count = segment.end - k;
-      ahead.fetch(k - begin, count, end - begin);
+      stretch.ahead.fetch(k - begin, count, end - begin);
       const TileRun run = {.x = x + 2 * k,
                            .apart = 2 * places,
                            .panel = decoded + (k - begin) * 2 * kPanelRows * Pairs::kTerms,
@@ -171,7 +176,7 @@ void multiply_by_float_tiles(const PanelBlock& block, std::uint8_t* decoded) {
                            .terms = Pairs::kTerms};
       const auto scale = load_unaligned<F32>(block.numbers<float>(header.scales, segment.group));
       sum_tiles<TileProducts::kBFloat16>(
-          run, block.rows, [&](std::int64_t row, const std::uint8_t* sums) {
+          run, block.rows, [&](std::int64_t row, const std::uint8_t* sums) STROP_UNROLLED {
             float* const to = block.floats + row * kPanelRows;
             const F32 before = k == 0 ? F32{} : load_unaligned<F32>(to);
             const F32 sum = load_unaligned<F32>(sums) * factor;
@@ -180,6 +185,7 @@ void multiply_by_float_tiles(const PanelBlock& block, std::uint8_t* decoded) {
       k = segment.end;
     }
   }
+  _tile_release();
 }
 
 STROP_INLINE bool has_bfloat16_table(const CodesHeader& header) {

@@ -50,15 +50,6 @@ STROP_INLINE void finish_group(const PanelBlock& block, std::int64_t row, std::i
   }
 }
 
-// Places [begin, end) of a panel, with the codes from `begin` on.
-template <class Code>
-struct Stretch {
-  std::int64_t begin;
-  std::int64_t end;
-  const Code* codes;
-  Ahead ahead = {};
-};
-
 // One row's sums over a segment: kept until the group is over.
 STROP_INLINE void add_segment(const PanelBlock& block, std::int64_t row, const Segment& segment,
                               I32 (&sum)[kRowVectors]) {

@@ -61,6 +61,15 @@ struct Ahead {
   }
 };
 
+// Places [begin, end) of a panel, with the codes from `begin` on.
+template <class Code>
+struct Stretch {
+  std::int64_t begin;
+  std::int64_t end;
+  const Code* codes;
+  Ahead ahead = {};
+};
+
 // Places of a panel that are in one group.
 struct Segment {
   std::int64_t begin;

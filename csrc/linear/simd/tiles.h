@@ -7,6 +7,7 @@
 // bfloat16. Four tiles of x share a load of the panel's, so that five loads of 8 cycles each go
 // with 64 of products.
 
+#include "core/simd/unroll.h"
 #include "linear/simd/panel_rows.h"
 
 #if defined(__AMX_INT8__)
@@ -20,32 +21,25 @@ inline constexpr int kTileBytes = 64;   // of a row of a tile
 inline constexpr int kMinTileRows = 8;  // of x, that are worth one
 
 // Tiles 0 to 3 are sums, 4 is x, 5 the panel; 6 and 7 are sums and x of the last rows, fewer than
-// 16. Rows of x have `width` bytes each.
-class TileShapes {
- public:
-  TileShapes(std::int64_t width, std::int64_t last_rows) {
-    for (int tile = 0; tile < 8; ++tile) {
-      const bool last = tile >= 6;
-      const std::int64_t rows = tile == 5 ? width / 4 : last ? last_rows : kTileRows;
-      shapes_.rows[tile] = static_cast<std::uint8_t>(rows > 0 ? rows : 1);
-      const bool x = tile == 4 || tile == 7;
-      shapes_.bytes[tile] = static_cast<std::uint16_t>(x ? width : kTileBytes);
-    }
-    _tile_loadconfig(&shapes_);
-  }
-  ~TileShapes() { _tile_release(); }
-  TileShapes(const TileShapes&) = delete;
-  TileShapes& operator=(const TileShapes&) = delete;
-
- private:
+// 16. Rows of x have `width` bytes each. To be followed by _tile_release() (a destructor that does
+// it would need tables of exceptions, of which all sets would share a symbol).
+STROP_INLINE void shape_tiles(std::int64_t width, std::int64_t last_rows) {
   struct alignas(64) {
     std::uint8_t palette = 1;
     std::uint8_t start = 0;
     std::uint8_t unused[14] = {};
     std::uint16_t bytes[16] = {};
     std::uint8_t rows[16] = {};
-  } shapes_;
-};
+  } shapes;
+  for (int tile = 0; tile < 8; ++tile) {
+    const bool last = tile >= 6;
+    const std::int64_t rows = tile == 5 ? width / 4 : last ? last_rows : kTileRows;
+    shapes.rows[tile] = static_cast<std::uint8_t>(rows > 0 ? rows : 1);
+    const bool x = tile == 4 || tile == 7;
+    shapes.bytes[tile] = static_cast<std::uint16_t>(x ? width : kTileBytes);
+  }
+  _tile_loadconfig(&shapes);
+}
 
 // Bytes of a row of x that a tile takes, of which a group's `bytes` are a multiple; 0: of none.
 STROP_INLINE std::int64_t tile_width(std::int64_t bytes) {
@@ -143,7 +137,7 @@ template <TileProducts kProducts, class Take>
 STROP_INLINE void sum_tiles(const TileRun& run, std::int64_t rows, Take take) {
   alignas(64) std::uint8_t sums[4 * kTileRows * kTileBytes];
   std::int64_t row = 0;
-  const auto take_all = [&](std::int64_t count) {
+  const auto take_all = [&](std::int64_t count) STROP_UNROLLED {
     for (std::int64_t r = 0; r < count; ++r) take(row + r, sums + r * kTileBytes);
     row += count;
   };
