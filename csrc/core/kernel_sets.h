@@ -19,9 +19,9 @@ struct IsaInfo {
   std::string_view extends;
 };
 inline constexpr IsaInfo kIsas[] = {
-    {"baseline", "baseline"},  {"neon", "baseline"},   {"neon_dot", "neon"},
-    {"avx2", "baseline"},      {"avx2_vnni", "avx2"},  {"avx512", "avx2"},
-    {"avx512_vnni", "avx512"}, {"amx", "avx512_vnni"},
+    {"baseline", "baseline"},  {"neon", "baseline"},      {"neon_dot", "neon"},
+    {"neon_i8mm", "neon_dot"}, {"avx2", "baseline"},      {"avx2_vnni", "avx2"},
+    {"avx512", "avx2"},        {"avx512_vnni", "avx512"}, {"amx", "avx512_vnni"},
 };
 inline constexpr int kIsaCount = static_cast<int>(std::size(kIsas));
 

@@ -19,7 +19,7 @@ inline constexpr std::int64_t kCodesScratch =
 
 struct CodesTask {
   CodedLinearArgs args;
-  void* x;               // [rows][places]: codes, in the set's type and less its offset, or floats
+  void* x;  // [rows][places]: codes, in the set's type and less its offset; or floats, or bfloat16
   float* x_scale;        // [rows]
   std::int32_t* x_zero;  // [rows], less that offset
   std::int32_t* x_sums;  // [rows][groups], of the codes; nullptr: no zero point of the weight

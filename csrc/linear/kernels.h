@@ -63,7 +63,7 @@ struct Kernels {
                         std::int64_t end);
   // Rows [begin, end) of x to codes.
   void (*quantize_rows)(const CodesTask& task, std::int64_t begin, std::int64_t end);
-  // The same to float32.
+  // The same to float32, or as they are where the set multiplies those.
   void (*widen_rows)(const CodesTask& task, std::int64_t begin, std::int64_t end);
   // Blocks of rows x panels [begin, end), with kCodesScratch bytes.
   void (*multiply_codes)(const CodesTask& task, std::uint8_t* scratch, std::int64_t begin,

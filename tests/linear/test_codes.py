@@ -208,13 +208,31 @@ class TestExact:
             assert y[:, 1].isnan().all()
             assert (y[:, [0, 2]] == 0).all()
 
+    @pytest.mark.parametrize("format", ["int4", "uint4", "int8", "uint8", "nf4", "float6_e3m2fn"])
     @pytest.mark.parametrize("dtype", DTYPES)
-    def test_every_dtype(self, cpu, dtype):
-        weight = CodedWeight((37, 200), "int4", 40)
+    def test_every_dtype(self, cpu, dtype, format):
+        for group in (None, 40):
+            weight = CodedWeight((37, 200), format, group, symmetric=format not in UNSIGNED)
+            dense = weight.quantized.dequantize()
+            for rows in (1, 2, 9, 40, 135):
+                x = random_input(rows, 200, dtype)
+                assert_close(weight.multiplied(x), x, dense, note=f"{group} {rows} rows")
+
+    @pytest.mark.parametrize("format", ["int4", "uint4", "int8", "uint8", "nf4", "float8_e4m3fn"])
+    @pytest.mark.parametrize("fraction", [0.0, 0.25])
+    def test_weights_are_not_rounded_to_16_bits(self, cpu, format, fraction):
+        """Two products that all but cancel, so that rounding a weight would be all that is left."""
+        weight = CodedWeight((16, 600), format, 40, symmetric=format not in UNSIGNED)
         dense = weight.quantized.dequantize()
-        for rows in (1, 2, 9, 40):
-            x = random_input(rows, 200, dtype)
-            assert_close(weight.multiplied(x), x, dense, note=rows)
+        if weight.zero is not None:
+            weight.zero += fraction
+            dense -= fraction * weight.scale.repeat_interleave(40, 1)
+        for first in (0, 38, 598):
+            x = torch.zeros(16, 600, dtype=torch.bfloat16)
+            x[:, first] = dense[:, first + 1].bfloat16()
+            x[:, first + 1] = -dense[:, first].bfloat16()
+            for rows in (1, 16):
+                assert_close(weight.multiplied(x[:rows]), x[:rows], dense, note=f"{first} {rows}")
 
     @pytest.mark.parametrize("activation", ["relu", "gelu", "gelu_tanh", "silu"])
     def test_activations(self, cpu, activation):

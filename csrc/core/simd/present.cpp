@@ -10,6 +10,9 @@
 #if defined(__linux__) && defined(__aarch64__)
 #include <sys/auxv.h>
 #endif
+#if defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
 
 namespace strop {
 namespace {
@@ -71,6 +74,19 @@ bool has_dot_products() {
 #endif
 }
 
+bool has_matrices() {
+#if defined(__linux__)
+  constexpr unsigned long kMatrices = 1ul << 13;  // HWCAP2_I8MM
+  return has_dot_products() && (getauxval(AT_HWCAP2) & kMatrices) != 0;
+#elif defined(__APPLE__)
+  int found = 0;
+  std::size_t size = sizeof found;
+  return sysctlbyname("hw.optional.arm.FEAT_I8MM", &found, &size, nullptr, 0) == 0 && found != 0;
+#else
+  return false;
+#endif
+}
+
 #endif
 
 }  // namespace
@@ -86,6 +102,7 @@ bool isa_present([[maybe_unused]] Isa isa) {
 #elif defined(__aarch64__)
   if (isa == isa_named("neon")) return true;
   if (isa == isa_named("neon_dot")) return has_dot_products();
+  if (isa == isa_named("neon_i8mm")) return has_matrices();
 #endif
   return false;
 }

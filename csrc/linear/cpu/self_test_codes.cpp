@@ -22,29 +22,32 @@ constexpr Case kCases[] = {
 };
 
 // Sums of integers agree to the bit, others to a part of their size.
+template <class T>
 std::string run_rows(Isa isa, const Case& each, const std::vector<std::uint8_t>& layout,
                      std::int64_t rows) {
-  const std::vector<float> x = sample_values(rows * kColumns, true);
-  std::vector<float> actual(static_cast<std::size_t>(rows * kRows)), expected = actual;
-  CodedLinearArgs args = {{.dtype = DType::kFloat32,
+  std::vector<T> x;
+  for (const float v : sample_values(rows * kColumns, true)) x.push_back(FromFloat<T>::call(v));
+  std::vector<T> results(static_cast<std::size_t>(rows * kRows)), references = results;
+  CodedLinearArgs args = {{.dtype = dtype_of<T>,
                            .rows = rows,
                            .x = x.data(),
                            .x_stride = kColumns,
-                           .y = expected.data(),
+                           .y = references.data(),
                            .y_stride = kRows,
                            .bias = nullptr,
                            .bias_dtype = DType::kFloat32,
                            .activation = Activation::kNone},
                           layout.data()};
   run(args, Oracle{});
-  args.y = actual.data();
+  args.y = results.data();
   run(args, {.isa = isa});
-  const float part = each.activations == Activations::kExact ? 1e-3f : 0.0f;
-  for (std::size_t i = 0; i < actual.size(); ++i) {
-    if (std::abs(actual[i] - expected[i]) <= part * (1 + std::abs(expected[i]))) continue;
+  const float rounding = sizeof(T) == 4 ? 1e-3f : 1e-2f;
+  const float part = each.activations == Activations::kExact ? rounding : 0.0f;
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    const float actual = to_float(results[i]), expected = to_float(references[i]);
+    if (std::abs(actual - expected) <= part * (1 + std::abs(expected))) continue;
     return "packed_linear of " + std::to_string(rows) + " rows, " + each.format + ", element " +
-           std::to_string(i) + ": " + std::to_string(actual[i]) + ", not " +
-           std::to_string(expected[i]);
+           std::to_string(i) + ": " + std::to_string(actual) + ", not " + std::to_string(expected);
   }
   return {};
 }
@@ -70,9 +73,11 @@ std::string self_test_codes(Isa isa) {
                                             .scales = scales.data(),
                                             .zeros = each.zeros ? zeros.data() : nullptr});
     for (const std::int64_t rows : {1, 3, 9}) {
-      const std::string problem = run_rows(isa, each, layout, rows);
+      const std::string problem = run_rows<float>(isa, each, layout, rows);
       if (!problem.empty()) return problem;
     }
+    const std::string problem = run_rows<BFloat16>(isa, each, layout, 9);
+    if (!problem.empty()) return problem;
   }
   return {};
 }

@@ -3,8 +3,8 @@
 
 #include "linear/simd/dots.h"
 #include "linear/simd/integer_sums.h"
+#include "linear/simd/integer_tiles.h"
 #include "linear/simd/panel_rows.h"
-#include "linear/simd/tiles.h"
 
 namespace strop::linear::simd::STROP_ISA {
 namespace {

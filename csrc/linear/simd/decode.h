@@ -3,8 +3,8 @@
 // Codes of exact products to float32, a column of a panel at a time. Compiled once per instruction
 // set.
 //
-// A decoder reads `kColumns` columns from one place of the panel's bytes, each to kRowVectors
-// vectors, less what header.offset took from integers and times factor().
+// A decoder reads kColumns columns from kBytes of a panel, each to kRowVectors vectors. What these
+// lack of the values is factor(), and kZero says whether the zero points.
 
 #include "core/simd/unroll.h"
 #include "linear/simd/panel_rows.h"
@@ -17,8 +17,10 @@ STROP_INLINE F32 spread(const float* from) {
   return bit_cast<F32>(broadcast(load_unaligned<std::uint32_t>(from)));
 }
 
+template <bool kHasZero>
 struct ByteDecoder {
-  static constexpr int kColumns = 1;
+  static constexpr int kColumns = 1, kBytes = kPanelRows;
+  static constexpr bool kZero = kHasZero;
   explicit ByteDecoder(const CodesHeader&) {}
   STROP_MEMBER float factor() const { return 1; }
 
@@ -42,7 +44,8 @@ struct ByteDecoder {
 };
 
 struct NibbleDecoder {
-  static constexpr int kColumns = 2;
+  static constexpr int kColumns = 2, kBytes = kPanelRows;
+  static constexpr bool kZero = true;
   explicit NibbleDecoder(const CodesHeader&) {}
   STROP_MEMBER float factor() const { return 1; }
 
@@ -55,19 +58,35 @@ struct NibbleDecoder {
   }
 };
 
-// By a table of 16.
+inline constexpr bool kOneTable = kLanes == 16;
+
+// What each nibble stands for, less a zero point that all have in common.
+STROP_INLINE void fill_table(const CodesHeader& header, float (&values)[16]) {
+  const auto zero = static_cast<int>(header.zeros == 0 ? header.same_zero : 0);
+  for (int code = 0; code < 16; ++code) {
+    values[code] =
+        header.code_kind == CodeKind::kTable ? header.table[code] : static_cast<float>(code - zero);
+  }
+}
+
+// By a table of 16. One register has it in AVX-512, where 16 nibbles take one permutation, less
+// than their conversion.
+template <bool kHasZero>
 class TableDecoder {
  public:
-  static constexpr int kColumns = 2;
+  static constexpr int kColumns = 2, kBytes = kPanelRows;
+  static constexpr bool kZero = kHasZero;
   explicit TableDecoder(const CodesHeader& header) {
-    for (int i = 0; i < kTables; ++i) table_[i] = load_unaligned<F32>(header.table + i * kLanes);
+    float values[16];
+    fill_table(header, values);
+    for (int i = 0; i < kTables; ++i) table_[i] = load_unaligned<F32>(values + i * kLanes);
   }
   STROP_MEMBER float factor() const { return 1; }
 
   STROP_MEMBER void decode(const std::uint8_t* from, F32 (&to)[kColumns][kRowVectors]) const {
     unrolled<kRowVectors>([&](auto i) STROP_UNROLLED {
       const I32 both = from_bytes(from + i * kLanes);
-      to[0][i] = entry(both & broadcast(15));
+      to[0][i] = entry(kOneTable ? both : both & broadcast(15));
       to[1][i] = entry(both >> 4);
     });
   }
@@ -77,7 +96,7 @@ class TableDecoder {
 
   STROP_MEMBER F32 entry(I32 code) const {
 #if defined(__AVX512F__)
-    return permuted(table_[0], code);
+    return permuted(table_[0], code);  // (by the low four bits)
 #elif defined(__AVX2__)
     return bit_cast<F32>(_mm256_blendv_ps(permuted(table_[0], code), permuted(table_[1], code),
                                           bit_cast<__m256>(code << 28)));
@@ -96,7 +115,8 @@ class TableDecoder {
 // Floats of few bits, as bits of a float16.
 class FloatDecoder {
  public:
-  static constexpr int kColumns = 1;
+  static constexpr int kColumns = kRowVectors == 1 ? 2 : 1, kBytes = kColumns * kPanelRows;
+  static constexpr bool kZero = false;
   explicit FloatDecoder(const CodesHeader& header)
       : factor_(header.float_code.factor),
         shift_(header.float_code.shift),
@@ -104,8 +124,7 @@ class FloatDecoder {
   STROP_MEMBER float factor() const { return factor_; }
 
   STROP_MEMBER void decode(const std::uint8_t* from, F32 (&to)[kColumns][kRowVectors]) const {
-    constexpr int kPairs = kRowVectors == 1 ? 1 : kRowVectors / 2;
-    unrolled<kPairs>([&](auto i) STROP_UNROLLED {
+    unrolled<kBytes / (2 * kLanes)>([&](auto i) STROP_UNROLLED {
       const I16 codes = words_of_bytes(from + i * 2 * kLanes);  // (bits above 7 are the sign's)
       const I16 half = (codes << shift_) & broadcast(kept_);
       struct Halves {
@@ -114,7 +133,7 @@ class FloatDecoder {
       };
       const auto halves = bit_cast<Halves>(half);
       to[0][2 * i % kRowVectors] = from_float16(halves.low);
-      if constexpr (kRowVectors > 1) to[0][2 * i + 1] = from_float16(halves.high);
+      to[kColumns - 1][(2 * i + 1) % kRowVectors] = from_float16(halves.high);
     });
   }
 

@@ -16,6 +16,10 @@
 #define STROP_FOURS
 #include "linear/simd/fours.h"
 #endif
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+#define STROP_MATRICES
+#include "linear/simd/matrices.h"
+#endif
 
 namespace strop::linear::simd::STROP_ISA {
 using namespace strop::simd::STROP_ISA;
@@ -95,8 +99,7 @@ STROP_INLINE void decode_nibbles(const std::uint8_t* from, std::int64_t columns,
   }
 }
 
-#if defined(STROP_FOURS)
-#elif defined(__AVX2__)
+#if defined(__AVX2__)
 // Nibbles as they are: eight products of an unsigned nibble and a signed byte, two by two, fit 16
 // bits.
 struct Nibbles {
@@ -150,36 +153,37 @@ struct Nibbles {
 #endif
   }
 };
-using NibblesInPlace = Nibbles;
-#else
-using NibblesInPlace = void;
 #endif
 
-#if defined(STROP_FOURS)
+// How bytes and nibbles are read where they lie (void: they never are), and what else they become.
+#if defined(STROP_MATRICES)
+using BytesInPlace = Matrices<Fours<kFoursOfSigned>>;
+using NibblesInPlace = Matrices<FourNibbles>;
+using Decoded = Matrices<Fours<true>>;
+#elif defined(STROP_FOURS)
 using BytesInPlace = Fours<kFoursOfSigned>;
 using NibblesInPlace = FourNibbles;
 using Decoded = Fours<true>;
-inline constexpr bool kDecodesBytes = false;
-
-STROP_INLINE void decode(CodeStore, const std::uint8_t* codes, std::int64_t column,
-                         std::int64_t count, Decoded::Code* to) {
-  decode_nibbles(codes + column / 2 * kPanelRows, count, to);
-}
+#elif defined(__AVX2__)
+using BytesInPlace = Widened<std::int8_t>;
+using NibblesInPlace = Nibbles;
+using Decoded = Widened<std::int16_t>;
 #else
 using BytesInPlace = Widened<std::int8_t>;
+using NibblesInPlace = void;
 using Decoded = Widened<std::int16_t>;
-inline constexpr bool kDecodesBytes = true;
+#endif
+inline constexpr bool kDecodesBytes = sizeof(Decoded::Code) == 2;
 
 // Columns [column, column + count) of a panel.
+template <class Code>
 STROP_INLINE void decode(CodeStore store, const std::uint8_t* codes, std::int64_t column,
-                         std::int64_t count, Decoded::Code* to) {
-  if (store == CodeStore::kNibbles) {
-    decode_nibbles(codes + column / 2 * kPanelRows, count, to);
-  } else {
-    decode_bytes(codes + column * kPanelRows, count, to);
+                         std::int64_t count, Code* to) {
+  if constexpr (kDecodesBytes) {
+    if (store == CodeStore::kBytes) return decode_bytes(codes + column * kPanelRows, count, to);
   }
+  decode_nibbles(codes + column / 2 * kPanelRows, count, to);
 }
-#endif
 
 // Whether codes are multiplied as they lie: where so few rows of x are that they are read once, or
 // where products of 16 bits would take longer than decoding them again for each tile.

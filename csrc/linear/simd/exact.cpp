@@ -1,7 +1,10 @@
 // Products of float32 with the values of codes, compiled once per instruction set. See Note
 // [Products of codes on a CPU].
 
+#include <type_traits>
+
 #include "linear/simd/decode.h"
+#include "linear/simd/float_tiles.h"
 #include "linear/simd/panel_rows.h"
 #include "linear/simd/planes.h"
 
@@ -33,10 +36,10 @@ STROP_INLINE Group group_of(const PanelBlock& block, std::int64_t group) {
 }
 
 // One row of x: codes are decoded in registers.
-template <class Decoder, bool kZero>
+template <class Decoder>
 void multiply_one(const PanelBlock& block, const std::uint8_t* codes) {
   constexpr int kColumns = Decoder::kColumns, kSteps = 4 / kColumns;
-  constexpr int kBytes = kPanelRows;
+  constexpr int kBytes = Decoder::kBytes;
   const CodesHeader& header = block.header;
   const Decoder decoder(header);
   const float* x = static_cast<const float*>(block.task.x) + block.row * header.places();
@@ -53,7 +56,7 @@ void multiply_one(const PanelBlock& block, const std::uint8_t* codes) {
           constexpr int kAt = step * kColumns + c;
           const F32 element = spread(x + kAt);
           unrolled<kRowVectors>([&](auto i) STROP_UNROLLED {
-            const F32 value = kZero ? values[c][i] - numbers.zero[i] : values[c][i];
+            const F32 value = Decoder::kZero ? values[c][i] - numbers.zero[i] : values[c][i];
             sum[kAt][i] = multiply_add(value, element, sum[kAt][i]);
           });
         });
@@ -86,13 +89,8 @@ void multiply_one(const PanelBlock& block, const PlaneTable& table, const std::u
 }
 
 void multiply_one_by_planes(const PanelBlock& block, const std::uint8_t* codes) {
-  const CodesHeader& header = block.header;
   float values[16];
-  for (int code = 0; code < 16; ++code) {
-    values[code] = header.code_kind == CodeKind::kTable
-                       ? header.table[code]
-                       : static_cast<float>(code - header.same_zero);
-  }
+  fill_table(block.header, values);
   const PlaneTable table(values);
   (table.upper() ? multiply_one<true> : multiply_one<false>)(block, table, codes);
 }
@@ -106,18 +104,18 @@ void decode_panel(const PanelBlock& block, const std::uint8_t* codes, std::int64
   const CodesHeader& header = block.header;
   const Decoder decoder(header);
   const F32 factor = broadcast(decoder.factor());
-  codes += begin / kColumns * kPanelRows;
+  codes += begin / kColumns * Decoder::kBytes;
   for (std::int64_t k = begin; k < end;) {
     const std::int64_t group = k / header.stretch, group_end = (group + 1) * header.stretch;
     const std::int64_t stop = group_end < end ? group_end : end;
     const Group numbers = group_of(block, group);
-    for (; k < stop; k += kColumns, codes += kPanelRows, to += kColumns * kPanelRows) {
+    for (; k < stop; k += kColumns, codes += Decoder::kBytes, to += kColumns * kPanelRows) {
       F32 values[kColumns][kRowVectors];
       decoder.decode(codes, values);
       unrolled<kColumns>([&](auto c) STROP_UNROLLED {
         unrolled<kRowVectors>([&](auto i) STROP_UNROLLED {
-          const F32 value = (values[c][i] - numbers.zero[i]) * factor * numbers.scale[i];
-          store_unaligned(to + c * kPanelRows + i * kLanes, value);
+          const F32 value = Decoder::kZero ? values[c][i] - numbers.zero[i] : values[c][i];
+          store_unaligned(to + c * kPanelRows + i * kLanes, value * factor * numbers.scale[i]);
         });
       });
     }
@@ -179,47 +177,72 @@ void multiply_panel(const PanelBlock& block, float* panel) {
       return multiply_one_by_planes(block, codes);
     }
 #endif
-    const bool zero = header.zeros != 0 || header.same_zero != 0;
-    (zero ? multiply_one<Decoder, true> : multiply_one<Decoder, false>)(block, codes);
-    return;
+    return multiply_one<Decoder>(block, codes);
   }
   for (std::int64_t k = 0; k < header.places(); k += kFloatColumns) {
     const std::int64_t left = header.places() - k;
     const std::int64_t end = k + (left < kFloatColumns ? left : kFloatColumns);
     decode_panel<Decoder>(block, codes, k, end, panel);
-    const std::int64_t bytes = kPanelRows / Decoder::kColumns;  // of a column
+    constexpr std::int64_t bytes = Decoder::kBytes / Decoder::kColumns;  // of a column
     multiply_rows(block, {k, end, panel, {codes + end * bytes, kFloatColumns * bytes}});
   }
 }
 
 void multiply_panel(const PanelBlock& block, float* panel) {
   const CodesHeader& header = block.header;
-  if (header.code_kind == CodeKind::kTable) return multiply_panel<TableDecoder>(block, panel);
-  if (header.code_kind == CodeKind::kFloat) return multiply_panel<FloatDecoder>(block, panel);
-  if (header.store == CodeStore::kNibbles) return multiply_panel<NibbleDecoder>(block, panel);
-  multiply_panel<ByteDecoder>(block, panel);
+#if defined(STROP_FLOAT_TILES)
+  if (suits_float_tiles(block.task)) {
+    return multiply_by_float_tiles(block, reinterpret_cast<std::uint8_t*>(panel));
+  }
+#endif
+  const bool zero = header.zeros != 0 || header.same_zero != 0;
+  const auto multiply = [&]() {
+    if (header.code_kind == CodeKind::kFloat) return multiply_panel<FloatDecoder>;
+    if (header.store == CodeStore::kBytes) {
+      return zero ? multiply_panel<ByteDecoder<true>> : multiply_panel<ByteDecoder<false>>;
+    }
+    if constexpr (kOneTable) {
+      if (header.zeros != 0) return multiply_panel<TableDecoder<true>>;
+    } else {
+      if (header.code_kind == CodeKind::kInteger) return multiply_panel<NibbleDecoder>;
+    }
+    return multiply_panel<TableDecoder<false>>;
+  }();
+  multiply(block, panel);
 }
 
-// A row of x as float32, each group from a place of its own on.
-template <class T>
-void widen_row(const CodesTask& task, std::int64_t row) {
+// A row of x, each group from a place of its own on.
+template <class T, class To>
+void place_row(const CodesTask& task, std::int64_t row) {
   const CodesHeader& header = task.args.header();
   const T* const x = static_cast<const T*>(task.args.x) + row * task.args.x_stride;
-  float* const to = static_cast<float*>(task.x) + row * header.places();
+  To* const to = static_cast<To*>(task.x) + row * header.places();
   for (std::int64_t g = 0; g < header.groups; ++g) {
     const std::int64_t first = g * header.group, left = header.columns - first;
     const std::int64_t count = left < header.group ? left : header.group;
-    float* const at = to + g * header.stretch;
-    for (std::int64_t k = 0; k < count; ++k) at[k] = to_float(x[first + k]);
-    for (std::int64_t k = count; k < header.stretch; ++k) at[k] = 0;
+    To* const at = to + g * header.stretch;
+    for (std::int64_t k = 0; k < count; ++k) {
+      if constexpr (std::is_same_v<T, To>) {
+        at[k] = x[first + k];
+      } else {
+        at[k] = to_float(x[first + k]);
+      }
+    }
+    for (std::int64_t k = count; k < header.stretch; ++k) at[k] = {};
   }
 }
 
 }  // namespace
 
 void widen_rows(const CodesTask& task, std::int64_t begin, std::int64_t end) {
+#if defined(STROP_FLOAT_TILES)
+  if (suits_float_tiles(task)) {
+    for (std::int64_t row = begin; row < end; ++row) place_row<BFloat16, BFloat16>(task, row);
+    return;
+  }
+#endif
   by_narrow_dtype(task.args.dtype, [&]<class T>() {
-    for (std::int64_t row = begin; row < end; ++row) widen_row<T>(task, row);
+    for (std::int64_t row = begin; row < end; ++row) place_row<T, float>(task, row);
   });
 }
 

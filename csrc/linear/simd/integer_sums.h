@@ -50,32 +50,6 @@ STROP_INLINE void finish_group(const PanelBlock& block, std::int64_t row, std::i
   }
 }
 
-// Places [begin, end) of a panel, with the codes from `begin` on.
-template <class Code>
-struct Stretch {
-  std::int64_t begin;
-  std::int64_t end;
-  const Code* codes;
-  Ahead ahead = {};
-};
-
-// Places of a panel that are in one group.
-struct Segment {
-  std::int64_t begin;
-  std::int64_t end;
-  std::int64_t group;
-  bool starts;  // the group
-  bool ends;
-};
-STROP_INLINE Segment segment_at(const CodesHeader& header, std::int64_t place, std::int64_t end) {
-  const std::int64_t group = place / header.stretch, group_end = (group + 1) * header.stretch;
-  return {.begin = place,
-          .end = group_end < end ? group_end : end,
-          .group = group,
-          .starts = place == group * header.stretch,
-          .ends = group_end <= end};
-}
-
 // One row's sums over a segment: kept until the group is over.
 STROP_INLINE void add_segment(const PanelBlock& block, std::int64_t row, const Segment& segment,
                               I32 (&sum)[kRowVectors]) {

@@ -61,6 +61,32 @@ struct Ahead {
   }
 };
 
+// Places [begin, end) of a panel, with the codes from `begin` on.
+template <class Code>
+struct Stretch {
+  std::int64_t begin;
+  std::int64_t end;
+  const Code* codes;
+  Ahead ahead = {};
+};
+
+// Places of a panel that are in one group.
+struct Segment {
+  std::int64_t begin;
+  std::int64_t end;
+  std::int64_t group;
+  bool starts;  // the group
+  bool ends;
+};
+STROP_INLINE Segment segment_at(const CodesHeader& header, std::int64_t place, std::int64_t end) {
+  const std::int64_t group = place / header.stretch, group_end = (group + 1) * header.stretch;
+  return {.begin = place,
+          .end = group_end < end ? group_end : end,
+          .group = group,
+          .starts = place == group * header.stretch,
+          .ends = group_end <= end};
+}
+
 // y = activation(sums * x_scale + bias), in this order.
 template <class T, bool kFused>
 void put_rows(const PanelBlock& block, const float* x_scale) {

@@ -109,6 +109,7 @@ _EXTENDED = {
     "avx512_vnni": "avx512",
     "amx": "avx512",
     "neon_dot": "neon",
+    "neon_i8mm": "neon",
 }
 
 
