@@ -165,7 +165,7 @@ class TestWeights:
 
     def test_refused(self):
         w = strop.pack_weight(pruned((6, 9), 0.5), dtype=torch.bfloat16, plan="dense")
-        fields = {n: getattr(w, n) for n in w.__dataclass_fields__}
+        fields = {n: getattr(w, n) for n in (*w.tensor_fields, *w.metadata_fields)}
         with pytest.raises(TypeError, match=r"dense is torch.float32, not torch.bfloat16"):
             MaskedWeight(**fields | {"input_dtype": torch.bfloat16})
         with pytest.raises(TypeError, match="input_dtype is torch.int32, beside values of"):

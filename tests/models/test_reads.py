@@ -193,7 +193,7 @@ class TestAttributes:
         assert not model[1].training
 
     @pytest.mark.parametrize(
-        "name", ["activation", "packed", "bits", "plan", "extra_repr", "_packed", "to_dense"]
+        "name", ["activation", "packed", "bits", "plan", "_packed", "to_dense"]
     )
     def test_that_a_sparse_layer_has_for_itself(self, name):
         model = prune_in_place(Two(lambda m, x: m.out(m.fc(x))))

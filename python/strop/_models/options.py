@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from strop._core.arguments import boolean, instance
+from strop._core.arguments import boolean, instance, number
 from strop._core.errors import in_the_name_of
 from strop._core.library import FLOATING
 from strop._linear.pack_codes import Format
@@ -49,8 +49,7 @@ class Options:
         object.__setattr__(self, "only_if_faster", faster)
         if self.plan is not None:
             check_plan(_OP, self.plan)
-        if self.min_sqnr is not None:
-            instance(_OP, "min_sqnr", self.min_sqnr, (int, float), "a number or None")
+        object.__setattr__(self, "min_sqnr", number(_OP, "min_sqnr", self.min_sqnr))
         for name in ("block_size", "activations"):
             if getattr(self, name) is not None and self.format is None:
                 raise ValueError(f"{_OP}: {name} is given, but format is None")

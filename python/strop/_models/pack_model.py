@@ -20,9 +20,9 @@ from strop._models.linear_kinds import is_linear
 from strop._models.masks import masks_of
 from strop._models.options import Choice, Options, Recipe
 from strop._models.others import others
-from strop._models.outcome import outcome, with_errors
+from strop._models.outcome import Outcome, outcome, with_errors
 from strop._models.report.report import report_of
-from strop._models.run import observed
+from strop._models.run import Observed, observed
 from strop._prune.prune_mask import Pattern
 
 _OP = "strop.pack_model"
@@ -152,13 +152,29 @@ def pack_model(
         raise ValueError(f"{_OP}: '{wanted[0].name}' is on meta, where there are no weights")
     ranked = found if masks is not None else [g for g in found if not chosen[id(g)].skip]
     masked = masks_of(model, ranked, sparsity, masks, pattern)
-    fusions: Mapping[int, Fusion] = {}
     seen = None
     if example_inputs is not None:
         layers = [layer for group in wanted for layer in group.layers]
         possible = possible_fusions(model, layers) if fuse else {}
         seen = observed(model, example_inputs, layers, possible)
-        fusions = seen.fusions
+    outcomes = _outcomes(found, masked, chosen, seen)
+    if example_inputs is not None:
+        least = {key: options.min_sqnr for key, options in chosen.items()}
+        outcomes = with_errors(outcomes, model, example_inputs, least)
+    named = {key for group in found for key in group.keys}
+    fusions: Mapping[int, Fusion] = {} if seen is None else seen.fusions
+    report = report_of(outcomes, fusions, others(model, named))
+    convert(model, outcomes, fusions)
+    return report
+
+
+def _outcomes(
+    found: Sequence[Group],
+    masked: Mapping[int, Tensor],
+    chosen: Mapping[int, Options],
+    seen: Observed | None,
+) -> list[Outcome]:
+    fusions: Mapping[int, Fusion] = {} if seen is None else seen.fusions
     with tqdm(
         found,
         desc="pack_model",
@@ -168,16 +184,9 @@ def pack_model(
         disable=None,
         file=sys.stderr,
     ) as bar:
-        outcomes = [
+        return [
             outcome(group, masked.get(id(group)), fusions, chosen[id(group)], seen) for group in bar
         ]
-    if example_inputs is not None:
-        least = {key: options.min_sqnr for key, options in chosen.items()}
-        outcomes = with_errors(outcomes, model, example_inputs, least)
-    named = {key for group in found for key in group.keys}
-    report = report_of(outcomes, fusions, others(model, named))
-    convert(model, outcomes, fusions)
-    return report
 
 
 def _names(group: Group) -> list[str]:
