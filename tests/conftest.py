@@ -41,3 +41,14 @@ def torch_device(request):
     """Those of them that torch's tensors can be on."""
     with request.param as device:
         yield device
+
+
+@pytest.fixture
+def one_thread():
+    """For times: two threads wait for each other where other work has the cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

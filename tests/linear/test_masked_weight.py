@@ -121,7 +121,7 @@ class TestPlans:
         chosen = strop.pack_weight(pruned((512, 512), 0.98)).methods
         assert "dense" not in {plans.METHOD_OF[n] for n in chosen}
 
-    def test_measured(self):
+    def test_measured(self, one_thread):
         w = strop.pack_weight(pruned((1024, 1024), 0.99), plan="measure", rows=[8, 64])
         assert w.plan_source == "measure"
         assert w.methods[2] == 2  # a hundredth of the work

@@ -118,9 +118,7 @@ class TestPlanned:
 
         costs = plans.Costs((512, 512), 26000, torch.float32, torch.float32)
         before = planning.ratios(costs, 3)["quads"]
-        monkeypatch.setattr(
-            machine_costs, "factor", lambda m, *_: 0.5 if m == "prepacked" else 1.0
-        )
+        monkeypatch.setattr(machine_costs, "factor", lambda m, *_: 0.5 if m == "prepacked" else 1.0)
         assert planning.ratios(costs, 3)["quads"] == pytest.approx(before / 2)
 
     def test_measured(self):

@@ -23,15 +23,6 @@ from models.problems import (
 LAYERS = ["0", "2", "4"]
 
 
-@pytest.fixture
-def one_thread():
-    """For times: two threads wait for each other where other work has the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def reasons(report):
     return {entry["name"]: entry["reason"] for entry in report.to_dict()["left_alone"]}
 

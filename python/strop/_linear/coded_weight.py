@@ -44,6 +44,7 @@ class CodedWeight(PackedWeight):
 
     """
 
+    kind = "codes"
     canonical = ("codes", "scale", "zero_point", "tensor_scale")
     plan_source = "packed"
     codes: Tensor

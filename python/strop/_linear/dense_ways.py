@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import cast
+import math
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+
+from strop._core.tensor_dataclass import TensorDataclass
 
 _ROWS = 32  # of input, that the order suits; it does for others
 _FUSED = {
@@ -39,3 +42,27 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | No
     attribute, algorithm = _FUSED[activation]
     call = torch.ops.mkldnn._linear_pointwise.default
     return cast(Tensor, call(x, weight, bias, attribute, [], algorithm))
+
+
+class Prepacked(TensorDataclass):
+    """A weight whose dense one may be prepacked as well: when it is first used, and not saved."""
+
+    _prepacked = cast("Tensor | None", None)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all that it holds, layouts included, of which a state dict has fewer."""
+        weight = cast(Any, self)
+        ordered: int = math.prod(weight.shape) * weight.input_dtype.itemsize
+        return super().nbytes + (ordered if "prepacked" in weight.method_names() else 0)
+
+    def prepacked(self) -> Tensor | None:
+        """The dense weight in oneDNN's order; None if that is not to be had."""
+        dense: Tensor | None = cast(Any, self).dense
+        if self._prepacked is None and dense is not None and can_prepack(dense.dtype):
+            object.__setattr__(self, "_prepacked", prepacked(dense))
+        return self._prepacked
+
+    def _settle(self) -> None:
+        cast(Any, super())._settle()
+        object.__setattr__(self, "_prepacked", None)

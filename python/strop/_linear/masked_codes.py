@@ -36,6 +36,7 @@ class MaskedCodes(MaskedWeight):
 
     """
 
+    kind = "masked codes"
     canonical = ("bits", "codes", *_SCALES)
     codes: Tensor
     scale: Tensor

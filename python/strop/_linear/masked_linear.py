@@ -21,6 +21,7 @@ from strop._core.library import FLOATING
 from strop._core.op import op
 from strop._linear import dense_ways, ops, plans
 from strop._linear.activations import ACTIVATIONS
+from strop._linear.dense_weight import DenseWeight
 from strop._linear.masked_weight import TENSORS, MaskedWeight
 from strop._linear.results import copied, written
 
@@ -93,6 +94,35 @@ def product_of_codes(
     return product(input, weight, bias, activation, out)
 
 
+def product_of_dense(
+    input: Tensor,
+    weight: DenseWeight,
+    bias: Tensor | None,
+    activation: str | None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """The same of a weight without a mask."""
+    if is_tracing():
+        y = _dense(input, weight, bias, activation)
+        return y if out is None else out.copy_(y)
+    try:
+        weight.follow()
+        columns = weight.shape[1]
+        rows = input.numel() // columns if columns else _MANY
+        choice = weight.methods[_CLASS_OF[rows] if rows < _MANY else -1]
+        if out is not None and call_path(input, bias, out) == RECORDED:
+            raise RuntimeError(f"{_OP}: out is given, but a gradient is needed; call without")
+        way = _prepacked if choice == _PREPACKED else _dense
+        y = way(input, weight, bias, activation)
+        return y if out is None else copied(_OP, y, out)
+    except Exception as error:
+        if isinstance(input, Tensor) and input.device != weight.device:
+            raise ValueError(
+                f"{_OP}: input is on {input.device}; the weight is on {weight.device}"
+            ) from None
+        raise translated(_OP, error, {"input": input, "bias": bias, "out": out}) from None
+
+
 def _into(
     out: Tensor,
     choice: int,
@@ -114,7 +144,7 @@ def _bitmap(weight: MaskedWeight) -> tuple[Tensor, Tensor, Tensor]:
     return weight.bits, weight.values, cast(Tensor, weight.starts)
 
 
-def _check_columns(x: Tensor, weight: MaskedWeight) -> None:
+def _check_columns(x: Tensor, weight: MaskedWeight | DenseWeight) -> None:
     """Of which the op knows the bytes alone."""
     if x.dim() == 0 or x.shape[-1] != weight.shape[1]:
         raise ValueError(
@@ -123,7 +153,7 @@ def _check_columns(x: Tensor, weight: MaskedWeight) -> None:
 
 
 def _prepacked(
-    x: Tensor, weight: MaskedWeight, bias: Tensor | None, activation: str | None
+    x: Tensor, weight: MaskedWeight | DenseWeight, bias: Tensor | None, activation: str | None
 ) -> Tensor:
     """By oneDNN, where nobody looks on; else as dense."""
     dtype = weight.input_dtype
@@ -137,7 +167,9 @@ def _prepacked(
     return dense_ways.product(x, ordered, bias, activation)
 
 
-def _dense(x: Tensor, weight: MaskedWeight, bias: Tensor | None, activation: str | None) -> Tensor:
+def _dense(
+    x: Tensor, weight: MaskedWeight | DenseWeight, bias: Tensor | None, activation: str | None
+) -> Tensor:
     dense = cast(Tensor, weight.dense)
     if x.dtype != dense.dtype and not any_autocast() and _goes_with(x.dtype, dense.dtype):
         y = _dense(x.to(dense.dtype), weight, bias, activation)
@@ -154,7 +186,7 @@ def _dense(x: Tensor, weight: MaskedWeight, bias: Tensor | None, activation: str
     return y if activation is None else ACTIVATIONS[activation](y)
 
 
-def _check_beside(x: Tensor, weight: MaskedWeight, bias: Tensor | None) -> None:
+def _check_beside(x: Tensor, weight: MaskedWeight | DenseWeight, bias: Tensor | None) -> None:
     """Says in the words of the sparse op what torch's linear, or a layout without data, does not."""
     for name, tensor in (("input", x), ("bias", bias)):
         if tensor is not None and not _goes_with(tensor.dtype, weight.dtype):

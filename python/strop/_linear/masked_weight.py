@@ -15,7 +15,7 @@ from strop._core.errors import translated
 from strop._core.library import FLOATING
 from strop._core.tensor_dataclass import tensor_dataclass
 from strop._linear import machine_costs, ops, planning, plans
-from strop._linear.dense_ways import can_prepack, prepacked
+from strop._linear.dense_ways import Prepacked
 from strop._linear.masked_layouts import (
     array_of,
     check_dtypes,
@@ -35,7 +35,7 @@ FORCED = ("packed", "dense")
 
 
 @tensor_dataclass
-class MaskedWeight(PackedWeight):
+class MaskedWeight(Prepacked, PackedWeight):
     """A :class:`strop.PackedWeight` with a mask.
 
     Attributes:
@@ -55,6 +55,7 @@ class MaskedWeight(PackedWeight):
 
     """
 
+    kind = "masked"
     canonical: ClassVar[tuple[str, ...]] = ("bits", "values")
     format = None
     activations = ""
@@ -71,7 +72,6 @@ class MaskedWeight(PackedWeight):
     methods: tuple[int, ...]
     plan_source: str
     input_dtype: torch.dtype
-    _prepacked = cast("Tensor | None", None)
     versions = None
     """Those of bits and values as a tensor, for compiled code, which cannot ask; None on a GPU, where it
     would wait."""
@@ -98,18 +98,6 @@ class MaskedWeight(PackedWeight):
             [head, *(f"{rows:>11} rows: {method:6} ({w})" for rows, method, w in lines)]
         )
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all that it holds, layouts included, of which a state dict has fewer."""
-        ordered = "prepacked" in self.method_names()
-        return super().nbytes + ordered * self.shape[0] * self.shape[1] * self.input_dtype.itemsize
-
-    def prepacked(self) -> Tensor | None:
-        """The dense weight in oneDNN's order, made when it is first used; None if that is not to be had."""
-        if self._prepacked is None and self.dense is not None and can_prepack(self.dense.dtype):
-            object.__setattr__(self, "_prepacked", prepacked(self.dense))
-        return self._prepacked
-
     def method_names(self) -> list[str]:
         """The method of each class of rows."""
         return [plans.METHOD_OF[number] for number in self.methods]
@@ -119,7 +107,6 @@ class MaskedWeight(PackedWeight):
 
     def _settle(self) -> None:
         super()._settle()
-        object.__setattr__(self, "_prepacked", None)
         if self._made_of is not None and self.device.type == "cpu" and not is_compiling():
             versions = torch.tensor((self.bits._version, self.values._version))
             object.__setattr__(self, "versions", versions)

@@ -14,6 +14,7 @@ from strop._core.arguments import named_kind
 from strop._core.errors import translated, unfit
 from strop._core.library import FLOATING
 from strop._linear import dense_ways, ops, plans
+from strop._linear.dense_weight import DenseWeight
 from strop._linear.masked_layouts import one_method
 from strop._linear.masked_weight import MaskedWeight
 from strop._linear.planning import completed, measured, planned_by_costs
@@ -32,10 +33,13 @@ class Planning(NamedTuple):
 
 def masked_weight(
     weight: Tensor, mask: Tensor | None, dtype: torch.dtype | None, planning: Planning
-) -> MaskedWeight:
+) -> MaskedWeight | DenseWeight:
     """The part of :func:`strop.pack_weight` that is of weights without a format."""
     _check_tensors(weight, mask, dtype)
     bits, values = kept_of(weight, mask, dtype)
+    full = mask is None and values.numel() == weight.numel() and values.dtype == weight.dtype
+    if full and planning.plan != "packed":
+        return DenseWeight.planned(values.view(weight.shape), planning.classes, planning.plan)
     wide = torch.float64 in (values.dtype, weight.dtype)
     input_dtype = values.dtype if wide else weight.dtype
     return planned_weight(bits, values, (weight.shape[0], weight.shape[1]), input_dtype, planning)

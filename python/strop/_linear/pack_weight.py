@@ -42,7 +42,8 @@ def pack_weight(
         weight: [N, K] as of ``torch.nn.Linear``, float32, bfloat16 or float16, or without a format float64
             for the reference loop on a CPU; any strides. What is packed stays on its device; on a GPU this
             waits for it. Or a :class:`strop.QuantizedTensor`, whose codes and scales are kept as they are.
-        mask: bool of the same shape, True keeps; None keeps what is not zero, and in codes all.
+        mask: bool of the same shape, True keeps; None keeps what is not zero, and in codes all. A weight
+            without zeros stays dense, unless ``plan="packed"``.
         format: a number format with codes of at most 8 bits, as :func:`strop.quantize` takes it; None keeps
             values, and is for a QuantizedTensor, which has one.
         block_size: weights that share a scale, as :func:`strop.quantize` takes it; None is a scale a row

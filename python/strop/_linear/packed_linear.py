@@ -9,6 +9,7 @@ from torch import Tensor
 from strop._linear import coded_linear, masked_linear
 from strop._linear.activations import checked_activation
 from strop._linear.coded_weight import CodedWeight
+from strop._linear.dense_weight import DenseWeight
 from strop._linear.masked_codes import MaskedCodes
 from strop._linear.masked_weight import MaskedWeight
 from strop._linear.packed_weight import PackedWeight
@@ -18,6 +19,7 @@ PRODUCT_OF: dict[type[PackedWeight], Callable[..., Tensor]] = {
     MaskedWeight: masked_linear.product,
     MaskedCodes: masked_linear.product_of_codes,
     CodedWeight: coded_linear.product,
+    DenseWeight: masked_linear.product_of_dense,
 }
 """What multiplies by each kind of weight: called with input, weight, bias, activation and out."""
 

@@ -22,9 +22,10 @@ _NAME = "strop.PackedWeight"
 _TEXT = 256  # bytes that a plan is filled up to, so that most fit each other's tensor
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOATING}
 """By the names that a plan has for them."""
-_KINDS: dict[frozenset[str], type[PackedWeight]] = {}
-"""By the marks of a state dict: those of its keys that name weights."""
+_KINDS: dict[str, type[PackedWeight]] = {}
+"""By the names that plans have for them."""
 _MARKS = frozenset(("bits", "values", "codes"))
+"""The keys of a state dict that tell kinds apart where there is no plan to read."""
 
 
 class PackedWeight(TensorDataclass):
@@ -37,10 +38,12 @@ class PackedWeight(TensorDataclass):
 
     The state dict has ``shape`` and ``plan``, and
 
+    - of a weight with neither mask nor format ``values``, [N, K];
     - of a weight with a mask ``bits``, uint8 of shape [N, ceil(K / 8)], a bit for each weight, low bits first,
       and ``values``, the weights whose bit is set, row by row;
     - of a weight in codes ``codes``, ``scale``, ``zero_point`` and ``tensor_scale`` as of
-      :class:`strop.QuantizedTensor`, the last two where there are such.
+      :class:`strop.QuantizedTensor`, the last two where there are such; of one with a mask as well ``bits``, and
+      the codes of what stayed.
 
     All of it is tensors, for ``weights_only=True`` and safetensors. A plan that was chosen on another
     processor or instruction set is chosen anew when it is loaded, unless it was forced.
@@ -75,6 +78,8 @@ class PackedWeight(TensorDataclass):
     """
 
     called = "PackedWeight"
+    kind: ClassVar[str]
+    """Its name in a plan."""
     canonical: ClassVar[tuple[str, ...]]
     """The tensors that the layouts are made of, the first of which tells weights apart."""
     shape: tuple[int, int]
@@ -97,7 +102,7 @@ class PackedWeight(TensorDataclass):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        _KINDS[frozenset(cls.canonical) & _MARKS] = cls
+        _KINDS[cls.kind] = cls
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -145,7 +150,7 @@ class PackedWeight(TensorDataclass):
         return {
             **{name: tensor for name, tensor in tensors.items() if tensor is not None},
             "shape": torch.tensor(self.shape),
-            "plan": _plan_of(self.facts()),
+            "plan": _plan_of({"kind": self.kind, **self.facts()}),
         }
 
     def held(self) -> dict[str, Tensor | None]:
@@ -274,14 +279,13 @@ def _unpickled(
 torch.serialization.add_safe_globals([_unpickled])
 
 
-def kind_of(names: Mapping[str, object]) -> type[PackedWeight] | None:
-    """The class of a state dict, by its keys; None if there is none."""
-    return _KINDS.get(_MARKS & set(names))
-
-
-def mask_of(weight: PackedWeight) -> Tensor | None:
-    """The bits of a weight with a mask; None of one without."""
-    return cast("Tensor | None", getattr(weight, "bits", None))
+def kind_of(state: Mapping[str, object]) -> type[PackedWeight] | None:
+    """The class of a state dict, by its plan, or else by its keys; None if there is none."""
+    with suppress(ValueError):
+        if (named := _KINDS.get(str(facts_in(state.get("plan")).get("kind")))) is not None:
+            return named
+    marks = _MARKS & set(state)
+    return next((kind for kind in _KINDS.values() if _MARKS & set(kind.canonical) == marks), None)
 
 
 def _plan_of(facts: Mapping[str, Any]) -> Tensor:

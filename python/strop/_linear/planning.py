@@ -14,9 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 from strop._linear import machine_costs
-from strop._linear.dense_ways import can_prepack
+from strop._linear.dense_ways import can_prepack, prepacked, product
 from strop._linear.plans import (
     CLASSES,
     METHOD_OF,
@@ -120,6 +122,22 @@ def measured(
             taken[method] *= _LEAST_GAIN_MEASURED
         methods[number] = min(taken, key=taken.__getitem__)
     return methods
+
+
+def measured_dense(weight: Tensor, classes: Iterable[int]) -> dict[int, str]:
+    """The faster of torch's dense ways for a weight, for each class of rows."""
+    if not can_prepack(weight.dtype):
+        return dict.fromkeys(classes, "dense")
+    ordered, found = prepacked(weight), {}
+    for number in classes:
+        x = torch.randn(TYPICAL_ROWS[number], weight.shape[1]).to(weight.dtype)
+        calls = (
+            lambda x=x: functional.linear(x, weight),
+            lambda x=x: product(x, ordered, None, None),
+        )
+        plain, other = medians(calls, of=min)
+        found[number] = "prepacked" if other * _LEAST_GAIN_MEASURED < plain else "dense"
+    return found
 
 
 def completed(methods: Mapping[int, str]) -> tuple[int, ...]:

@@ -108,7 +108,7 @@ class PackedBuffers(nn.Module):
             held.keys() == state.keys() - set(_FACTS)
             and all(_same(state[name], tensor) for name, tensor in held.items())
             and state["shape"].tolist() == list(self._shape())
-            and _facts_or_none(state["plan"]) == packed.facts()
+            and _facts_or_none(state["plan"]) == {"kind": packed.kind, **packed.facts()}
             and activation_of(state) == self._activation
         )
 
@@ -153,7 +153,8 @@ class PackedBuffers(nn.Module):
 
     def _needed(self, own: Mapping[str, object]) -> list[str]:
         """The keys that a state dict cannot lack, of the kind of weight that it has."""
-        kind = kind_of(own) or kind_of(self._state()) or MaskedWeight
+        given = kind_of(own) if "plan" in own else None
+        kind = given or kind_of(self._state()) or MaskedWeight
         return [*(n for n in kind.canonical if n not in kind._optional), "shape", "plan"]
 
     def _loaded(self, state: Mapping[str, Any], assign: bool) -> PackedWeight:
@@ -272,7 +273,11 @@ def _is_lost(packed: PackedWeight, after: Mapping[str, Tensor]) -> bool:
     """Whether a move left no values, as ``to_empty()`` does."""
     name = packed.canonical[0]
     held, moved = cast(Tensor, packed.held()[name]), after[name]
-    return held.is_meta or moved.is_meta or not torch.equal(moved.to(held.device), held)
+    if held.is_meta or moved.is_meta:
+        return True
+    held, moved = held.to(moved.dtype), moved.to(held.device)  # (values may be cast)
+    same = (moved == held) | ((moved != moved) & (held != held))
+    return not bool(same.all())
 
 
 def _written(held: Tensor | None, found: Tensor) -> Tensor:
