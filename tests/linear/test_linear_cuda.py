@@ -199,14 +199,14 @@ class TestOnAGpu:
         for rows in (1, 20):
             x = torch.randn(rows, 40, device="cuda")
             call = (x.clone().requires_grad_(), *tensors, list(w.methods), None, "gelu")
-            torch.library.opcheck(torch.ops.strop.packed_linear.default, call)
-            private = torch.ops.strop._sparse_linear_bits
+            torch.library.opcheck(torch.ops.strop.packed_linear.masked, call)
+            private = torch.ops.strop._packed_linear_bits
             torch.library.opcheck(private.default, (x, *starts, None, ""))
             out = {"out": torch.empty(rows, 24, device="cuda")}
             torch.library.opcheck(private.out, (x, *starts, None, ""), out)
-        torch.library.opcheck(torch.ops.strop._sparse_unpack.default, (*starts, 40))
+        torch.library.opcheck(torch.ops.strop._unpack_by_starts.default, (*starts, 40))
         torch.library.opcheck(
-            torch.ops.strop._sparse_layout.default, (w.bits, w.values, 40, "starts")
+            torch.ops.strop._masked_layout.default, (w.bits, w.values, 40, "starts")
         )
 
     def test_graphs_and_waits(self):

@@ -122,6 +122,24 @@ class TestFollows:
         assert layer(x).dtype == torch.bfloat16
         assert layer.to("meta")(x.to("meta")).shape == (9, 45)
 
+    def test_values_are_what_the_codes_say(self):
+        w = made(plan="packed")
+        expected = w.to_dense()
+        for _ in range(2):
+            w.values.mul_(2)
+            assert_same_bits(w.to_dense(), expected)
+
+    def test_moves(self):
+        w = made()
+        assert w.to("meta").device.type == "meta"
+        assert w.to(copy=True).codes is not w.codes
+        for dtype in (torch.float64, torch.int8):
+            with pytest.raises(TypeError, match="strop.PackedWeight: dtype is torch"):
+                w.to(dtype)
+        again = w.to(torch.bfloat16)
+        fresh = strop.pack_weight(again.quantized(), weight_and_mask()[1])
+        assert again.methods == fresh.methods
+
     def test_compiled_and_exported(self):
         layer = strop.nn.PackedLinear(made(plan="packed"))
         x = torch.randn(9, SHAPE[1], generator=generator())

@@ -49,6 +49,13 @@ def test_is_the_dense_layer(shape, activation):
         assert_same_bits(out, found)
 
 
+@pytest.mark.parametrize("bias", [torch.ones(1).expand(45), inputs(90)[::2]])
+def test_a_bias_of_any_strides(bias):
+    w, x = made(), inputs(3, 70)
+    expected = functional.linear(x, w.to_dense(), bias)
+    torch.testing.assert_close(strop.packed_linear(x, w, bias), expected, rtol=1e-5, atol=2e-5)
+
+
 def test_is_what_runs(monkeypatch):
     calls = []
     product = dense_ways.product

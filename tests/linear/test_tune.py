@@ -63,6 +63,11 @@ class TestMeasured:
         machine_costs.measured("32 bits", seconds=0.0)
         assert time.perf_counter() - start < 1
 
+    def test_whatever_mode_the_caller_is_in(self):
+        with torch.autocast("cpu", torch.bfloat16), torch.device("meta"):
+            found = machine_costs.measured("32 bits", seconds=0.05)
+        assert found["dense"]
+
     def test_threads_are_as_they_were(self):
         before = torch.get_num_threads()
         machine_costs.measured("16 bits", seconds=0.0)
@@ -88,7 +93,17 @@ class TestKept:
         strop.tune(force=True)
         assert calls == ["32 bits", "16 bits", "32 bits", "16 bits"]
 
-    @pytest.mark.parametrize("text", ["", "{", "[]", '{"32 bits": {"dense": {"near": [1]}}}'])
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "{",
+            "[]",
+            "[" * 100000,
+            '{"32 bits": {"dense": {"near": [NaN]}}}',
+            '{"32 bits": {"dense": {"near": [1]}}}',
+        ],
+    )
     def test_a_damaged_file_is_measured_anew(self, kept, monkeypatch, text):
         kept.write_text(text)
         new = {"dense": dict.fromkeys(plans.PLACES, [3.0] * 7)}

@@ -74,6 +74,38 @@ class TestFormats:
             f"its results would keep {kept[worst]:.1f} dB, less than min_sqnr"
         )
 
+    @pytest.mark.parametrize("format", [None, "int8"])
+    def test_what_keeps_less_is_not_pruned_either(self, format):
+        model, x = net(), batch(5, 48)
+        before = {name: t.clone() for name, t in model.state_dict().items()}
+        report = strop.pack_model(
+            model, x, sparsity=0.9, format=format, min_sqnr=60, only_if_faster=False
+        )
+        assert list(reasons(report)) == LAYERS
+        assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+
+    def test_errors_of_a_layer_with_its_activation(self):
+        model, x = net(), batch(5, 48)
+        strop.pack_model(model, x, sparsity=0.5, only_if_faster=False)
+        report = strop.pack_model(model, x, format="int8", only_if_faster=False)
+        assert all(entry["sqnr"] > 30 for entry in layers(report).values())
+
+    def test_codes_have_no_part_in_a_ranking(self):
+        model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64))
+        with torch.no_grad():
+            model[0].weight.mul_(0.01)
+        strop.pack_model(model, format="int8", filter=lambda n, _: n == "0", only_if_faster=False)
+        strop.pack_model(model, sparsity=0.5, only_if_faster=False)
+        assert model[1].packed.sparsity == pytest.approx(0.5, abs=1e-3)
+        with pytest.raises(ValueError, match="masks has '0.weight', which cannot be pruned"):
+            strop.pack_model(model, masks={"0.weight": torch.ones(64, 64) > 0})
+
+    def test_random_numbers_are_as_they_were(self):
+        model, before = net(), torch.get_rng_state()
+        strop.pack_model(model, batch(5, 48), format="int8")
+        strop.pack_weight(torch.eye(8) + 1, plan="measure")
+        assert torch.equal(torch.get_rng_state(), before)
+
     def test_a_mask_as_well(self):
         model = net()
         strop.pack_model(model, sparsity=0.8, format="int8", only_if_faster=False)
@@ -148,6 +180,26 @@ class TestKept:
         restored = strop.densify(model)
         assert restored[0].weight is restored[2].weight
 
+    def test_over_another_kind(self):
+        coded, masked = net(), net()
+        strop.pack_model(coded, format="int8", only_if_faster=False)
+        strop.pack_model(masked, sparsity=0.5, only_if_faster=False)
+        x = batch(3, 48)
+        strop.load_packed(coded, masked.state_dict())
+        assert_same_bits(coded(x).detach(), masked(x).detach())
+        state = masked.state_dict()
+        del state["0.values"]
+        with pytest.raises(ValueError, match=r"state_dict lacks: 0\.values"):
+            strop.load_packed(coded, state)
+
+    def test_under_another_default_device(self):
+        model = net()
+        strop.pack_model(model, format="int8", only_if_faster=False)
+        with torch.device("meta"):
+            state = model.state_dict()
+            again = strop.nn.PackedLinear(model[0].packed, activation="relu")
+        assert not any(t.is_meta for t in (*state.values(), *again.state_dict().values()))
+
 
 class TestRecipes:
     def test_first_pattern_that_fits(self):
@@ -180,7 +232,7 @@ class TestRecipes:
     @pytest.mark.parametrize(
         ("recipe", "kind", "text"),
         [
-            ({"nothing": {"format": "int8"}}, ValueError, "recipe has 'nothing', .* no layer"),
+            ({"nothing": {"format": "int8"}}, ValueError, "recipe has 'nothing', but no layer"),
             ({"0": {"formt": "int8"}}, ValueError, "recipe has formt for '0'; .*format"),
             ({"0": "int8"}, TypeError, "recipe has a str for '0'"),
             ({"0": {"dtype": "int8"}}, ValueError, "recipe has dtype 'int8' for '0'"),
@@ -255,6 +307,8 @@ class TestOfOthers:
         assert model[0].packed.format == "nf4"
         assert_same_bits(model[0].packed.to_dense(), expected.dequantize())
         torch.testing.assert_close(model(x), reference, rtol=1e-2, atol=1e-2)
+        fresh = nn.Sequential(bnb.nn.Linear4bit(128, 64, quant_type="nf4").to("cpu"))
+        assert_same_bits(strop.load_packed(fresh, model.state_dict())(x), model(x))
 
 
 def test_a_twin_is_not_changed():

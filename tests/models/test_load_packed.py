@@ -181,7 +181,7 @@ class TestErrors:
         state = packed_net().state_dict()
         without = lambda *names: {k: v for k, v in state.items() if k not in names}  # noqa: E731
         other = nn.Linear(48, 64)
-        sparse = strop.nn.PackedLinear.from_dense(nn.Linear(47, 64)).state_dict()
+        sparse = strop.nn.PackedLinear.from_dense(nn.Linear(47, 64), plan="packed").state_dict()
         cases = [
             (ValueError, "lacks: 3.bias", without("3.bias")),
             (ValueError, "has what the model has not: more", {**state, "more": torch.ones(1)}),

@@ -119,6 +119,8 @@ class TestBuffers:
         assert_follows(made)
         with pytest.raises(ValueError, match="activation is 'tanh'; None, relu"):
             made.activation = "tanh"
+        assert (made.activation, int(made.state_dict()["activation"])) == ("relu", 1)
+        assert_follows(made)
 
 
 @pytest.mark.parametrize("plan", PLANS)

@@ -69,6 +69,9 @@ class TensorDataclass:
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors, layouts included, of which a state dict has fewer."""
+        return self._bytes()
+
+    def _bytes(self) -> int:
         # (torch's own nbytes knows no symbols for sizes)
         return sum(t.numel() * t.element_size() for _, t in self._tensors() if t is not None)
 

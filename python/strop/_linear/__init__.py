@@ -1,1 +1,1 @@
-"""Linear layers whose weights stay pruned."""
+"""Linear layers whose weights stay packed."""

@@ -41,6 +41,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | No
     """A prepacked layer of input [..., K] of two dimensions and more, and its activation in one pass."""
     attribute, algorithm = _FUSED[activation]
     call = torch.ops.mkldnn._linear_pointwise.default
+    bias = None if bias is None else bias.contiguous()  # (oneDNN does not look at its strides)
     return cast(Tensor, call(x, weight, bias, attribute, [], algorithm))
 
 
@@ -49,12 +50,10 @@ class Prepacked(TensorDataclass):
 
     _prepacked = cast("Tensor | None", None)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all that it holds, layouts included, of which a state dict has fewer."""
+    def _bytes(self) -> int:
         weight = cast(Any, self)
         ordered: int = math.prod(weight.shape) * weight.input_dtype.itemsize
-        return super().nbytes + (ordered if "prepacked" in weight.method_names() else 0)
+        return super()._bytes() + (ordered if "prepacked" in weight.method_names() else 0)
 
     def prepacked(self) -> Tensor | None:
         """The dense weight in oneDNN's order; None if that is not to be had."""

@@ -21,6 +21,7 @@ import json
 import math
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -41,6 +42,7 @@ _LAST_CLASS = {"near": 6, "cached": 5, "streamed": 2}
 """The last class of rows that is timed; beyond, places differ no more."""
 _LEAST_BYTES, _MOST_BYTES = 1 << 18, 48 << 20  # of weights that are timed, dense
 _known: dict[tuple[str, str], Factors] = {}
+_lock = threading.Lock()
 
 
 def factor(method: str, place: str, number: int) -> float:
@@ -65,8 +67,8 @@ def told() -> str:
 def path() -> Path:
     """Where this machine's factors are kept."""
     if given := os.environ.get("STROP_TUNE"):
-        return Path(given)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return Path(os.path.expanduser(given))
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     names = (plans.machine_key(), f"strop {build_info()['version']}", f"torch {torch.__version__}")
     return cache / "strop" / f"costs-{re.sub(r'[^A-Za-z0-9.+]+', '-', ' '.join(names))}.json"
 
@@ -77,37 +79,51 @@ def factors(group: str, *, force: bool = False) -> Factors:
         return {}
     key = (group, str(path()))
     if force or key not in _known:
-        with _one_writer():
-            kept = {} if force else _kept().get(group)
-            if not kept:
-                kept = measured(group)
-                _keep({**_kept(), group: kept})
-        _known[key] = kept
+        with _lock:
+            if force or key not in _known:
+                _known[key] = _found(group, force)
     return _known[key]
+
+
+def _found(group: str, force: bool) -> Factors:
+    with _one_writer():
+        kept = {} if force else _kept().get(group)
+        if not kept:
+            kept = measured(group)
+            _keep({**_kept(), group: kept})
+    return kept
 
 
 def _kept() -> dict[str, Factors]:
     """What the file has; nothing where it is not as it was written."""
-    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, RecursionError):
         groups: dict[str, Factors] = json.loads(path().read_text())
-        if all(_is_whole(factors) for factors in groups.values()):
-            return groups
+        return {group: factors for group, factors in groups.items() if _is_whole(factors)}
     return {}
 
 
 def _is_whole(factors: Factors) -> bool:
-    return all(
+    return "dense" in {name.partition("-")[0] for name in factors} and all(
         set(places) == set(plans.PLACES)
-        and all(len(f) == len(plans.CLASSES) and min(f) > 0 for f in places.values())
+        and all(
+            len(row) == len(plans.CLASSES) and all(map(_is_ratio, row)) for row in places.values()
+        )
         for places in factors.values()
     )
 
 
+def _is_ratio(ratio: float) -> bool:
+    return 0 < ratio < math.inf
+
+
 def _keep(groups: Mapping[str, Factors]) -> None:
-    beside = path().with_suffix(f".{os.getpid()}")
+    beside = Path(f"{path()}.{os.getpid()}")
     with contextlib.suppress(OSError):
         beside.write_text(json.dumps(groups, indent=1) + "\n")
-        os.replace(beside, path())
+        try:
+            os.replace(beside, path())
+        except OSError:
+            beside.unlink()
 
 
 @contextlib.contextmanager
@@ -115,7 +131,7 @@ def _one_writer() -> Iterator[None]:
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError):
             path().parent.mkdir(parents=True, exist_ok=True)
-            lock = held.enter_context(path().with_suffix(".lock").open("w"))
+            lock = held.enter_context(Path(f"{path()}.lock").open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -123,11 +139,14 @@ def _one_writer() -> Iterator[None]:
 def measured(group: str, seconds: float = _SECONDS) -> Factors:
     """Times every method of a group, and compares it with the table."""
     dtype, before = GROUPS[group], torch.get_num_threads()
+    modes = torch.inference_mode(), torch.autocast("cpu", enabled=False), torch.device("cpu")
     until = time.perf_counter() + seconds
     ratios: dict[tuple[str, str, int], list[float]] = {}
     torch.set_num_threads(1)
     try:
-        with torch.inference_mode():
+        with contextlib.ExitStack() as entered:
+            for mode in modes:
+                entered.enter_context(mode)
             for place, columns in _columns().items():
                 for sparsity in _SPARSITIES:
                     if time.perf_counter() > until:

@@ -11,6 +11,7 @@ from typing_extensions import Self
 
 from strop._core.errors import in_the_name_of
 from strop._core.tensor_dataclass import parsed_to, tensor_dataclass
+from strop._linear.coded_weight import MULTIPLIED
 from strop._linear.masked_weight import MaskedWeight
 from strop._linear.packed_weight import DTYPES
 from strop._prune import ops as prune_ops
@@ -83,16 +84,25 @@ class MaskedCodes(MaskedWeight):
         """
         self.follow()
         move = parsed_to(self.device, self.dtype, *args, **kwargs)
-        tensors = {n: None if t is None else t.to(move.device) for n, t in self.held().items()}
+        tensors = {
+            name: None if tensor is None else tensor.to(move.device, **move.options)
+            for name, tensor in self.held().items()
+        }
         return self.carried(tensors, move.dtype)
 
     def carried(self, tensors: Mapping[str, Tensor | None], dtype: torch.dtype) -> Self:
         """The same weight after a module's move gave other tensors, and its input another dtype."""
         codes = cast(Tensor, tensors["codes"])
+        if codes.is_meta:
+            return self.of_shapes(tensors, self.shape)
+        if dtype not in MULTIPLIED:
+            raise TypeError(f"{_NAME}: dtype is {dtype}; float32, bfloat16 or float16 is needed")
         if (codes.device, dtype) == (self.device, self.dtype):
             return self.beside(tensors)
         name = str(dtype).removeprefix("torch.")
-        return self.of_facts(tensors, self.shape, {**self.facts(), "dtype": name, "input": name})
+        facts = {**self.facts(), "dtype": name, "input": name}
+        facts["machine"] = ""  # (planned anew, unless it was forced)
+        return self.of_facts(tensors, self.shape, facts)
 
     def facts(self) -> dict[str, Any]:
         """The plan, and what the codes mean."""
@@ -127,6 +137,9 @@ class MaskedCodes(MaskedWeight):
         names = (*MaskedWeight.tensor_fields, *MaskedWeight.metadata_fields)
         fields: dict[str, Any] = {name: getattr(masked, name) for name in names}
         return cls._trusted(**{**fields, **tensors}, number_format="int8", block_size=(1, -1))
+
+    def _digest(self) -> bytes:
+        return b""  # (values may have been written to: they are what the codes say)
 
     def _again(self) -> Self:
         return self.of_facts(self.held(), self.shape, self.facts())

@@ -187,7 +187,7 @@ def _dense(
 
 
 def _check_beside(x: Tensor, weight: MaskedWeight | DenseWeight, bias: Tensor | None) -> None:
-    """Says in the words of the sparse op what torch's linear, or a layout without data, does not."""
+    """Says in the words of the op what torch's linear, or a layout without data, does not."""
     for name, tensor in (("input", x), ("bias", bias)):
         if tensor is not None and not _goes_with(tensor.dtype, weight.dtype):
             wide = weight.dtype == torch.float64

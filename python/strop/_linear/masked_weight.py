@@ -108,7 +108,7 @@ class MaskedWeight(Prepacked, PackedWeight):
     def _settle(self) -> None:
         super()._settle()
         if self._made_of is not None and self.device.type == "cpu" and not is_compiling():
-            versions = torch.tensor((self.bits._version, self.values._version))
+            versions = torch.tensor((self.bits._version, self.values._version), device="cpu")
             object.__setattr__(self, "versions", versions)
 
     def _again(self) -> Self:
@@ -135,6 +135,7 @@ class MaskedWeight(Prepacked, PackedWeight):
         A plan that was measured is one by costs then. Arguments as of ``torch.Tensor.to``.
         """
         self.follow()
+        copy = kwargs.pop("copy", False)  # (which torch's parser does not know)
         device, dtype, non_blocking, _ = torch._C._nn._parse_to(*args, **kwargs)
         there = self.device if device is None else torch.device(device)
         other_kind = {there.type, self.device.type} == {"cpu", "cuda"}
@@ -142,7 +143,7 @@ class MaskedWeight(Prepacked, PackedWeight):
         if cast or other_kind:
             made = self._remade(dtype if cast else None, there if other_kind else self.device)
             return made.to(device, non_blocking=non_blocking)
-        return super().to(device=device, non_blocking=non_blocking)
+        return super().to(device=device, non_blocking=non_blocking, copy=copy)
 
     def carried(self, tensors: Mapping[str, Tensor | None], dtype: torch.dtype) -> Self:
         """The same weight after a module's move gave other tensors, and its input another dtype."""

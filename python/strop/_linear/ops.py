@@ -112,7 +112,7 @@ def _fake_transposed(gradient: Tensor, quads: Tensor, pairs: Tensor, columns: in
 
 
 def _fake_pack_masked(weight: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    op = "strop.pack_sparse"
+    op = "strop.pack_weight"
     _floating(op, weight=weight)
     _of_rank(op, 2, weight=weight, mask=mask)
     if mask is not None and mask.dtype != torch.bool:

@@ -114,7 +114,11 @@ def _measured(
     forms: dict[str, Tensor] = {"dense": ops.unpack_masked(bits, values, shape[1]).to(input_dtype)}
 
     def call(method: str, rows: int) -> Callable[[], object]:
-        x = torch.randn(rows, shape[1], device=bits.device).to(input_dtype)
+        x = (
+            torch.linspace(-1, 1, rows * shape[1], device=bits.device)
+            .view(rows, -1)
+            .to(input_dtype)
+        )
         name = plans.FORM_OF[method]
         if name not in forms:
             forms[name] = ops.layout(bits, values, shape[1], name)

@@ -99,17 +99,18 @@ def pack_weight(
     given = {"format": format, **options, "symmetric": None if symmetric else False, "dtype": dtype}
     if isinstance(weight, QuantizedTensor):
         _exclude(given, "weight is quantized already")
-        return packed_codes(weight, mask, activations, _without_dense(planning, mask))
+        return packed_codes(weight, mask, activations, _without_dense(planning, mask, activations))
     if format is None:
         _exclude({**given, "dtype": None, "activations": activations}, "format is None")
         return masked_weight(weight, mask, dtype, planning)
     numbers = Numbers(format, block_size, scale, zero_point, symmetric)
     _exclude({"dtype": dtype}, "format says what is kept")
-    return coded_weight(weight, mask, numbers, activations, _without_dense(planning, mask))
+    planning = _without_dense(planning, mask, activations)
+    return coded_weight(weight, mask, numbers, activations, planning)
 
 
-def _without_dense(planning: Planning, mask: Tensor | None) -> Planning:
-    if planning.plan == "dense" and mask is None:
+def _without_dense(planning: Planning, mask: Tensor | None, activations: str | None) -> Planning:
+    if planning.plan == "dense" and (mask is None or activations is not None):
         raise ValueError(f"{_OP}: plan is 'dense', but weights in codes stay packed")
     return planning
 

@@ -37,7 +37,7 @@ def packed_linear(
     .. math:: y = \mathrm{activation}(x W^T + b)
 
     Without quantized activations W is what ``weight.to_dense()`` gives, and sums are float32, in an order that
-    the plan fixes: deterministic, whatever the number of threads. With them each row of x is
+    the plan fixes: deterministic, and of packed methods the same for any number of threads. With them each row of x is
     quantized first, as :func:`strop.quantize` does with ``block_size=(1, -1)``, and integers are multiplied:
     the same bits on every instruction set as well. A row of x with an Inf or a NaN gives NaN then.
 

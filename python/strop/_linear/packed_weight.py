@@ -149,8 +149,8 @@ class PackedWeight(TensorDataclass):
         tensors = self.held()
         return {
             **{name: tensor for name, tensor in tensors.items() if tensor is not None},
-            "shape": torch.tensor(self.shape),
-            "plan": _plan_of({"kind": self.kind, **self.facts()}),
+            "shape": torch.tensor(self.shape, device="cpu"),
+            "plan": _plan_of(self),
         }
 
     def held(self) -> dict[str, Tensor | None]:
@@ -232,6 +232,9 @@ class PackedWeight(TensorDataclass):
         held = [tensor for tensor in self.held().values() if tensor is not None]
         return (*(t._version for t in held), *(t.data_ptr() for t in held))
 
+    def _digest(self) -> bytes:
+        return _content_of(*self.held().values())
+
     def follow(self) -> None:
         """Makes the layouts anew if the tensors were written to since they were made.
 
@@ -245,7 +248,7 @@ class PackedWeight(TensorDataclass):
             return self._settle()
         if self._made_of == self._now():
             return None
-        content = _content_of(*self.held().values())
+        content = self._digest()
         if content != self._content or not content:
             again = self._again()
             for name in self.tensor_fields:
@@ -288,9 +291,19 @@ def kind_of(state: Mapping[str, object]) -> type[PackedWeight] | None:
     return next((kind for kind in _KINDS.values() if _MARKS & set(kind.canonical) == marks), None)
 
 
-def _plan_of(facts: Mapping[str, Any]) -> Tensor:
-    text = json.dumps(facts).encode()
-    return torch.tensor(list(text.ljust(-(-len(text) // _TEXT) * _TEXT)), dtype=torch.uint8)
+def _plan_of(weight: PackedWeight) -> Tensor:
+    text = _plan_bytes(weight.kind, weight.facts())
+    return torch.tensor(text, dtype=torch.uint8, device="cpu")
+
+
+def _plan_bytes(kind: str, facts: Mapping[str, Any]) -> list[int]:
+    text = json.dumps({"kind": kind, **facts}).encode()
+    return list(text.ljust(-(-len(text) // _TEXT) * _TEXT))
+
+
+# (compiled code calls it when it is traced, as torch.compiler.assume_constant_result has it, which
+# would import the compiler)
+_plan_bytes._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def facts_in(plan: object) -> dict[str, Any]:

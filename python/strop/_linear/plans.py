@@ -37,9 +37,9 @@ from strop._core.processor import facts
 CLASSES = (1, 4, 8, 16, 32, 128, None)
 """The most rows of each class; the last has no end. (As in csrc/linear/torch/ops.cpp.)"""
 TYPICAL_ROWS = (1, 2, 8, 16, 32, 128, 512)
-"""What a class is measured at: of 2 to 4 the rows at which dense does best beside the sparse method."""
+"""What a class is measured at: of 2 to 4 the rows at which dense does best beside the packed one."""
 LAYOUTS = ("mask", "quads", "pairs")
-"""The sparse methods of a CPU, each by a layout of its own."""
+"""The packed methods of a CPU, each by a layout of its own."""
 BY_STARTS = ("bitmap", "unpack")
 """Those of a GPU, by the rows' starts."""
 METHODS = (*LAYOUTS, "dense", *BY_STARTS, "prepacked")
@@ -78,7 +78,7 @@ def row_labels() -> list[str]:
 
 
 def candidates(number: int, gpu: bool = False) -> tuple[str, ...]:
-    """The sparse methods that suit a class of rows."""
+    """The packed methods that suit a class of rows."""
     most = CLASSES[number] or sys.maxsize
     if gpu:
         return ("bitmap",) if most <= _MOST_BITMAP else ("unpack",)
@@ -127,6 +127,9 @@ def machine_key() -> str:
     names = ("vendor_id", "cpu family", "model", "CPU implementer", "CPU part")
     known = [facts()[name] for name in names if name in facts()]
     return " ".join([*known, _C.isa()])
+
+
+machine_key._dynamo_marked_constant = True  # type: ignore[attr-defined] # (as in packed_weight.py)
 
 
 def table_key() -> str:

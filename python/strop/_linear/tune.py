@@ -50,7 +50,7 @@ def tune(*, force: bool = False) -> Report:
     force = boolean(_OP, "force", force)
     found = {group: machine_costs.factors(group, force=force) for group in machine_costs.GROUPS}
     kept = machine_costs.path()
-    written = not machine_costs.is_off() and kept.exists()
+    written = not machine_costs.is_off() and kept.is_file()
     return TuningReport(plans.machine_key(), str(kept) if written else None, found)
 
 

@@ -1,1 +1,1 @@
-"""Whole models: pruned layers put in, taken out, loaded, reported on."""
+"""Whole models: packed layers put in, taken out, loaded, reported on."""

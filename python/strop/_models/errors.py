@@ -13,6 +13,7 @@ from strop._linear.packed_linear import packed_linear
 from strop._linear.packed_weight import PackedWeight
 from strop._models.run import run
 from strop._models.watch import replaced
+from strop.nn import PackedLinear
 
 
 class Sums:
@@ -49,12 +50,14 @@ def signal_to_noise(
 
 def _compared(linear: nn.Module, weight: PackedWeight, sums: Sums) -> Callable[..., Any]:
     forward, bias = linear.forward, linear.bias
+    activation = linear.activation if isinstance(linear, PackedLinear) else None
 
     def run_both(*args: Any, **kwargs: Any) -> Any:
         y = forward(*args, **kwargs)
         x = next(iter((*args, *kwargs.values())), None)
         if isinstance(x, Tensor) and isinstance(y, Tensor) and not x.is_nested and x.numel():
-            packed = packed_linear(x, weight, bias if isinstance(bias, Tensor) else None)
+            given = bias if isinstance(bias, Tensor) else None
+            packed = packed_linear(x, weight, given, activation=activation)
             sums.signal += float(y.double().square().sum())
             sums.noise += float((y.double() - packed.double()).square().sum())
         return y

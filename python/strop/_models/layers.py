@@ -147,8 +147,8 @@ class Group:
         """
         if self.shared or self.on_meta:
             return False
-        if self.packed_linear is not None:
-            return True
+        if self.packed_linear is not None:  # (codes stay as they are)
+            return self.packed_linear.packed.format is None
         weight = self.parameter
         readable = weight is not None and not (unreadable(weight) or weight.dtype not in FLOATING)
         return readable and not any(layer.carries_mask for layer in self.layers)

@@ -204,25 +204,47 @@ def _rest(
     own = {f"{name}{key}" for name in names for key in (*STATE_KEYS, "bias")}
     rest = OrderedDict((key, value) for key, value in state.items() if key not in own)
     replaced = set(names)
+    inside = tuple(
+        f"{name}weight." for name in replaced
+    )  # (as bitsandbytes saves what a weight has)
     wanted = {
         key: tensor
         for key, tensor in model.state_dict(keep_vars=True).items()
-        if key.rpartition(".")[0] + "." not in replaced
+        if key.rpartition(".")[0] + "." not in replaced and not key.startswith(inside)
     }
     already = {n for n, m in model.named_modules(remove_duplicate=False) if _is_packed(m)}
+    theirs = {f"{name}.{key}".lstrip(".") for name in already for key in _OF_WEIGHT}
+    needed = {key for name in already for key in _needed(name, state)}
     given = {id(wanted[key]) for key in rest if key in wanted}
-    missing = [key for key, t in wanted.items() if key not in rest and id(t) not in given]
+    missing = [
+        key
+        for key, t in wanted.items()
+        if key not in rest and id(t) not in given and key not in theirs - needed
+    ]
+    missing += [key for key in needed if key not in rest and key not in missing]
     unlike = [
         f"{key}: {list(rest[key].shape)} for {list(tensor.shape)}"
         for key, tensor in wanted.items()
         if key in rest and key.rpartition(".")[0] not in already and _unlike(rest[key], tensor)
     ]
-    _raise("has what the model has not", [key for key in rest if key not in wanted])
+    _raise(
+        "has what the model has not",
+        [key for key in rest if key not in wanted and key not in needed],
+    )
     _raise("lacks", missing)
     _raise("has other shapes", unlike)
     if hasattr(state, "_metadata"):
         rest._metadata = state._metadata  # type: ignore[attr-defined]
     return rest
+
+
+def _needed(name: str, state: Mapping[str, Any]) -> set[str]:
+    """The keys of a layer that is packed already, of the kind of weight that it is given."""
+    own = {key: state.get(f"{name}.{key}".lstrip(".")) for key in STATE_KEYS}
+    own = {key: tensor for key, tensor in own.items() if tensor is not None}
+    kind = kind_of(own) or MaskedWeight
+    wanted = {n for n in kind.canonical if n not in kind._optional or n in own}
+    return {f"{name}.{key}".lstrip(".") for key in (*wanted, "shape", "plan")}
 
 
 def _is_packed(module: nn.Module) -> bool:

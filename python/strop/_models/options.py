@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +25,7 @@ else:
     import tomli as tomllib
 
 _OP = "strop.pack_model"
+_BESIDE = {"activations": None, "block_size": None, "symmetric": True, "dtype": None}
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOATING}
 Recipe = Mapping[str, Mapping[str, Any] | None] | str | os.PathLike[str]
 
@@ -45,11 +47,14 @@ class Options:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "symmetric", boolean(_OP, "symmetric", self.symmetric))
+        object.__setattr__(self, "skip", boolean(_OP, "skip", self.skip))
         faster = boolean(_OP, "only_if_faster", self.only_if_faster)
         object.__setattr__(self, "only_if_faster", faster)
         if self.plan is not None:
             check_plan(_OP, self.plan)
         object.__setattr__(self, "min_sqnr", number(_OP, "min_sqnr", self.min_sqnr))
+        if self.min_sqnr is not None and math.isnan(self.min_sqnr):
+            raise ValueError(f"{_OP}: min_sqnr is NaN")
         for name in ("block_size", "activations"):
             if getattr(self, name) is not None and self.format is None:
                 raise ValueError(f"{_OP}: {name} is given, but format is None")
@@ -84,7 +89,7 @@ class Choice:
         for pattern, _ in self._by_pattern:
             if pattern not in self._used:
                 raise ValueError(
-                    f"{_OP}: recipe has '{pattern}', which is the first to fit no layer"
+                    f"{_OP}: recipe has '{pattern}', but no layer whose first pattern that is"
                 )
 
 
@@ -97,7 +102,7 @@ def _entries(recipe: Recipe | None) -> list[tuple[str, Any]]:
                 recipe = tomllib.load(file)
         except OSError as error:
             raise ValueError(f"{_OP}: recipe: {error}") from None
-        except tomllib.TOMLDecodeError as error:
+        except ValueError as error:
             raise ValueError(f"{_OP}: recipe is no TOML: {error}") from None
     if not isinstance(recipe, Mapping):
         kind = type(recipe).__name__
@@ -125,9 +130,7 @@ def _asked(pattern: str, asked: object, options: Options) -> Options:
         if name not in _DTYPES:
             raise ValueError(f"{_OP}: recipe has dtype '{name}' for '{pattern}', which is unknown")
         given["dtype"] = _DTYPES[name]
-    if "format" in given and "activations" not in given:  # (no longer those of another format)
-        given["activations"] = None
-    if "format" in given and "block_size" not in given:
-        given["block_size"] = None
+    if "format" in given:  # what another format was given with it does not hold
+        given = {**_BESIDE, **given}
     with in_the_name_of(f"{_OP}: recipe, '{pattern}'"):
         return dataclasses.replace(options, **given)

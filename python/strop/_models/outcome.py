@@ -21,6 +21,7 @@ from strop._models.linear_kinds import matrix
 from strop._models.options import Options
 from strop._models.run import Observed, Seen, Timing
 from strop._prune.prune_mask import unpack_mask
+from strop._quantize.formats import NumberFormat
 
 _OP = "strop.pack_model"
 
@@ -113,7 +114,7 @@ def _judged(one: Outcome, sums: Mapping[int, Sums], least: float | None) -> Outc
     if least is None or sqnr >= least:
         return dataclasses.replace(one, sqnr=sqnr)
     reason = f"its results would keep {sqnr:.1f} dB, less than min_sqnr"
-    return dataclasses.replace(one, sqnr=sqnr, reason=reason)
+    return dataclasses.replace(one, weight=None, mask=None, sqnr=sqnr, reason=reason)
 
 
 def _plan_of(options: Options, group: Group, observed: bool) -> str:
@@ -134,10 +135,10 @@ def _packed(
     if group.packed_linear is not None:
         return _packed_further(group.packed_linear.packed, mask, rows, plan, options)
     quantized = quantized_of(group.parameter)
-    if quantized is not None:
-        return pack_weight(
-            quantized, mask, activations=options.activations, rows=rows or None, plan=plan
-        )
+    if quantized is not None:  # as it is; activations are for integers alone
+        integers = NumberFormat.get(quantized.format).is_integer
+        activations = options.activations if integers else None
+        return pack_weight(quantized, mask, activations=activations, rows=rows or None, plan=plan)
     if options.format is not None and mask is None and group.layers[0].carries_mask:
         mask = matrix(group.linear) != 0
     return pack_weight(

@@ -54,12 +54,13 @@ def pack_model(
     ``torch.nn.utils.prune``; or what ``masks`` says; or the smallest weights, where ``sparsity`` or a pattern
     is given: nothing is retrained, and accuracy is lost. Weights are frozen from then on; biases stay the
     parameters that they were, and what was set on a layer is carried over. :func:`strop.densify` is the way
-    back. Layers whose weight torchao or bitsandbytes quantized are taken as they are, bit for bit.
+    back. Layers whose weight torchao or bitsandbytes quantized keep it, bit for bit, whatever the format; their
+    input is quantized where ``activations`` says so, and the weight is of integers.
 
     A layer that runs no faster stays dense, with its zeros (a mask of
     ``torch.nn.utils.prune`` becomes zeros for good). With ``example_inputs`` the model is run, in
     eager and in eval mode, without gradients and with the state of torch's random numbers restored, to see
-    the rows of input of each layer, and what packing changes of its results; both ways are timed on as many
+    the rows of input of each layer, and again for what packing changes of its results; both ways are timed on as many
     rows, and only what they need is prepared and kept in memory. Without, this machine's costs (:func:`strop.tune`) tell of layers
     without a format, for any number of rows, and all with one are packed.
 
@@ -103,7 +104,8 @@ def pack_model(
         recipe: options for some layers: a dict, or the path of a TOML file with a table for each. Keys are
             patterns of names as of ``fnmatch``, the first that fits counts. Values are any of ``format``,
             ``block_size``, ``symmetric``, ``activations``, ``dtype``, ``min_sqnr``, ``plan``,
-            ``only_if_faster`` and ``skip``, or None to leave a layer alone; what they do not say is as for all.
+            ``only_if_faster`` and ``skip``, or None to leave a layer alone. What they do not say is as for all, but that with a ``format`` go
+            its own ``activations``, ``block_size``, ``symmetric`` and ``dtype``.
         min_sqnr: the least that a layer's results have to keep on example_inputs, in dB of signal to noise;
             a layer that keeps less stays as it is. None is any.
         plan: how methods are chosen, as of :func:`strop.pack_weight`; None is ``packed`` if not
@@ -158,7 +160,7 @@ def pack_model(
         possible = possible_fusions(model, layers) if fuse else {}
         seen = observed(model, example_inputs, layers, possible)
     outcomes = _outcomes(found, masked, chosen, seen)
-    if example_inputs is not None:
+    if example_inputs is not None and any(one.converted for one in outcomes):
         least = {key: options.min_sqnr for key, options in chosen.items()}
         outcomes = with_errors(outcomes, model, example_inputs, least)
     named = {key for group in found for key in group.keys}

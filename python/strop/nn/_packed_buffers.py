@@ -47,7 +47,7 @@ class PackedBuffers(nn.Module):
         """Makes a weight the module's."""
         state = packed.state_dict()
         if activation is not None:
-            state["activation"] = torch.tensor(NUMBERED.index(activation))
+            state["activation"] = torch.tensor(NUMBERED.index(activation), device="cpu")
         before = self._state()
         for name in before.keys() - state.keys():
             del self._buffers[name]
@@ -170,6 +170,9 @@ class PackedBuffers(nn.Module):
             raise ValueError(
                 f"{_NAME}: shape is {packed.shape} in the state dict; the layer has {self._shape()}"
             )
+        mine = None if assign else self._packed
+        if mine is not None and packed.input_dtype != mine.input_dtype:
+            packed = packed.to(mine.dtype)
         held = self._state()
         if assign or any(tensor.is_meta for tensor in held.values()):
             return packed

@@ -227,8 +227,9 @@ class PackedLinear(PackedBuffers):
                 "by from_dense, or load a state dict"
             )
         if name == "activation" and not isinstance(value, Tensor):
+            known, packed = _known(value), self.packed
             self._buffers.pop("activation", None)
-            self._adopt(self.packed, _known(value))
+            self._adopt(packed, known)
         elif name == "activation":  # (a class's property hides a buffer from nn.Module)
             self._buffers["activation"] = value
         else:
