@@ -1,4 +1,4 @@
-"""sparse_linear: against float64 in every layout, on every instruction set."""
+"""packed_linear of masked weights: against float64 in every layout, on every instruction set."""
 
 import numpy as np
 import pytest

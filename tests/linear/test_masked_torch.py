@@ -1,4 +1,4 @@
-"""sparse_linear within torch: gradients, transforms, compiled and exported graphs, errors."""
+"""packed_linear of masked weights within torch: gradients, transforms, compiled and exported graphs, errors."""
 
 import io
 

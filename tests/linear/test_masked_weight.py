@@ -113,7 +113,7 @@ class TestPlans:
         assert set(sparse.methods[4:]) <= {2, 3}
         assert strop.pack_weight(weight, plan="dense").quads is None
 
-    def test_the_table_is_deterministic_and_never_sparse_where_nothing_is_pruned(self):
+    def test_the_table_is_deterministic_and_never_packed_where_nothing_is_pruned(self):
         weight = torch.randn(512, 512)
         assert strop.pack_weight(weight).methods == strop.pack_weight(weight).methods
         chosen = strop.pack_weight(weight, rows=[512]).methods

@@ -150,7 +150,7 @@ with torch.no_grad():
         assert not any(t.is_meta for t in again.state_dict().values())
         assert_same_bits(again(batch(3, 48)), model(batch(3, 48)))
 
-    def test_over_a_sparse_one_and_of_a_dense_one(self):
+    def test_over_a_packed_one_and_of_a_dense_one(self):
         model, other = packed_net(), packed_net()
         other[0].bias.data.zero_()
         strop.load_packed(other, model.state_dict())

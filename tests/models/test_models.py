@@ -161,7 +161,7 @@ class TestTransformerEncoder:
     @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode, torch.enable_grad])
     @pytest.mark.parametrize("masked", ["nothing", "padding", "attention"])
     @pytest.mark.parametrize("activation", ["relu", "gelu"])
-    def test_sparse_layers_run(self, context, masked, activation):
+    def test_packed_layers_run(self, context, masked, activation):
         model = prune_in_place(encoder(activation=activation))
         reference = twin(model)
         x, padding = batch(2, 6, 32), torch.zeros(2, 6, dtype=torch.bool)

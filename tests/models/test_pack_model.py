@@ -1,4 +1,4 @@
-"""strop.pack_model: what becomes sparse, by which mask, for which rows; its report and errors."""
+"""strop.pack_model: what becomes packed, by which mask, for which rows; its report and errors."""
 
 import json
 

@@ -195,7 +195,7 @@ class TestAttributes:
     @pytest.mark.parametrize(
         "name", ["activation", "packed", "bits", "plan", "_packed", "to_dense"]
     )
-    def test_that_a_sparse_layer_has_for_itself(self, name):
+    def test_that_a_packed_layer_has_for_itself(self, name):
         model = prune_in_place(Two(lambda m, x: m.out(m.fc(x))))
         setattr(model.fc, name, 7)
         report = strop.pack_model(model, only_if_faster=False)

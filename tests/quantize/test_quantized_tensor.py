@@ -101,7 +101,7 @@ class TestHolder:
             assert_same_bits(a, b)
 
     @pytest.mark.parametrize("dynamic", [False, True])
-    def test_compiled_sparse_weights(self, dynamic):
+    def test_compiled_masked_weights(self, dynamic):
         w = strop.pack_weight(torch.randn(8, 16) * (torch.rand(8, 16) > 0.8))
 
         def call(x, w):
