@@ -120,6 +120,17 @@ class TestGradients:
         torch.testing.assert_close(x.grad, z.grad @ w.to_dense())  # straight through x's rounding
         torch.testing.assert_close(bias.grad, z.grad.sum(0))
 
+    @pytest.mark.parametrize("kind", ["codes", "masked"])
+    def test_refuses_a_weight_that_was_written_to_since(self, kind):
+        options = {"plan": "packed"} if kind == "masked" else {"format": "int8"}
+        w = strop.pack_weight(weight_of(), **options)
+        x = random_input(3, 64).requires_grad_()
+        y = strop.packed_linear(x, w)
+        y.sum().backward(retain_graph=True)
+        w.state_dict()["values" if kind == "masked" else "scale"].mul_(2)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            y.sum().backward()
+
     def test_out_with_a_gradient_is_refused(self):
         x = random_input(2, 64).requires_grad_()
         with pytest.raises(RuntimeError, match="out is given, but a gradient is needed"):

@@ -165,7 +165,7 @@ class _Linear(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, bias: Tensor | None, weight: CodedArguments) -> Tensor:
-        ctx.weight = weight
+        ctx.weight, ctx.versions = weight, ops.versions_of(weight)
         ctx.bias_dtype = None if bias is None else bias.dtype
         return cast(Tensor, _direct(x, *weight, bias, ""))
 
@@ -174,6 +174,7 @@ class _Linear(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         of_x = of_bias = None
         if ctx.needs_input_grad[0]:
+            ops.check_versions(ctx.weight, ctx.versions)
             of_x = gradient @ ctx.weight.dense(torch.float32).to(gradient.dtype)
         if ctx.needs_input_grad[1]:
             of_bias = ops.bias_gradient(gradient, ctx.bias_dtype)

@@ -249,7 +249,7 @@ class _Linear(Function):
         weight: ops.WeightArguments,
         made_of: tuple[Any, ...],
     ) -> Tensor:
-        ctx.weight = weight
+        ctx.weight, ctx.versions = weight, ops.versions_of(weight)
         ctx.columns = x.shape[-1]
         ctx.bias_dtype = None if bias is None else bias.dtype
         return cast(Tensor, _direct(x, *weight, bias, "", *made_of))
@@ -259,6 +259,7 @@ class _Linear(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         of_x = of_bias = None
         if ctx.needs_input_grad[0]:
+            ops.check_versions(ctx.weight, ctx.versions)
             quads, pairs = ctx.weight.back_quads, ctx.weight.back_pairs
             again = needs_gradient(gradient)
             if quads is not None and pairs is not None and not again:

@@ -235,6 +235,20 @@ def _of_batch(
     return torch.stack([product(x[i], b[i]) for i in range(size)])
 
 
+def versions_of(weight: Sequence[Any]) -> tuple[int, ...]:
+    """How many times torch has counted a write to each tensor of a weight."""
+    return tuple(t._version for t in weight if isinstance(t, Tensor) and not t.is_inference())
+
+
+def check_versions(weight: Sequence[Any], before: tuple[int, ...]) -> None:
+    """Raises RuntimeError where a weight was written to between forward and backward, as torch does."""
+    if versions_of(weight) != before:
+        raise RuntimeError(
+            f"{_NAME}: the weight was modified by an inplace operation after the forward, and the gradient "
+            "of the input needs it as it was"
+        )
+
+
 def bias_gradient(gradient: Tensor, dtype: torch.dtype) -> Tensor:
     """Of a result's gradient [..., N]."""
     return (gradient.flatten(0, -2).sum(0) if gradient.dim() > 1 else gradient).to(dtype)
