@@ -49,44 +49,45 @@ def pack_model(
 ) -> Report:
     """Replaces, in place, the linear layers of a model by :class:`strop.nn.PackedLinear`.
 
-    Linear layers are ``nn.Linear``, its subclasses that compute the same, and GPT-2's ``Conv1D``. They become
-    codes of a ``format``, or skip what is pruned, or both. What is pruned is what is zero, or masked by
-    ``torch.nn.utils.prune``; or what ``masks`` says; or the smallest weights, where ``sparsity`` or a pattern
-    is given: nothing is retrained, and accuracy is lost. Weights are frozen from then on; biases stay the
-    parameters that they were, and what was set on a layer is carried over. :func:`strop.densify` is the way
-    back. Layers whose weight torchao or bitsandbytes quantized keep it, bit for bit, whatever the format; their
-    input is quantized where ``activations`` says so, and the weight is of integers.
+    Linear layers are ``nn.Linear``, its subclasses that compute the same, and GPT-2's ``Conv1D``. They
+    become codes of a ``format``, or skip what is pruned, or both. What is pruned is what is zero (beside a
+    format, zero is a code like others), or masked by ``torch.nn.utils.prune``; or what ``masks`` says; or
+    the smallest weights, where ``sparsity`` or a pattern is given: nothing is retrained, and accuracy is
+    lost. Weights are frozen from then on; biases stay the parameters that they were, and what was set on a
+    layer is carried over. :func:`strop.densify` is the way back. Layers whose weight torchao or
+    bitsandbytes quantized keep it, bit for bit, whatever the format; their input is quantized where
+    ``activations`` says so, and the weight is of integers.
 
-    A layer that runs no faster stays dense, with its zeros (a mask of
-    ``torch.nn.utils.prune`` becomes zeros for good). With ``example_inputs`` the model is run, in
-    eager and in eval mode, without gradients and with the state of torch's random numbers restored, to see
-    the rows of input of each layer, and again for what packing changes of its results; both ways are timed on as many
-    rows, and only what they need is prepared and kept in memory. Without, this machine's costs (:func:`strop.tune`) tell of layers
-    without a format, for any number of rows, and all with one are packed.
+    A layer that runs no faster stays dense, with its zeros (a mask of ``torch.nn.utils.prune`` becomes
+    zeros for good). With ``example_inputs`` the model is run, in eager and in eval mode, without gradients
+    and with the state of torch's random numbers restored, to see the rows of input of each layer, and again
+    for what packing changes of its results; both ways are timed on as many rows, and only what they need is
+    prepared and kept in memory. Without, this machine's costs (:func:`strop.tune`) tell of layers without a
+    format, for any number of rows, and all with one are packed.
 
-    Left alone, and listed with the reason, are: subclasses of ``nn.Linear`` with more of their own than
-    how they are made; layers with hooks, with parametrizations, with more than a weight and a bias, or of
-    which ``forward`` was replaced; ``nn.MultiheadAttention``'s out_proj; weights that strop cannot read,
-    such as DTensors, or what is on meta; and a weight that something else
-    has too, such as an embedding (:func:`strop.prune_masks` has the same rule). With ``example_inputs``
-    also what these do not call, and layers whose weight or bias the model reads by itself. Linear layers
-    that share a weight share the packed one, and a layer that is used at several places is replaced at
-    each. Matrices that no linear layer has (experts, convolutions) are listed as well.
+    Left alone, and listed with the reason, are: subclasses of ``nn.Linear`` with more of their own than how
+    they are made; layers with hooks, with parametrizations, with more than a weight and a bias, or of which
+    ``forward`` was replaced; ``nn.MultiheadAttention``'s out_proj; weights that strop cannot read, such as
+    DTensors, or what is on meta; and a weight that something else has too, such as an embedding
+    (:func:`strop.prune_masks` has the same rule). With ``example_inputs`` also what these do not call, and
+    layers whose weight or bias the model reads by itself. Linear layers that share a weight share the
+    packed one, and a layer that is used at several places is replaced at each. Matrices that no linear
+    layer has (experts, convolutions) are listed as well.
 
     Code of the model that reads the ``weight`` of a converted layer finds the dense one, computed.
-    ``nn.TransformerEncoderLayer`` has a path in eval mode that does so: it
-    is turned off there, and so are nested tensors in its ``nn.TransformerEncoder`` (padding is computed,
-    and not zeros, then). What ``torch.compile`` made of the model is compiled anew at the next call.
+    ``nn.TransformerEncoderLayer`` has a path in eval mode that does so: it is turned off there, and so are
+    nested tensors in its ``nn.TransformerEncoder`` (padding is computed, and not zeros, then). What
+    ``torch.compile`` made of the model is compiled anew at the next call.
 
     An activation becomes a part of the layer before it where ``example_inputs`` show that it took every
     result of that layer, and nothing else saw one; ``nn.Identity`` takes its place: ``nn.ReLU``,
-    ``nn.GELU``, ``nn.SiLU`` next to a layer in an ``nn.Sequential``, and ``intermediate_act_fn`` of a module
-    that has it and ``dense`` and no more, as transformers' BERT layers. (What a forward does by the classes
-    of its modules is not seen: such a model needs ``fuse=False``.)
+    ``nn.GELU``, ``nn.SiLU`` next to a layer in an ``nn.Sequential``, and ``intermediate_act_fn`` of a
+    module that has it and ``dense`` and no more, as transformers' BERT layers. (What a forward does by the
+    classes of its modules is not seen: such a model needs ``fuse=False``.)
 
-    Layers with a mask already are ranked and pruned along with dense ones, by sparsity, a pattern or
-    masks: what was pruned stays so, and a layer keeps its activation, its dtype and the way its plan was
-    made unless others are named. Layers in codes stay as they are.
+    Layers with a mask already are ranked and pruned along with dense ones, by sparsity, a pattern or masks:
+    what was pruned stays so, and a layer keeps its activation, its dtype and the way its plan was made
+    unless others are named. Layers in codes stay as they are.
 
     Args:
         model: changed in place; it cannot be a linear layer itself.
@@ -104,8 +105,9 @@ def pack_model(
         recipe: options for some layers: a dict, or the path of a TOML file with a table for each. Keys are
             patterns of names as of ``fnmatch``, the first that fits counts. Values are any of ``format``,
             ``block_size``, ``symmetric``, ``activations``, ``dtype``, ``min_sqnr``, ``plan``,
-            ``only_if_faster`` and ``skip``, or None to leave a layer alone. What they do not say is as for all, but that with a ``format`` go
-            its own ``activations``, ``block_size``, ``symmetric`` and ``dtype``.
+            ``only_if_faster`` and ``skip``, or None to leave a layer alone. What they do not say is as for
+            all, but that with a ``format`` go its own ``activations``, ``block_size``, ``symmetric`` and
+            ``dtype``.
         min_sqnr: the least that a layer's results have to keep on example_inputs, in dB of signal to noise;
             a layer that keeps less stays as it is. None is any.
         plan: how methods are chosen, as of :func:`strop.pack_weight`; None is ``packed`` if not
