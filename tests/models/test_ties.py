@@ -222,3 +222,22 @@ def test_a_state_dict_has_each_weight_once():
 def test_an_empty_weight_has_an_empty_mask():
     masks = strop.prune_masks(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 0)), sparsity=0.5)
     assert tuple(masks["1.weight"].shape) == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "move"),
+    [
+        ({"sparsity": 0.8}, lambda m: m.half()),
+        ({"sparsity": 0.8}, lambda m: m.double().float()),
+        ({"format": "int8"}, lambda m: m.half()),
+        ({"sparsity": 0.8, "format": "int8"}, lambda m: m.bfloat16()),
+    ],
+)
+def test_ties_outlive_moves(options, move):
+    model = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16))
+    model[2].weight = model[0].weight
+    strop.pack_model(model, only_if_faster=False, **options)
+    model = move(model)
+    assert model[0].packed is model[2].packed
+    dense = strop.densify(model)
+    assert dense[0].weight is dense[2].weight

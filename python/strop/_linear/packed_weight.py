@@ -98,6 +98,7 @@ class PackedWeight(TensorDataclass):
 
     _made_of = cast("tuple[int, ...] | None", None)
     # versions and places of what the layouts are of; None: as they are
+    _moved = cast("tuple[Any, Any]", (None, None))  # by which function to which weight, last
     _content = b""  # the same by value, once it was written to
 
     def __init_subclass__(cls, **options: Any) -> None:

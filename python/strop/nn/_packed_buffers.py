@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -221,8 +222,7 @@ class PackedBuffers(nn.Module):
             packed = None
             after["plan"].zero_()  # (see _followed)
         if packed is not None:
-            beside = fn(before[packed.canonical[0]].new_empty(0, dtype=packed.input_dtype)).dtype
-            packed = packed.carried({name: after.get(name) for name in packed.canonical}, beside)
+            packed = _carried(packed, after, fn)
         with self._without_buffers():
             super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._buffers.update(after)
@@ -270,6 +270,21 @@ def _moved(name: str, tensor: Tensor, fn: Callable[[Tensor], Tensor]) -> Tensor:
     if not moved.is_floating_point():
         raise TypeError(f"{_NAME}: values cannot become {moved.dtype}; a floating dtype is needed")
     return moved
+
+
+def _carried(
+    packed: PackedWeight, after: Mapping[str, Tensor], fn: Callable[[Tensor], Tensor]
+) -> PackedWeight:
+    """A weight after a move; the same for all layers that had it, which go by the same function."""
+    by, made = packed._moved
+    found = made() if by is not None and by() is fn and made is not None else None
+    if found is None:
+        some = after[packed.canonical[0]].new_empty(0, dtype=packed.input_dtype)
+        tensors = {name: after.get(name) for name in packed.canonical}
+        found = packed.carried(tensors, fn(some).dtype)
+        with suppress(TypeError):  # of what nothing can refer to weakly
+            object.__setattr__(packed, "_moved", (weakref.ref(fn), weakref.ref(found)))
+    return found
 
 
 def _is_lost(packed: PackedWeight, after: Mapping[str, Tensor]) -> bool:
