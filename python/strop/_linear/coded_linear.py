@@ -14,14 +14,13 @@ from torch.autograd import Function
 from torch.nn import functional
 
 from strop._core.call_path import DIRECT, RECORDED, call_path, is_tracing, transformed
-from strop._core.errors import translated
 from strop._core.failed_allocation import raises_memory_errors
 from strop._core.gradient import below_autograd, differentiable
 from strop._core.op import op
 from strop._linear import ops
 from strop._linear.activations import ACTIVATIONS
 from strop._linear.coded_weight import MULTIPLIED, CodedWeight
-from strop._linear.results import copied, written
+from strop._linear.results import copied, in_words, written
 from strop._quantize import codes_ops
 from strop._quantize.fake_quantize import fake_quantize
 
@@ -48,11 +47,7 @@ def product(
         outputs = weight.shape[0]
         return cast(Tensor, ops.by_layout(input, weight.layout, outputs, bias, activation or ""))
     except Exception as error:
-        if isinstance(input, Tensor) and input.device != weight.device:
-            raise ValueError(
-                f"{_OP}: input is on {input.device}; the weight is on {weight.device}"
-            ) from None
-        raise translated(_OP, error, {"input": input, "bias": bias, "out": out}) from None
+        raise in_words(error, input, weight, bias, out) from None
 
 
 def _followed(weight: CodedWeight) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from strop._core.tensor_dataclass import TensorDataclass
+from strop._linear import plans
 
 _ROWS = 32  # of input, that the order suits; it does for others
 _FUSED = {
@@ -48,12 +49,17 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | No
 class Prepacked(TensorDataclass):
     """A weight whose dense one may be prepacked as well: when it is first used, and not saved."""
 
+    methods: tuple[int, ...]
     _prepacked = cast("Tensor | None", None)
+
+    def method_names(self) -> list[str]:
+        """The method of each class of rows."""
+        return [plans.METHOD_OF[number] for number in self.methods]
 
     def _bytes(self) -> int:
         weight = cast(Any, self)
         ordered: int = math.prod(weight.shape) * weight.input_dtype.itemsize
-        return super()._bytes() + (ordered if "prepacked" in weight.method_names() else 0)
+        return super()._bytes() + (ordered if "prepacked" in self.method_names() else 0)
 
     def prepacked(self) -> Tensor | None:
         """The dense weight in oneDNN's order; None if that is not to be had."""

@@ -73,10 +73,6 @@ class DenseWeight(Prepacked, PackedWeight):
         """Weights that take part: all of them."""
         return self.shape[0] * self.shape[1]
 
-    def method_names(self) -> list[str]:
-        """The method of each class of rows."""
-        return [plans.METHOD_OF[number] for number in self.methods]
-
     def plan(self) -> str:
         """What runs for which rows of input, as text to print."""
         dtype = str(self.dtype).removeprefix("torch.")

@@ -61,9 +61,8 @@ class MaskedCodes(MaskedWeight):
 
     @classmethod
     def _with_codes(cls, masked: MaskedWeight, codes: Tensor, quantized: QuantizedTensor) -> Self:
-        names = (*MaskedWeight.tensor_fields, *MaskedWeight.metadata_fields)
         return cls._trusted(
-            **{name: getattr(masked, name) for name in names},
+            **_fields(masked),
             **{name: getattr(quantized, name) for name in _SCALES},
             codes=codes,
             number_format=quantized.format,
@@ -134,9 +133,9 @@ class MaskedCodes(MaskedWeight):
         """Of tensors that have shapes alone."""
         bits, values = cast(Tensor, tensors["bits"]), cast(Tensor, tensors["scale"]).new_empty(0)
         masked = MaskedWeight.of_shapes({"bits": bits, "values": values.float()}, shape)
-        names = (*MaskedWeight.tensor_fields, *MaskedWeight.metadata_fields)
-        fields: dict[str, Any] = {name: getattr(masked, name) for name in names}
-        return cls._trusted(**{**fields, **tensors}, number_format="int8", block_size=(1, -1))
+        return cls._trusted(
+            **{**_fields(masked), **tensors}, number_format="int8", block_size=(1, -1)
+        )
 
     def _digest(self) -> bytes:
         return b""  # (values may have been written to: they are what the codes say)
@@ -153,6 +152,11 @@ class MaskedCodes(MaskedWeight):
         """Raises ValueError or TypeError where the fields do not fit each other."""
         super().validate()
         self.quantized()
+
+
+def _fields(masked: MaskedWeight) -> dict[str, Any]:
+    names = (*MaskedWeight.tensor_fields, *MaskedWeight.metadata_fields)
+    return {name: getattr(masked, name) for name in names}
 
 
 def _whole(

@@ -14,7 +14,6 @@ from torch.compiler import is_compiling, is_exporting
 from torch.nn import functional
 
 from strop._core.call_path import DIRECT, RECORDED, call_path, is_tracing, transformed
-from strop._core.errors import translated
 from strop._core.failed_allocation import raises_memory_errors
 from strop._core.gradient import below_autograd, differentiable, needs_gradient
 from strop._core.library import FLOATING
@@ -23,7 +22,7 @@ from strop._linear import dense_ways, ops, plans
 from strop._linear.activations import ACTIVATIONS
 from strop._linear.dense_weight import DenseWeight
 from strop._linear.masked_weight import TENSORS, MaskedWeight
-from strop._linear.results import copied, written
+from strop._linear.results import copied, in_words, written
 
 _OP = "strop.packed_linear"
 _MANY = 130
@@ -55,9 +54,7 @@ def product(
             or made_of[3] != values.data_ptr()
         ):
             weight.follow()
-        columns = weight.shape[1]
-        rows = input.numel() // columns if columns else _MANY
-        choice = weight.methods[_CLASS_OF[rows] if rows < _MANY else -1]
+        choice = _choice(input, weight)
         if out is None:
             if choice == _DENSE:  # torch's own, which knows gradients and transforms
                 return _dense(input, weight, bias, activation)
@@ -75,11 +72,14 @@ def product(
             raise RuntimeError(f"{_OP}: out is given, but a gradient is needed; call without")
         return _into(out, choice, input, weight, bias, activation or "")
     except Exception as error:
-        if isinstance(input, Tensor) and input.device != weight.device:
-            raise ValueError(
-                f"{_OP}: input is on {input.device}; the weight is on {weight.device}"
-            ) from None
-        raise translated(_OP, error, {"input": input, "bias": bias, "out": out}) from None
+        raise in_words(error, input, weight, bias, out) from None
+
+
+def _choice(x: Tensor, weight: MaskedWeight | DenseWeight) -> int:
+    """The number of the method for as many rows."""
+    columns = weight.shape[1]
+    rows = x.numel() // columns if columns else _MANY
+    return weight.methods[_CLASS_OF[rows] if rows < _MANY else -1]
 
 
 def product_of_codes(
@@ -107,20 +107,14 @@ def product_of_dense(
         return y if out is None else out.copy_(y)
     try:
         weight.follow()
-        columns = weight.shape[1]
-        rows = input.numel() // columns if columns else _MANY
-        choice = weight.methods[_CLASS_OF[rows] if rows < _MANY else -1]
+        choice = _choice(input, weight)
         if out is not None and call_path(input, bias, out) == RECORDED:
             raise RuntimeError(f"{_OP}: out is given, but a gradient is needed; call without")
         way = _prepacked if choice == _PREPACKED else _dense
         y = way(input, weight, bias, activation)
         return y if out is None else copied(_OP, y, out)
     except Exception as error:
-        if isinstance(input, Tensor) and input.device != weight.device:
-            raise ValueError(
-                f"{_OP}: input is on {input.device}; the weight is on {weight.device}"
-            ) from None
-        raise translated(_OP, error, {"input": input, "bias": bias, "out": out}) from None
+        raise in_words(error, input, weight, bias, out) from None
 
 
 def _into(

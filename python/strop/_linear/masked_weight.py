@@ -98,10 +98,6 @@ class MaskedWeight(Prepacked, PackedWeight):
             [head, *(f"{rows:>11} rows: {method:6} ({w})" for rows, method, w in lines)]
         )
 
-    def method_names(self) -> list[str]:
-        """The method of each class of rows."""
-        return [plans.METHOD_OF[number] for number in self.methods]
-
     def _costs(self) -> plans.Costs:
         return plans.Costs(self.shape, self.nnz, self.dtype, self.input_dtype, self.bits.is_cuda)
 

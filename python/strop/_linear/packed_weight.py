@@ -168,13 +168,11 @@ class PackedWeight(TensorDataclass):
         """
         check_state(_NAME, state)
         kind = kind_of(state)
-        needed = [n for n in kind.canonical if n not in kind._optional] if kind else ["values"]
+        needed = needed_keys(kind) if kind else ["values", "shape", "plan"]
         known = {*(kind.canonical if kind else ()), "shape", "plan"}
-        if kind is None or {*needed, "shape", "plan"} - set(state) or set(state) - known or facts:
+        if kind is None or set(needed) - set(state) or set(state) - known or facts:
             found = sorted(set(state) | set(facts))
-            raise ValueError(
-                f"{_NAME}: state dict has keys {found}; {sorted({*needed, 'shape', 'plan'})} are needed"
-            )
+            raise ValueError(f"{_NAME}: state dict has keys {found}; {sorted(needed)} are needed")
         shape = integers_in("shape", state["shape"], 2)
         if min(shape) < 0:
             raise ValueError(f"{_NAME}: shape {shape} is unknown")
@@ -292,13 +290,22 @@ def kind_of(state: Mapping[str, object]) -> type[PackedWeight] | None:
     return next((kind for kind in _KINDS.values() if _MARKS & set(kind.canonical) == marks), None)
 
 
+def needed_keys(kind: type[PackedWeight]) -> list[str]:
+    """The keys that a state dict of a kind cannot lack."""
+    return [*(name for name in kind.canonical if name not in kind._optional), "shape", "plan"]
+
+
+def plan_facts(weight: PackedWeight) -> dict[str, Any]:
+    """What a state dict's plan says of a weight."""
+    return {"kind": weight.kind, **weight.facts()}
+
+
 def _plan_of(weight: PackedWeight) -> Tensor:
-    text = _plan_bytes(weight.kind, weight.facts())
-    return torch.tensor(text, dtype=torch.uint8, device="cpu")
+    return torch.tensor(_plan_bytes(plan_facts(weight)), dtype=torch.uint8, device="cpu")
 
 
-def _plan_bytes(kind: str, facts: Mapping[str, Any]) -> list[int]:
-    text = json.dumps({"kind": kind, **facts}).encode()
+def _plan_bytes(facts: Mapping[str, Any]) -> list[int]:
+    text = json.dumps(facts).encode()
     return list(text.ljust(-(-len(text) // _TEXT) * _TEXT))
 
 
@@ -314,13 +321,12 @@ def facts_in(plan: object) -> dict[str, Any]:
         ValueError: if it is none.
 
     """
-    text = "not as state_dict gives it"
     if isinstance(plan, Tensor) and not isinstance(plan, FakeTensor) and not plan.is_meta:
         with suppress(ValueError, RuntimeError):
             facts = json.loads(bytes(plan.tolist()) if plan.dtype == torch.uint8 else "")
             if isinstance(facts, dict):
                 return facts
-    raise ValueError(f"{_NAME}: the plan is {text}")
+    raise ValueError(f"{_NAME}: the plan is not as state_dict gives it")
 
 
 def integers_in(name: str, tensor: object, count: int) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Results that are written to ``out``."""
+"""What products have in common beside the product: results that are written to ``out``, and errors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from strop._core.errors import translated
 from strop._core.gradient import mark_written
+from strop._linear.packed_weight import PackedWeight
+
+_OP = "strop.packed_linear"
 
 
 def copied(op: str, y: Tensor, out: Tensor) -> Tensor:
@@ -30,3 +34,12 @@ def written(out: Tensor, write: Callable[..., object]) -> Tensor:
     write(out=out)
     mark_written(out)
     return out
+
+
+def in_words(
+    error: Exception, input: object, weight: PackedWeight, bias: object, out: object
+) -> Exception:
+    """An error of a product, in the words of :func:`strop.packed_linear`."""
+    if isinstance(input, Tensor) and input.device != weight.device:
+        return ValueError(f"{_OP}: input is on {input.device}; the weight is on {weight.device}")
+    return translated(_OP, error, {"input": input, "bias": bias, "out": out})

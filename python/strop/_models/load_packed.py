@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from strop._linear.masked_weight import MaskedWeight
-from strop._linear.packed_weight import PackedWeight, kind_of
+from strop._linear.packed_weight import PackedWeight, kind_of, needed_keys
 from strop._models.compiled_models import plain_name
 from strop._models.convert import replace
 from strop._models.fusion import Fusion, possible_fusions
@@ -146,8 +146,7 @@ def _own(layer: Layer, state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _weight(layer: Layer, own: Mapping[str, Any]) -> PackedWeight:
-    kind = kind_of(own) or MaskedWeight
-    needed = (*(name for name in kind.canonical if name not in kind._optional), "shape", "plan")
+    needed = needed_keys(kind_of(own) or MaskedWeight)
     if missing := [key for key in needed if key not in own]:
         raise ValueError(f"{_OP}: '{layer.name}' lacks {', '.join(missing)} in state_dict")
     try:
@@ -204,9 +203,8 @@ def _rest(
     own = {f"{name}{key}" for name in names for key in (*STATE_KEYS, "bias")}
     rest = OrderedDict((key, value) for key, value in state.items() if key not in own)
     replaced = set(names)
-    inside = tuple(
-        f"{name}weight." for name in replaced
-    )  # (as bitsandbytes saves what a weight has)
+    # (bitsandbytes saves what a weight has beside it below its name)
+    inside = tuple(f"{name}weight." for name in replaced)
     wanted = {
         key: tensor
         for key, tensor in model.state_dict(keep_vars=True).items()
@@ -243,8 +241,8 @@ def _needed(name: str, state: Mapping[str, Any]) -> set[str]:
     own = {key: state.get(f"{name}.{key}".lstrip(".")) for key in STATE_KEYS}
     own = {key: tensor for key, tensor in own.items() if tensor is not None}
     kind = kind_of(own) or MaskedWeight
-    wanted = {n for n in kind.canonical if n not in kind._optional or n in own}
-    return {f"{name}.{key}".lstrip(".") for key in (*wanted, "shape", "plan")}
+    keys = {*needed_keys(kind), *(own.keys() & set(kind._optional) & set(kind.canonical))}
+    return {f"{name}.{key}".lstrip(".") for key in keys}
 
 
 def _is_packed(module: nn.Module) -> bool:

@@ -16,7 +16,13 @@ from typing_extensions import Self
 
 from strop._core.call_path import transformed
 from strop._linear.masked_weight import MaskedWeight
-from strop._linear.packed_weight import PackedWeight, facts_in, kind_of
+from strop._linear.packed_weight import (
+    PackedWeight,
+    facts_in,
+    kind_of,
+    needed_keys,
+    plan_facts,
+)
 
 _NAME = "strop.nn.PackedLinear"
 _TENSORS = ("bits", "values", "codes", "scale", "zero_point", "tensor_scale")
@@ -109,7 +115,7 @@ class PackedBuffers(nn.Module):
             held.keys() == state.keys() - set(_FACTS)
             and all(_same(state[name], tensor) for name, tensor in held.items())
             and state["shape"].tolist() == list(self._shape())
-            and _facts_or_none(state["plan"]) == {"kind": packed.kind, **packed.facts()}
+            and _facts_or_none(state["plan"]) == plan_facts(packed)
             and activation_of(state) == self._activation
         )
 
@@ -156,7 +162,7 @@ class PackedBuffers(nn.Module):
         """The keys that a state dict cannot lack, of the kind of weight that it has."""
         given = kind_of(own) if "plan" in own else None
         kind = given or kind_of(self._state()) or MaskedWeight
-        return [*(n for n in kind.canonical if n not in kind._optional), "shape", "plan"]
+        return needed_keys(kind)
 
     def _loaded(self, state: Mapping[str, Any], assign: bool) -> PackedWeight:
         """The weight of a state dict, checked against this layer; in its tensors where they fit."""
