@@ -108,6 +108,17 @@ std::vector<std::string> supported_isas() {
   return names;
 }
 
+Isa isa_within_active(std::string_view name) {
+  const Isa active = active_isa();
+  for (Isa isa = active; !name.empty();) {
+    const IsaInfo& info = kIsas[static_cast<std::size_t>(isa)];
+    if (info.name == name) return isa;
+    if (info.extends == info.name) break;
+    isa = isa_named(info.extends);
+  }
+  return active;
+}
+
 void set_isa(const std::string& name) {
   active.store(name.empty() ? first_choice() : find(name, "strop.set_isa"),
                std::memory_order_relaxed);

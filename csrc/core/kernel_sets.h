@@ -36,6 +36,9 @@ constexpr Isa isa_named(std::string_view name) {
 std::vector<std::string> built_isas();
 std::vector<std::string> supported_isas();
 
+// A set by its name where the one in force is or extends it; else, and for an empty name, that.
+Isa isa_within_active(std::string_view name);
+
 // Puts a set of supported_isas() in force for the whole process; an empty name goes back to the
 // first choice. Throws ArgumentError.
 void set_isa(const std::string& name);

@@ -128,6 +128,7 @@ struct LinearRows {
   const void* bias;  // null: none
   DType bias_dtype;
   Activation activation;
+  Isa isa = Isa::kActive;  // whose kernels; those that the options say
 };
 
 // The dtypes of values, of x and of bias may differ, unless one is float64: then all are.

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/argument_error.h"
+#include "core/kernel_sets.h"
 #include "linear/arguments.h"
 #include "linear/bitmap.h"
 #include "linear/codes_arguments.h"
@@ -26,6 +27,7 @@ struct LinearInputs {
   typename Call::Tensor x;
   std::optional<typename Call::Tensor> bias = {};
   Activation activation = Activation::kNone;
+  Isa isa = Isa::kActive;
 
   // Leaves rows of unit stride.
   void make_rows(Call& call) {
@@ -34,12 +36,15 @@ struct LinearInputs {
   }
 };
 
-// The last arguments of every product but the public one.
+// The last arguments of every product but the public one. By a layout, kernels of a set that the
+// one in force extends may be named.
 template <class Call>
-LinearInputs<Call> take_linear_inputs(Call& call, typename Call::Tensor x) {
+LinearInputs<Call> take_linear_inputs(Call& call, typename Call::Tensor x, bool by_layout = false) {
   auto bias = call.optional_tensor("bias");
   const auto activation = call.template option<std::string>("activation", "");
-  return {std::move(x), std::move(bias), activation_named(kPackedLinear, activation)};
+  const auto isa = by_layout ? call.template option<std::string>("isa", "") : std::string();
+  return {std::move(x), std::move(bias), activation_named(kPackedLinear, activation),
+          isa.empty() ? Isa::kActive : isa_within_active(isa)};
 }
 
 // To `out` where there is one. `outputs`: rows of the weight, where the caller says so.
@@ -70,9 +75,13 @@ typename Call::Tensor multiply_by_layout(Call& call, LinearInputs<Call> in,
     tensors.y = view_of(out);
   }
   if (coded) {
-    call.run(in.x, coded_linear_args(tensors, in.activation));
+    CodedLinearArgs args = coded_linear_args(tensors, in.activation);
+    args.isa = in.isa;
+    call.run(in.x, args);
   } else {
-    call.run(in.x, masked_linear_args(tensors, in.activation));
+    MaskedLinearArgs args = masked_linear_args(tensors, in.activation);
+    args.isa = in.isa;
+    call.run(in.x, args);
   }
   return std::move(*out);
 }
@@ -82,27 +91,9 @@ void packed_linear_by_layout(Call& call) {
   auto x = call.tensor("input");
   const auto layout = call.tensor("layout");
   const auto outputs = call.template option<std::int64_t>("outputs", -1);
-  auto in = take_linear_inputs(call, std::move(x));
+  auto in = take_linear_inputs(call, std::move(x), true);
   auto out = call.out(in.x);
   call.give(multiply_by_layout(call, std::move(in), layout, outputs, std::move(out)));
-}
-
-// The op that graphs contain: of a weight in codes it has these as well, for a gradient.
-template <class Call>
-void packed_linear_codes(Call& call) {
-  auto x = call.tensor("input");
-  const auto layout = call.tensor("layout");
-  call.tensor("codes");
-  call.tensor("scale");
-  call.optional_tensor("zero_point");
-  call.optional_tensor("tensor_scale");
-  call.template option<std::string>("format");
-  call.sizes("block_size");
-  const std::vector<std::int64_t> shape = call.sizes("shape");
-  call.template option<std::string>("activations");
-  auto in = take_linear_inputs(call, std::move(x));
-  if (shape.size() != 2) throw_value_error(kPackedLinear, ": shape is not that of a matrix");
-  call.give(multiply_by_layout(call, std::move(in), layout, shape[0]));
 }
 
 // The gradient of x: the transposed weight times that of y.

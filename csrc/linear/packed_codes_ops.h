@@ -21,11 +21,9 @@ struct PackedCodesCall {
   std::int64_t rows() const { return rows_of(view_of(in.x)); }
 };
 
-// Of the arguments that graphs contain, after they are known to be right.
+// Of the arguments after the input, once they are known to be right.
 template <class Call>
-PackedCodesCall<Call> take_packed_codes(Call& call) {
-  auto x = call.tensor("input");
-  if constexpr (!Call::kByName) call.tensor("layout");  // which a CPU reads
+PackedCodesCall<Call> take_packed_codes(Call& call, typename Call::Tensor x) {
   PackedCodesCall<Call> of = {.in = {std::move(x)},
                               .codes = call.tensor("codes"),
                               .scale = call.tensor("scale"),

@@ -259,7 +259,8 @@ ArrayView byte_product(Call& call, const ArrayView& x, const ArrayView& weight) 
 }
 
 void multiply_by_codes(Call& call) {
-  const PackedCodesCall<Call> of = take_packed_codes(call);
+  auto input = call.tensor("input");
+  const PackedCodesCall<Call> of = take_packed_codes(call, std::move(input));
   const auto multiply = [&](const ArrayView& x, const ArrayView& weight) {
     return byte_product(call, x, weight);
   };

@@ -187,7 +187,15 @@ class TestCompiled:
     def test_opcheck(self):
         w = packed("nvfp4", None)
         for x in (random_input(3, 64), random_input(3, 64).requires_grad_()):
-            given = (w.layout, w.codes, w.scale, w.zero_point, w.tensor_scale, w.format)
+            given = (
+                w.layout,
+                list(w.methods),
+                w.codes,
+                w.scale,
+                w.zero_point,
+                w.tensor_scale,
+                w.format,
+            )
             call = (x, *given, [], [24, 64], "", None, "")
             torch.library.opcheck(torch.ops.strop.packed_linear.codes, call)
 

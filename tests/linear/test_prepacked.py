@@ -1,6 +1,8 @@
 """Dense plans by oneDNN, with the weight in its order: torch's results, and torch's own way elsewhere."""
 
+import collections
 import copy
+import functools
 
 import pytest
 import torch
@@ -128,11 +130,13 @@ class TestPlanned:
         monkeypatch.setattr(machine_costs, "factor", lambda m, *_: 0.5 if m == "prepacked" else 1.0)
         assert planning.ratios(costs, 3)["quads"] == pytest.approx(before / 2)
 
-    def test_measured(self):
-        times = {"quads": 3.0, "dense": 2.0, "prepacked": 1.0}
+    def test_measured(self, monkeypatch):
+        times = collections.defaultdict(lambda: 9.0)  # of other sets
+        times |= {"quads": 3.0, "dense": 2.0, "prepacked": 1.0}
 
-        def call(method, rows):
-            return lambda: method
+        class Timed:
+            def call(self, method, rows):
+                return lambda: method
 
         found = []
 
@@ -140,15 +144,20 @@ class TestPlanned:
             found.append([run() for run in runs])
             return [times[run()] for run in runs]
 
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(planning, "medians", medians)
-            assert planning.measured(call, [2], torch.float32) == {2: "prepacked"}
-            times["prepacked"] = 1.98
-            assert planning.measured(call, [2], torch.float32) == {2: "dense"}
-            times["quads"] = 1.8
-            assert planning.measured(call, [2], torch.float32) == {2: "quads"}
-            assert planning.measured(call, [2], torch.float64) == {2: "quads"}
-        assert found[-1] == ["quads", "dense"]
+        def method_of(dtype):
+            names_of = functools.partial(planning.ways, dtype=dtype)
+            methods = planning.measured(Timed(), names_of, [2])
+            assert len(set(methods)) == 1
+            return plans.METHOD_OF[methods[0]]
+
+        monkeypatch.setattr(planning, "medians", medians)
+        assert method_of(torch.float32) == "prepacked"
+        times["prepacked"] = 1.98
+        assert method_of(torch.float32) == "dense"
+        times["quads"] = 1.8
+        assert method_of(torch.float32) == "quads"
+        assert method_of(torch.float64) == "quads"
+        assert [name for name in found[-1] if "avx2" not in name] == ["dense", "quads"]
 
     def test_is_of_a_cpu(self):
         assert fits(one_method("prepacked"), torch.device("cpu"))

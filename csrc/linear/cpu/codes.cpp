@@ -52,7 +52,7 @@ void run(const CodedLinearArgs& args, const ExecutionOptions& options) {
     with_bias.bias_dtype = DType::kFloat32;
     return run(with_bias, options);
   }
-  const Kernels& kernels = linear::kernels(options.isa);
+  const Kernels& kernels = linear::kernels(args.isa == Isa::kActive ? options.isa : args.isa);
   for (std::int64_t row = 0; row < args.rows; row += cpu::kRowsAtOnce) {
     const std::int64_t count = std::min(cpu::kRowsAtOnce, args.rows - row);
     cpu::run_rows(cpu::rows_of(args, row, count), options.parallel, kernels);

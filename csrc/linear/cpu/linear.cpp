@@ -83,7 +83,7 @@ void run(const MaskedLinearArgs& args, const ExecutionOptions& options) {
     with_bias.bias_dtype = DType::kFloat32;
     return run(with_bias, options);
   }
-  const Kernels& kernels = linear::kernels(options.isa);
+  const Kernels& kernels = linear::kernels(args.isa == Isa::kActive ? options.isa : args.isa);
   if (header.kind == LayoutKind::kMask) return cpu::run_mask(args, options.parallel, kernels);
   // A part of x at a time, so that what is laid out anew stays small.
   for (std::int64_t row = 0; row < args.rows; row += kRowsAtATime) {

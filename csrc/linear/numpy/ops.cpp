@@ -10,7 +10,7 @@ namespace {
 
 template <class B>
 constexpr ArrayOp<B> kLinearArrayOps[] = {
-    {"packed_linear(input, layout, bias=None, activation='')", kPackedLinear,
+    {"packed_linear(input, layout, bias=None, activation='', isa='')", kPackedLinear,
      packed_linear_by_layout<NumpyCall<B>>},
 };
 

@@ -1,9 +1,11 @@
 #include <torch/csrc/stable/ops.h>
 
+#include <algorithm>
 #include <array>
 #include <string>
 #include <vector>
 
+#include "core/kernel_sets.h"
 #include "core/torch/op_table.h"
 #include "linear/bitmap_ops.h"
 #include "linear/packed_codes_ops.h"
@@ -15,8 +17,28 @@ namespace {
 // The op that graphs contain has a weight in all the forms that were prepared, and the method that
 // was chosen for each class of rows.
 
-// As a plan numbers them.
-enum class Method : std::int64_t { kMask = 1, kQuads, kPairs, kDense, kBitmap, kUnpack };
+// As a plan numbers them. kPrepacked is for whoever calls oneDNN; here it does not come.
+enum class Method : std::int64_t {
+  kMask = 1,
+  kQuads,
+  kPairs,
+  kDense,
+  kBitmap,
+  kUnpack,
+  kPrepacked,
+  kCodes
+};
+
+// The numbers after these are the same by the kernels of AVX2, which the set in force extends.
+constexpr std::array<Method, 4> kByAvx2 = {Method::kMask, Method::kQuads, Method::kPairs,
+                                           Method::kCodes};
+constexpr std::int64_t kFirstByAvx2 = static_cast<std::int64_t>(Method::kCodes) + 1;
+constexpr std::int64_t kLastByAvx2 = kFirstByAvx2 + static_cast<std::int64_t>(kByAvx2.size()) - 1;
+
+struct Way {
+  Method method;
+  Isa isa = Isa::kActive;
+};
 
 // Numbers of rows with a choice of their own end here; the last class has no end.
 constexpr std::array<std::int64_t, 7> kRowClasses = {1, 4, 8, 16, 32, 128, 1 << 20};
@@ -59,17 +81,20 @@ void check_planned(const PlannedCall& given) {
     check_unwritten("bits", given.bits, at[0]);
     check_unwritten("values", given.values, at[1]);
   }
-  if (given.plan.size() == kRowClasses.size() && given.x.dim() > 0) return;
-  throw_value_error(kPackedLinear, ": the plan has ", given.plan.size(), " entries, input ",
-                    given.x.dim(),
-                    " dimensions; the plan of a PackedWeight and one or more are needed");
 }
 
-Method method_of(const PlannedCall& given) {
-  const std::int64_t rows = rows_of(view_of(given.x));
+// What a plan says of as many rows.
+Way way_of(const std::vector<std::int64_t>& plan, const Tensor& x) {
+  if (plan.size() != kRowClasses.size() || x.dim() == 0) {
+    throw_value_error(kPackedLinear, ": the plan has ", plan.size(), " entries, input ", x.dim(),
+                      " dimensions; the plan of a PackedWeight and one or more are needed");
+  }
+  const std::int64_t rows = rows_of(view_of(x));
   std::size_t number = 0;
   while (number + 1 < kRowClasses.size() && rows > kRowClasses[number]) ++number;
-  return static_cast<Method>(given.plan[number]);
+  const std::int64_t method = plan[number];
+  if (method < kFirstByAvx2 || method > kLastByAvx2) return {static_cast<Method>(method)};
+  return {kByAvx2[static_cast<std::size_t>(method - kFirstByAvx2)], isa_within_active("avx2")};
 }
 
 // The form that a method reads; nullptr where it was not prepared.
@@ -136,10 +161,10 @@ void packed_linear_masked(Call& call) {
                              .bias = call.optional_tensor("bias"),
                              .activation = call.template option<std::string>("activation"),
                              .made_of = call.optional_tensor("made_of")};
-  const LinearInputs<Call> in = {given.x, given.bias,
-                                 activation_named(kPackedLinear, given.activation)};
+  LinearInputs<Call> in = {given.x, given.bias, activation_named(kPackedLinear, given.activation)};
   check_planned(given);
-  const Method method = method_of(given);
+  const auto [method, isa] = way_of(given.plan, given.x);
+  in.isa = isa;
   const Tensor* const form = form_of(given, method);
   if (form == nullptr || (method != Method::kDense && (method < Method::kDense) != kLayouts)) {
     throw_value_error(kPackedLinear, ": the plan wants what the weight has not prepared");
@@ -152,29 +177,78 @@ void packed_linear_masked(Call& call) {
   }
 }
 
-// Of a weight in codes on a GPU. Many rows of a float x go by the dense weight, and torch's
-// product.
+// By the dense weight, whose memory is the allocator's again after torch's product.
+template <class Call>
+Tensor multiply_restored(Call& call, const PackedCodesCall<Call>& of, DType dtype) {
+  const Tensor dense = restored(call, of, dtype);
+  return dense_linear(of.in.x, dense, of.in.bias, of.in.activation);
+}
+
+// Of a weight in codes on a GPU. Many rows of a float x go by the dense weight.
 template <class Call>
 void packed_linear_by_codes(Call& call) {
-  const PackedCodesCall<Call> of = take_packed_codes(call);
+  auto x = call.tensor("input");
+  call.tensor("layout");  // which a CPU reads, as it does the plan
+  call.template option<std::vector<std::int64_t>>("plan");
+  const PackedCodesCall<Call> of = take_packed_codes(call, std::move(x));
   auto out = call.out(of.in.x);
   check_out<Call>(of, out);
   if (of.activations != Activations::kExact || of.rows() <= kMaxCodesRows) {
     return call.give(multiply_codes(call, of, std::move(out), byte_product));
   }
-  // (its memory is the allocator's again after the product)
-  const Tensor dense = restored(call, of, view_of(of.in.x).dtype);
-  const Tensor y = dense_linear(of.in.x, dense, of.in.bias, of.in.activation);
+  const Tensor y = multiply_restored(call, of, view_of(of.in.x).dtype);
   if (!out) return call.give(y);
   torch::stable::copy_(*out, y);
 }
 
-#define STROP_BY_LAYOUT "(Tensor input, Tensor layout, SymInt outputs, Tensor? bias, str activation"
+// Of one on a CPU by its layout, beside which codes and scales are for a gradient alone.
+template <class Call>
+void packed_linear_by_codes_layout(Call& call, Tensor x, const Tensor& layout,
+                                   const std::vector<std::int64_t>& plan) {
+  call.tensor("codes");
+  call.tensor("scale");
+  call.optional_tensor("zero_point");
+  call.optional_tensor("tensor_scale");
+  call.template option<std::string>("format");
+  call.sizes("block_size");
+  const std::vector<std::int64_t> shape = call.sizes("shape");
+  call.template option<std::string>("activations");
+  LinearInputs<Call> in = take_linear_inputs(call, std::move(x));
+  if (shape.size() != 2) throw_value_error(kPackedLinear, ": shape is not that of a matrix");
+  in.isa = way_of(plan, in.x).isa;
+  call.give(multiply_by_layout(call, std::move(in), layout, shape[0]));
+}
+
+// Of one on a CPU: by its layout, or where the plan says so by the dense weight.
+template <class Call>
+void packed_linear_codes(Call& call) {
+  auto x = call.tensor("input");
+  const auto layout = call.tensor("layout");
+  const auto plan = call.template option<std::vector<std::int64_t>>("plan");
+  const auto unpack = static_cast<std::int64_t>(Method::kUnpack);
+  if (std::find(plan.begin(), plan.end(), unpack) == plan.end()) {
+    return packed_linear_by_codes_layout(call, std::move(x), layout, plan);
+  }
+  const PackedCodesCall<Call> of = take_packed_codes(call, std::move(x));
+  const auto [method, isa] = way_of(plan, of.in.x);
+  if (method == Method::kUnpack && of.activations == Activations::kExact) {
+    const DType dtype = view_of(of.in.x).dtype;  // float16 has less range than weights may have
+    return call.give(
+        multiply_restored(call, of, dtype == DType::kFloat16 ? DType::kFloat32 : dtype));
+  }
+  LinearInputs<Call> in = of.in;
+  in.isa = isa;
+  call.give(multiply_by_layout(call, std::move(in), layout, of.weight.rows()));
+}
+
+#define STROP_BY_LAYOUT \
+  "(Tensor input, Tensor layout, SymInt outputs, Tensor? bias, str activation, str isa=''"
 #define STROP_BY_BITS \
   "(Tensor input, Tensor bits, Tensor values, Tensor starts, Tensor? bias, str activation"
 
 #define STROP_BY_CODES                                                                          \
-  "(Tensor input, Tensor layout, Tensor codes, Tensor scale, Tensor? zero_point, Tensor? "      \
+  "(Tensor input, Tensor layout, int[] plan, Tensor codes, Tensor scale, Tensor? zero_point, "  \
+  "Tensor? "                                                                                    \
   "tensor_scale, str format, int[] block_size, SymInt[] shape, str activations, Tensor? bias, " \
   "str activation"
 

@@ -17,14 +17,16 @@ from strop._core.call_path import DIRECT, RECORDED, call_path, is_tracing, trans
 from strop._core.failed_allocation import raises_memory_errors
 from strop._core.gradient import below_autograd, differentiable
 from strop._core.op import op
-from strop._linear import ops
+from strop._linear import ops, plans
 from strop._linear.activations import ACTIVATIONS
-from strop._linear.coded_weight import MULTIPLIED, CodedWeight
+from strop._linear.coded_weight import BY_KERNELS, MULTIPLIED, CodedWeight
 from strop._linear.results import copied, in_words, written
 from strop._quantize import codes_ops
 from strop._quantize.fake_quantize import fake_quantize
 
 _OP = "strop.packed_linear"
+_UNPACK = plans.NUMBER_OF["unpack"]
+_ISA_OF = {number: plans.isa_of(method) for number, method in plans.METHOD_OF.items()}
 
 
 def product(
@@ -44,10 +46,24 @@ def product(
             return _into(out, input, weight, bias, activation)
         if _without_kernel(input, weight) or any_autocast() or call_path(input, bias) != DIRECT:
             return _public_op(input, weight, bias, activation)
-        outputs = weight.shape[0]
-        return cast(Tensor, ops.by_layout(input, weight.layout, outputs, bias, activation or ""))
+        method = _method(input, weight)
+        if method == _UNPACK:
+            return _public_op(input, weight, bias, activation)
+        outputs, isa = weight.shape[0], _ISA_OF[method]
+        return cast(
+            Tensor, ops.by_layout(input, weight.layout, outputs, bias, activation or "", isa)
+        )
     except Exception as error:
         raise in_words(error, input, weight, bias, out) from None
+
+
+def _method(x: Tensor, weight: CodedWeight) -> int:
+    """The number of the method for as many rows; a plan is for one dtype of input."""
+    methods = weight.methods
+    if methods is BY_KERNELS or x.dtype != weight.dtype:
+        return BY_KERNELS[0]
+    columns = weight.shape[1]
+    return methods[plans.row_class(x.numel() // columns) if columns else -1]
 
 
 def _followed(weight: CodedWeight) -> None:
@@ -83,20 +99,20 @@ def _into(
     if call_path(x, bias, out) == RECORDED:
         raise RuntimeError(f"{_OP}: out is given, but a gradient is needed; call without")
     if x.is_cuda and weight.layout is None and not transformed():
-        of_weight = CodedArguments.of(weight)
+        of_weight = CodedArguments.of(weight, x.dtype)
         return written(out, partial(_by_codes_out, x, *of_weight, bias, activation or ""))
-    if _without_kernel(x, weight) or transformed():
+    method = _method(x, weight)
+    if _without_kernel(x, weight) or transformed() or method == _UNPACK:
         return copied(_OP, _public_op(x, weight, bias, activation), out)
-    return written(
-        out,
-        partial(ops.by_layout_out, x, weight.layout, weight.shape[0], bias, activation or ""),
-    )
+    rest = (weight.layout, weight.shape[0], bias, activation or "", _ISA_OF[method])
+    return written(out, partial(ops.by_layout_out, x, *rest))
 
 
 class CodedArguments(NamedTuple):
     """What the public op takes of a weight, after the input and before the bias."""
 
     layout: Tensor
+    plan: Sequence[int]
     codes: Tensor
     scale: Tensor
     zero_point: Tensor | None
@@ -107,10 +123,11 @@ class CodedArguments(NamedTuple):
     activations: str
 
     @classmethod
-    def of(cls, weight: CodedWeight) -> CodedArguments:
-        """Those of a weight; where nothing reads a layout, the codes in its place."""
+    def of(cls, weight: CodedWeight, dtype: torch.dtype) -> CodedArguments:
+        """Those of a weight for input of a dtype; where nothing reads a layout, the codes in its place."""
         return cls(
             weight.layout if weight.layout is not None else weight.codes,
+            list(weight.methods if dtype == weight.dtype else BY_KERNELS),
             weight.codes,
             weight.scale,
             weight.zero_point,
@@ -126,7 +143,14 @@ class CodedArguments(NamedTuple):
         return cast(
             Tensor,
             codes_ops.dequantize(
-                self.codes.contiguous(), *self[2:6], list(self.block_size), list(self.shape), dtype
+                self.codes.contiguous(),
+                self.scale,
+                self.zero_point,
+                self.tensor_scale,
+                self.format,
+                list(self.block_size),
+                list(self.shape),
+                dtype,
             ),
         )
 
@@ -135,7 +159,8 @@ def _public_op(
     x: Tensor, weight: CodedWeight, bias: Tensor | None, activation: str | None
 ) -> Tensor:
     """The op that graphs contain."""
-    return cast(Tensor, _public(x, *CodedArguments.of(weight), bias, activation or ""))
+    of_weight = CodedArguments.of(weight, x.dtype)
+    return cast(Tensor, _public(x, *of_weight, bias, activation or ""))
 
 
 def _composite(input: Tensor, *rest: Any) -> Tensor:

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch._subclasses import FakeTensor
 from typing_extensions import Self
 
-from strop import _C
-from strop._core.errors import check_tensors, in_the_name_of, translated
+from strop._core.errors import in_the_name_of
 from strop._core.tensor_dataclass import parsed_to, tensor_dataclass
-from strop._linear import ops, plans
+from strop._linear import machine_costs, planning, plans
+from strop._linear.codes_layout import check_codes_layout, codes_layout
 from strop._linear.packed_weight import DTYPES, PackedWeight
-from strop._quantize.bit_packing import unpack_bits
-from strop._quantize.formats import NumberFormat, block_grid, decoded_scales
+from strop._linear.timed_weight import TimedWeight
+from strop._quantize.formats import NumberFormat
 from strop._quantize.quantized_tensor import QuantizedTensor
 
 _NAME = "strop.PackedWeight"
 ACTIVATIONS = ("", "int8", "uint8")
+PLANS = ("auto", "measure", "packed")
+METHODS = frozenset(plans.NUMBER_OF[method] for method in ("codes", "codes-avx2", "unpack"))
+BY_KERNELS = (plans.NUMBER_OF["codes"],) * len(plans.CLASSES)
+"""The plan of what has no other way."""
 MULTIPLIED = (torch.float32, torch.bfloat16, torch.float16)
 """The dtypes of what is multiplied with codes, and of weights that become codes."""
-_KIND = 3  # LayoutKind::kCodes of csrc/linear/layout.h
 
 
 @tensor_dataclass
@@ -41,12 +44,13 @@ class CodedWeight(PackedWeight):
         shape: (N, K).
         dtype: that the weight had.
         activations: empty, ``int8`` or ``uint8``: what each row of the input is quantized to.
+        methods: for each class of rows the number of its method.
+        plan_source: how these were chosen: ``auto``, ``measure`` or ``packed``.
 
     """
 
     kind = "codes"
     canonical = ("codes", "scale", "zero_point", "tensor_scale")
-    plan_source = "packed"
     codes: Tensor
     scale: Tensor
     zero_point: Tensor | None
@@ -57,6 +61,8 @@ class CodedWeight(PackedWeight):
     shape: tuple[int, int]
     dtype: torch.dtype
     activations: str
+    methods: tuple[int, ...] = BY_KERNELS
+    plan_source: str = "packed"
 
     @property
     def nnz(self) -> int:
@@ -86,8 +92,8 @@ class CodedWeight(PackedWeight):
         return self.quantized().dequantize()
 
     def method_names(self) -> list[str]:
-        """What multiplies, for each class of rows: codes."""
-        return ["codes"] * len(plans.CLASSES)
+        """What multiplies, for each class of rows."""
+        return [plans.METHOD_OF[number] for number in self.methods]
 
     def plan(self) -> str:
         """What runs, as text to print."""
@@ -95,15 +101,53 @@ class CodedWeight(PackedWeight):
         how = f"{self.activations} activations" if self.activations else "float activations"
         kernels = self.layout is not None or self.device.type == "cuda"
         where = "by its kernels" if kernels else "dense, decoded at every call"
-        return f"[{rows}, {columns}], {self.format}, {how}: {where}"
+        head = f"[{rows}, {columns}], {self.format}, {how}: {where}"
+        if self.methods == BY_KERNELS:
+            return head
+        by_rows = zip(plans.row_labels(), self.method_names(), strict=True)
+        lines = (f"{label:>11} rows: {method:10} ({self.plan_source})" for label, method in by_rows)
+        return "\n".join([f"{head}, {machine_costs.told()}", *lines])
 
     @classmethod
-    def of(cls, quantized: QuantizedTensor, activations: str) -> Self:
-        """With the layout that kernels want."""
+    def of(
+        cls,
+        quantized: QuantizedTensor,
+        activations: str,
+        plan: str = "packed",
+        classes: Iterable[int] = range(len(plans.CLASSES)),
+    ) -> Self:
+        """With the layout that kernels want, and a plan for these classes of rows."""
         fields = {name: getattr(quantized, name) for name in QuantizedTensor.tensor_fields}
         facts = {name: getattr(quantized, name) for name in QuantizedTensor.metadata_fields}
-        layout = _layout(quantized, activations)
-        return cls._trusted(**fields, layout=layout, **facts, activations=activations)
+        layout = codes_layout(quantized, activations)
+        made = cls._trusted(
+            **fields,
+            layout=layout,
+            **facts,
+            activations=activations,
+            methods=BY_KERNELS,
+            plan_source=plan,
+        )
+        return made._planned(plan, classes)
+
+    def _planned(self, plan: str, classes: Iterable[int] = range(len(plans.CLASSES))) -> Self:
+        """With a plan for input of its dtype."""
+        methods, layout, dtype = BY_KERNELS, self.layout, self.dtype
+        if layout is not None and not self.activations and plan != "packed":
+            if plan == "measure":
+                timed = TimedWeight(self.shape, dtype, lambda _: layout, self.to_dense)
+                names_of = partial(plans.candidates_of_codes, dtype=dtype)
+                methods = planning.measured(timed, names_of, classes)
+            else:
+                methods = planning.planned_codes(self.shape, dtype, classes)
+        if (methods, plan) == (self.methods, self.plan_source):
+            return self
+        return self.beside({"methods": methods, "plan_source": plan})
+
+    def _for(self, dtype: torch.dtype) -> Self:
+        """For input of another dtype; a plan that was measured is one by costs then."""
+        made = self.beside({"dtype": dtype})
+        return made._planned("auto" if self.plan_source == "measure" else self.plan_source)
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """On another device, or of another dtype to restore: arguments as of ``torch.Tensor.to``.
@@ -114,16 +158,21 @@ class CodedWeight(PackedWeight):
         move = parsed_to(self.device, self.dtype, *args, **kwargs)
         moved = self.quantized().to(device=move.device, dtype=move.dtype, **move.options)
         if move.device == self.device:
-            fields: dict[str, Any] = {name: getattr(moved, name) for name in self.canonical}
-            return self._with({**fields, "dtype": moved.dtype})
-        return type(self).of(moved, self.activations)
+            made = self._with({name: getattr(moved, name) for name in self.canonical})
+            return made if moved.dtype == self.dtype else made._for(moved.dtype)
+        return self._remade(moved)
+
+    def _remade(self, quantized: QuantizedTensor) -> Self:
+        """The same of other codes, or elsewhere."""
+        plan = "auto" if self.plan_source == "measure" else self.plan_source
+        return type(self).of(quantized, self.activations, plan)
 
     def carried(self, tensors: Mapping[str, Tensor | None], dtype: torch.dtype) -> Self:
         """The same weight after a module's move gave other tensors, and its input another dtype."""
         made = self.beside(tensors)
         if made.device != self.device:
-            made = type(self).of(made.quantized(), self.activations)
-        return made if dtype == self.dtype else made._with({"dtype": dtype})
+            made = made._remade(made.quantized())
+        return made if dtype == self.dtype else made._for(dtype)
 
     def facts(self) -> dict[str, Any]:
         """What the codes mean, and what they are multiplied with."""
@@ -132,6 +181,7 @@ class CodedWeight(PackedWeight):
             "block_size": self.block_size and list(self.block_size),
             "dtype": str(self.dtype).removeprefix("torch."),
             "activations": self.activations,
+            "plan": self.plan_source,
         }
 
     @classmethod
@@ -143,7 +193,8 @@ class CodedWeight(PackedWeight):
     ) -> Self:
         """Made and checked, of what a state dict has."""
         try:
-            format, block, activations = (facts[n] for n in ("format", "block_size", "activations"))
+            names = ("format", "block_size", "activations", "plan")
+            format, block, activations, plan = (facts[name] for name in names)
             dtype, block_size = DTYPES[facts["dtype"]], None if block is None else tuple(block)
         except (KeyError, TypeError):
             raise ValueError(f"{_NAME}: the plan is {dict(facts)}, which is unknown") from None
@@ -152,7 +203,9 @@ class CodedWeight(PackedWeight):
                 **cast(Any, tensors), format=format, block_size=block_size, shape=shape, dtype=dtype
             )
         check(quantized, activations)
-        return cls.of(quantized, activations)
+        if plan not in PLANS:
+            raise ValueError(f"{_NAME}: the plan is {dict(facts)}, which is unknown")
+        return cls.of(quantized, activations, "auto" if plan == "measure" else plan)
 
     @classmethod
     def of_shapes(cls, tensors: Mapping[str, Tensor | None], shape: tuple[int, int]) -> Self:
@@ -164,7 +217,7 @@ class CodedWeight(PackedWeight):
     def _again(self) -> Self:
         with in_the_name_of(_NAME):
             quantized = self._checked()
-        return type(self).of(quantized, self.activations)
+        return self.beside({"layout": codes_layout(quantized, self.activations)})
 
     def _checked(self) -> QuantizedTensor:
         return QuantizedTensor(
@@ -183,8 +236,16 @@ class CodedWeight(PackedWeight):
         with in_the_name_of(_NAME):
             quantized = self._checked()
         check(quantized, self.activations)
+        if len(self.methods) != len(plans.CLASSES) or not set(self.methods) <= METHODS:
+            raise ValueError(
+                f"{_NAME}: methods, the plan is {self.methods}; those of codes are needed"
+            )
+        if self.plan_source not in PLANS:
+            raise ValueError(
+                f"{_NAME}: plan_source is {self.plan_source!r}; {', '.join(PLANS)} are known"
+            )
         if self.layout is not None:
-            _check_layout(self.layout, self.shape, self.device)
+            check_codes_layout(self.layout, self.shape, self.device)
 
 
 def check(quantized: QuantizedTensor, activations: str) -> None:
@@ -203,56 +264,3 @@ def check(quantized: QuantizedTensor, activations: str) -> None:
             f"{_NAME}: activations is {activations!r}, which multiplies integers; format "
             f"{format.name} is none"
         )
-
-
-def _check_layout(layout: Tensor, shape: tuple[int, ...], device: torch.device) -> None:
-    """Raises where a layout is not one of codes of such a weight."""
-    check_tensors(_NAME, layout=layout)
-    if layout.device != device:
-        raise ValueError(f"{_NAME}: layout is on {layout.device}, codes on {device}")
-    if isinstance(layout, FakeTensor) or device.type != "cpu":
-        raise ValueError(f"{_NAME}: layout is no tensor with data on a CPU, where kernels read it")
-    if layout.dtype != torch.uint8 or layout.dim() != 1:
-        raise TypeError(f"{_NAME}: layout is no uint8 tensor of one dimension")
-    try:
-        _C.check_layout(layout.detach().numpy(), *shape)
-    except (TypeError, ValueError) as error:
-        text = str(error).partition(": ")[2]
-        raise type(error)(f"{_NAME}: layout: {text}") from None
-    if layout[:24].view(torch.int64)[2] != _KIND:
-        raise ValueError(f"{_NAME}: layout is that of another kind of weight")
-
-
-def _layout(quantized: QuantizedTensor, activations: str) -> Tensor | None:
-    """What kernels read: a byte a code, and a scale and a zero point for each group of each row."""
-    codes = quantized.codes
-    if codes.device.type != "cpu" or isinstance(codes, FakeTensor):
-        return None
-    format = NumberFormat.get(quantized.format)
-    rows, columns = quantized.shape
-    grid = block_grid(format, quantized.block_size, quantized.shape)
-    scale = decoded_scales(format, quantized.scale)
-    if quantized.tensor_scale is not None:
-        scale = quantized.tensor_scale * scale
-    whole = (1, format.block) if format.block else (-1, -1)
-    block_rows, group = quantized.block_size or whole
-    block_rows, group = (rows if block_rows < 0 else block_rows), (columns if group < 0 else group)
-
-    def of_groups(numbers: Tensor) -> Tensor:
-        each = numbers.float().expand(grid).repeat_interleave(max(block_rows, 1), 0)[:rows]
-        return each.reshape(rows, -1) if columns else each.new_ones(rows, 1)
-
-    zero = quantized.zero_point
-    try:
-        with torch.inference_mode(False), torch.no_grad():
-            made: Tensor = ops.codes_layout(
-                unpack_bits(codes, format.bits, columns),
-                of_groups(scale).contiguous(),
-                None if zero is None else of_groups(zero).contiguous(),
-                max(group, 1),
-                format.name,
-                activations,
-            )
-            return made
-    except Exception as error:
-        raise translated(_NAME, error, {"codes": codes}) from None

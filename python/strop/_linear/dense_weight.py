@@ -15,6 +15,7 @@ from strop._linear import machine_costs, planning, plans
 from strop._linear.dense_ways import Prepacked
 from strop._linear.masked_layouts import check_methods, one_method
 from strop._linear.packed_weight import PackedWeight
+from strop._linear.timed_weight import TimedWeight
 
 _NAME = "strop.PackedWeight"
 PLANS = ("auto", "measure", "dense")
@@ -48,7 +49,8 @@ class DenseWeight(Prepacked, PackedWeight):
         methods = one_method("dense")
         costs = plans.Costs(shape, values.numel(), values.dtype, values.dtype, values.is_cuda)
         if plan == "measure" and not values.is_cuda:
-            methods = planning.completed(planning.measured_dense(values, classes))
+            ways = planning.dense_ways_of(values.dtype)
+            methods = planning.measured(TimedWeight.dense(values), lambda _: ways, classes)
         elif plan != "dense":
             methods = planning.completed({n: planning.dense_way(costs, n) for n in classes})
         return cls._trusted(values=values, shape=shape, methods=methods, plan_source=plan)

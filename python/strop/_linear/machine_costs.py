@@ -7,6 +7,9 @@ sparsities. What a method takes over what the table says, the geometric mean of 
 then on the table is multiplied by it. What is not timed has the factor of the same class in the place before,
 or in the first place of the class before.
 
+Exact codes need no table: their kernels take the same for every weight of a size, or nearly. What another method
+takes over them is timed, of a format of 8 bits and one of 4.
+
 It is done at the first need, on one thread, once for values of 32 bits and once for values of 16, and kept in
 the user's cache folder by processor, instruction set, strop and torch. A process that finds another at it
 waits, and reads what that one found. Where nothing can be written the factors stay in memory.
@@ -23,21 +26,32 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from strop._core.library import build_info
 from strop._linear import dense_ways, ops, plans
+from strop._linear.codes_layout import codes_layout
+from strop._linear.timed_weight import TimedWeight
+from strop._quantize.quantize import quantize
 
 Factors = Mapping[str, Mapping[str, Sequence[float]]]
 """By method and place, one for each class of rows."""
-GROUPS = {"32 bits": torch.float32, "16 bits": torch.bfloat16}
-"""What is measured at a time, and the dtype of its values and input."""
-_SECONDS = 1.2  # of a group, about
+GROUPS = {
+    "32 bits": torch.float32,
+    "16 bits": torch.bfloat16,
+    "codes": torch.float32,
+    "codes, 16 bits": torch.bfloat16,
+}
+"""What is measured at a time, and the dtype of its values, if it has such, and input."""
+_SECONDS = {"32 bits": 1.1, "16 bits": 1.1, "codes": 0.3, "codes, 16 bits": 0.3}  # about
 _SPARSITIES = (0.5, 0.9)
+_FORMATS = ("int8", "nf4")
+_GROUP = 64  # columns that share a scale in the latter
 _LAST_CLASS = {"near": 6, "cached": 5, "streamed": 2}
 """The last class of rows that is timed; beyond, places differ no more."""
 _LEAST_BYTES, _MOST_BYTES = 1 << 18, 48 << 20  # of weights that are timed, dense
@@ -48,6 +62,15 @@ _lock = threading.Lock()
 def factor(method: str, place: str, number: int) -> float:
     """What this machine takes over what the table says; 1 where nothing was measured."""
     group = "32 bits" if method in plans.METHODS else "16 bits"
+    found = factors(group).get(method, {}).get(place)
+    return 1.0 if found is None else found[number]
+
+
+def factor_of_codes(method: str, place: str, number: int, dtype: torch.dtype) -> float:
+    """What a method takes over the kernels of exact codes, for input of a dtype."""
+    if method == "codes" or dtype not in GROUPS.values():
+        return 1.0
+    group = "codes" if dtype == torch.float32 else "codes, 16 bits"
     found = factors(group).get(method, {}).get(place)
     return 1.0 if found is None else found[number]
 
@@ -103,7 +126,8 @@ def _kept() -> dict[str, Factors]:
 
 
 def _is_whole(factors: Factors) -> bool:
-    return "dense" in {name.partition("-")[0] for name in factors} and all(
+    # (each group has one of the two)
+    return bool({"dense", "unpack"} & {name.partition("-")[0] for name in factors}) and all(
         set(places) == set(plans.PLACES)
         and all(
             len(row) == len(plans.CLASSES) and all(map(_is_ratio, row)) for row in places.values()
@@ -136,26 +160,25 @@ def _one_writer() -> Iterator[None]:
         yield
 
 
-def measured(group: str, seconds: float = _SECONDS) -> Factors:
-    """Times every method of a group, and compares it with the table."""
+def measured(group: str, seconds: float | None = None) -> Factors:
+    """Times every method of a group, and compares it with the table, or with the kernels of codes."""
     dtype, before = GROUPS[group], torch.get_num_threads()
+    ways = plans.candidates_of_codes if _is_of_codes(group) else _Masked.ways
     modes = torch.inference_mode(), torch.autocast("cpu", enabled=False), torch.device("cpu")
-    until = time.perf_counter() + seconds
+    until = time.perf_counter() + (_SECONDS[group] if seconds is None else seconds)
     ratios: dict[tuple[str, str, int], list[float]] = {}
     torch.set_num_threads(1)
     try:
         with contextlib.ExitStack() as entered:
             for mode in modes:
                 entered.enter_context(mode)
-            for place, columns in _columns().items():
-                for sparsity in _SPARSITIES:
-                    if time.perf_counter() > until:
-                        break
-                    timed = _Weight(columns, sparsity, dtype)
-                    for number in range(_LAST_CLASS[place] + 1):
+            for place, side in _columns().items():
+                numbers = [n for n in range(_LAST_CLASS[place] + 1) if len(ways(n, dtype)) > 1]
+                for weight in _weights(group, side, until) if numbers else ():
+                    for number in numbers:
                         if time.perf_counter() > until:
                             break
-                        for method, ratio in timed.ratios(number).items():
+                        for method, ratio in weight.ratios(number).items():
                             ratios.setdefault((method, place, number), []).append(ratio)
     finally:
         torch.set_num_threads(before)
@@ -174,43 +197,65 @@ def _columns() -> dict[str, int]:
     return found
 
 
-class _Weight:
-    """A random weight, and what multiplies by it."""
+def _is_of_codes(group: str) -> bool:
+    return group.startswith("codes")
+
+
+def _weights(group: str, side: int, until: float) -> Iterator[_Masked | _Codes]:
+    """What a group is timed on, each made when it comes, while there is time."""
+    dtype = GROUPS[group]
+    of_codes = _is_of_codes(group)
+    for format, sparsity in zip(_FORMATS, _SPARSITIES, strict=True):
+        if time.perf_counter() > until:
+            return
+        yield _Codes(side, format, dtype) if of_codes else _Masked(side, sparsity, dtype)
+
+
+def _times(weight: TimedWeight, names: Sequence[str], number: int) -> list[float]:
+    calls = [weight.call(name, plans.TYPICAL_ROWS[number]) for name in names]
+    return plans.medians(calls, seconds=0.004, turns=3, of=min)
+
+
+class _Masked:
+    """A random weight of a sparsity, and what its methods take over what the table says."""
 
     def __init__(self, side: int, sparsity: float, dtype: torch.dtype) -> None:
         generator = torch.Generator().manual_seed(0)
         kept = torch.rand(side, side, generator=generator) >= sparsity
-        self.weight = torch.randn(side, side, generator=generator).to(dtype)
-        self.bits, self.values = ops.pack_masked(self.weight, kept)
-        self.layouts: dict[str, Tensor] = {}
-        self.costs = plans.Costs((side, side), self.values.shape[0], dtype, dtype)
+        weight = torch.randn(side, side, generator=generator).to(dtype)
+        bits, values = ops.pack_masked(weight, kept)
+        self.weight = TimedWeight.masked(bits, values, (side, side), dtype)
+        self.costs = plans.Costs((side, side), values.shape[0], dtype, dtype)
+
+    @staticmethod
+    def ways(number: int, dtype: torch.dtype) -> tuple[str, ...]:
+        prepacked = ("prepacked",) if dense_ways.can_prepack(dtype) else ()
+        return (*plans.candidates(number), "dense", *prepacked)
 
     def ratios(self, number: int) -> dict[str, float]:
-        """What the methods of a class take over what the table says."""
-        calls = {method: self._call(method, number) for method in plans.candidates(number)}
-        calls["dense"] = self._call("dense", number)
-        if dense_ways.can_prepack(self.weight.dtype):
-            calls["prepacked"] = self._call("prepacked", number)
-        times = plans.medians(list(calls.values()), seconds=0.004, turns=3, of=min)
+        ways = self.ways(number, self.weight.dtype)
         return {
             self.costs.key(method): taken / self.costs.by_table(method, number)
-            for method, taken in zip(calls, times, strict=True)
+            for method, taken in zip(ways, _times(self.weight, ways, number), strict=True)
         }
 
-    def _call(self, method: str, number: int) -> Callable[[], object]:
-        side = self.weight.shape[0]
-        x = torch.ones(plans.TYPICAL_ROWS[number], side, dtype=self.weight.dtype)
-        if method == "dense":
-            return lambda: torch.nn.functional.linear(x, self.weight)
-        if method == "prepacked" and method not in self.layouts:
-            self.layouts[method] = dense_ways.prepacked(self.weight)
-        if method == "prepacked":
-            ordered = self.layouts[method]
-            return lambda: dense_ways.product(x, ordered, None, None)
-        if method not in self.layouts:
-            self.layouts[method] = ops.layout(self.bits, self.values, side, method)
-        layout = self.layouts[method]
-        return lambda: ops.by_layout(x, layout, side, None, "")
+
+class _Codes:
+    """A random weight in a format, and what other methods take over its kernels."""
+
+    def __init__(self, side: int, format: str, dtype: torch.dtype) -> None:
+        weight = torch.randn(side, side, generator=torch.Generator().manual_seed(0)).to(dtype)
+        block_size = (1, -1 if format == "int8" else _GROUP)
+        quantized = quantize(weight, format=format, block_size=block_size)
+        layout = codes_layout(quantized, "")
+        self.weight = TimedWeight(
+            (side, side), dtype, lambda _: cast(Tensor, layout), quantized.dequantize
+        )
+
+    def ratios(self, number: int) -> dict[str, float]:
+        ways = plans.candidates_of_codes(number, self.weight.dtype)
+        own, *others = _times(self.weight, ways, number)
+        return {method: taken / own for method, taken in zip(ways[1:], others, strict=True)}
 
 
 def _filled(ratios: Mapping[tuple[str, str, int], Sequence[float]]) -> Factors:

@@ -54,7 +54,7 @@ def on_gpu(
 
 def fits(methods: Sequence[int], device: torch.device) -> bool:
     """Whether a plan is of this kind of device."""
-    of_cpu = (*plans.LAYOUTS, "prepacked")
+    of_cpu = (*plans.LAYOUTS, *plans.BY_AVX2, "prepacked")
     other = of_cpu if device.type == "cuda" else plans.BY_STARTS
     if device.type not in ("cpu", "cuda"):
         return True
@@ -80,9 +80,13 @@ def one_method(method: str) -> tuple[int, ...]:
 
 
 def check_methods(methods: Sequence[int]) -> None:
-    if len(methods) != len(plans.CLASSES) or not set(methods) <= set(plans.METHOD_OF):
+    known = {
+        number for method, number in plans.NUMBER_OF.items() if plans.FORM_OF[method] != "codes"
+    }
+    if len(methods) != len(plans.CLASSES) or not set(methods) <= known:
         raise ValueError(
-            f"strop.PackedWeight: methods, the plan is {tuple(methods)}; a method 1 to {len(plans.METHODS)} is needed for each class"
+            f"{_NAME}: methods, the plan is {tuple(methods)}; a method of weights that are no codes is "
+            "needed for each class of rows"
         )
 
 

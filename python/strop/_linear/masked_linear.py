@@ -27,8 +27,10 @@ from strop._linear.results import copied, in_words, written
 _OP = "strop.packed_linear"
 _MANY = 130
 _CLASS_OF = [plans.row_class(n) for n in range(_MANY)]  # looked up, not searched, in a call
-_DENSE = plans.NUMBER_OF["dense"]  # those after it are a GPU's, but for one:
-_PREPACKED = plans.NUMBER_OF["prepacked"]
+_DENSE, _PREPACKED = plans.NUMBER_OF["dense"], plans.NUMBER_OF["prepacked"]
+_BY_STARTS = tuple(plans.NUMBER_OF[method] for method in plans.BY_STARTS)
+_FORM_OF = {number: plans.FORM_OF[method] for number, method in plans.METHOD_OF.items()}
+_ISA_OF = {number: plans.isa_of(method) for number, method in plans.METHOD_OF.items()}
 
 
 def product(
@@ -62,12 +64,12 @@ def product(
                 return _prepacked(input, weight, bias, activation)
             if call_path(input, bias) != DIRECT or any_autocast():
                 return public_op(input, weight, bias, activation)
-            if choice > _DENSE:
+            if choice in _BY_STARTS:
                 _check_columns(input, weight)
                 return cast(Tensor, ops.by_bits(input, *_bitmap(weight), bias, activation or ""))
-            layout = getattr(weight, plans.METHOD_OF[choice])
-            outputs = weight.shape[0]
-            return cast(Tensor, ops.by_layout(input, layout, outputs, bias, activation or ""))
+            layout, isa = getattr(weight, _FORM_OF[choice]), _ISA_OF[choice]
+            outputs, activation = weight.shape[0], activation or ""
+            return cast(Tensor, ops.by_layout(input, layout, outputs, bias, activation, isa))
         if call_path(input, bias, out) == RECORDED:
             raise RuntimeError(f"{_OP}: out is given, but a gradient is needed; call without")
         return _into(out, choice, input, weight, bias, activation or "")
@@ -127,11 +129,12 @@ def _into(
 ) -> Tensor:
     if choice in (_DENSE, _PREPACKED) or transformed():
         return copied(_OP, product(x, weight, bias, activation or None), out)
-    if choice > _DENSE:
+    if choice in _BY_STARTS:
         _check_columns(x, weight)
         return written(out, partial(ops.by_bits_out, x, *_bitmap(weight), bias, activation))
-    layout = getattr(weight, plans.METHOD_OF[choice])
-    return written(out, partial(ops.by_layout_out, x, layout, weight.shape[0], bias, activation))
+    layout, isa = getattr(weight, _FORM_OF[choice]), _ISA_OF[choice]
+    by_layout = partial(ops.by_layout_out, x, layout, weight.shape[0], bias, activation, isa)
+    return written(out, by_layout)
 
 
 def _bitmap(weight: MaskedWeight) -> tuple[Tensor, Tensor, Tensor]:

@@ -94,7 +94,7 @@ def fake_of_bits(x: Tensor, bits: Tensor, values: Tensor, *rest: Any) -> Tensor:
 
 
 def _fake_by_layout(
-    x: Tensor, layout: Tensor, outputs: int, bias: Tensor | None, activation: str
+    x: Tensor, layout: Tensor, outputs: int, bias: Tensor | None, activation: str, isa: str = ""
 ) -> Tensor:
     return _linear(x, outputs, bias)
 

@@ -69,10 +69,10 @@ def packed_codes(
     with in_the_name_of(_OP):
         check(quantized, activations or "")
         if mask is None:
-            return CodedWeight.of(quantized, activations or "")
+            return CodedWeight.of(quantized, activations or "", planning.plan, planning.classes)
     bits, values = kept_of(quantized.dequantize(), mask)
     if activations is not None:
-        return CodedWeight.of(_zeroed(quantized, mask), activations)
+        return CodedWeight.of(_zeroed(quantized, mask), activations, planning.plan)
     rows, columns = quantized.shape
     masked = planned_weight(bits, values, (rows, columns), quantized.dtype, planning)
     return MaskedCodes.of(masked, quantized)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -13,11 +13,12 @@ from torch._subclasses import FakeTensor
 from strop._core.arguments import named_kind
 from strop._core.errors import translated, unfit
 from strop._core.library import FLOATING
-from strop._linear import dense_ways, ops, plans
+from strop._linear import ops, plans
 from strop._linear.dense_weight import DenseWeight
 from strop._linear.masked_layouts import one_method
 from strop._linear.masked_weight import MaskedWeight
-from strop._linear.planning import completed, measured, planned_by_costs
+from strop._linear.planning import measured, planned_by_costs, ways
+from strop._linear.timed_weight import TimedWeight
 
 _OP = "strop.pack_weight"
 
@@ -111,26 +112,7 @@ def _measured(
     input_dtype: torch.dtype,
 ) -> tuple[int, ...]:
     """The plan whose methods took the least time here."""
-    forms: dict[str, Tensor] = {"dense": ops.unpack_masked(bits, values, shape[1]).to(input_dtype)}
-
-    def call(method: str, rows: int) -> Callable[[], object]:
-        x = (
-            torch.linspace(-1, 1, rows * shape[1], device=bits.device)
-            .view(rows, -1)
-            .to(input_dtype)
-        )
-        name = plans.FORM_OF[method]
-        if name not in forms:
-            forms[name] = ops.layout(bits, values, shape[1], name)
-        prepared = forms[name]
-        if method == "dense":
-            return lambda: torch.nn.functional.linear(x, prepared)
-        if method == "prepacked":
-            ordered = dense_ways.prepacked(prepared)
-            return lambda: dense_ways.product(x, ordered, None, None)
-        if name == "starts":
-            return lambda: ops.by_bits(x, bits, values, prepared, None, "")
-        return lambda: ops.by_layout(x, prepared, shape[0], None, "")
-
-    with torch.cuda.device(bits.device) if bits.is_cuda else contextlib.nullcontext():
-        return completed(measured(call, classes, input_dtype, gpu=bits.is_cuda))
+    weight, gpu = TimedWeight.masked(bits, values, shape, input_dtype), bits.is_cuda
+    names_of = partial(ways, dtype=input_dtype, gpu=gpu)
+    with torch.cuda.device(bits.device) if gpu else contextlib.nullcontext():
+        return measured(weight, names_of, classes, gpu=gpu)

@@ -62,7 +62,8 @@ def pack_weight(
         plan: how the method is chosen for each number of rows. ``auto``: by this machine's
             costs (:func:`strop.tune`), on a GPU by the bytes that are moved; packed where it is faster
             than dense. ``measure``: by trying. ``packed`` and ``dense``: always so; codes are
-            never dense.
+            never kept dense, but where the first two find it faster, many rows of exact codes make the dense weight
+            anew in each call.
         backward: whether to prepare the input's gradient as well; otherwise it goes through the
             dense weight.
 

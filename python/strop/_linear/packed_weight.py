@@ -198,10 +198,10 @@ class PackedWeight(TensorDataclass):
         """The same weight after a module's move gave other tensors, and its input another dtype."""
         raise NotImplementedError
 
-    def beside(self, tensors: Mapping[str, Tensor | None]) -> Self:
-        """The same weight, in tensors that hold the same."""
+    def beside(self, changed: Mapping[str, Any]) -> Self:
+        """The same weight but for some fields, such as tensors that hold the same; nothing is checked."""
         fields = {name: getattr(self, name) for name in self.tensor_fields + self.metadata_fields}
-        return self._trusted(**{**fields, **tensors})
+        return self._trusted(**{**fields, **changed})
 
     @classmethod
     def _trusted(cls, **fields: Any) -> Self:

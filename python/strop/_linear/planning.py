@@ -14,11 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
-from torch import Tensor
-from torch.nn import functional
 
 from strop._linear import machine_costs
-from strop._linear.dense_ways import can_prepack, prepacked, product
+from strop._linear.dense_ways import can_prepack
 from strop._linear.plans import (
     CLASSES,
     METHOD_OF,
@@ -27,10 +25,12 @@ from strop._linear.plans import (
     Costs,
     by_events,
     candidates,
+    candidates_of_codes,
     medians,
     place,
     row_labels,
 )
+from strop._linear.timed_weight import TimedWeight
 
 _DENSE = ("dense", "prepacked")
 _LEAST_GAIN = 1.15
@@ -102,43 +102,55 @@ def _chosen_by_bytes(costs: Costs, classes: Iterable[int], packed_only: bool) ->
     return completed(methods)
 
 
-def measured(
-    calls: Callable[[str, int], Callable[[], object]],
-    classes: Iterable[int],
-    dtype: torch.dtype,
-    *,
-    gpu: bool = False,
-) -> dict[int, str]:
-    """The method of each class of rows that took the least time here; dense unless another gains."""
+def planned_codes(
+    shape: tuple[int, int], dtype: torch.dtype, classes: Iterable[int]
+) -> tuple[int, ...]:
+    """A plan of exact codes on a CPU by this machine's costs."""
     methods = {}
     for number in classes:
-        dense = _DENSE if not gpu and can_prepack(dtype) else _DENSE[:1]
-        names = (*candidates(number, gpu), *dense)
+        taken = {
+            name: machine_costs.factor_of_codes(name, place(shape[0] * shape[1]), number, dtype)
+            for name in candidates_of_codes(number, dtype)
+        }
+        first, *others = taken
+        for name in others:
+            taken[name] *= _LEAST_GAIN_HERE
+        methods[number] = min(taken, key=taken.__getitem__)
+    return completed(methods)
+
+
+def measured(
+    weight: TimedWeight,
+    names_of: Callable[[int], Sequence[str]],
+    classes: Iterable[int],
+    *,
+    gpu: bool = False,
+) -> tuple[int, ...]:
+    """A plan by trying: for each class of rows the first of the methods unless another gains."""
+    methods = {}
+    for number in classes:
+        names = names_of(number)
+        if len(names) == 1:
+            methods[number] = names[0]
+            continue
         # (the least: what is decided for good should not hang on who else was at work)
-        runs = [calls(method, TYPICAL_ROWS[number]) for method in names]
+        runs = [weight.call(method, TYPICAL_ROWS[number]) for method in names]
         times = medians(runs, of=min, timer=by_events if gpu else None)
         taken = dict(zip(names, times, strict=True))
-        for method in names[: -len(dense)] + dense[1:]:  # plain dense unless another gains
+        for method in names[1:]:
             taken[method] *= _LEAST_GAIN_MEASURED
         methods[number] = min(taken, key=taken.__getitem__)
-    return methods
+    return completed(methods)
 
 
-def measured_dense(weight: Tensor, classes: Iterable[int]) -> dict[int, str]:
-    """The faster of torch's dense ways for a weight, for each class of rows."""
-    if not can_prepack(weight.dtype):
-        return dict.fromkeys(classes, "dense")
-    ordered, found = prepacked(weight), {}
-    for number in classes:
-        rows, columns = TYPICAL_ROWS[number], weight.shape[1]
-        x = torch.linspace(-1, 1, rows * columns, device="cpu").view(rows, columns).to(weight.dtype)
-        calls = (
-            lambda x=x: functional.linear(x, weight),
-            lambda x=x: product(x, ordered, None, None),
-        )
-        plain, other = medians(calls, of=min)
-        found[number] = "prepacked" if other * _LEAST_GAIN_MEASURED < plain else "dense"
-    return found
+def ways(number: int, dtype: torch.dtype, *, gpu: bool = False) -> tuple[str, ...]:
+    """The methods of a pruned weight for a class of rows, torch's dense ones first."""
+    return (*dense_ways_of(dtype, gpu=gpu), *candidates(number, gpu))
+
+
+def dense_ways_of(dtype: torch.dtype, *, gpu: bool = False) -> tuple[str, ...]:
+    """Torch's dense ways for input of a dtype."""
+    return _DENSE if not gpu and can_prepack(dtype) else _DENSE[:1]
 
 
 def completed(methods: Mapping[int, str]) -> tuple[int, ...]:

@@ -42,9 +42,18 @@ LAYOUTS = ("mask", "quads", "pairs")
 """The packed methods of a CPU, each by a layout of its own."""
 BY_STARTS = ("bitmap", "unpack")
 """Those of a GPU, by the rows' starts."""
-METHODS = (*LAYOUTS, "dense", *BY_STARTS, "prepacked")
-"""What a plan chooses among: ``prepacked`` is dense, in oneDNN's order."""
-FORM_OF = {**{m: m for m in METHODS}, **dict.fromkeys(BY_STARTS, "starts"), "prepacked": "dense"}
+_AVX2 = "-avx2"
+BY_AVX2 = {method + _AVX2: method for method in (*LAYOUTS, "codes")}
+"""The same by the kernels of AVX2, where the set in force extends it: wider ones may be slower."""
+METHODS = (*LAYOUTS, "dense", *BY_STARTS, "prepacked", "codes", *BY_AVX2)
+"""What a plan chooses among: ``prepacked`` is dense, in oneDNN's order; ``unpack`` makes the dense weight anew in
+each call."""
+FORM_OF = {
+    **{m: m for m in METHODS},
+    **dict.fromkeys(BY_STARTS, "starts"),
+    "prepacked": "dense",
+    **BY_AVX2,
+}
 """What of a weight each of them needs."""
 METHOD_OF = dict(enumerate(METHODS, start=1))
 """The methods by the numbers that a plan has for them. (As in csrc/linear/torch/ops.cpp.)"""
@@ -56,7 +65,9 @@ _SHORT = (torch.bfloat16, torch.float16)
 _SHORT_DENSE = {"none": (0.6, 4.0), "vectors": (0.5, 0.4), "amx": (0.5, 0.15)}
 _WITHOUT_SHORT = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"}
 _MEASURED_WITH_VECTORS = {("avx512-amd", "dense-bfloat16")}
+_WIDER = ("avx512", "avx512_vnni", "amx")  # sets that extend AVX2 by wider vectors
 _FEW = 16  # rows up to which strips of four rows are made for
+_ROUNDS = 8  # rows beyond which a restored weight may be rounded to the input's dtype
 
 
 def row_class(rows: int) -> int:
@@ -83,8 +94,26 @@ def candidates(number: int, gpu: bool = False) -> tuple[str, ...]:
     if gpu:
         return ("bitmap",) if most <= _MOST_BITMAP else ("unpack",)
     if number == 0:
-        return ("mask", "quads")
-    return ("quads",) if most <= _FEW else ("quads", "pairs")
+        return _by_all_sets("mask", "quads")
+    return _by_all_sets("quads") if most <= _FEW else _by_all_sets("quads", "pairs")
+
+
+def candidates_of_codes(number: int, dtype: torch.dtype) -> tuple[str, ...]:
+    """The methods of exact codes on a CPU that suit a class of rows; the first unless another gains."""
+    most = CLASSES[number] or sys.maxsize
+    unpacks = most > _ROUNDS and dtype != torch.float16  # (whose range a weight may exceed)
+    return (*_by_all_sets("codes"), "unpack") if unpacks else _by_all_sets("codes")
+
+
+def _by_all_sets(*methods: str) -> tuple[str, ...]:
+    if _C.isa() not in _WIDER:
+        return methods
+    return (*methods, *(method + _AVX2 for method in methods))
+
+
+def isa_of(method: str) -> str:
+    """The instruction set that a method asks for; none for that in force."""
+    return "avx2" if method in BY_AVX2 else ""
 
 
 @cache

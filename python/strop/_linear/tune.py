@@ -23,9 +23,9 @@ _OP = "strop.tune"
 
 
 def tune(*, force: bool = False) -> Report:
-    """Measures what this machine's methods of masked layers cost, once, and keeps it.
+    """Measures what this machine's methods of packed layers cost, once, and keeps it.
 
-    Plans of masked weights (``plan="auto"``) go by it; it runs by itself at the first need. It takes about
+    Plans (``plan="auto"``) of masked weights, dense ones and exact codes go by it; it runs by itself at the first need. It takes about
     3 seconds on one thread, and is kept in the user's cache folder by processor, instruction set, strop and
     torch. ``STROP_TUNE=off`` in the environment leaves the table that strop ships; a path is the file
     to keep the costs in.
@@ -36,7 +36,8 @@ def tune(*, force: bool = False) -> Report:
     Returns:
         A :class:`strop.Report`. Its ``.to_dict()`` has ``machine``, ``path`` (None where they are off or
         could not be written) and ``factors``: for each group of dtypes, method, place of the weight and
-        class of rows, what this machine takes over what the table says.
+        class of rows, what this machine takes over what the table says; of exact codes, what it takes over
+        their own kernels.
 
     Raises:
         TypeError: for another type.
@@ -79,7 +80,10 @@ class TuningReport(Report):
             for method, places in found.items():
                 for place, row in places.items():
                     grid.add_row(method, place, *(f"{ratio:.2f}" for ratio in row))
-        told = Text(f"{self.machine}: times over the shipped table's, by rows of input; {where}")
+        told = Text(
+            f"{self.machine}: times over the shipped table's (unpack and codes: over exact codes' own kernels), "
+            f"by rows of input; {where}"
+        )
         return Group(told, grid)
 
     def _draw(self, figure: Figure) -> None:
