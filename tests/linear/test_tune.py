@@ -214,3 +214,36 @@ class TestTold:
     def test_errors(self):
         with pytest.raises(TypeError, match="strop.tune: force is"):
             strop.tune(force="yes")
+
+
+class TestFewestForms:
+    """Methods that read the same form of the weight, where they are nearly as fast."""
+
+    def chosen(self, *classes):
+        """Of the times of each class, the fastest first."""
+        taken = dict(enumerate(classes))
+        fastest = {number: next(iter(times)) for number, times in taken.items()}
+        return list(planning._in_fewest_forms(fastest, taken).values())
+
+    def test_one_form_where_it_is_nearly_as_fast(self):
+        one = {"quads": 1.0, "mask": 1.1}
+        many = {"pairs": 1.0, "quads": 1.05}
+        assert self.chosen(one, many, many) == ["quads"] * 3
+        assert self.chosen(one, {"pairs": 1.0, "quads": 1.2}) == ["quads", "pairs"]
+
+    def test_two_of_three(self):
+        few, more = {"quads": 1.0}, {"pairs": 1.0, "quads": 1.5}
+        assert self.chosen({"mask": 1.0, "quads": 1.08}, few, more) == ["quads", "quads", "pairs"]
+
+    def test_dense_gives_way_only_where_nothing_is_lost(self):
+        many = {"quads": 1.0, "dense": 2.0}
+        assert self.chosen({"dense": 1.0, "quads": 1.05}, many) == ["dense", "quads"]
+        assert self.chosen({"prepacked": 1.0, "quads": 1.01}, many) == ["quads", "quads"]
+
+    def test_a_class_that_only_one_form_suits(self):
+        assert self.chosen({"quads": 1.0}, {"pairs": 1.0}) == ["quads", "pairs"]
+
+    def test_the_forms_of_a_weight(self):
+        w = strop.pack_weight(pruned((3072, 768), 0.9))
+        assert len({plans.FORM_OF[name] for name in w.method_names()}) == 1
+        assert w.nbytes < 0.45 * 4 * 3072 * 768

@@ -1,7 +1,8 @@
 """Which method a pruned layer runs for how many rows of input.
 
 A packed method has to be predicted faster than dense to be chosen, by more where only the shipped table
-tells, and for one row, whose times memory makes vary.
+tells, and for one row, whose times memory makes vary. Of methods that are nearly as fast those are chosen that
+read the same form of the weight: each form takes memory.
 
 A GPU needs no table. Few rows of input wait for memory alone, so that a method's time goes by the bytes
 that it moves: ``bitmap`` reads bits and values, and is chosen where dense is 1.4 times as many bytes.
@@ -12,6 +13,8 @@ memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import combinations
+from typing import cast
 
 import torch
 
@@ -19,6 +22,7 @@ from strop._linear import machine_costs
 from strop._linear.dense_ways import can_prepack
 from strop._linear.plans import (
     CLASSES,
+    FORM_OF,
     METHOD_OF,
     NUMBER_OF,
     TYPICAL_ROWS,
@@ -37,6 +41,8 @@ _LEAST_GAIN = 1.15
 _LEAST_GAIN_ONE = 1.25  # of one row
 _LEAST_GAIN_HERE = 1.08  # where this machine's costs were measured
 _LEAST_GAIN_MEASURED = 1.05
+_MOST_LOSS = 1.1  # of time, for one form of the weight less to keep
+_MOST_LOSS_OF_DENSE = 1.02  # where dense is the fastest
 _LEAST_GAIN_GPU = 1.4  # in bytes: the decoding takes its share
 
 
@@ -77,15 +83,18 @@ def planned_by_costs(costs: Costs, classes: Iterable[int], *, packed_only: bool)
     """A plan by costs; on a GPU by the bytes that are moved."""
     if costs.gpu:
         return _chosen_by_bytes(costs, classes, packed_only)
-    methods = {}
+    methods, taken = {}, {}
     for number in classes:
-        found = ratios(costs, number)
+        found, dense = ratios(costs, number), dense_way(costs, number)
         best = max(found, key=found.__getitem__)
         worth = (
             found[best] > _least_gain(number) and costs.nonzeros < costs.shape[0] * costs.shape[1]
         )
-        methods[number] = best if packed_only or worth else dense_way(costs, number)
-    return completed(methods)
+        methods[number] = best if packed_only or worth else dense
+        taken[number] = {method: 1 / ratio for method, ratio in found.items()}
+        if not packed_only:
+            taken[number][dense] = 1.0
+    return completed(_in_fewest_forms(methods, taken))
 
 
 def _least_gain(number: int) -> float:
@@ -127,20 +136,44 @@ def measured(
     gpu: bool = False,
 ) -> tuple[int, ...]:
     """A plan by trying: for each class of rows the first of the methods unless another gains."""
-    methods = {}
+    methods, all_taken = {}, {}
     for number in classes:
         names = names_of(number)
         if len(names) == 1:
-            methods[number] = names[0]
+            methods[number], all_taken[number] = names[0], {names[0]: 1.0}
             continue
         # (the least: what is decided for good should not hang on who else was at work)
         runs = [weight.call(method, TYPICAL_ROWS[number]) for method in names]
         times = medians(runs, of=min, timer=by_events if gpu else None)
-        taken = dict(zip(names, times, strict=True))
-        for method in names[1:]:
-            taken[method] *= _LEAST_GAIN_MEASURED
-        methods[number] = min(taken, key=taken.__getitem__)
-    return completed(methods)
+        taken = all_taken[number] = dict(zip(names, times, strict=True))
+        gains = {m: t * (_LEAST_GAIN_MEASURED if m != names[0] else 1) for m, t in taken.items()}
+        methods[number] = min(gains, key=gains.__getitem__)
+    return completed(_in_fewest_forms(methods, all_taken))
+
+
+def _in_fewest_forms(
+    methods: Mapping[int, str], taken: Mapping[int, Mapping[str, float]]
+) -> Mapping[int, str]:
+    """These methods, or others that read fewer forms of the weight and take hardly longer.
+
+    Each form is kept in memory.
+    """
+    forms = sorted({FORM_OF[method] for method in methods.values()})
+    for count in range(1, len(forms)):
+        for kept in combinations(forms, count):
+            others = {n: _fastest_in(kept, methods[n], taken[n]) for n in methods}
+            if None not in others.values():
+                return cast("Mapping[int, str]", others)
+    return methods
+
+
+def _fastest_in(forms: Sequence[str], best: str, taken: Mapping[str, float]) -> str | None:
+    """The fastest method that reads one of these forms; None where it loses too much."""
+    others = {method: time for method, time in taken.items() if FORM_OF[method] in forms}
+    if best in others:
+        return best
+    most = taken[best] * (_MOST_LOSS_OF_DENSE if best in _DENSE else _MOST_LOSS)
+    return min((m for m, t in others.items() if t <= most), key=others.__getitem__, default=None)
 
 
 def ways(number: int, dtype: torch.dtype, *, gpu: bool = False) -> tuple[str, ...]:
