@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from strop._bench import present
 from strop._bench.linear import cases as masked
+from strop._bench.linear import dense
 
 Result = Mapping[str, object]
 Measured = Mapping[str, object]
@@ -46,12 +47,19 @@ def limit(bar: Mapping[str, object]) -> str:
     return f" <sub>({bar['limit']:g}{'' if bar['kept'] else ', missed'})</sub>"
 
 
+def best_dense(seconds: Mapping[str, float]) -> str:
+    """The fastest dense layer of those that were measured."""
+    return min((name for name in dense.LAYERS if name in seconds), key=seconds.__getitem__)
+
+
 def promises(result: Result) -> tuple[dict[str, str], list[str]]:
     """By peer, the limit of a ratio that the table shows; and the other promises, in words."""
     ratios, others = {}, []
     seconds = result["seconds"]
     for bar in result["bars"]:
         peer = bar["label"].removeprefix("x ")
+        if peer == "best dense":
+            peer = best_dense(seconds)
         if peer in seconds and math.isclose(bar["figure"], seconds[peer] / seconds["strop"]):
             ratios[peer] = limit(bar)
         elif bar["label"] != "KiB extra" or not bar["kept"]:
@@ -81,10 +89,12 @@ def rows(results: Sequence[Result]) -> str:
 
 
 def dense_ratio(result: Result) -> str:
-    """How many times as fast as torch's dense layer."""
+    """How many times as fast as the best dense layer, and whether that is the prepacked one."""
     seconds = result["seconds"]
     ratios, _ = promises(result)
-    return f"{seconds['torch dense'] / seconds['strop']:.2g}{ratios.get('torch dense', '')}"
+    best = best_dense(seconds)
+    mark = "p" if best == dense.PREPACKED else ""
+    return f"{seconds[best] / seconds['strop']:.2g}{mark}{ratios.get(best, '')}"
 
 
 def layer_rows(results: dict[str, Result]) -> str:

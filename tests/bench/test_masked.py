@@ -10,6 +10,7 @@ from strop import cli
 from strop._bench import measure, registry
 from strop._bench.case import Case
 from strop._bench.linear import cases as masked
+from strop._bench.linear import dense
 from strop._bench.linear import figures as masked_figures
 from strop._bench.linear import picture as masked_picture
 from strop._linear import plans
@@ -21,7 +22,7 @@ def invented():
     """As masked_figures.measured has it, of a machine that nobody has."""
     panel = {"place": "cached", "ratios": [[0.9, 33.0], [1.0, 4.2]]}
     panels = [
-        panel | {"shape": [64, 64], "ways": [["dense", "mask"], ["dense", "pairs"]]},
+        panel | {"shape": [64, 64], "ways": [["prepacked", "mask"], ["dense", "pairs"]]},
         panel | {"shape": [96, 64], "ways": [["quads", "quads"], ["pairs", "pairs"]]},
     ]
     point = {"shape": [64, 64], "flop": 4096, "bytes": 2048, "seconds": 1e-6}
@@ -48,7 +49,7 @@ class TestFigures:
         (panel,) = found["panels"]
         assert panel["place"] in plans.PLACES
         assert all(len(row) == 2 and min(row) > 0 for row in panel["ratios"])
-        assert {way for row in panel["ways"] for way in row} <= set(plans.METHODS)
+        assert {way for row in panel["ways"] for way in row} <= set(masked_picture._WAYS)
 
     def test_roofline(self):
         found = masked_figures.roofline([(8, 64, 32)], [0.5], seconds=0.0, memory_bytes=1 << 20)
@@ -94,7 +95,7 @@ class TestPictures:
         figure = Figure(layout="constrained")
         masked_picture.draw_heatmap(invented(), figure)
         told = [[text.get_text() for text in axes.texts] for axes in figure.axes[:2]]
-        assert told[0] == ["0.90", "d", "33", "m", "1.0", "d", "4.2", "p"]
+        assert told[0] == ["0.90", "o", "33", "m", "1.0", "d", "4.2", "p"]
         assert told[1][1::2] == ["q", "q", "p", "p"]
         ticks = [text.get_text() for text in figure.axes[2].get_yticklabels()]
         assert {"0.5x", "1x", "2x", "32x"} <= set(ticks)
@@ -118,7 +119,7 @@ class TestTables:
         (rows, k, n), promised = next(iter(masked.SHAPES.items()))
         name = masked.layer_name(rows, k, n, masked.SPARSITIES[0])
         least = promised[0]
-        over = {"label": "x torch dense", "figure": least, "limit": least, "kept": True}
+        over = {"label": "x best dense", "figure": least, "limit": least, "kept": True}
         bars = [{"label": "ms", "figure": 61.27, "limit": 80, "kept": True}]
         results = [
             result("quantize", "codes", {"strop": 1e-3, "copy_": 2e-3}),
@@ -141,6 +142,17 @@ class TestTables:
         assert told.startswith("One thread, torch ")
         assert "| packing | 61.3 ms |  |  |  | 61.3 ms <sub>(80)</sub> |" in rest
         assert "prune_mask" not in rest
+
+    def test_the_faster_dense_layer_is_the_rival(self):
+        seconds = {"strop": 1e-3, "torch dense": 3e-3, "oneDNN prepacked": 2e-3}
+        assert dense.faster_than_dense(1.5).figure(seconds) == 2
+        bar = {"label": "x best dense", "figure": 2.0, "limit": 1.5, "kept": True}
+        assert tables.dense_ratio(result("masked", "", seconds, [bar])) == "2p <sub>(1.5)</sub>"
+        row = tables.rows([result("masked", "a", seconds, [bar])])
+        assert "torch dense 3 ms | 3.00x |" in row
+        assert "oneDNN prepacked 2 ms | 2.00x <sub>(1.5)</sub> |" in row
+        del seconds["oneDNN prepacked"]
+        assert dense.faster_than_dense(1.5).figure(seconds) == 3
 
     def test_each_family_has_its_own_table(self):
         every = {"here": self.measured()}

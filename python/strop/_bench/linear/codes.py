@@ -11,6 +11,8 @@ from torch import Tensor
 
 import strop
 from strop._bench.case import Call, Case, faster_than, register
+from strop._bench.linear import dense
+from strop._linear import dense_ways
 from strop._linear.coded_weight import CodedWeight
 
 _FAR = 256 << 20  # bytes of weights that take turns, so that each comes from memory
@@ -50,16 +52,12 @@ def _packed(x: Tensor, weight: Tensor, options: Mapping[str, Any]) -> Callable[[
 def _peers(x: Tensor, weight: Tensor) -> dict[str, Callable[[], Call]]:
     n, k = weight.shape
 
-    def dense() -> Call:
+    def plain() -> Call:
         return _in_turns(lambda w: torch.nn.functional.linear(x, w), _copies(weight))
 
     def prepacked() -> Call:
-        reorder, product = (
-            torch.ops.mkldnn._reorder_linear_weight,
-            torch.ops.mkldnn._linear_pointwise,
-        )
-        held = [reorder(w, x.shape[0]) for w in _copies(weight)]
-        return _in_turns(lambda w: product(x, w, None, "none", [], ""), held)
+        held = [dense_ways.prepacked(w) for w in _copies(weight)]
+        return _in_turns(lambda w: dense_ways.product(x, w, None, None), held)
 
     def dynamic() -> Call:
         linear = torch.nn.Linear(k, n, bias=False)
@@ -83,8 +81,8 @@ def _peers(x: Tensor, weight: Tensor) -> dict[str, Callable[[], Call]]:
         return _in_turns(lambda w: product(short, w, _GROUP, numbers), held)
 
     return {
-        "torch dense": dense,
-        "oneDNN prepacked": prepacked,
+        dense.TORCH: plain,
+        dense.PREPACKED: prepacked,
         "torch dynamic int8": dynamic,
         "torch int8pack_mm": int8pack,
         "torch int4pack_mm": int4pack,

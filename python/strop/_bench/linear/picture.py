@@ -40,6 +40,7 @@ _WAYS = {
     "quads": _Way("q", "strips of four rows", "#0072B2", "o"),
     "pairs": _Way("p", "strips of two rows", "#009E73", "^"),
     "dense": _Way("d", "torch's own", "#CC79A7", "D"),
+    "prepacked": _Way("o", "oneDNN, prepacked", "#F0E442", "D"),
 }
 _PLACES = {
     "near": "fits the second-level cache",
@@ -69,7 +70,7 @@ def save(figures: Mapping[str, Any], heatmap: Path, roofline: Path) -> None:
 
 
 def draw_heatmap(figures: Mapping[str, Any], figure: Figure) -> None:
-    """How many times as fast as torch dense, by sparsity and rows, a panel a weight."""
+    """How many times as fast as the best dense layer, by sparsity and rows, a panel a weight."""
     from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
 
     speedups = figures["speedups"]
@@ -107,7 +108,7 @@ def draw_heatmap(figures: Mapping[str, Any], figure: Figure) -> None:
     bar.ax.set_yticklabels([f"{2.0**tick:g}x" for tick in ticks])
     bar.ax.tick_params(length=0)
     bar.outline.set_visible(False)
-    _title(figure, figures, "packed_linear: how many times as fast as torch dense")
+    _title(figure, figures, "packed_linear: how many times as fast as the best dense layer")
     taken = {way for panel in panels for row in panel["ways"] for way in row}
     legend = "      ".join(
         f"{way.letter}  {name}: {way.what}" for name, way in _WAYS.items() if name in taken
