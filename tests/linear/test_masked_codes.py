@@ -28,7 +28,7 @@ def names(format):
     )
 
 
-@pytest.mark.parametrize("format", map(names, FORMATS))
+@pytest.mark.parametrize("format", list(map(names, FORMATS)))
 class TestFormats:
     def test_is_what_quantize_gives(self, format):
         weight, mask = weight_and_mask()
