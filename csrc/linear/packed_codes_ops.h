@@ -35,6 +35,11 @@ PackedCodesCall<Call> take_packed_codes(Call& call, typename Call::Tensor x) {
       quantize::take_quantize_request(call, quantize::QuantizeOptions::kOfCodes);
   const std::vector<std::int64_t> shape = call.sizes("shape");
   const auto activations = call.template option<std::string>("activations", "");
+  if constexpr (!Call::kByName) {
+    if (call.optional_tensor("bits")) {
+      throw_value_error(kPackedLinear, ": codes beside a mask are not the whole weight's");
+    }
+  }
   of.in = take_linear_inputs(call, std::move(of.in.x));
   of.codes = call.contiguous("codes", of.codes);
   of.weight = packed_codes(kPackedLinear, quantize::make_quantize_spec(kPackedLinear, request),

@@ -196,7 +196,7 @@ class TestCompiled:
                 w.tensor_scale,
                 w.format,
             )
-            call = (x, *given, [], [24, 64], "", None, "")
+            call = (x, *given, [], [24, 64], "", None, None, "")
             torch.library.opcheck(torch.ops.strop.packed_linear.codes, call)
 
 

@@ -97,6 +97,77 @@ class TestActivations:
         assert strop.pack_weight(q, mask).nnz == int(mask.sum())
 
 
+class TestOfIntegers:
+    """Beside quantized activations: codes of what stayed are kept, and multiplied with zeros between them."""
+
+    def test_saved(self):
+        for format, share in (("int8", 0.3 + 0.125), ("int4", 0.15 + 0.125)):
+            w = made(format, activations="int8")
+            state = w.state_dict()
+            held = sum(state[name].nbytes for name in ("bits", "codes"))
+            assert held == pytest.approx(share * 45 * 96, rel=0.1)
+            again = strop.PackedWeight.from_state_dict(state)
+            x = torch.randn(9, SHAPE[1], generator=generator())
+            for other in (again, copy.deepcopy(w), pickle.loads(pickle.dumps(w))):
+                assert_same_bits(strop.packed_linear(x, other), strop.packed_linear(x, w))
+                assert (other.nnz, other.sparsity) == (w.nnz, w.sparsity)
+                assert other.quantized().shape == SHAPE
+            assert "pruned" in w.plan()
+
+    def test_is_the_same_as_codes_with_zeros(self):
+        weight, mask = weight_and_mask()
+        w = strop.pack_weight(weight, mask, format="int8", activations="uint8")
+        whole = strop.pack_weight(weight * mask, format="int8", activations="uint8")
+        for rows in (1, 9, 40):
+            x = torch.randn(rows, SHAPE[1], generator=generator(rows))
+            assert_same_bits(strop.packed_linear(x, w), strop.packed_linear(x, whole))
+
+    @pytest.mark.parametrize("compiled", [False, True])
+    def test_gradient(self, compiled):
+        w = made("uint4", symmetric=False, activations="int8")
+        product = strop.packed_linear
+        if compiled:
+            product = torch.compile(product, fullgraph=True, backend="aot_eager")
+        x = torch.randn(9, SHAPE[1], generator=generator()).requires_grad_()
+        product(x, w).sum().backward()
+        torch.testing.assert_close(x.grad, w.to_dense().sum(0).expand_as(x))
+
+    def test_a_layer(self):
+        layer = strop.nn.PackedLinear(made("int8", activations="int8"))
+        x = torch.randn(9, SHAPE[1], generator=generator())
+        before = layer(x)
+        layer.scale.mul_(2)
+        assert_same_bits(layer(x), 2 * before)
+        layer.codes.zero_()
+        assert not layer(x).count_nonzero()
+        assert layer.to("meta")(x.to("meta")).shape == (9, 45)
+        other = strop.nn.PackedLinear(made("int8", activations="int8"))
+        state = {name: tensor.clone() for name, tensor in other.state_dict().items()}
+        weight = torch.zeros(SHAPE)
+        layer = strop.nn.PackedLinear(
+            strop.pack_weight(weight, weight == 0, format="int8", activations="int8")
+        )
+        layer.load_state_dict(state)
+        assert_same_bits(layer(x), before)
+        layer.to(torch.bfloat16)
+        assert layer.packed.dtype == torch.bfloat16
+        assert_same_bits(torch.export.export(layer, (x,)).module()(x), layer(x))
+
+    def test_forged(self):
+        w = made("int8", activations="int8")
+        state = w.state_dict()
+        cases = {
+            "bits is torch.uint8 of shape": {"bits": state["bits"][:-1]},
+            "bits is torch.int32": {"bits": state["bits"].int()},
+            "codes is torch.uint8 of shape": {"codes": state["codes"][:-1]},
+            "codes is torch.int8": {"codes": state["codes"].view(torch.int8)},
+            "scale": {"scale": state["scale"][:-1]},
+        }
+        for text, forged in cases.items():
+            with pytest.raises((ValueError, TypeError), match="strop.PackedWeight: .*" + text):
+                strop.PackedWeight.from_state_dict(state | forged)
+
+
 class TestFollows:
     @pytest.mark.parametrize("plan", ["packed", "dense"])
     def test_writes_in_place(self, plan):
@@ -165,7 +236,7 @@ class TestErrors:
     def test_of_a_state(self):
         state = made().state_dict()
         cases = {
-            "packed has shape|packed": {"codes": state["codes"][:-1]},
+            "codes is torch.uint8 of shape": {"codes": state["codes"][:-1]},
             "scale has shape": {"scale": state["scale"][:3]},
             "bits has|bits": {"bits": state["bits"][:3]},
         }

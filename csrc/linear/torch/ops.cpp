@@ -213,6 +213,7 @@ void packed_linear_by_codes_layout(Call& call, Tensor x, const Tensor& layout,
   call.sizes("block_size");
   const std::vector<std::int64_t> shape = call.sizes("shape");
   call.template option<std::string>("activations");
+  call.optional_tensor("bits");
   LinearInputs<Call> in = take_linear_inputs(call, std::move(x));
   if (shape.size() != 2) throw_value_error(kPackedLinear, ": shape is not that of a matrix");
   in.isa = way_of(plan, in.x).isa;
@@ -249,7 +250,8 @@ void packed_linear_codes(Call& call) {
 #define STROP_BY_CODES                                                                          \
   "(Tensor input, Tensor layout, int[] plan, Tensor codes, Tensor scale, Tensor? zero_point, "  \
   "Tensor? "                                                                                    \
-  "tensor_scale, str format, int[] block_size, SymInt[] shape, str activations, Tensor? bias, " \
+  "tensor_scale, str format, int[] block_size, SymInt[] shape, str activations, Tensor? bits, " \
+  "Tensor? bias, "                                                                              \
   "str activation"
 
 template <class B>

@@ -20,9 +20,13 @@ from strop._core.op import op
 from strop._linear import ops, plans
 from strop._linear.activations import ACTIVATIONS
 from strop._linear.coded_weight import BY_KERNELS, MULTIPLIED, CodedWeight
+from strop._linear.kept_codes import spread
 from strop._linear.results import copied, in_words, written
+from strop._prune import ops as prune_ops
 from strop._quantize import codes_ops
+from strop._quantize.bit_packing import pack_bits
 from strop._quantize.fake_quantize import fake_quantize
+from strop._quantize.formats import NumberFormat
 
 _OP = "strop.packed_linear"
 _UNPACK = plans.NUMBER_OF["unpack"]
@@ -121,6 +125,7 @@ class CodedArguments(NamedTuple):
     block_size: Sequence[int]
     shape: Sequence[int]
     activations: str
+    bits: Tensor | None
 
     @classmethod
     def of(cls, weight: CodedWeight, dtype: torch.dtype) -> CodedArguments:
@@ -136,14 +141,20 @@ class CodedArguments(NamedTuple):
             list(weight.block_size or []),
             list(weight.shape),
             weight.activations,
+            weight.bits,
         )
 
     def dense(self, dtype: torch.dtype) -> Tensor:
         """The weight that the codes stand for."""
-        return cast(
+        codes, kept = self.codes, None
+        if self.bits is not None:
+            kept = prune_ops.unpack_mask(self.bits, self.shape[1])
+            width = NumberFormat.get(self.format).bits
+            codes = pack_bits(spread(codes, kept, width), width)
+        made = cast(
             Tensor,
             codes_ops.dequantize(
-                self.codes.contiguous(),
+                codes.contiguous(),
                 self.scale,
                 self.zero_point,
                 self.tensor_scale,
@@ -153,6 +164,7 @@ class CodedArguments(NamedTuple):
                 dtype,
             ),
         )
+        return made if kept is None else torch.where(kept, made, 0)
 
 
 def _public_op(

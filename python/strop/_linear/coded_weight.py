@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,8 +14,10 @@ from strop._core.errors import in_the_name_of
 from strop._core.tensor_dataclass import parsed_to, tensor_dataclass
 from strop._linear import machine_costs, planning, plans
 from strop._linear.codes_layout import check_codes_layout, codes_layout
+from strop._linear.kept_codes import SCALES, kept_codes, whole_codes, with_zeros
 from strop._linear.packed_weight import DTYPES, PackedWeight
 from strop._linear.timed_weight import TimedWeight
+from strop._prune import ops as prune_ops
 from strop._quantize.formats import NumberFormat
 from strop._quantize.quantized_tensor import QuantizedTensor
 
@@ -34,10 +36,12 @@ class CodedWeight(PackedWeight):
     """A :class:`strop.PackedWeight` in codes.
 
     Attributes:
-        codes: uint8, packed densely, as of :class:`strop.QuantizedTensor`.
+        codes: uint8, packed densely, as of :class:`strop.QuantizedTensor`; beside a mask those of the weights whose
+            bit is set, row by row, as one row.
         scale: of the blocks, likewise.
         zero_point: likewise; None is 0.
         tensor_scale: of NVFP4, one float32; else None.
+        bits: of a mask, on a CPU, uint8 of shape [N, ceil(K / 8)]; None where all weights take part.
         layout: what kernels of a CPU read; None elsewhere.
         format: the number format's name.
         block_size: of the blocks; None for recipes.
@@ -50,11 +54,12 @@ class CodedWeight(PackedWeight):
     """
 
     kind = "codes"
-    canonical = ("codes", "scale", "zero_point", "tensor_scale")
+    canonical = ("codes", "scale", "zero_point", "tensor_scale", "bits")
     codes: Tensor
     scale: Tensor
     zero_point: Tensor | None
     tensor_scale: Tensor | None
+    bits: Tensor | None
     layout: Tensor | None
     format: str
     block_size: tuple[int, ...] | None
@@ -66,8 +71,10 @@ class CodedWeight(PackedWeight):
 
     @property
     def nnz(self) -> int:
-        """Weights that take part: all of them."""
-        return self.shape[0] * self.shape[1]
+        """Weights that take part."""
+        if self.bits is None:
+            return self.shape[0] * self.shape[1]
+        return int(prune_ops.unpack_mask(self.bits, self.shape[1]).count_nonzero())
 
     @property
     def input_dtype(self) -> torch.dtype:
@@ -75,17 +82,17 @@ class CodedWeight(PackedWeight):
         return self.dtype
 
     def quantized(self) -> QuantizedTensor:
-        """The codes and scales by themselves."""
-        return QuantizedTensor._trusted(
-            codes=self.codes,
-            scale=self.scale,
-            zero_point=self.zero_point,
-            tensor_scale=self.tensor_scale,
-            format=self.format,
-            block_size=self.block_size,
-            shape=self.shape,
-            dtype=self.dtype,
-        )
+        """The codes and scales by themselves; the code of 0 where a weight is masked."""
+        if self.bits is not None:
+            return _with_zeros(self._of_the_mask(self.bits), self.bits)
+        fields = {name: getattr(self, name) for name in ("codes", *SCALES)}
+        return QuantizedTensor._trusted(**fields, **self._numbers(), shape=self.shape)
+
+    def _numbers(self) -> dict[str, Any]:
+        return {"format": self.format, "block_size": self.block_size, "dtype": self.dtype}
+
+    def _of_the_mask(self, bits: Tensor) -> QuantizedTensor:
+        return whole_codes(bits, self.held(), self.shape, self._numbers())
 
     def to_dense(self) -> Tensor:
         """The weight that the codes stand for, of ``dtype``."""
@@ -101,7 +108,8 @@ class CodedWeight(PackedWeight):
         how = f"{self.activations} activations" if self.activations else "float activations"
         kernels = self.layout is not None or self.device.type == "cuda"
         where = "by its kernels" if kernels else "dense, decoded at every call"
-        head = f"[{rows}, {columns}], {self.format}, {how}: {where}"
+        mask = "" if self.bits is None else f"{self.sparsity:.1%} pruned, "
+        head = f"[{rows}, {columns}], {mask}{self.format}, {how}: {where}"
         if self.methods == BY_KERNELS:
             return head
         by_rows = zip(plans.row_labels(), self.method_names(), strict=True)
@@ -115,14 +123,24 @@ class CodedWeight(PackedWeight):
         activations: str,
         plan: str = "packed",
         classes: Iterable[int] = range(len(plans.CLASSES)),
+        bits: Tensor | None = None,
     ) -> Self:
-        """With the layout that kernels want, and a plan for these classes of rows."""
+        """With the layout that kernels want, and a plan for these classes of rows.
+
+        Beside the bits of a mask, codes where it keeps nothing do not matter. A GPU multiplies with zeros.
+        """
+        if bits is not None:
+            quantized = _with_zeros(quantized, bits)
+        if bits is not None and quantized.device.type != "cpu":
+            bits = None
         fields = {name: getattr(quantized, name) for name in QuantizedTensor.tensor_fields}
         facts = {name: getattr(quantized, name) for name in QuantizedTensor.metadata_fields}
-        layout = codes_layout(quantized, activations)
+        if bits is not None:
+            fields["codes"] = kept_codes(quantized, bits)
         made = cls._trusted(
             **fields,
-            layout=layout,
+            bits=bits,
+            layout=codes_layout(quantized, activations),
             **facts,
             activations=activations,
             methods=BY_KERNELS,
@@ -133,7 +151,7 @@ class CodedWeight(PackedWeight):
     def _planned(self, plan: str, classes: Iterable[int] = range(len(plans.CLASSES))) -> Self:
         """With a plan for input of its dtype."""
         methods, layout, dtype = BY_KERNELS, self.layout, self.dtype
-        if layout is not None and not self.activations and plan != "packed":
+        if layout is not None and not self.activations and plan != "packed" and self.bits is None:
             if plan == "measure":
                 timed = TimedWeight(self.shape, dtype, lambda _: layout, self.to_dense)
                 names_of = partial(plans.candidates_of_codes, dtype=dtype)
@@ -156,22 +174,25 @@ class CodedWeight(PackedWeight):
         """
         self.follow()
         move = parsed_to(self.device, self.dtype, *args, **kwargs)
-        moved = self.quantized().to(device=move.device, dtype=move.dtype, **move.options)
-        if move.device == self.device:
-            made = self._with({name: getattr(moved, name) for name in self.canonical})
-            return made if moved.dtype == self.dtype else made._for(moved.dtype)
-        return self._remade(moved)
-
-    def _remade(self, quantized: QuantizedTensor) -> Self:
-        """The same of other codes, or elsewhere."""
-        plan = "auto" if self.plan_source == "measure" else self.plan_source
-        return type(self).of(quantized, self.activations, plan)
+        moved = {
+            name: None if tensor is None else tensor.to(move.device, **move.options)
+            for name, tensor in self.held().items()
+        }
+        if move.dtype not in MULTIPLIED:
+            raise TypeError(
+                f"{_NAME}: dtype is {move.dtype}; float32, bfloat16 or float16 is needed"
+            )
+        return self.carried(moved, move.dtype)
 
     def carried(self, tensors: Mapping[str, Tensor | None], dtype: torch.dtype) -> Self:
         """The same weight after a module's move gave other tensors, and its input another dtype."""
         made = self.beside(tensors)
-        if made.device != self.device:
-            made = made._remade(made.quantized())
+        if made.codes.is_meta:
+            made = made.beside({"layout": None, "methods": BY_KERNELS})
+        elif made.device != self.device:
+            plan = "auto" if self.plan_source == "measure" else self.plan_source
+            whole = made.quantized() if made.bits is None else made._of_the_mask(made.bits)
+            made = type(self).of(whole, self.activations, plan, bits=made.bits)
         return made if dtype == self.dtype else made._for(dtype)
 
     def facts(self) -> dict[str, Any]:
@@ -198,44 +219,31 @@ class CodedWeight(PackedWeight):
             dtype, block_size = DTYPES[facts["dtype"]], None if block is None else tuple(block)
         except (KeyError, TypeError):
             raise ValueError(f"{_NAME}: the plan is {dict(facts)}, which is unknown") from None
-        with in_the_name_of(_NAME):
-            quantized = QuantizedTensor(
-                **cast(Any, tensors), format=format, block_size=block_size, shape=shape, dtype=dtype
-            )
+        numbers = {"format": format, "block_size": block_size, "dtype": dtype}
+        quantized = _checked(tensors, shape, numbers)
         check(quantized, activations)
         if plan not in PLANS:
             raise ValueError(f"{_NAME}: the plan is {dict(facts)}, which is unknown")
-        return cls.of(quantized, activations, "auto" if plan == "measure" else plan)
+        bits = tensors.get("bits")
+        made = cls.of(quantized, activations, "auto" if plan == "measure" else plan, bits=bits)
+        return made if made.bits is None else made.beside({"codes": tensors["codes"]})
 
     @classmethod
     def of_shapes(cls, tensors: Mapping[str, Tensor | None], shape: tuple[int, int]) -> Self:
         """Of tensors that have shapes alone."""
-        given: dict[str, Any] = dict(tensors)
+        given: dict[str, Any] = {"bits": None, **tensors}
         facts: dict[str, Any] = {"format": "int8", "block_size": (1, -1), "activations": ""}
         return cls._trusted(**given, layout=None, shape=shape, dtype=torch.float32, **facts)
 
     def _again(self) -> Self:
-        with in_the_name_of(_NAME):
-            quantized = self._checked()
+        quantized = _checked(self.held(), self.shape, self._numbers())
+        if self.bits is not None:
+            quantized = _with_zeros(quantized, self.bits)
         return self.beside({"layout": codes_layout(quantized, self.activations)})
-
-    def _checked(self) -> QuantizedTensor:
-        return QuantizedTensor(
-            self.codes,
-            self.scale,
-            self.zero_point,
-            self.tensor_scale,
-            self.format,
-            self.block_size,
-            self.shape,
-            self.dtype,
-        )
 
     def validate(self) -> None:
         """Raises ValueError or TypeError where the fields do not fit each other."""
-        with in_the_name_of(_NAME):
-            quantized = self._checked()
-        check(quantized, self.activations)
+        check(_checked(self.held(), self.shape, self._numbers()), self.activations)
         if len(self.methods) != len(plans.CLASSES) or not set(self.methods) <= METHODS:
             raise ValueError(
                 f"{_NAME}: methods, the plan is {self.methods}; those of codes are needed"
@@ -246,6 +254,24 @@ class CodedWeight(PackedWeight):
             )
         if self.layout is not None:
             check_codes_layout(self.layout, self.shape, self.device)
+
+
+def _checked(
+    tensors: Mapping[str, Tensor | None], shape: tuple[int, int], numbers: Mapping[str, Any]
+) -> QuantizedTensor:
+    """Codes and scales of the whole weight; raises ValueError or TypeError where they do not fit."""
+    if (bits := tensors.get("bits")) is not None:
+        return whole_codes(bits, tensors, shape, numbers)
+    given: dict[str, Any] = {name: tensors[name] for name in ("codes", *SCALES)}
+    with in_the_name_of(_NAME):
+        return QuantizedTensor(**given, **numbers, shape=shape)
+
+
+def _with_zeros(quantized: QuantizedTensor, bits: Tensor) -> QuantizedTensor:
+    made = with_zeros(quantized, bits)
+    if made is None:
+        raise ValueError(f"{_NAME}: zero_point leaves no code that is 0, which masked weights need")
+    return made
 
 
 def check(quantized: QuantizedTensor, activations: str) -> None:

@@ -9,18 +9,15 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from strop._core.errors import in_the_name_of
 from strop._core.tensor_dataclass import parsed_to, tensor_dataclass
 from strop._linear.coded_weight import MULTIPLIED
+from strop._linear.kept_codes import SCALES, kept_codes, whole_codes
 from strop._linear.masked_weight import MaskedWeight
 from strop._linear.packed_weight import DTYPES
 from strop._prune import ops as prune_ops
-from strop._quantize.bit_packing import pack_bits, unpack_bits
-from strop._quantize.formats import NumberFormat
 from strop._quantize.quantized_tensor import QuantizedTensor
 
 _NAME = "strop.PackedWeight"
-_SCALES = ("scale", "zero_point", "tensor_scale")
 
 
 @tensor_dataclass
@@ -38,7 +35,7 @@ class MaskedCodes(MaskedWeight):
     """
 
     kind = "masked codes"
-    canonical = ("bits", "codes", *_SCALES)
+    canonical = ("bits", "codes", *SCALES)
     codes: Tensor
     scale: Tensor
     zero_point: Tensor | None
@@ -54,16 +51,13 @@ class MaskedCodes(MaskedWeight):
     @classmethod
     def of(cls, masked: MaskedWeight, quantized: QuantizedTensor) -> Self:
         """Of the mask of a weight that is planned, and of codes for all of it."""
-        columns, bits = quantized.shape[1], NumberFormat.get(quantized.format).bits
-        kept = prune_ops.unpack_mask(masked.bits, columns)
-        codes = unpack_bits(quantized.codes, bits, columns)[kept]
-        return cls._with_codes(masked, pack_bits(codes, bits), quantized)
+        return cls._with_codes(masked, kept_codes(quantized, masked.bits), quantized)
 
     @classmethod
     def _with_codes(cls, masked: MaskedWeight, codes: Tensor, quantized: QuantizedTensor) -> Self:
         return cls._trusted(
             **_fields(masked),
-            **{name: getattr(quantized, name) for name in _SCALES},
+            **{name: getattr(quantized, name) for name in SCALES},
             codes=codes,
             number_format=quantized.format,
             block_size=quantized.block_size,
@@ -71,7 +65,7 @@ class MaskedCodes(MaskedWeight):
 
     def quantized(self) -> QuantizedTensor:
         """Codes and scales for the whole weight; the code 0 where it is masked."""
-        return _whole(self.bits, self.held(), self.shape, self._numbers())
+        return whole_codes(self.bits, self.held(), self.shape, self._numbers())
 
     def _numbers(self) -> dict[str, Any]:
         return {"format": self.format, "block_size": self.block_size, "dtype": self.dtype}
@@ -123,7 +117,7 @@ class MaskedCodes(MaskedWeight):
             numbers = {"format": facts["format"], "block_size": block and tuple(block)}
         except (KeyError, TypeError):
             raise ValueError(f"{_NAME}: the plan is {dict(facts)}, which is unknown") from None
-        quantized = _whole(bits, tensors, shape, {**numbers, "dtype": dtype})
+        quantized = whole_codes(bits, tensors, shape, {**numbers, "dtype": dtype})
         values = quantized.dequantize()[prune_ops.unpack_mask(bits, shape[1])]
         masked = MaskedWeight.of_facts({"bits": bits, "values": values}, shape, facts)
         return cls._with_codes(masked, cast(Tensor, tensors["codes"]), quantized)
@@ -157,19 +151,3 @@ class MaskedCodes(MaskedWeight):
 def _fields(masked: MaskedWeight) -> dict[str, Any]:
     names = (*MaskedWeight.tensor_fields, *MaskedWeight.metadata_fields)
     return {name: getattr(masked, name) for name in names}
-
-
-def _whole(
-    bits: Tensor,
-    tensors: Mapping[str, Tensor | None],
-    shape: tuple[int, int],
-    numbers: Mapping[str, Any],
-) -> QuantizedTensor:
-    """Codes for the whole weight of those that stayed."""
-    with in_the_name_of(_NAME):
-        width = NumberFormat.get(numbers["format"]).bits
-        kept, codes = prune_ops.unpack_mask(bits, shape[1]), cast(Tensor, tensors["codes"])
-        spread = torch.zeros(shape, dtype=torch.uint8, device=bits.device)
-        spread[kept] = unpack_bits(codes, width, int(kept.count_nonzero()))
-        scales = {name: cast(Any, tensors[name]) for name in _SCALES}
-        return QuantizedTensor(codes=pack_bits(spread, width), **scales, shape=shape, **numbers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,7 +15,6 @@ from strop._linear.coded_weight import MULTIPLIED, CodedWeight, check
 from strop._linear.masked_codes import MaskedCodes
 from strop._linear.pack_masked import Planning, kept_of, planned_weight
 from strop._linear.packed_weight import PackedWeight
-from strop._quantize.bit_packing import pack_bits, unpack_bits
 from strop._quantize.formats import NumberFormat
 from strop._quantize.quantize import quantize
 from strop._quantize.quantized_tensor import QuantizedTensor
@@ -72,7 +70,8 @@ def packed_codes(
             return CodedWeight.of(quantized, activations or "", planning.plan, planning.classes)
     bits, values = kept_of(quantized.dequantize(), mask)
     if activations is not None:
-        return CodedWeight.of(_zeroed(quantized, mask), activations, planning.plan)
+        with in_the_name_of(_OP):
+            return CodedWeight.of(quantized, activations, planning.plan, bits=bits)
     rows, columns = quantized.shape
     masked = planned_weight(bits, values, (rows, columns), quantized.dtype, planning)
     return MaskedCodes.of(masked, quantized)
@@ -91,15 +90,3 @@ def _check_tensor(weight: Tensor, format: Format) -> None:
         raise ValueError(f"{_OP}: weight has a shape alone; values to pack are needed")
     if weight.dim() != 2:
         raise ValueError(f"{_OP}: weight has shape {list(weight.shape)}; two dimensions are needed")
-
-
-def _zeroed(quantized: QuantizedTensor, mask: Tensor) -> QuantizedTensor:
-    """With the code of 0 where a weight is masked: integers are multiplied for all of them."""
-    zeros = torch.zeros(quantized.shape, dtype=quantized.dtype, device=quantized.device)
-    scales = (quantized.scale, quantized.zero_point)
-    of_zero = quantize(zeros, *scales, format=quantized.format, block_size=quantized.block_size)
-    if bool(of_zero.dequantize().count_nonzero()):
-        raise ValueError(f"{_OP}: zero_point leaves no code that is 0, which masked weights need")
-    bits, columns = NumberFormat.get(quantized.format).bits, quantized.shape[1]
-    kept, zero = (unpack_bits(q.codes, bits, columns) for q in (quantized, of_zero))
-    return dataclasses.replace(quantized, codes=pack_bits(torch.where(mask, kept, zero), bits))

@@ -287,7 +287,12 @@ def kind_of(state: Mapping[str, object]) -> type[PackedWeight] | None:
         if (named := _KINDS.get(str(facts_in(state.get("plan")).get("kind")))) is not None:
             return named
     marks = _MARKS & set(state)
-    return next((kind for kind in _KINDS.values() if _MARKS & set(kind.canonical) == marks), None)
+    fitting = (
+        kind
+        for kind in _KINDS.values()
+        if _MARKS & set(needed_keys(kind)) <= marks <= set(kind.canonical)
+    )
+    return next(fitting, None)
 
 
 def needed_keys(kind: type[PackedWeight]) -> list[str]:
