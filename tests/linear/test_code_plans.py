@@ -238,3 +238,44 @@ class TestOtherSets:
         methods = (plans.NUMBER_OF["quads-avx2"],) * 7
         assert not fits(methods, torch.device("cuda"))
         assert fits(methods, torch.device("cpu"))
+
+
+class TestMasked:
+    """A mask beside a format: values of what stayed, or codes with zeros between them."""
+
+    def packed(self, format="int8", **options):
+        weight = torch.randn(SHAPE, generator=generator())
+        return weight, strop.pack_weight(weight, weight.abs() > 0.5, format=format, **options)
+
+    @pytest.mark.parametrize("format", ["int8", "nf4", "mxfp4", "uint4"])
+    def test_codes_where_they_are_faster(self, kept, format):
+        written(kept, codes=0.1, unpack=2.0)
+        weight, w = self.packed(format, symmetric="u" not in format)
+        assert w.method_names() == ["codes"] * 7
+        assert w.nnz == int((weight.abs() > 0.5).sum())
+        assert not w.to_dense()[weight.abs() <= 0.5].count_nonzero()
+        state = w.state_dict()
+        assert {"bits", "codes", "scale"} <= set(state)
+        again = strop.PackedWeight.from_state_dict(state)
+        for rows in (1, 7, 40):
+            x = rows_of(rows)
+            y = strop.packed_linear(x, w)
+            assert torch.equal(strop.packed_linear(x, again), y)
+            expected = (x.double() @ w.to_dense().double().T).float()
+            torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-4)
+
+    def test_values_elsewhere(self, kept):
+        written(kept, codes=2.0, unpack=2.0)
+        assert "codes" not in self.packed()[1].method_names()
+        written(kept, codes=0.1, unpack=2.0)
+        machine_costs._known.clear()
+        assert self.packed(plan="dense")[1].method_names() == ["dense"] * 7
+
+    def test_values_where_no_code_is_0(self, kept):
+        written(kept, codes=0.1, unpack=2.0)
+        weight = torch.randn(SHAPE, generator=generator())
+        scale, zero = torch.full((24, 1), 20.0), torch.full((24, 1), 0.5)
+        q = strop.quantize(weight, scale, zero, format="int8", block_size=(1, -1))
+        w = strop.pack_weight(q, weight.abs() > 0.5)
+        assert "codes" not in w.method_names()
+        assert not w.to_dense()[weight.abs() <= 0.5].count_nonzero()

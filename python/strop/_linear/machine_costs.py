@@ -7,8 +7,8 @@ sparsities. What a method takes over what the table says, the geometric mean of 
 then on the table is multiplied by it. What is not timed has the factor of the same class in the place before,
 or in the first place of the class before.
 
-Exact codes need no table: their kernels take the same for every weight of a size, or nearly. What another method
-takes over them is timed, of a format of 8 bits and one of 4.
+Exact codes need no table: their kernels take the same for every weight of a size, or nearly. What these take over
+torch's dense product is timed, of a format of 8 bits and one of 4, and what another method takes over them.
 
 It is done at the first need, on one thread, once for values of 32 bits and once for values of 16, and kept in
 the user's cache folder by processor, instruction set, strop and torch. A process that finds another at it
@@ -73,6 +73,14 @@ def factor_of_codes(method: str, place: str, number: int, dtype: torch.dtype) ->
     group = "codes" if dtype == torch.float32 else "codes, 16 bits"
     found = factors(group).get(method, {}).get(place)
     return 1.0 if found is None else found[number]
+
+
+def codes_over_dense(place: str, number: int, dtype: torch.dtype) -> float | None:
+    """What the kernels of exact codes take over torch's dense product; None where it was not measured."""
+    if dtype not in GROUPS.values():
+        return None
+    found = factors("codes" if dtype == torch.float32 else "codes, 16 bits").get("codes", {})
+    return found[place][number] if place in found else None
 
 
 def is_off() -> bool:
@@ -162,8 +170,7 @@ def _one_writer() -> Iterator[None]:
 
 def measured(group: str, seconds: float | None = None) -> Factors:
     """Times every method of a group, and compares it with the table, or with the kernels of codes."""
-    dtype, before = GROUPS[group], torch.get_num_threads()
-    ways = plans.candidates_of_codes if _is_of_codes(group) else _Masked.ways
+    before = torch.get_num_threads()
     modes = torch.inference_mode(), torch.autocast("cpu", enabled=False), torch.device("cpu")
     until = time.perf_counter() + (_SECONDS[group] if seconds is None else seconds)
     ratios: dict[tuple[str, str, int], list[float]] = {}
@@ -173,9 +180,8 @@ def measured(group: str, seconds: float | None = None) -> Factors:
             for mode in modes:
                 entered.enter_context(mode)
             for place, side in _columns().items():
-                numbers = [n for n in range(_LAST_CLASS[place] + 1) if len(ways(n, dtype)) > 1]
-                for weight in _weights(group, side, until) if numbers else ():
-                    for number in numbers:
+                for weight in _weights(group, side, until):
+                    for number in range(_LAST_CLASS[place] + 1):
                         if time.perf_counter() > until:
                             break
                         for method, ratio in weight.ratios(number).items():
@@ -247,15 +253,18 @@ class _Codes:
         weight = torch.randn(side, side, generator=torch.Generator().manual_seed(0)).to(dtype)
         block_size = (1, -1 if format == "int8" else _GROUP)
         quantized = quantize(weight, format=format, block_size=block_size)
-        layout = codes_layout(quantized, "")
+        layout, self.dense = codes_layout(quantized, ""), TimedWeight.dense(weight)
         self.weight = TimedWeight(
             (side, side), dtype, lambda _: cast(Tensor, layout), quantized.dequantize
         )
 
     def ratios(self, number: int) -> dict[str, float]:
         ways = plans.candidates_of_codes(number, self.weight.dtype)
-        own, *others = _times(self.weight, ways, number)
-        return {method: taken / own for method, taken in zip(ways[1:], others, strict=True)}
+        rows = plans.TYPICAL_ROWS[number]
+        calls = [self.dense.call("dense", rows), *(self.weight.call(way, rows) for way in ways)]
+        dense, own, *others = plans.medians(calls, seconds=0.004, turns=3, of=min)
+        found = {method: taken / own for method, taken in zip(ways[1:], others, strict=True)}
+        return {"codes": own / dense, **found}
 
 
 def _filled(ratios: Mapping[tuple[str, str, int], Sequence[float]]) -> Factors:

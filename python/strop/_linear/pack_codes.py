@@ -11,10 +11,13 @@ from torch._subclasses import FakeTensor
 
 from strop._core.arguments import instance
 from strop._core.errors import check_tensors, in_the_name_of, unfit
+from strop._linear import plans
 from strop._linear.coded_weight import MULTIPLIED, CodedWeight, check
+from strop._linear.kept_codes import with_zeros
 from strop._linear.masked_codes import MaskedCodes
 from strop._linear.pack_masked import Planning, kept_of, planned_weight
 from strop._linear.packed_weight import PackedWeight
+from strop._linear.planning import codes_are_faster
 from strop._quantize.formats import NumberFormat
 from strop._quantize.quantize import quantize
 from strop._quantize.quantized_tensor import QuantizedTensor
@@ -72,9 +75,25 @@ def packed_codes(
     if activations is not None:
         with in_the_name_of(_OP):
             return CodedWeight.of(quantized, activations, planning.plan, bits=bits)
+    if (coded := _by_codes(quantized, bits, values, planning)) is not None:
+        return coded
     rows, columns = quantized.shape
     masked = planned_weight(bits, values, (rows, columns), quantized.dtype, planning)
     return MaskedCodes.of(masked, quantized)
+
+
+def _by_codes(
+    quantized: QuantizedTensor, bits: Tensor, values: Tensor, planning: Planning
+) -> CodedWeight | None:
+    """A weight in codes with zeros between them, where that is faster than values for all the rows."""
+    shape, dtype = (quantized.shape[0], quantized.shape[1]), quantized.dtype
+    classes, plan, _ = planning
+    costs = plans.Costs(shape, values.shape[0], dtype, dtype)
+    if bits.is_cuda or plan == "dense" or not codes_are_faster(costs, classes):
+        return None
+    if with_zeros(quantized, bits) is None:
+        return None
+    return CodedWeight.of(quantized, "", plan, classes, bits)
 
 
 def _check_tensor(weight: Tensor, format: Format) -> None:

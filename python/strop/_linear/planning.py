@@ -128,6 +128,17 @@ def planned_codes(
     return completed(methods)
 
 
+def codes_are_faster(costs: Costs, classes: Iterable[int]) -> bool:
+    """Whether exact codes with zeros in them are the fastest for all of these rows, by this machine's costs."""
+    where = place(costs.shape[0] * costs.shape[1])
+    for number in classes:
+        codes = machine_costs.codes_over_dense(where, number, costs.input_dtype)
+        best = max(*ratios(costs, number).values(), 1.0)
+        if codes is None or codes * best * _LEAST_GAIN_HERE > 1:
+            return False
+    return True
+
+
 def measured(
     weight: TimedWeight,
     names_of: Callable[[int], Sequence[str]],
