@@ -3,7 +3,6 @@
 import copy
 import io
 import math
-import warnings
 
 import pytest
 import torch
@@ -259,56 +258,6 @@ class TestRecipes:
         ):
             with pytest.raises((TypeError, ValueError), match=r"strop\.pack_model: " + text):
                 strop.pack_model(net(), **options)
-
-
-class TestOfOthers:
-    """Weights that another library quantized."""
-
-    def torchao(self):
-        quantization = pytest.importorskip(
-            "torchao.quantization", reason="torchao is not installed"
-        )
-        model = net()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            quantization.quantize_(model, quantization.Int8WeightOnlyConfig())
-        return model
-
-    def test_torchao(self):
-        model = self.torchao()
-        expected = {i: strop.QuantizedTensor.from_torchao(model[i].weight) for i in (0, 2, 4)}
-        reference = model(batch(5, 48))
-        report = strop.pack_model(model, batch(5, 48), activations=None, only_if_faster=False)
-        assert packed_names(model) == LAYERS
-        for i, q in expected.items():
-            assert_same_bits(model[i].packed.to_dense(), q.dequantize())
-        torch.testing.assert_close(model(batch(5, 48)), reference, rtol=1e-4, atol=1e-4)
-        assert layers(report)["0"]["sqnr"] > 60
-        again = strop.load_packed(self.torchao(), model.state_dict())
-        assert_same_bits(again(batch(5, 48)).detach(), model(batch(5, 48)).detach())
-
-    def test_are_not_pruned(self):
-        model = self.torchao()
-        model[2] = nn.Linear(64, 64)
-        strop.pack_model(model, sparsity=0.5, only_if_faster=False)
-        assert model[0].packed.format == "int8"
-        assert model[2].packed.sparsity == pytest.approx(0.5, abs=1e-3)
-
-    def test_bitsandbytes(self):
-        bnb = pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
-        linear = bnb.nn.Linear4bit(128, 64, quant_type="nf4")
-        model = nn.Sequential(linear.to("cpu"))
-        x = batch(5, 128)
-        reference = model(x)
-        expected = strop.QuantizedTensor.from_bitsandbytes(
-            model[0].weight.detach(), model[0].weight.quant_state
-        )
-        strop.pack_model(model, only_if_faster=False)
-        assert model[0].packed.format == "nf4"
-        assert_same_bits(model[0].packed.to_dense(), expected.dequantize())
-        torch.testing.assert_close(model(x), reference, rtol=1e-2, atol=1e-2)
-        fresh = nn.Sequential(bnb.nn.Linear4bit(128, 64, quant_type="nf4").to("cpu"))
-        assert_same_bits(strop.load_packed(fresh, model.state_dict())(x), model(x))
 
 
 def test_a_twin_is_not_changed():

@@ -105,6 +105,7 @@ class TestSubclasses:
 
             def reset_parameters(self):
                 nn.init.normal_(self.weight)
+                nn.init.zeros_(self.bias)
 
             def extra_repr(self):
                 return "mine"

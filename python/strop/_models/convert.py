@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from strop._models.compiled_models import compile_anew, compiled_alone, is_wrapper, unwrapped
+from strop._models.compressed_layers import forget
 from strop._models.fusion import Fusion
 from strop._models.layers import Layer
 from strop._models.linear_kinds import carry_over
@@ -60,6 +61,7 @@ def replace(
         if module.activation and id(layer.linear) in fusions:
             fusions[id(layer.linear)].apply()
     put(model, made)
+    forget(model)
 
 
 def put(model: nn.Module, made: Iterable[tuple[Layer, nn.Module]]) -> None:

@@ -13,7 +13,8 @@ from torch.nn.utils import parametrize, prune
 from strop._core.library import FLOATING
 from strop._core.tensors import identity, unreadable
 from strop._models.compiled_models import plain_name, unwrapped
-from strop._models.foreign import quantized_of
+from strop._models.compressed_layers import other_call
+from strop._models.foreign import Foreign, foreign_of
 from strop._models.linear_kinds import (
     attribute_in_the_way,
     is_linear,
@@ -64,6 +65,8 @@ class Layer:
     linear: nn.Module
     alone: str
     """Why it is left alone; nothing where it is not."""
+    foreign: Foreign | None
+    """Its weight, where that is quantized already."""
 
     @property
     def name(self) -> str:
@@ -84,6 +87,9 @@ class Layer:
     @property
     def shape(self) -> tuple[int, int]:
         """(N, K)."""
+        if self.foreign is not None:  # (whose parameter may be bytes, or not be there)
+            linear = cast(nn.Linear, self.linear)
+            return linear.out_features, linear.in_features
         return shape_of(self.linear)
 
     @property
@@ -134,9 +140,9 @@ class Group:
         """That a weight is there, where it is; nothing otherwise."""
         tensors = (None if x.packed_linear else x.parameter for x in self.layers)
         there = any(not is_lazy(t) and t.is_meta for t in tensors if t is not None)
-        there |= any(
-            x.packed_linear.packed.device.type == "meta" for x in self.layers if x.packed_linear
-        )
+        devices = {x.packed_linear.packed.device for x in self.layers if x.packed_linear}
+        devices |= {x.foreign.weight.device for x in self.layers if x.foreign and x.foreign.weight}
+        there |= any(device.type == "meta" for device in devices)
         return "its weight is on meta, where there are no numbers" if there else ""
 
     @property
@@ -145,7 +151,7 @@ class Group:
 
         None has that something else has too, or whose numbers are not to be had.
         """
-        if self.shared or self.on_meta:
+        if self.shared or self.on_meta or self.layers[0].foreign is not None:
             return False
         if self.packed_linear is not None:  # (codes stay as they are)
             return self.packed_linear.packed.format is None
@@ -210,7 +216,7 @@ def _group(layers: list[Layer], users: Users) -> Group:
 
 def _reads_otherwise(layer: Layer) -> bool:
     """Whether a layer is none that multiplies by its weight and no more."""
-    return bool(other_forward(layer.linear)) or "forward" in vars(layer.linear)
+    return bool(other_forward(layer.linear)) or other_call(layer.linear)
 
 
 def _layers(model: nn.Module, filter: Filter | None) -> Iterator[Layer]:
@@ -230,27 +236,28 @@ def _layers(model: nn.Module, filter: Filter | None) -> Iterator[Layer]:
     for module in model.modules():
         if is_linear(module):
             mine = tuple(names[id(module)])
-            reads = id(module) in attention
-            alone = "nn.MultiheadAttention reads its weight" if reads else _reason(module)
+            reads, foreign = id(module) in attention, foreign_of(module)
+            alone = "nn.MultiheadAttention reads its weight" if reads else _reason(module, foreign)
             if not alone and filter is not None and not filter(mine[0], module):
                 alone = "not chosen by filter"
-            yield Layer(mine, tuple(places.get(id(module), ())), module, alone)
+            yield Layer(mine, tuple(places.get(id(module), ())), module, alone, foreign)
 
 
-def _reason(linear: nn.Module) -> str:
+def _reason(linear: nn.Module, foreign: Foreign | None) -> str:
     """Why a layer cannot be replaced; nothing if it can."""
     if parametrize.is_parametrized(linear):
         return "its parameters are computed (torch.nn.utils.parametrize)"
     weight = None if isinstance(linear, PackedLinear) else stored(linear, "weight")
     if weight is not None and is_lazy(weight):
         return f"its weight is not initialised ({type(linear).__name__})"
-    quantized = quantized_of(weight)
-    if quantized is None and weight is not None and (why := _unfit(weight)):
+    if foreign is None and weight is not None and (why := _unfit(weight)):
         return f"its weight {why}"
-    if quantized is None and (why := other_forward(linear)):
+    if foreign is None and (why := other_forward(linear)):
         return why
-    if "forward" in vars(linear):
+    if other_call(linear):
         return "its forward was replaced"
+    if foreign is not None and foreign.reason:
+        return foreign.reason
     if hooked(linear, *_STATE_HOOKS):
         return "it has hooks"
     if name := attribute_in_the_way(linear):
@@ -258,9 +265,9 @@ def _reason(linear: nn.Module) -> str:
     more = {*linear._parameters, *linear._buffers, *linear._modules}
     if isinstance(linear, PackedLinear):
         return "it has more than a weight and a bias" if more - {"bias", *STATE_KEYS} else ""
-    if quantized is None and more - _WEIGHTS:
+    if foreign is None and more - _WEIGHTS:
         return "it has more than a weight and a bias"
-    if not isinstance(weight, nn.Parameter):
+    if foreign is None and not isinstance(weight, nn.Parameter):
         return "its weight is computed"
     bias = stored(linear, "bias")
     return f"its bias {why}" if bias is not None and (why := _unfit(bias)) else ""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from strop._core.tensors import metadata
-from strop._models.foreign import quantized_of
+from strop._models.compressed_layers import attributes
 from strop.nn import PackedLinear
 from strop.nn._dense_layers import effective, masked
 from strop.nn._packed_buffers import STATE_KEYS, PackedBuffers
@@ -55,10 +55,14 @@ def is_transposed(module: object) -> bool:
 
 
 def stored(module: nn.Module, name: str) -> Tensor | None:
-    """A weight or bias as it is trained, below masks of ``torch.nn.utils.prune``; None if computed."""
+    """A weight or bias as it is trained, below masks of ``torch.nn.utils.prune``.
+
+    None if it is computed, or no tensor.
+    """
     if parametrize.is_parametrized(module, name):
         return None
-    return cast("Tensor | None", getattr(module, f"{name}_orig" if masked(module, name) else name))
+    found = getattr(module, f"{name}_orig" if masked(module, name) else name, None)
+    return found if isinstance(found, Tensor) else None
 
 
 def matrix(module: nn.Module) -> Tensor:
@@ -75,7 +79,7 @@ def shape_of(module: nn.Module) -> tuple[int, int]:
         return module.out_features, module.in_features
     weight = stored(module, "weight")
     shape = () if weight is None else metadata(weight)[0]
-    if len(shape) != 2 or quantized_of(weight) is not None:  # (bitsandbytes' are bytes in a column)
+    if len(shape) != 2:
         linear = cast(nn.Linear, module)
         return linear.out_features, linear.in_features
     rows, columns = shape
@@ -131,6 +135,7 @@ def _multiplies(module: nn.Module) -> bool:
 def plain_attributes(module: nn.Module) -> dict[str, Any]:
     """What somebody set on an instance, beside what its class makes, and how it is shown."""
     own = _OF_MODULE | _WEIGHTS | {"_compiled_call_impl", "extra_repr"}
+    own |= attributes(module)
     return {name: value for name, value in vars(module).items() if name not in own}
 
 
@@ -154,7 +159,7 @@ def carry_over(dense: nn.Module, layer: PackedLinear) -> None:
         mine.setdefault(name, value)
     if not isinstance(dense, PackedLinear):
         trained = stored(dense, "weight")
-        trains = trained is None or trained.requires_grad
+        trains = trained is not None and trained.requires_grad
         mine[_ORIGIN] = (kind, trains, tuple(members.keys() - vars(dense).keys()))
 
 

@@ -158,6 +158,8 @@ def _weight(layer: Layer, own: Mapping[str, Any]) -> PackedWeight:
             f"{_OP}: '{layer.name}' has shape {weight.shape} in state_dict, {shape} in the model"
         )
     before = layer.parameter
+    if layer.foreign is not None and layer.foreign.weight is not None:
+        return weight.to(layer.foreign.weight.device)
     return weight if before is None or before.is_meta else weight.to(before.device)
 
 

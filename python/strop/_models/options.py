@@ -44,6 +44,8 @@ class Options:
     only_if_faster: bool = True
     skip: bool = field(default=False, kw_only=True)
     """Whether they are left alone."""
+    float_input: bool = field(default=False, kw_only=True)
+    """Whether a recipe says that activations are None, for layers that have some of their own."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "symmetric", boolean(_OP, "symmetric", self.symmetric))
@@ -119,13 +121,14 @@ def _asked(pattern: str, asked: object, options: Options) -> Options:
     if not isinstance(asked, Mapping):
         kind = type(asked).__name__
         raise TypeError(f"{_OP}: recipe has a {kind} for '{pattern}'; options by name are needed")
-    known = {entry.name for entry in dataclasses.fields(Options)}
+    known = {entry.name for entry in dataclasses.fields(Options)} - {"float_input"}
     if unknown := sorted(set(map(str, asked)) - known):
         raise ValueError(
             f"{_OP}: recipe has {', '.join(unknown)} for '{pattern}'; {', '.join(sorted(known))} "
             "are known"
         )
     given = dict(asked)
+    float_input = given.get("activations", "") is None
     if isinstance(name := given.get("dtype"), str):
         if name not in _DTYPES:
             raise ValueError(f"{_OP}: recipe has dtype '{name}' for '{pattern}', which is unknown")
@@ -133,4 +136,4 @@ def _asked(pattern: str, asked: object, options: Options) -> Options:
     if "format" in given:  # what another format was given with it does not hold
         given = {**_BESIDE, **given}
     with in_the_name_of(f"{_OP}: recipe, '{pattern}'"):
-        return dataclasses.replace(options, **given)
+        return dataclasses.replace(options, **given, float_input=float_input)

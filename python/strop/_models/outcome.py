@@ -14,7 +14,7 @@ from strop._linear.masked_weight import MaskedWeight
 from strop._linear.pack_weight import pack_weight
 from strop._linear.packed_weight import PackedWeight
 from strop._models.errors import Sums, signal_to_noise
-from strop._models.foreign import quantized_of
+from strop._models.foreign import Foreign, multiplied_as_integers
 from strop._models.fusion import Fusion
 from strop._models.layers import Group
 from strop._models.linear_kinds import matrix
@@ -22,6 +22,7 @@ from strop._models.options import Options
 from strop._models.run import Observed, Seen, Timing
 from strop._prune.prune_mask import unpack_mask
 from strop._quantize.formats import NumberFormat
+from strop._quantize.quantized_tensor import QuantizedTensor
 
 _OP = "strop.pack_model"
 
@@ -81,7 +82,7 @@ def outcome(
         return Outcome(group, None, None, rows, reason=weight)
     measured: Sequence[Timing] = ()
     if observed is not None and seen is not None and plan == "measure":
-        measured = observed.timings(group.linear, weight, seen, _activation(group, fusions))
+        measured = observed.timings(group.layers[0], weight, seen, _activation(group, fusions))
     decides = options.only_if_faster and group.packed_linear is None
     return Outcome(
         group, weight, mask, rows, measured, _slower(weight, measured) if decides else ""
@@ -134,16 +135,25 @@ def _packed(
     """The weight; or why it stays."""
     if group.packed_linear is not None:
         return _packed_further(group.packed_linear.packed, mask, rows, plan, options)
-    quantized = quantized_of(group.parameter)
-    if quantized is not None:  # as it is; activations are for integers alone
-        integers = NumberFormat.get(quantized.format).is_integer
-        activations = options.activations if integers else None
-        return pack_weight(quantized, mask, activations=activations, rows=rows or None, plan=plan)
+    foreign = group.layers[0].foreign
+    if foreign is not None and foreign.weight is not None:
+        activations = _activations(foreign, foreign.weight, options)
+        return pack_weight(
+            foreign.weight, mask, activations=activations, rows=rows or None, plan=plan
+        )
     if options.format is not None and mask is None and group.layers[0].carries_mask:
         mask = matrix(group.linear) != 0
     return pack_weight(
         matrix(group.linear), mask, **options.numbers(), rows=rows or None, plan=plan
     )
+
+
+def _activations(foreign: Foreign, weight: QuantizedTensor, options: Options) -> str | None:
+    """What the input is quantized to, for integers alone: as asked, else as by the layer itself."""
+    if options.float_input or not NumberFormat.get(weight.format).is_integer:
+        return None
+    own = foreign.activations if multiplied_as_integers(weight) else None
+    return options.activations or own
 
 
 def _packed_further(

@@ -22,7 +22,7 @@ from strop._models.options import Choice, Options, Recipe
 from strop._models.others import others
 from strop._models.outcome import Outcome, outcome, with_errors
 from strop._models.report.report import report_of
-from strop._models.run import Observed, observed
+from strop._models.run import Observed, observed, running
 from strop._prune.prune_mask import Pattern
 
 _OP = "strop.pack_model"
@@ -54,9 +54,12 @@ def pack_model(
     format, zero is a code like others), or masked by ``torch.nn.utils.prune``; or what ``masks`` says; or
     the smallest weights, where ``sparsity`` or a pattern is given: nothing is retrained, and accuracy is
     lost. Weights are frozen from then on; biases stay the parameters that they were, and what was set on a
-    layer is carried over. :func:`strop.densify` is the way back. Layers whose weight torchao or
-    bitsandbytes quantized keep it, bit for bit, whatever the format; their input is quantized where
-    ``activations`` says so, and the weight is of integers.
+    layer is carried over. :func:`strop.densify` is the way back.
+
+    Layers whose weight torchao, bitsandbytes or compressed-tensors quantized, or is a
+    :class:`strop.QuantizedTensor`, keep it, bit for bit, whatever the format. Where the weight is of
+    integers, their input is quantized as ``activations`` says, else as they do themselves, if that is
+    of each row as it comes, to 8-bit integers; a recipe with ``activations`` None leaves it alone.
 
     A layer that runs no faster stays dense, with its zeros (a mask of ``torch.nn.utils.prune`` becomes
     zeros for good). With ``example_inputs`` the model is run, in eager and in eval mode, without gradients
@@ -156,15 +159,17 @@ def pack_model(
         raise ValueError(f"{_OP}: '{wanted[0].name}' is on meta, where there are no weights")
     ranked = found if masks is not None else [g for g in found if not chosen[id(g)].skip]
     masked = masks_of(model, ranked, sparsity, masks, pattern)
-    seen = None
-    if example_inputs is not None:
-        layers = [layer for group in wanted for layer in group.layers]
-        possible = possible_fusions(model, layers) if fuse else {}
-        seen = observed(model, example_inputs, layers, possible)
-    outcomes = _outcomes(found, masked, chosen, seen)
-    if example_inputs is not None and any(one.converted for one in outcomes):
-        least = {key: options.min_sqnr for key, options in chosen.items()}
-        outcomes = with_errors(outcomes, model, example_inputs, least)
+    if example_inputs is None:
+        seen, outcomes = None, _outcomes(found, masked, chosen, None)
+    else:
+        with running(model, (layer for group in found for layer in group.layers)):
+            layers = [layer for group in wanted for layer in group.layers]
+            possible = possible_fusions(model, layers) if fuse else {}
+            seen = observed(model, example_inputs, layers, possible)
+            outcomes = _outcomes(found, masked, chosen, seen)
+            if any(one.converted for one in outcomes):
+                least = {key: options.min_sqnr for key, options in chosen.items()}
+                outcomes = with_errors(outcomes, model, example_inputs, least)
     named = {key for group in found for key in group.keys}
     fusions: Mapping[int, Fusion] = {} if seen is None else seen.fusions
     report = report_of(outcomes, fusions, others(model, named))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -19,11 +19,12 @@ from strop._linear.masked_weight import MaskedWeight
 from strop._linear.packed_linear import packed_linear
 from strop._linear.packed_weight import PackedWeight
 from strop._models.compiled_models import in_eager
-from strop._models.foreign import quantized_of
+from strop._models.compressed_layers import is_compressed, quantized, scheme_of, undisturbed
 from strop._models.fusion import Fusion
 from strop._models.layers import Layer
 from strop._models.linear_kinds import matrix
-from strop._models.watch import Watch
+from strop._models.watch import Watch, replaced
+from strop._quantize.quantized_tensor import QuantizedTensor
 
 _OP = "strop.pack_model"
 
@@ -63,15 +64,16 @@ class Observed:
     """What layers took: those of one shape in codes of one kind take the same time."""
 
     def timings(
-        self, linear: nn.Module, weight: PackedWeight, seen: Seen, activation: str | None
+        self, layer: Layer, weight: PackedWeight, seen: Seen, activation: str | None
     ) -> list[Timing]:
         """One for each class of rows that a layer was given."""
+        linear = layer.linear
         if isinstance(weight, MaskedWeight):
-            return timings(linear, weight, seen, activation)
+            return timings(layer, weight, seen, activation)
         facts = (*sorted(seen.rows), seen.dtype, activation, linear.bias is None)
         key = (type(linear), weight.shape, json.dumps(weight.facts()), facts)
         if key not in self.timed:
-            self.timed[key] = timings(linear, weight, seen, activation)
+            self.timed[key] = timings(layer, weight, seen, activation)
         return self.timed[key]
 
 
@@ -97,6 +99,31 @@ def observed(
     fused = watch.fused()
     del result
     return Observed(seen, watch.read, fused)
+
+
+@contextlib.contextmanager
+def running(model: nn.Module, layers: Iterable[Layer]) -> Iterator[None]:
+    """Within it every layer runs: one that has codes alone by the weight that they stand for."""
+    with contextlib.ExitStack() as undo:
+        for layer in layers:
+            foreign = layer.foreign
+            if foreign is None or foreign.runs:
+                continue
+            if foreign.weight is None:
+                raise ValueError(
+                    f"{_OP}: example_inputs are given, but '{layer.name}' does not run: {foreign.reason}"
+                )
+            undo.callback(_given(layer.linear, foreign.weight))
+        for module in model.modules():
+            if isinstance(module, nn.Embedding) and is_compressed(module):
+                undo.callback(_given(module, quantized(module, scheme_of(module))))
+        undo.enter_context(undisturbed(model))
+        yield
+
+
+def _given(module: nn.Module, weight: QuantizedTensor) -> Callable[[], None]:
+    """Gives a module a dense weight; what is returned takes it back."""
+    return replaced(module, "weight", nn.Parameter(weight.dequantize(), requires_grad=False))
 
 
 def run(model: nn.Module, example_inputs: object) -> Any:
@@ -139,9 +166,7 @@ def _set_training(modules: Sequence[nn.Module], training: bool) -> None:
         module.training = training
 
 
-def timings(
-    linear: nn.Module, weight: PackedWeight, seen: Seen, activation: str | None
-) -> list[Timing]:
+def timings(layer: Layer, weight: PackedWeight, seen: Seen, activation: str | None) -> list[Timing]:
     """One for each class of rows that was seen, at the number that was seen most."""
     typical: dict[int, int] = {}
     for rows, _ in seen.rows.most_common():
@@ -150,7 +175,7 @@ def timings(
     for rows in sorted(typical.values()):
         x = torch.linspace(-1, 1, rows * weight.shape[1], device=weight.device)
         x = x.view(rows, -1).to(seen.dtype)
-        calls = _calls(linear, weight, x, activation)
+        calls = _calls(layer, weight, x, activation)
         timer = plans.by_events if x.is_cuda else None
         with torch.no_grad():
             planned, dense = plans.medians(calls, of=min, timer=timer)
@@ -159,12 +184,13 @@ def timings(
 
 
 def _calls(
-    linear: nn.Module, weight: PackedWeight, x: Tensor, activation: str | None
+    layer: Layer, weight: PackedWeight, x: Tensor, activation: str | None
 ) -> list[Callable[[], object]]:
+    linear = layer.linear
     given = cast("Tensor | None", linear.bias)
     bias = None if given is None else given.detach().to(x.dtype)
     activated = ACTIVATIONS[activation]
-    if quantized_of(cast("Tensor | None", linear._parameters.get("weight"))) is not None:
+    if layer.foreign is not None:
         return [
             lambda: packed_linear(x, weight, bias, activation=activation),
             lambda: activated(linear(x)),

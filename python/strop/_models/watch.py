@@ -145,11 +145,12 @@ class Watch(TorchFunctionMode):
         weight = linear._parameters.get("weight")
 
         def run(*args: Any, **kwargs: Any) -> Any:
-            if linear._parameters.get("weight") is not weight:
-                self.read[key] = "the model runs it with another weight"
             entered = self._running[-1:] == [key]
             if not entered:
                 self._running.append(key)
+            # (compressed-tensors reads a weight at each look, which is the layer's own from here on)
+            if linear._parameters.get("weight") is not weight:
+                self.read[key] = "the model runs it with another weight"
             self._know(linear)
             self._calls[key] += 1
             try:

@@ -15,6 +15,7 @@ from strop._core.tensors import metadata, unreadable
 from strop._linear import plans
 from strop._linear.packed_weight import PackedWeight
 from strop._models.fusion import Fusion
+from strop._models.layers import Layer
 from strop._models.linear_kinds import matrix
 from strop._models.others import Other
 from strop._models.outcome import Outcome
@@ -59,19 +60,23 @@ def _facts(one: Outcome) -> dict[str, Any]:
     """What an entry begins with."""
     first, *tied = [name for layer in one.group.layers for name in layer.names]
     layer = one.group.layers[0]
-    weight, size = layer.parameter, 0
-    if layer.packed_linear is not None:
-        size = layer.packed_linear.packed.input_dtype.itemsize
-    elif weight is not None and not is_lazy(weight):
-        size = metadata(weight)[1].itemsize
-    shape = layer.shape
     return {
         "name": first or "the model",
         "tied": tuple(tied),
-        "shape": shape,
+        "shape": layer.shape,
         "sparsity": _sparsity(one),
-        "dense_bytes": shape[0] * shape[1] * size,
+        "dense_bytes": _dense_bytes(layer),
     }
+
+
+def _dense_bytes(layer: Layer) -> int:
+    rows, columns = layer.shape
+    if layer.packed_linear is not None:
+        return rows * columns * layer.packed_linear.packed.input_dtype.itemsize
+    if layer.foreign is not None and layer.foreign.weight is not None:
+        return rows * columns * layer.foreign.weight.dtype.itemsize
+    weight = layer.parameter
+    return 0 if weight is None or is_lazy(weight) else metadata(weight)[2]
 
 
 def _sparsity(one: Outcome) -> float:
@@ -82,7 +87,7 @@ def _sparsity(one: Outcome) -> float:
     layer = one.group.layers[0]
     if layer.packed_linear is not None:
         return layer.packed_linear.packed.sparsity
-    weight = layer.parameter
+    weight = None if layer.foreign else layer.parameter
     readable = weight is not None and not unreadable(weight)
     return _zeros(matrix(layer.linear)) if readable else 0.0
 
