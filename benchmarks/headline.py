@@ -22,6 +22,7 @@ class Row:
 
 
 XEON, EPYC, H100 = "intel-xeon-avx512", "amd-epyc-26-2-avx2", "nvidia-h100-80gb-hbm3"
+ZEN3 = "amd-epyc-25-1-avx2"
 MINILM = "MiniLM, 90% pruned, 1 x 128 tokens"
 ROWS = (
     Row(
@@ -47,6 +48,12 @@ ROWS = (
         "learned scale and zero point per channel, forward and backward",
     ),
     Row("`prune_mask`, 80 % of 4096x4096", EPYC, "prune_mask by sparsity, float32"),
+    Row("`packed_linear`, int4, 1 row by [4096, 4096]", ZEN3, "int4: 1 x 4096 by [4096, 4096]"),
+    Row(
+        "the same, input quantized to int8",
+        ZEN3,
+        "int4+int8: 1 x 4096 by [4096, 4096]",
+    ),
     Row(
         "`packed_linear`, 90 % pruned, 32 rows by [3072, 768]",
         EPYC,
