@@ -19,8 +19,8 @@ from strop._core.gradient import below_autograd, differentiable
 from strop._core.op import op
 from strop._linear import ops, plans
 from strop._linear.activations import ACTIVATIONS
+from strop._linear.code_tensors import spread
 from strop._linear.coded_weight import BY_KERNELS, MULTIPLIED, CodedWeight
-from strop._linear.kept_codes import spread
 from strop._linear.results import copied, in_words, written
 from strop._prune import ops as prune_ops
 from strop._quantize import codes_ops

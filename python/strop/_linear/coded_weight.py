@@ -13,8 +13,14 @@ from typing_extensions import Self
 from strop._core.errors import in_the_name_of
 from strop._core.tensor_dataclass import parsed_to, tensor_dataclass
 from strop._linear import machine_costs, planning, plans
-from strop._linear.codes_layout import check_codes_layout, codes_layout
-from strop._linear.kept_codes import SCALES, kept_codes, whole_codes, with_zeros
+from strop._linear.code_tensors import (
+    SCALES,
+    check_codes_layout,
+    codes_layout,
+    kept_codes,
+    whole_codes,
+    with_zeros,
+)
 from strop._linear.packed_weight import DTYPES, PackedWeight
 from strop._linear.timed_weight import TimedWeight
 from strop._prune import ops as prune_ops

@@ -35,7 +35,7 @@ from torch import Tensor
 
 from strop._core.library import build_info
 from strop._linear import dense_ways, ops, plans
-from strop._linear.codes_layout import codes_layout
+from strop._linear.code_tensors import codes_layout
 from strop._linear.timed_weight import TimedWeight
 from strop._quantize.quantize import quantize
 

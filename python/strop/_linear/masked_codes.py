@@ -10,8 +10,8 @@ from torch import Tensor
 from typing_extensions import Self
 
 from strop._core.tensor_dataclass import parsed_to, tensor_dataclass
+from strop._linear.code_tensors import SCALES, kept_codes, whole_codes
 from strop._linear.coded_weight import MULTIPLIED
-from strop._linear.kept_codes import SCALES, kept_codes, whole_codes
 from strop._linear.masked_weight import MaskedWeight
 from strop._linear.packed_weight import DTYPES
 from strop._prune import ops as prune_ops

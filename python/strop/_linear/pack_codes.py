@@ -12,8 +12,8 @@ from torch._subclasses import FakeTensor
 from strop._core.arguments import instance
 from strop._core.errors import check_tensors, in_the_name_of, unfit
 from strop._linear import plans
+from strop._linear.code_tensors import with_zeros
 from strop._linear.coded_weight import MULTIPLIED, CodedWeight, check
-from strop._linear.kept_codes import with_zeros
 from strop._linear.masked_codes import MaskedCodes
 from strop._linear.pack_masked import Planning, kept_of, planned_weight
 from strop._linear.packed_weight import PackedWeight
