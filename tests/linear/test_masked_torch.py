@@ -162,11 +162,11 @@ class TestCompiled:
                 torch.library.opcheck(torch.ops.strop.packed_linear.masked, call)
         torch.library.opcheck(torch.ops.strop.unpack_masked.default, (w.bits, w.values, 40))
         torch.library.opcheck(
-            torch.ops.strop._packed_linear.default, (x.detach(), w.pairs, 24, None, "")
+            torch.ops.strop._packed_linear.default, (x.detach(), w.quads, 24, None, "")
         )
         torch.library.opcheck(
             torch.ops.strop._packed_linear.out,
-            (x.detach(), w.pairs, 24, None, ""),
+            (x.detach(), w.quads, 24, None, ""),
             {"out": torch.empty(40, 24)},
         )
         torch.library.opcheck(
