@@ -1,9 +1,7 @@
 #pragma once
 
 #include "augment/kernels.h"
-#include "augment/simd/copy.h"
 #include "augment/simd/finish.h"
-#include "augment/simd/interleave.h"
 
 // Rows of samples on their way to the result: whatever its dtype and strides are.
 
@@ -26,54 +24,48 @@ struct OutPlace {
   std::int64_t column;
 };
 
-// Rows of samples of type In, each channel's somewhere, finished as Out.
-template <class In, class Out>
+// To consecutive elements.
+using FinishRow = void (*)(const void* from, void* to, int count, ScaleAndOffset by, bool stream);
+// Consecutive elements of each channel, to where strides say.
+using SpreadRows = void (*)(const AugmentArgs& args, const WarpScratch& scratch, void* to,
+                            int count, bool stream);
+
+// Rows of samples, each channel's somewhere, finished as elements of the result. There are too many
+// pairs of their types for every kernel to be compiled with each: a row is a call.
 struct RowWriter {
   const AugmentArgs& args;
   WarpScratch& scratch;
   bool stream;
   ScaleAndOffset by[kMaxImageChannels];
+  std::int64_t item;  // bytes
+  FinishRow finish;
+  SpreadRows spread;
 
-  STROP_MEMBER RowWriter(const AugmentArgs& a, WarpScratch& r, bool s)
-      : args(a), scratch(r), stream(s) {
-    for (int c = 0; c < args.warp.channels; ++c) {
-      by[c] = scale_and_offset<In, Out>(args.normalization, c);
-    }
-  }
-
-  STROP_MEMBER Out* place(const OutPlace& at) const {
+  STROP_MEMBER char* place(const OutPlace& at) const {
     const ImageStrides& s = args.out_strides;
-    return static_cast<Out*>(args.out) + at.image * s.image + at.row * s.row + at.column * s.column;
+    const std::int64_t element = at.image * s.image + at.row * s.row + at.column * s.column;
+    return static_cast<char*>(args.out) + element * item;
   }
 
   // One channel, to a plane.
-  STROP_MEMBER void write_plane(const OutPlace& at, int channel, const In* row, int count) const {
-    finish_row(row, place(at) + channel * args.out_strides.channel, count, by[channel], stream);
+  STROP_MEMBER void write_plane(const OutPlace& at, int channel, const void* row, int count) const {
+    finish(row, place(at) + channel * args.out_strides.channel * item, count, by[channel], stream);
   }
 
-  STROP_MEMBER void write(const OutPlace& at, const In* const (&rows)[kMaxImageChannels],
+  STROP_MEMBER void write(const OutPlace& at, const void* const (&rows)[kMaxImageChannels],
                           int count) const {
-    const ImageStrides& s = args.out_strides;
     const auto channels = static_cast<int>(args.warp.channels);
-    if (s.column == 1) {
+    if (args.out_strides.column == 1) {
       for (int c = 0; c < channels; ++c) write_plane(at, c, rows[c], count);
       return;
     }
-    Out* const to = place(at);
-    const Out* finished[kMaxImageChannels];
-    for (int c = 0; c < channels; ++c) {
-      Out* const own = reinterpret_cast<Out*>(scratch.finished[c]);
-      finish_row(rows[c], own, count, by[c], false);
-      finished[c] = own;
-    }
-    if (s.channel == 1 && s.column == 3 && channels == 3)
-      return interleave_three(finished, to, count, stream);
-    if (s.channel == 1 && s.column == 4 && channels == 4)
-      return interleave_four(finished, to, count);
-    for (int c = 0; c < channels; ++c) {
-      for (int i = 0; i < count; ++i) to[c * s.channel + i * s.column] = finished[c][i];
-    }
+    for (int c = 0; c < channels; ++c) finish(rows[c], scratch.finished[c], count, by[c], false);
+    spread(args, scratch, place(at), count, stream);
   }
 };
+
+// Of samples of type In: Mixed, or elements of an image.
+template <class In>
+RowWriter row_writer(const AugmentArgs& args, WarpScratch& scratch, bool stream);
 
 }  // namespace strop::augment::simd::STROP_ISA

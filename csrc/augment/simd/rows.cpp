@@ -1,0 +1,57 @@
+// Rows of samples to elements of the result, for each pair of their types.
+
+#include "augment/simd/rows.h"
+
+#include "augment/simd/interleave.h"
+
+namespace strop::augment::simd::STROP_ISA {
+using namespace strop::simd::STROP_ISA;
+namespace {
+
+template <class In, class Out>
+void finish_row_of(const void* from, void* to, int count, ScaleAndOffset by, bool stream) {
+  finish_row(static_cast<const In*>(from), static_cast<Out*>(to), count, by, stream);
+}
+
+// Elements are moved as they are: T is an unsigned integer of their size.
+template <class T>
+void spread_rows(const AugmentArgs& args, const WarpScratch& scratch, void* at, int count,
+                 bool stream) {
+  const ImageStrides& s = args.out_strides;
+  const auto channels = static_cast<int>(args.warp.channels);
+  const T* rows[kMaxImageChannels];
+  for (int c = 0; c < kMaxImageChannels; ++c) {
+    rows[c] = reinterpret_cast<const T*>(scratch.finished[c]);
+  }
+  T* const to = static_cast<T*>(at);
+  if (s.channel == 1 && s.column == 3 && channels == 3)
+    return interleave_three(rows, to, count, stream);
+  if (s.channel == 1 && s.column == 4 && channels == 4) return interleave_four(rows, to, count);
+  for (int c = 0; c < channels; ++c) {
+    for (int i = 0; i < count; ++i) to[c * s.channel + i * s.column] = rows[c][i];
+  }
+}
+
+}  // namespace
+
+template <class In>
+RowWriter row_writer(const AugmentArgs& args, WarpScratch& scratch, bool stream) {
+  RowWriter writer = {args, scratch, stream, {}, 0, nullptr, nullptr};
+  for (int c = 0; c < args.warp.channels; ++c) {
+    writer.by[c] = args.out_dtype == DType::kUInt8 ? ScaleAndOffset{255.0f, -0.0f}
+                                                   : scale_and_offset<In>(args.normalization, c);
+  }
+  by_narrow_image_dtype(args.out_dtype, [&]<class Out>() {
+    writer.item = sizeof(Out);
+    writer.finish = finish_row_of<In, Out>;
+    writer.spread = spread_rows<typename Lane<sizeof(Out)>::Element>;
+  });
+  return writer;
+}
+template RowWriter row_writer<Mixed>(const AugmentArgs&, WarpScratch&, bool);
+template RowWriter row_writer<std::uint8_t>(const AugmentArgs&, WarpScratch&, bool);
+template RowWriter row_writer<float>(const AugmentArgs&, WarpScratch&, bool);
+template RowWriter row_writer<BFloat16>(const AugmentArgs&, WarpScratch&, bool);
+template RowWriter row_writer<Float16>(const AugmentArgs&, WarpScratch&, bool);
+
+}  // namespace strop::augment::simd::STROP_ISA
