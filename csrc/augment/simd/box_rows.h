@@ -43,7 +43,7 @@ STROP_INLINE void warp_box_rows(const AugmentArgs& args, const WarpTile& tile, W
   const RowWriter writer = row_writer<Sample>(args, scratch, stream);
   const std::int64_t stride = unit * tile.box.columns;
   const Locator at = locator(args.warp, tile, unit, static_cast<int>(stride), scratch);
-  const void* rows[kMaxImageChannels];
+  ChannelRows rows;
   for (int c = 0; c < kMaxImageChannels; ++c) rows[c] = scratch.rows[c];
   const auto count = static_cast<int>(tile.out.columns());
   for (std::int64_t row = tile.out.row; row < tile.out.row_end; ++row) {

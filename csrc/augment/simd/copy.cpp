@@ -84,7 +84,7 @@ void copy_rows(const AugmentArgs& args, const WarpTile& tile, WarpScratch& scrat
   } else {
     for (std::int64_t row = tile.out.row; row < tile.out.row_end; ++row) {
       const std::int64_t own = from(row);
-      const void* rows[kMaxImageChannels];
+      ChannelRows rows;
       for (int c = 0; c < warp.channels; ++c) rows[c] = source.row_of(c, own);
       writer.write({tile.image, row, tile.out.column}, rows, count);
     }

@@ -62,7 +62,7 @@ void warp_rows(const AugmentArgs& args, const WarpTile& tile, WarpScratch& scrat
   const RowWriter writer = row_writer<Sample>(args, scratch, stream);
   const auto count = static_cast<int>(tile.out.columns());
   for (std::int64_t row = tile.out.row; row < tile.out.row_end; ++row) {
-    const void* rows[kMaxImageChannels];
+    ChannelRows rows;
     for (int c = 0; c < kMaxImageChannels; ++c) rows[c] = scratch.rows[c];
     for (int i = 0; i < count; ++i) {
       const DirectTaps taps = taps_at(args, tile, row, tile.out.column + i);

@@ -15,13 +15,13 @@ void finish_row_of(const void* from, void* to, int count, ScaleAndOffset by, boo
 
 // Elements are moved as they are: T is an unsigned integer of their size.
 template <class T>
-void spread_rows(const AugmentArgs& args, const WarpScratch& scratch, void* at, int count,
+void spread_rows(const AugmentArgs& args, const ChannelRows& finished, void* at, int count,
                  bool stream) {
   const ImageStrides& s = args.out_strides;
   const auto channels = static_cast<int>(args.warp.channels);
   const T* rows[kMaxImageChannels];
   for (int c = 0; c < kMaxImageChannels; ++c) {
-    rows[c] = reinterpret_cast<const T*>(scratch.finished[c]);
+    rows[c] = static_cast<const T*>(finished[c]);
   }
   T* const to = static_cast<T*>(at);
   if (s.channel == 1 && s.column == 3 && channels == 3)
@@ -43,7 +43,9 @@ RowWriter row_writer(const AugmentArgs& args, WarpScratch& scratch, bool stream)
   }
   by_narrow_image_dtype(args.out_dtype, [&]<class Out>() {
     writer.item = sizeof(Out);
-    writer.finish = finish_row_of<In, Out>;
+    if (!std::is_same_v<In, std::uint8_t> || !std::is_same_v<Out, std::uint8_t>) {
+      writer.finish = finish_row_of<In, Out>;
+    }
     writer.spread = spread_rows<typename Lane<sizeof(Out)>::Element>;
   });
   return writer;

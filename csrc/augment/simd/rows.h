@@ -24,11 +24,13 @@ struct OutPlace {
   std::int64_t column;
 };
 
+using ChannelRows = const void* [kMaxImageChannels];
+
 // To consecutive elements.
 using FinishRow = void (*)(const void* from, void* to, int count, ScaleAndOffset by, bool stream);
 // Consecutive elements of each channel, to where strides say.
-using SpreadRows = void (*)(const AugmentArgs& args, const WarpScratch& scratch, void* to,
-                            int count, bool stream);
+using SpreadRows = void (*)(const AugmentArgs& args, const ChannelRows& rows, void* to, int count,
+                            bool stream);
 
 // Rows of samples, each channel's somewhere, finished as elements of the result. There are too many
 // pairs of their types for every kernel to be compiled with each: a row is a call.
@@ -38,7 +40,7 @@ struct RowWriter {
   bool stream;
   ScaleAndOffset by[kMaxImageChannels];
   std::int64_t item;  // bytes
-  FinishRow finish;
+  FinishRow finish;   // nullptr: bytes that stay as they are
   SpreadRows spread;
 
   STROP_MEMBER char* place(const OutPlace& at) const {
@@ -49,18 +51,27 @@ struct RowWriter {
 
   // One channel, to a plane.
   STROP_MEMBER void write_plane(const OutPlace& at, int channel, const void* row, int count) const {
-    finish(row, place(at) + channel * args.out_strides.channel * item, count, by[channel], stream);
+    char* const to = place(at) + channel * args.out_strides.channel * item;
+    if (finish == nullptr) {
+      std::memcpy(to, row, static_cast<std::size_t>(count));
+    } else {
+      finish(row, to, count, by[channel], stream);
+    }
   }
 
-  STROP_MEMBER void write(const OutPlace& at, const void* const (&rows)[kMaxImageChannels],
-                          int count) const {
+  STROP_MEMBER void write(const OutPlace& at, const ChannelRows& rows, int count) const {
     const auto channels = static_cast<int>(args.warp.channels);
     if (args.out_strides.column == 1) {
       for (int c = 0; c < channels; ++c) write_plane(at, c, rows[c], count);
       return;
     }
-    for (int c = 0; c < channels; ++c) finish(rows[c], scratch.finished[c], count, by[c], false);
-    spread(args, scratch, place(at), count, stream);
+    if (finish == nullptr) return spread(args, rows, place(at), count, stream);
+    ChannelRows finished = {};
+    for (int c = 0; c < channels; ++c) {
+      finish(rows[c], scratch.finished[c], count, by[c], false);
+      finished[c] = scratch.finished[c];
+    }
+    spread(args, finished, place(at), count, stream);
   }
 };
 
