@@ -2,8 +2,6 @@
 
 #include "augment/simd/rows.h"
 
-#include "augment/simd/interleave.h"
-
 namespace strop::augment::simd::STROP_ISA {
 using namespace strop::simd::STROP_ISA;
 namespace {
@@ -13,23 +11,10 @@ void finish_row_of(const void* from, void* to, int count, ScaleAndOffset by, boo
   finish_row(static_cast<const In*>(from), static_cast<Out*>(to), count, by, stream);
 }
 
-// Elements are moved as they are: T is an unsigned integer of their size.
 template <class T>
-void spread_rows(const AugmentArgs& args, const ChannelRows& finished, void* at, int count,
-                 bool stream) {
-  const ImageStrides& s = args.out_strides;
-  const auto channels = static_cast<int>(args.warp.channels);
-  const T* rows[kMaxImageChannels];
-  for (int c = 0; c < kMaxImageChannels; ++c) {
-    rows[c] = static_cast<const T*>(finished[c]);
-  }
-  T* const to = static_cast<T*>(at);
-  if (s.channel == 1 && s.column == 3 && channels == 3)
-    return interleave_three(rows, to, count, stream);
-  if (s.channel == 1 && s.column == 4 && channels == 4) return interleave_four(rows, to, count);
-  for (int c = 0; c < channels; ++c) {
-    for (int i = 0; i < count; ++i) to[c * s.channel + i * s.column] = rows[c][i];
-  }
+void spread_rows_of(const AugmentArgs& args, const ChannelRows& rows, void* to, int count,
+                    bool stream) {
+  spread_rows<T>(args, rows, to, count, stream);
 }
 
 }  // namespace
@@ -46,7 +31,7 @@ RowWriter row_writer(const AugmentArgs& args, WarpScratch& scratch, bool stream)
     if (!std::is_same_v<In, std::uint8_t> || !std::is_same_v<Out, std::uint8_t>) {
       writer.finish = finish_row_of<In, Out>;
     }
-    writer.spread = spread_rows<typename Lane<sizeof(Out)>::Element>;
+    writer.spread = spread_rows_of<typename Lane<sizeof(Out)>::Element>;
   });
   return writer;
 }

@@ -2,6 +2,7 @@
 
 #include "augment/kernels.h"
 #include "augment/simd/finish.h"
+#include "augment/simd/interleave.h"
 
 // Rows of samples on their way to the result: whatever its dtype and strides are.
 
@@ -31,6 +32,25 @@ using FinishRow = void (*)(const void* from, void* to, int count, ScaleAndOffset
 // Consecutive elements of each channel, to where strides say.
 using SpreadRows = void (*)(const AugmentArgs& args, const ChannelRows& rows, void* to, int count,
                             bool stream);
+
+// Elements are moved as they are: T is an unsigned integer of their size.
+template <class T>
+STROP_INLINE void spread_rows(const AugmentArgs& args, const ChannelRows& finished, void* at,
+                              int count, bool stream) {
+  const ImageStrides& s = args.out_strides;
+  const auto channels = static_cast<int>(args.warp.channels);
+  const T* rows[kMaxImageChannels];
+  for (int c = 0; c < kMaxImageChannels; ++c) {
+    rows[c] = static_cast<const T*>(finished[c]);
+  }
+  T* const to = static_cast<T*>(at);
+  if (s.channel == 1 && s.column == 3 && channels == 3)
+    return interleave_three(rows, to, count, stream);
+  if (s.channel == 1 && s.column == 4 && channels == 4) return interleave_four(rows, to, count);
+  for (int c = 0; c < channels; ++c) {
+    for (int i = 0; i < count; ++i) to[c * s.channel + i * s.column] = rows[c][i];
+  }
+}
 
 // Rows of samples, each channel's somewhere, finished as elements of the result. There are too many
 // pairs of their types for every kernel to be compiled with each: a row is a call.
@@ -65,7 +85,7 @@ struct RowWriter {
       for (int c = 0; c < channels; ++c) write_plane(at, c, rows[c], count);
       return;
     }
-    if (finish == nullptr) return spread(args, rows, place(at), count, stream);
+    if (finish == nullptr) return spread_rows<std::uint8_t>(args, rows, place(at), count, stream);
     ChannelRows finished = {};
     for (int c = 0; c < channels; ++c) {
       finish(rows[c], scratch.finished[c], count, by[c], false);

@@ -50,6 +50,7 @@ struct BitWriter {
     if (held == 64) flush();
   }
   __attribute__((always_inline)) void flush() {
+    if (held == 0) return;
     std::uint8_t bytes[8];
     std::memcpy(bytes, &word, sizeof bytes);  // low bits first: every target is little-endian
     put_bits(mask, at, bytes, held);
