@@ -1,6 +1,5 @@
 #pragma once
 
-#include "augment/simd/copy.h"
 #include "augment/simd/positions.h"
 #include "augment/simd/rows.h"
 
@@ -37,14 +36,14 @@ STROP_INLINE void set_fill(const AugmentArgs& args, WarpScratch& scratch, Column
 
 // Calls sample(stride, columns), which leaves each channel's samples in the scratch, for every row.
 // A pixel of the box is `unit` of what offsets count.
-template <class Sample, class Sampler>
+template <class Sample, class Out, class Sampler>
 STROP_INLINE void warp_box_rows(const AugmentArgs& args, const WarpTile& tile, WarpScratch& scratch,
                                 bool stream, int unit, Sampler sample) {
-  const RowWriter writer = row_writer<Sample>(args, scratch, stream);
+  const RowWriter<Sample, Out> writer(args, scratch, stream);
   const std::int64_t stride = unit * tile.box.columns;
   const Locator at = locator(args.warp, tile, unit, static_cast<int>(stride), scratch);
-  ChannelRows rows;
-  for (int c = 0; c < kMaxImageChannels; ++c) rows[c] = scratch.rows[c];
+  const Sample* rows[kMaxImageChannels];
+  for (int c = 0; c < kMaxImageChannels; ++c) rows[c] = samples_of_row<Sample>(scratch, c);
   const auto count = static_cast<int>(tile.out.columns());
   for (std::int64_t row = tile.out.row; row < tile.out.row_end; ++row) {
     const Columns visible = at.locate(scratch, row);

@@ -51,23 +51,24 @@ struct CopySource {
   }
 };
 
-STROP_INLINE std::uint8_t element_of(double value, std::uint8_t) {
-  return static_cast<std::uint8_t>(value);
-}
 template <class T>
-STROP_INLINE T element_of(double value, T) {
-  return FromFloat<T>::call(static_cast<float>(value));
+STROP_INLINE T element_of(double value) {
+  if constexpr (std::is_same_v<T, std::uint8_t>) {
+    return static_cast<T>(value);
+  } else {
+    return FromFloat<T>::call(static_cast<float>(value));
+  }
 }
 
-template <class In>
+template <class In, class Out>
 void copy_rows(const AugmentArgs& args, const WarpTile& tile, WarpScratch& scratch, bool stream) {
   const Warp& warp = args.warp;
-  const RowWriter writer = row_writer<In>(args, scratch, stream);
+  const RowWriter<In, Out> writer(args, scratch, stream);
   const CopyLine y = copy_line(tile.map.y.by_row, tile.map.y.start);
   CopySource<In> source = {args,   tile, scratch, copy_line(tile.map.x.by_column, tile.map.x.start),
                            {0, 0}, {}};
   source.inner = columns_inside(source.x, tile.out, warp.in_width);
-  for (int c = 0; c < kMaxImageChannels; ++c) source.fill[c] = element_of(args.fill[c], In{});
+  for (int c = 0; c < kMaxImageChannels; ++c) source.fill[c] = element_of<In>(args.fill[c]);
   const auto count = static_cast<int>(tile.out.columns());
   const auto from = [&](std::int64_t row) {
     const bool fill = tile.method == TileMethod::kFill;
@@ -84,7 +85,7 @@ void copy_rows(const AugmentArgs& args, const WarpTile& tile, WarpScratch& scrat
   } else {
     for (std::int64_t row = tile.out.row; row < tile.out.row_end; ++row) {
       const std::int64_t own = from(row);
-      ChannelRows rows;
+      const In* rows[kMaxImageChannels];
       for (int c = 0; c < warp.channels; ++c) rows[c] = source.row_of(c, own);
       writer.write({tile.image, row, tile.out.column}, rows, count);
     }
@@ -95,8 +96,10 @@ void copy_rows(const AugmentArgs& args, const WarpTile& tile, WarpScratch& scrat
 }  // namespace
 
 void copy_pixels(const AugmentArgs& args, const WarpTile& tile, WarpScratch& scratch, bool stream) {
-  by_narrow_image_dtype(args.in_dtype,
-                        [&]<class In>() { copy_rows<In>(args, tile, scratch, stream); });
+  by_narrow_image_dtype(args.in_dtype, [&]<class In>() {
+    by_narrow_image_dtype(args.out_dtype,
+                          [&]<class Out>() { copy_rows<In, Out>(args, tile, scratch, stream); });
+  });
 }
 
 }  // namespace strop::augment::simd::STROP_ISA

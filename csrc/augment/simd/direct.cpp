@@ -54,16 +54,18 @@ STROP_INLINE float tap_value(const T* at) {
   return to_float(*at);
 }
 
-template <class In>
+template <class In, class Out>
 void warp_rows(const AugmentArgs& args, const WarpTile& tile, WarpScratch& scratch, bool stream) {
   constexpr bool kBytes = std::is_same_v<In, std::uint8_t>;
   using Sample = std::conditional_t<kBytes, Mixed, float>;
   using Value = std::conditional_t<kBytes, int, float>;
-  const RowWriter writer = row_writer<Sample>(args, scratch, stream);
+  const RowWriter<Sample, Out> writer(args, scratch, stream);
   const auto count = static_cast<int>(tile.out.columns());
   for (std::int64_t row = tile.out.row; row < tile.out.row_end; ++row) {
-    ChannelRows rows;
-    for (int c = 0; c < kMaxImageChannels; ++c) rows[c] = scratch.rows[c];
+    const Sample* rows[kMaxImageChannels];
+    for (int c = 0; c < kMaxImageChannels; ++c) {
+      rows[c] = reinterpret_cast<const Sample*>(scratch.rows[c]);
+    }
     for (int i = 0; i < count; ++i) {
       const DirectTaps taps = taps_at(args, tile, row, tile.out.column + i);
       for (int c = 0; c < args.warp.channels; ++c) {
@@ -85,8 +87,10 @@ void warp_rows(const AugmentArgs& args, const WarpTile& tile, WarpScratch& scrat
 
 void warp_directly(const AugmentArgs& args, const WarpTile& tile, WarpScratch& scratch,
                    bool stream) {
-  by_narrow_image_dtype(args.in_dtype,
-                        [&]<class In>() { warp_rows<In>(args, tile, scratch, stream); });
+  by_narrow_image_dtype(args.in_dtype, [&]<class In>() {
+    by_narrow_image_dtype(args.out_dtype,
+                          [&]<class Out>() { warp_rows<In, Out>(args, tile, scratch, stream); });
+  });
 }
 
 }  // namespace strop::augment::simd::STROP_ISA

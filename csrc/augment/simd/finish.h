@@ -28,8 +28,9 @@ struct ScaleAndOffset {
   float offset;
 };
 
-template <class In>
+template <class In, class Out>
 STROP_INLINE ScaleAndOffset scale_and_offset(const Normalization& n, std::int64_t channel) {
+  if constexpr (std::is_same_v<Out, std::uint8_t>) return {255.0f, -0.0f};
   const double std = n.std_of(channel);
   return {static_cast<float>(1 / (unit_of<In>() * std)),
           static_cast<float>(-n.mean_of(channel) / std)};

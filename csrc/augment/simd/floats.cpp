@@ -71,17 +71,23 @@ void sample_floats(WarpScratch& scratch, std::int64_t stride, Columns columns, N
   }
 }
 
+template <int kChannels, class Out>
+void warp_rows(const AugmentArgs& args, const WarpTile& tile, WarpScratch& scratch, bool stream) {
+  constexpr int kFloats = kChannels == 1 ? 1 : 4;
+  warp_box_rows<float, Out>(args, tile, scratch, stream, kFloats,
+                            [&](std::int64_t stride, Columns seen) {
+                              sample_floats(scratch, stride, seen, Number<kChannels>{});
+                            });
+}
+
 template <int kChannels>
 void warp_channels(const AugmentArgs& args, const WarpTile& tile, WarpScratch& scratch,
                    bool stream) {
   by_narrow_dtype(args.in_dtype, [&]<class T>() {
     lay_float_box<kChannels, T>(args, tile, reinterpret_cast<float*>(scratch.pixels));
   });
-  constexpr int kFloats = kChannels == 1 ? 1 : 4;
-  warp_box_rows<float>(args, tile, scratch, stream, kFloats,
-                       [&](std::int64_t stride, Columns seen) {
-                         sample_floats(scratch, stride, seen, Number<kChannels>{});
-                       });
+  by_narrow_image_dtype(
+      args.out_dtype, [&]<class Out>() { warp_rows<kChannels, Out>(args, tile, scratch, stream); });
 }
 
 }  // namespace

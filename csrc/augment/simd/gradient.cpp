@@ -3,6 +3,7 @@
 // are located as those of a warp are, and what falls on the border is dropped; else band by band,
 // tap by tap.
 
+#include "augment/simd/finish.h"
 #include "augment/simd/positions.h"
 #include "augment/simd/rows.h"
 
@@ -72,7 +73,7 @@ void add_all(const AugmentGradientArgs& args, const GradientBand& from, const Po
              const Band& band) {
   const Warp& warp = args.warp;
   const Splitter splitter = {warp};
-  const float scale = scale_and_offset<float>(args.normalization, from.channel).scale;
+  const float scale = scale_and_offset<float, float>(args.normalization, from.channel).scale;
   const ImageStrides& s = args.in_strides;
   const In* const plane =
       static_cast<const In*>(args.in) + from.image * s.image + from.channel * s.channel;
@@ -143,7 +144,7 @@ template <class In>
 void add_all_in_scratch(const AugmentGradientArgs& args, const GradientBand& from,
                         const PositionMap& map, WarpScratch& scratch) {
   const Warp& warp = args.warp;
-  const float scale = scale_and_offset<float>(args.normalization, from.channel).scale;
+  const float scale = scale_and_offset<float, float>(args.normalization, from.channel).scale;
   const ImageStrides& s = args.in_strides;
   const In* const plane =
       static_cast<const In*>(args.in) + from.image * s.image + from.channel * s.channel;

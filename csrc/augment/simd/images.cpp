@@ -9,6 +9,19 @@ namespace strop::augment::simd::STROP_ISA {
 using namespace strop::simd::STROP_ISA;
 namespace {
 
+template <class Out>
+void warp_rows(const AugmentArgs& args, const WarpTile& tile, WarpScratch& scratch, bool stream) {
+  warp_box_rows<Mixed, Out>(args, tile, scratch, stream, 4, [&](std::int64_t stride, Columns seen) {
+    if (args.warp.channels == 1) {
+      sample_grey(scratch, seen);
+    } else if (args.warp.channels == 3) {
+      sample_pixels<3>(scratch, stride, seen);
+    } else {
+      sample_pixels<4>(scratch, stride, seen);
+    }
+  });
+}
+
 void warp(const AugmentArgs& args, const WarpTile& tile, WarpScratch& scratch, bool stream) {
   switch (tile.method) {
     case TileMethod::kFill:
@@ -34,15 +47,8 @@ void warp_bytes(const AugmentArgs& args, const WarpTile& tile, WarpScratch& scra
   } else {
     lay_pixel_box(args, tile, scratch);
   }
-  warp_box_rows<Mixed>(args, tile, scratch, stream, 4, [&](std::int64_t stride, Columns seen) {
-    if (args.warp.channels == 1) {
-      sample_grey(scratch, seen);
-    } else if (args.warp.channels == 3) {
-      sample_pixels<3>(scratch, stride, seen);
-    } else {
-      sample_pixels<4>(scratch, stride, seen);
-    }
-  });
+  by_narrow_image_dtype(args.out_dtype,
+                        [&]<class Out>() { warp_rows<Out>(args, tile, scratch, stream); });
 }
 
 extern const Kernels kernels;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "augment/kernels.h"
+#include "augment/simd/copy.h"
 #include "augment/simd/finish.h"
 #include "augment/simd/interleave.h"
 
@@ -25,78 +26,54 @@ struct OutPlace {
   std::int64_t column;
 };
 
-using ChannelRows = const void* [kMaxImageChannels];
-
-// To consecutive elements.
-using FinishRow = void (*)(const void* from, void* to, int count, ScaleAndOffset by, bool stream);
-// Consecutive elements of each channel, to where strides say.
-using SpreadRows = void (*)(const AugmentArgs& args, const ChannelRows& rows, void* to, int count,
-                            bool stream);
-
-// Elements are moved as they are: T is an unsigned integer of their size.
-template <class T>
-STROP_INLINE void spread_rows(const AugmentArgs& args, const ChannelRows& finished, void* at,
-                              int count, bool stream) {
-  const ImageStrides& s = args.out_strides;
-  const auto channels = static_cast<int>(args.warp.channels);
-  const T* rows[kMaxImageChannels];
-  for (int c = 0; c < kMaxImageChannels; ++c) {
-    rows[c] = static_cast<const T*>(finished[c]);
-  }
-  T* const to = static_cast<T*>(at);
-  if (s.channel == 1 && s.column == 3 && channels == 3)
-    return interleave_three(rows, to, count, stream);
-  if (s.channel == 1 && s.column == 4 && channels == 4) return interleave_four(rows, to, count);
-  for (int c = 0; c < channels; ++c) {
-    for (int i = 0; i < count; ++i) to[c * s.channel + i * s.column] = rows[c][i];
-  }
-}
-
-// Rows of samples, each channel's somewhere, finished as elements of the result. There are too many
-// pairs of their types for every kernel to be compiled with each: a row is a call.
+// Rows of samples of type In, each channel's somewhere, finished as Out.
+template <class In, class Out>
 struct RowWriter {
   const AugmentArgs& args;
   WarpScratch& scratch;
   bool stream;
   ScaleAndOffset by[kMaxImageChannels];
-  std::int64_t item;  // bytes
-  FinishRow finish;   // nullptr: bytes that stay as they are
-  SpreadRows spread;
 
-  STROP_MEMBER char* place(const OutPlace& at) const {
+  STROP_MEMBER RowWriter(const AugmentArgs& a, WarpScratch& r, bool s)
+      : args(a), scratch(r), stream(s) {
+    for (int c = 0; c < args.warp.channels; ++c) {
+      by[c] = scale_and_offset<In, Out>(args.normalization, c);
+    }
+  }
+
+  STROP_MEMBER Out* place(const OutPlace& at) const {
     const ImageStrides& s = args.out_strides;
-    const std::int64_t element = at.image * s.image + at.row * s.row + at.column * s.column;
-    return static_cast<char*>(args.out) + element * item;
+    return static_cast<Out*>(args.out) + at.image * s.image + at.row * s.row + at.column * s.column;
   }
 
   // One channel, to a plane.
-  STROP_MEMBER void write_plane(const OutPlace& at, int channel, const void* row, int count) const {
-    char* const to = place(at) + channel * args.out_strides.channel * item;
-    if (finish == nullptr) {
-      std::memcpy(to, row, static_cast<std::size_t>(count));
-    } else {
-      finish(row, to, count, by[channel], stream);
-    }
+  STROP_MEMBER void write_plane(const OutPlace& at, int channel, const In* row, int count) const {
+    finish_row(row, place(at) + channel * args.out_strides.channel, count, by[channel], stream);
   }
 
-  STROP_MEMBER void write(const OutPlace& at, const ChannelRows& rows, int count) const {
+  STROP_MEMBER void write(const OutPlace& at, const In* const (&rows)[kMaxImageChannels],
+                          int count) const {
+    const ImageStrides& s = args.out_strides;
     const auto channels = static_cast<int>(args.warp.channels);
-    if (args.out_strides.column == 1) {
+    if (s.column == 1) {
       for (int c = 0; c < channels; ++c) write_plane(at, c, rows[c], count);
       return;
     }
-    if (finish == nullptr) return spread_rows<std::uint8_t>(args, rows, place(at), count, stream);
-    ChannelRows finished = {};
+    Out* const to = place(at);
+    const Out* finished[kMaxImageChannels];
     for (int c = 0; c < channels; ++c) {
-      finish(rows[c], scratch.finished[c], count, by[c], false);
-      finished[c] = scratch.finished[c];
+      Out* const own = reinterpret_cast<Out*>(scratch.finished[c]);
+      finish_row(rows[c], own, count, by[c], false);
+      finished[c] = own;
     }
-    spread(args, finished, place(at), count, stream);
+    if (s.channel == 1 && s.column == 3 && channels == 3)
+      return interleave_three(finished, to, count, stream);
+    if (s.channel == 1 && s.column == 4 && channels == 4)
+      return interleave_four(finished, to, count);
+    for (int c = 0; c < channels; ++c) {
+      for (int i = 0; i < count; ++i) to[c * s.channel + i * s.column] = finished[c][i];
+    }
   }
 };
-
-// Of samples of type In: Mixed, or elements of an image.
-template <class In>
-RowWriter row_writer(const AugmentArgs& args, WarpScratch& scratch, bool stream);
 
 }  // namespace strop::augment::simd::STROP_ISA
