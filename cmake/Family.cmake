@@ -21,6 +21,8 @@ function(strop_family name)
   endif()
   if(TARGET strop_ops_cuda)
     target_sources(strop_ops_cuda PRIVATE ${of_TORCH} ${of_CUDA})
+    set_source_files_properties(${of_CUDA} TARGET_DIRECTORY strop_ops_cuda
+      PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
     set_property(GLOBAL APPEND PROPERTY STROP_CUDA_SOURCES ${of_CUDA})
   endif()
 endfunction()

@@ -9,7 +9,7 @@ namespace {
 #define STROP_BOXES "(Tensor boxes, Tensor matrices, SymInt height, SymInt width)"
 
 template <class B>
-constexpr OpRow kOps[] = {
+constexpr OpRow kPointOps[] = {
     {"_warp_points(Tensor points, Tensor matrices) -> Tensor",
      STROP_CPU_OR_GPU(boxed<warp_points<New<B>>>, nullptr)},
     {"_warp_boxes" STROP_BOXES " -> Tensor",
@@ -20,6 +20,6 @@ constexpr OpRow kOps[] = {
 
 }  // namespace
 
-STROP_OPS(kOps)
+STROP_OPS(kPointOps)
 
 }  // namespace strop::augment

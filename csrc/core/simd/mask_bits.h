@@ -12,9 +12,11 @@ STROP_INLINE void add_bits(std::uint8_t* byte, std::uint32_t bits) {
   __atomic_fetch_or(byte, static_cast<std::uint8_t>(bits), __ATOMIC_RELAXED);
 }
 
-// The first `count` of `bits` to the mask's bits from `at` on, which are 0.
-STROP_INLINE void put_bits(std::uint8_t* mask, std::int64_t at, const std::uint8_t* bits,
-                           std::int64_t count) {
+// The first `count` of `bits` to the mask's bits from `at` on, which are 0. Not inlined: it is
+// called once for many elements.
+[[maybe_unused]] __attribute__((noinline)) static void put_bits(std::uint8_t* mask, std::int64_t at,
+                                                                const std::uint8_t* bits,
+                                                                std::int64_t count) {
   std::uint8_t* const to = mask + at / 8;
   const int shift = static_cast<int>(at % 8);
   const std::int64_t sources = (count + 7) / 8;
@@ -48,6 +50,7 @@ struct BitWriter {
     if (held == 64) flush();
   }
   __attribute__((always_inline)) void flush() {
+    if (held == 0) return;
     std::uint8_t bytes[8];
     std::memcpy(bytes, &word, sizeof bytes);  // low bits first: every target is little-endian
     put_bits(mask, at, bytes, held);

@@ -134,8 +134,7 @@ class LearnedTile {
       if (count > kRunColumns) count = kRunColumns;
     }
     const LearnedRun<T> run = gather(column, count);
-    const auto blocks = stream_ ? rows_.streamed_blocks : rows_.blocks;
-    blocks(run, steps, scratch_.params, args_.rule, sums_);
+    rows_.blocks(run, steps, scratch_.params, args_.rule, sums_);
     scatter(run, column);
     return count;
   }
@@ -162,7 +161,8 @@ class LearnedTile {
   LearnedRun<T> gather(std::int64_t column, std::int64_t count) {
     const std::int64_t at = tile_.input + column * inner_.input;
     const T* const input = static_cast<const T*>(args_.input) + at;
-    LearnedRun<T> run = {input, gradient_ + at, static_cast<T*>(args_.output) + at, nullptr, count};
+    T* const output = static_cast<T*>(args_.output) + at;
+    LearnedRun<T> run = {input, gradient_ + at, output, nullptr, count, stream_};
     if (args_.rule.rounding == Rounding::kStochastic) {
       fill_random(scratch_.random, args_.seed,
                   static_cast<std::uint64_t>(tile_.index + column * inner_.index),

@@ -17,6 +17,7 @@ struct LearnedRun {
   T* output;
   const float* random;
   std::int64_t count;
+  bool stream;
 };
 
 struct RunSums {
@@ -91,30 +92,51 @@ STROP_INLINE LearnedTerms<Vec> last_terms(const LearnedRun<T>& run, std::int64_t
 // cache.
 inline constexpr std::int64_t kAhead = 2048;
 
-// A run of one block. The sum of a zero point that is not learned is left 0.
-template <bool kStream, class Codec, class T>
-STROP_INLINE RunSums learned_run(const LearnedRun<T>& run, const QuantizeParams<Vec>& params,
-                                 const Codec& codec) {
-  constexpr int kVectors = kRunLanes / kLanes;
-  Vec scale[kVectors], zero_point[kVectors];
-  for (int v = 0; v < kVectors; ++v) scale[v] = zero_point[v] = Vec(0.0f);
-  const auto add = [&](int v, const LearnedTerms<Vec>& terms) {
+inline constexpr int kRunVectors = kRunLanes / kLanes;
+
+// Sums of terms, lane by lane. That of a zero point that is not learned is left 0.
+template <class Codec>
+struct LaneSums {
+  Vec scale[kRunVectors];
+  Vec zero_point[kRunVectors];
+
+  STROP_MEMBER LaneSums() {
+    for (int v = 0; v < kRunVectors; ++v) scale[v] = zero_point[v] = Vec(0.0f);
+  }
+  STROP_MEMBER void add(int v, const LearnedTerms<Vec>& terms) {
     scale[v] = scale[v] + terms.scale;
     if constexpr (Codec::kHasZeroPoint) zero_point[v] = zero_point[v] + terms.zero_point;
-  };
+  }
+};
+
+// kRunLanes elements of a run at a time. Returns how many elements it did.
+template <bool kStream, class Codec, class T>
+STROP_INLINE std::int64_t add_lanes(const LearnedRun<T>& run, const QuantizeParams<Vec>& params,
+                                    const Codec& codec, LaneSums<Codec>& sums) {
   std::int64_t i = 0;
   for (; i + kRunLanes <= run.count; i += kRunLanes) {
     prefetch(run.input + i + kAhead);
     prefetch(run.gradient + i + kAhead);
-    for (int v = 0; v < kVectors; ++v) {
-      add(v, terms_at<kStream>(run, i + v * kLanes, params, codec));
+    for (int v = 0; v < kRunVectors; ++v) {
+      sums.add(v, terms_at<kStream>(run, i + v * kLanes, params, codec));
     }
   }
-  for (int v = 0; v < kVectors && i < run.count; ++v, i += kLanes) {
-    add(v, run.count - i >= kLanes ? terms_at<false>(run, i, params, codec)
-                                   : last_terms(run, i, params, codec));
+  return i;
+}
+
+// A run of one block.
+template <class Codec, class T>
+STROP_INLINE RunSums learned_run(const LearnedRun<T>& run, const QuantizeParams<Vec>& params,
+                                 const Codec& codec) {
+  LaneSums<Codec> sums;
+  std::int64_t i = run.stream && aligned_for_stream(run.output)
+                       ? add_lanes<true>(run, params, codec, sums)
+                       : add_lanes<false>(run, params, codec, sums);
+  for (int v = 0; v < kRunVectors && i < run.count; ++v, i += kLanes) {
+    sums.add(v, run.count - i >= kLanes ? terms_at<false>(run, i, params, codec)
+                                        : last_terms(run, i, params, codec));
   }
-  return {sum_of_lanes(scale), Codec::kHasZeroPoint ? sum_of_lanes(zero_point) : 0.0f};
+  return {sum_of_lanes(sums.scale), Codec::kHasZeroPoint ? sum_of_lanes(sums.zero_point) : 0.0f};
 }
 
 // Where a row's blocks add their sums up.
@@ -124,7 +146,7 @@ struct BlockSums {
 };
 
 // Consecutive blocks of a row, each in runs.
-template <class Codec, bool kStream, class T>
+template <class Codec, class T>
 void learned_blocks(const LearnedRun<T>& row, const BlockSteps& steps, const TileParams& params,
                     const QuantizeRule& rule, const BlockSums& sums) {
   constexpr bool kRandom = Codec::kRounding == Rounding::kStochastic;
@@ -136,11 +158,10 @@ void learned_blocks(const LearnedRun<T>& row, const BlockSteps& steps, const Til
     const std::int64_t stop = end < row.count ? end : row.count;
     for (; i < stop; i += kRunColumns) {
       const std::int64_t count = stop - i < kRunColumns ? stop - i : kRunColumns;
-      const LearnedRun<T> run = {row.input + i, row.gradient + i, row.output + i,
-                                 kRandom ? row.random + i : nullptr, count};
-      const RunSums found = kStream && aligned_for_stream(run.output)
-                                ? learned_run<kStream>(run, of, codec)
-                                : learned_run<false>(run, of, codec);
+      const LearnedRun<T> run = {row.input + i,  row.gradient + i,
+                                 row.output + i, kRandom ? row.random + i : nullptr,
+                                 count,          row.stream};
+      const RunSums found = learned_run(run, of, codec);
       sums.scale[block] += static_cast<double>(found.scale);
       if constexpr (Codec::kHasZeroPoint) {
         sums.zero_point[block] += static_cast<double>(found.zero_point);
@@ -168,16 +189,13 @@ void learned_elements(const LearnedRun<T>& run, const TileParams& params, const 
 // The rows of one format and rounding.
 template <class T>
 struct LearnedRows {
-  using Blocks = void (*)(const LearnedRun<T>&, const BlockSteps&, const TileParams&,
-                          const QuantizeRule&, const BlockSums&);
-  Blocks blocks;
-  Blocks streamed_blocks;
+  void (*blocks)(const LearnedRun<T>&, const BlockSteps&, const TileParams&, const QuantizeRule&,
+                 const BlockSums&);
   void (*elements)(const LearnedRun<T>&, const TileParams&, const QuantizeRule&, TermBuffers&);
 };
 
 template <class T, class Codec>
-constexpr LearnedRows<T> kLearnedRowsOf = {
-    learned_blocks<Codec, false, T>, learned_blocks<Codec, true, T>, learned_elements<Codec, T>};
+constexpr LearnedRows<T> kLearnedRowsOf = {learned_blocks<Codec, T>, learned_elements<Codec, T>};
 
 // Each in a source of its own.
 template <class T>

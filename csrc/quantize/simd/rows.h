@@ -115,10 +115,40 @@ STROP_INLINE void quantize_few(const RowRun<T>& run, const typename Codec::Block
   }
 }
 
-// One block's part of a row: four vectors at a time, enough loads in flight to keep memory busy.
-// The last vector, which may overlap the one before, is computed first: in place, its elements have
-// not been written then.
+// Four vectors at a time of a run, enough loads in flight to keep memory busy. Returns how many
+// elements it did.
 template <class Codec, bool kStream, bool kMask, class T>
+STROP_INLINE std::int64_t quantize_fours(const RowRun<T>& run, const typename Codec::Block& value) {
+  const T* const input = run.input;
+  T* const output = run.output;
+  const bool whole = run.bits.at % 8 == 0;
+  std::uint8_t* const to = whole ? run.bits.mask + run.bits.at / 8 : run.bits.scratch;
+  std::int64_t i = 0;
+  for (; i + 4 * kLanes <= run.count; i += 4 * kLanes) {
+    prefetch(input + i + run.ahead);
+    prefetch(input + i + run.ahead + 2 * kLanes);
+    QuantizedPair first = pair_of(value, load_pair(input + i));
+    QuantizedPair second = pair_of(value, load_pair(input + i + 2 * kLanes));
+    if constexpr (!Codec::kBounded) {
+      if (beyond<T>(larger(size_bits(first), size_bits(second)))) [[unlikely]] {
+        hold<T>(value, value, load_pair(input + i), first);
+        hold<T>(value, value, load_pair(input + i + 2 * kLanes), second);
+      }
+    }
+    store_pair<kStream>(output + i, first.value);
+    store_pair<kStream>(output + i + 2 * kLanes, second.value);
+    if constexpr (kMask) {
+      store_pair_bits(to + i / 8, output, first);
+      store_pair_bits(to + i / 8 + kLanes / 4, output, second);
+    }
+  }
+  if (kMask && !whole) put_bits(run.bits.mask, run.bits.at, run.bits.scratch, i);
+  return i;
+}
+
+// One block's part of a row. The last vector, which may overlap the one before, is computed first:
+// in place, its elements have not been written then.
+template <class Codec, bool kMask, class T>
 STROP_INLINE void quantize_run(const RowRun<T>& run, const typename Codec::Block& value) {
   constexpr bool kRandom = Codec::kRounding == Rounding::kStochastic;
   const T* const input = run.input;
@@ -134,30 +164,9 @@ STROP_INLINE void quantize_run(const RowRun<T>& run, const typename Codec::Block
   const Quantized<Vec> last = rest != 0 ? at(count - kLanes) : Quantized<Vec>{};
   std::int64_t i = 0;
   if constexpr (!kRandom) {
-    const bool whole = run.bits.at % 8 == 0;
-    std::uint8_t* const to = whole ? run.bits.mask + run.bits.at / 8 : run.bits.scratch;
-    for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
-      prefetch(input + i + run.ahead);
-      prefetch(input + i + run.ahead + 2 * kLanes);
-      QuantizedPair first = pair_of(value, load_pair(input + i));
-      QuantizedPair second = pair_of(value, load_pair(input + i + 2 * kLanes));
-      if constexpr (!Codec::kBounded) {
-        if (beyond<T>(larger(size_bits(first), size_bits(second)))) [[unlikely]] {
-          hold<T>(value, value, load_pair(input + i), first);
-          hold<T>(value, value, load_pair(input + i + 2 * kLanes), second);
-        }
-      }
-      store_pair<kStream>(output + i, first.value);
-      store_pair<kStream>(output + i + 2 * kLanes, second.value);
-      if constexpr (kMask) {
-        store_pair_bits(to + i / 8, output, first);
-        store_pair_bits(to + i / 8 + kLanes / 4, output, second);
-      }
-    }
-    if constexpr (kMask) {
-      if (!whole) put_bits(run.bits.mask, run.bits.at, run.bits.scratch, i);
-      bits.at += i;
-    }
+    i = run.stream && aligned_for_stream(output) ? quantize_fours<Codec, true, kMask>(run, value)
+                                                 : quantize_fours<Codec, false, kMask>(run, value);
+    bits.at += i;
   }
   for (; i + kLanes <= count; i += kLanes) {
     const Quantized<Vec> one = at(i);
@@ -274,11 +283,7 @@ void quantize_blocks(const RowRun<T>& row, const TileParams& params, const Quant
   for (; left > 0; ++block, left -= run.count, run.count = row.steps.block) {
     if (run.count > left) run.count = left;
     const typename Codec::Block value(codec, params, block);
-    if (row.stream && aligned_for_stream(run.output)) {
-      quantize_run<Codec, true, kMask>(run, value);
-    } else {
-      quantize_run<Codec, false, kMask>(run, value);
-    }
+    quantize_run<Codec, kMask>(run, value);
     run.input += run.count;
     run.output += run.count;
     run.bits.at += run.count;
