@@ -112,7 +112,7 @@ Isa isa_within_active(std::string_view name) {
   const Isa active = active_isa();
   for (Isa isa = active; !name.empty();) {
     const IsaInfo& info = kIsas[static_cast<std::size_t>(isa)];
-    if (info.name == name) return isa;
+    if (info.name == name) return verdict(isa).usable ? isa : active;
     if (info.extends == info.name) break;
     isa = isa_named(info.extends);
   }

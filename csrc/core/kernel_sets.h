@@ -36,7 +36,8 @@ constexpr Isa isa_named(std::string_view name) {
 std::vector<std::string> built_isas();
 std::vector<std::string> supported_isas();
 
-// A set by its name where the one in force is or extends it; else, and for an empty name, that.
+// A set by its name, where the one in force is or extends it and it passes its self-test; else, and
+// for an empty name, the one in force.
 Isa isa_within_active(std::string_view name);
 
 // Puts a set of supported_isas() in force for the whole process; an empty name goes back to the

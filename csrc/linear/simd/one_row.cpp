@@ -218,8 +218,8 @@ STROP_INLINE void add_word(std::uint64_t word, const V* values, const float* x, 
     const __m512 low = widened(_mm512_castsi512_si256(spread), V{});
     const __m512 high = widened(_mm512_extracti64x4_epi64(spread, 1), V{});
     const float* const from = x + 32 * i;
-    sum[2 * i] = _mm512_mask3_fmadd_ps(low, _mm512_loadu_ps(from), sum[2 * i],
-                                       static_cast<__mmask16>(kept));
+    sum[2 * i] =
+        _mm512_mask3_fmadd_ps(low, _mm512_loadu_ps(from), sum[2 * i], static_cast<__mmask16>(kept));
     sum[2 * i + 1] = _mm512_mask3_fmadd_ps(high, _mm512_loadu_ps(from + 16), sum[2 * i + 1],
                                            static_cast<__mmask16>(kept >> 16));
   });
