@@ -26,11 +26,6 @@ ZEN3 = "amd-epyc-25-1-avx2"
 MINILM = "MiniLM, 90% pruned, 1 x 128 tokens"
 ROWS = (
     Row(
-        "`fake_quantize`, int8, one scale, new output",
-        XEON,
-        "torch's fake_quantize per tensor, fresh output",
-    ),
-    Row(
         "`fake_quantize`, int8, a scale a row, `out=`",
         XEON,
         "torch's fake_quantize per channel, out=",
@@ -49,11 +44,6 @@ ROWS = (
     ),
     Row("`prune_mask`, 80 % of 4096x4096", EPYC, "prune_mask by sparsity, float32"),
     Row("`packed_linear`, int4, 1 row by [4096, 4096]", ZEN3, "int4: 1 x 4096 by [4096, 4096]"),
-    Row(
-        "the same, input quantized to int8",
-        ZEN3,
-        "int4+int8: 1 x 4096 by [4096, 4096]",
-    ),
     Row(
         "`packed_linear`, 90 % pruned, 32 rows by [3072, 768]",
         EPYC,
