@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 CSRC = ROOT / "csrc"
 FOLDERS = ("csrc", "python", "tests", "benchmarks", "examples", "cmake", "docs")
 SUFFIXES = {".h", ".cpp", ".cu", ".cuh", ".py"}
+BUILT = {".whl", ".so", ".o", ".a", ".pyc", ".gz", ".zip"}
 FILES = [
     path
     for folder in FOLDERS
@@ -55,6 +56,16 @@ each_source = pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path
 
 
 class TestFiles:
+    def test_nothing_that_was_built_or_fetched_is_tracked(self):
+        if not (ROOT / ".git").exists():
+            pytest.skip("this is no git checkout")
+        listed = ["git", "-C", str(ROOT), "ls-files", "-z"]
+        tracked = subprocess.run(listed, check=True, capture_output=True, text=True).stdout
+        paths = [ROOT / name for name in tracked.split("\0") if name]
+        assert len(paths) > 100
+        assert [p.name for p in paths if p.suffix in BUILT] == []
+        assert [p.name for p in paths if p.is_file() and p.stat().st_size > 1 << 20] == []
+
     def test_folders_are_small(self):
         counts = Counter(path.parent for path in FILES if "results" not in path.parts)
         assert {str(f.relative_to(ROOT)): n for f, n in counts.items() if n > 24} == {}
