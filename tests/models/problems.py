@@ -114,3 +114,18 @@ class Conv1D(nn.Module):
         size_out = x.size()[:-1] + (self.nf,)
         x = torch.addmm(self.bias, x.view(-1, x.size(-1)), self.weight)
         return x.view(size_out)
+
+
+def reasons(report):
+    """Why each layer was left alone."""
+    return {entry["name"]: entry["reason"] for entry in report.to_dict()["left_alone"]}
+
+
+def layers(report):
+    """What was told of each layer that was packed."""
+    return {entry["name"]: entry for entry in report.to_dict()["layers"]}
+
+
+def pack(model, *args, **options):
+    """Packs every layer, whatever is faster."""
+    return strop.pack_model(model, *args, only_if_faster=False, **options)

@@ -11,22 +11,18 @@ from torch.nn import functional
 
 import strop
 from core.devices import assert_same_bits
-from models.problems import assert_unchanged, batch, packed_names, state_of
+from models.problems import (
+    assert_unchanged,
+    batch,
+    layers,
+    pack,
+    packed_names,
+    reasons,
+    state_of,
+)
 from quantize.test_compressed_tensors import words
 
 TOKENS = {"int8": True, "uint8": False}
-
-
-def reasons(report):
-    return {entry["name"]: entry["reason"] for entry in report.to_dict()["left_alone"]}
-
-
-def layers(report):
-    return {entry["name"]: entry for entry in report.to_dict()["layers"]}
-
-
-def pack(model, *args, **options):
-    return strop.pack_model(model, *args, only_if_faster=False, **options)
 
 
 def of_the_library(function):

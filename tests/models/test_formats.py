@@ -10,17 +10,9 @@ from torch import nn
 
 import strop
 from core.devices import assert_same_bits
-from models.problems import batch, net, packed_names, twin
+from models.problems import batch, layers, net, packed_names, reasons, twin
 
 LAYERS = ["0", "2", "4"]
-
-
-def reasons(report):
-    return {entry["name"]: entry["reason"] for entry in report.to_dict()["left_alone"]}
-
-
-def layers(report):
-    return {entry["name"]: entry for entry in report.to_dict()["layers"]}
 
 
 def dequantized(model):

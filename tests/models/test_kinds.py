@@ -13,12 +13,9 @@ from models.problems import (
     batch,
     packed_names,
     prune_in_place,
+    reasons,
     twin,
 )
-
-
-def reasons(report):
-    return {entry["name"]: entry["reason"] for entry in report.to_dict()["left_alone"]}
 
 
 def gpt(seed=0):

@@ -16,16 +16,13 @@ from models.problems import (
     net,
     packed_names,
     prune_in_place,
+    reasons,
     state_of,
     twin,
 )
 from strop._linear.dense_ways import can_prepack
 
 LAYERS = ["0", "2", "4"]
-
-
-def reasons(report):
-    return {entry["name"]: entry["reason"] for entry in report.to_dict()["left_alone"]}
 
 
 class TestMasks:

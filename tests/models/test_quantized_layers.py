@@ -9,22 +9,10 @@ from torch.nn import functional
 
 import strop
 from core.devices import assert_same_bits
-from models.problems import batch, net, packed_names
+from models.problems import batch, layers, net, pack, packed_names, reasons
 
 LAYERS = ["0", "2", "4"]
 DYNAMIC = "Int8DynamicActivationInt8WeightConfig"
-
-
-def reasons(report):
-    return {entry["name"]: entry["reason"] for entry in report.to_dict()["left_alone"]}
-
-
-def layers(report):
-    return {entry["name"]: entry for entry in report.to_dict()["layers"]}
-
-
-def pack(model, *args, **options):
-    return strop.pack_model(model, *args, only_if_faster=False, **options)
 
 
 class TestTorchao:

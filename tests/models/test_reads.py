@@ -10,7 +10,14 @@ from torch.nn import functional
 from torch.nn.utils import prune
 
 import strop
-from models.problems import assert_same_function, batch, packed_names, prune_in_place, twin
+from models.problems import (
+    assert_same_function,
+    batch,
+    packed_names,
+    prune_in_place,
+    reasons,
+    twin,
+)
 
 
 class Two(nn.Module):
@@ -24,10 +31,6 @@ class Two(nn.Module):
 
     def forward(self, x):
         return self._forward(self, x)
-
-
-def reasons(report):
-    return {entry["name"]: entry["reason"] for entry in report.to_dict()["left_alone"]}
 
 
 READS = {

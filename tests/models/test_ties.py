@@ -11,6 +11,7 @@ from models.problems import (
     assert_unchanged,
     batch,
     packed_names,
+    reasons,
     state_of,
     twin,
 )
@@ -38,10 +39,6 @@ class Tied(nn.Module):
 
 
 TOKENS = torch.arange(20).reshape(4, 5)
-
-
-def reasons(report):
-    return {entry["name"]: entry["reason"] for entry in report.to_dict()["left_alone"]}
 
 
 def masked(model, masks):

@@ -6,7 +6,7 @@ from torch import nn
 
 import strop
 from core.devices import assert_same_bits
-from models.problems import packed_names, twin
+from models.problems import packed_names, reasons, twin
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
@@ -78,10 +78,6 @@ def built(make):
 def logits(model, make):
     with torch.no_grad():
         return model(**inputs(make)).logits
-
-
-def reasons(report):
-    return {entry["name"]: entry["reason"] for entry in report.to_dict()["left_alone"]}
 
 
 @pytest.mark.parametrize("observed", [True, False], ids=["with inputs", "without"])

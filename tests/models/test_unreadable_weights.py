@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import strop
-from models.problems import assert_same_function, batch, packed_names, twin
+from models.problems import assert_same_function, batch, packed_names, reasons, twin
 
 
 class Silent(torch.Tensor):
@@ -94,10 +94,6 @@ WEIGHTS = {
     sparse: "of layout torch.sparse_csr",
     float8: "float8",
 }
-
-
-def reasons(report):
-    return {entry["name"]: entry["reason"] for entry in report.to_dict()["left_alone"]}
 
 
 def model_with(weight):
