@@ -26,14 +26,6 @@ def rows_of(count, dtype=torch.float32):
     return torch.randn(count, SHAPE[1], generator=generator(count)).to(dtype)
 
 
-@pytest.fixture
-def kept(tmp_path, monkeypatch):
-    """A file to keep costs in, that no other test knows."""
-    monkeypatch.setenv("STROP_TUNE", str(tmp_path / "costs.json"))
-    monkeypatch.setattr(machine_costs, "_known", {})
-    return tmp_path / "costs.json"
-
-
 def written(path, **factors):
     """Factors of codes, the same for every place and class."""
     row = [1.0] * len(plans.CLASSES)
@@ -76,11 +68,10 @@ class TestUnpack:
         w, x = packed(methods=UNPACK), rows_of(20, torch.bfloat16)
         assert torch.equal(strop.packed_linear(x, w), strop.packed_linear(x, packed()))
 
-    def test_transforms(self):
+    def test_transforms(self, compiled_product):
         w, x = packed(methods=UNPACK), rows_of(12)
         expected = strop.packed_linear(x, w)
-        compiled = torch.compile(strop.packed_linear, fullgraph=True, backend="aot_eager")
-        assert torch.equal(compiled(x, w), expected)
+        assert torch.equal(compiled_product(x, w), expected)
         batched = torch.vmap(lambda row: strop.packed_linear(row, w))(x.view(3, 4, -1))
         torch.testing.assert_close(batched.view_as(expected), expected)
         given = x.clone().requires_grad_()
@@ -187,7 +178,7 @@ class TestOtherSets:
 
     @pytest.mark.parametrize("method", list(plans.BY_AVX2))
     @pytest.mark.parametrize("rows", [1, 9, 40])
-    def test_are_those_kernels(self, by_avx2, method, rows):
+    def test_are_those_kernels(self, by_avx2, compiled_product, method, rows):
         dense, x = torch.randn(SHAPE, generator=generator()), rows_of(rows)
         if plans.FORM_OF[method] == "codes":
             made = TimedWeight(SHAPE, x.dtype, lambda _: packed().layout)
@@ -201,7 +192,7 @@ class TestOtherSets:
                 bits, values, SHAPE, methods=methods, plan_source="packed", backward=False
             )
         in_eager = strop.packed_linear(x, w)
-        in_graph = torch.compile(strop.packed_linear, backend="aot_eager")(x, w)
+        in_graph = compiled_product(x, w)
         out = strop.packed_linear(x, w, out=torch.empty_like(in_eager))
         by_avx2()
         assert torch.equal(made.call(method, rows)(), made.call(plans.FORM_OF[method], rows)())

@@ -123,11 +123,9 @@ class TestOfIntegers:
             assert_same_bits(strop.packed_linear(x, w), strop.packed_linear(x, whole))
 
     @pytest.mark.parametrize("compiled", [False, True])
-    def test_gradient(self, compiled):
+    def test_gradient(self, compiled_product, compiled):
         w = made("uint4", symmetric=False, activations="int8")
-        product = strop.packed_linear
-        if compiled:
-            product = torch.compile(product, fullgraph=True, backend="aot_eager")
+        product = compiled_product if compiled else strop.packed_linear
         x = torch.randn(9, SHAPE[1], generator=generator()).requires_grad_()
         product(x, w).sum().backward()
         torch.testing.assert_close(x.grad, w.to_dense().sum(0).expand_as(x))

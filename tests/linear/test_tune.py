@@ -15,14 +15,6 @@ from strop._linear import machine_costs, planning, plans
 FLOAT = torch.float32
 
 
-@pytest.fixture
-def kept(tmp_path, monkeypatch):
-    """A file to keep the costs in, that no other test knows."""
-    monkeypatch.setenv("STROP_TUNE", str(tmp_path / "costs.json"))
-    monkeypatch.setattr(machine_costs, "_known", {})
-    return tmp_path / "costs.json"
-
-
 def costs(nonzeros=0.1, side=512, dtype=FLOAT):
     return plans.Costs((side, side), round(nonzeros * side * side), dtype, dtype)
 
