@@ -83,8 +83,13 @@ def _checked_mask(bits: Tensor, shape: tuple[int, int]) -> Tensor:
     return cast(Tensor, prune_ops.unpack_mask(bits, columns))
 
 
-def with_zeros(quantized: QuantizedTensor, bits: Tensor) -> QuantizedTensor | None:
-    """The same with a code that stands for 0 where a mask keeps nothing; None where there is no such code."""
+def with_zeros(quantized: QuantizedTensor, bits: Tensor) -> QuantizedTensor:
+    """The same with a code that stands for 0 where a mask keeps nothing.
+
+    Raises:
+        ValueError: where there is no such code.
+
+    """
     width, columns = NumberFormat.get(quantized.format).bits, quantized.shape[1]
     kept = prune_ops.unpack_mask(bits, columns)
     codes = torch.where(kept, unpack_bits(quantized.codes, width, columns), _zero_codes(quantized))
@@ -92,7 +97,9 @@ def with_zeros(quantized: QuantizedTensor, bits: Tensor) -> QuantizedTensor | No
     made = QuantizedTensor._trusted(
         codes=pack_bits(codes, width), **fields, shape=quantized.shape, dtype=quantized.dtype
     )
-    return None if bool(made.dequantize()[~kept].count_nonzero()) else made
+    if bool(made.dequantize()[~kept].count_nonzero()):
+        raise ValueError(f"{_NAME}: zero_point leaves no code that is 0, which masked weights need")
+    return made
 
 
 def _zero_codes(quantized: QuantizedTensor) -> Tensor:

@@ -30,7 +30,6 @@ from strop._quantize.formats import NumberFormat
 
 _OP = "strop.packed_linear"
 _UNPACK = plans.NUMBER_OF["unpack"]
-_ISA_OF = {number: plans.isa_of(method) for number, method in plans.METHOD_OF.items()}
 
 
 def product(
@@ -53,7 +52,7 @@ def product(
         method = _method(input, weight)
         if method == _UNPACK:
             return _public_op(input, weight, bias, activation)
-        outputs, isa = weight.shape[0], _ISA_OF[method]
+        outputs, isa = weight.shape[0], plans.ISA_OF[method]
         return cast(
             Tensor, ops.by_layout(input, weight.layout, outputs, bias, activation or "", isa)
         )
@@ -63,11 +62,9 @@ def product(
 
 def _method(x: Tensor, weight: CodedWeight) -> int:
     """The number of the method for as many rows; a plan is for one dtype of input."""
-    methods = weight.methods
-    if methods is BY_KERNELS or x.dtype != weight.dtype:
+    if weight.methods is BY_KERNELS or x.dtype != weight.dtype:
         return BY_KERNELS[0]
-    columns = weight.shape[1]
-    return methods[plans.row_class(x.numel() // columns) if columns else -1]
+    return plans.method_of(weight.methods, x, weight.shape[1])
 
 
 def _followed(weight: CodedWeight) -> None:
@@ -108,7 +105,7 @@ def _into(
     method = _method(x, weight)
     if _without_kernel(x, weight) or transformed() or method == _UNPACK:
         return copied(_OP, _public_op(x, weight, bias, activation), out)
-    rest = (weight.layout, weight.shape[0], bias, activation or "", _ISA_OF[method])
+    rest = (weight.layout, weight.shape[0], bias, activation or "", plans.ISA_OF[method])
     return written(out, partial(ops.by_layout_out, x, *rest))
 
 

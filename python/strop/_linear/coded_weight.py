@@ -90,15 +90,13 @@ class CodedWeight(PackedWeight):
     def quantized(self) -> QuantizedTensor:
         """The codes and scales by themselves; the code of 0 where a weight is masked."""
         if self.bits is not None:
-            return _with_zeros(self._of_the_mask(self.bits), self.bits)
+            whole = whole_codes(self.bits, self.held(), self.shape, self._numbers())
+            return with_zeros(whole, self.bits)
         fields = {name: getattr(self, name) for name in ("codes", *SCALES)}
         return QuantizedTensor._trusted(**fields, **self._numbers(), shape=self.shape)
 
     def _numbers(self) -> dict[str, Any]:
         return {"format": self.format, "block_size": self.block_size, "dtype": self.dtype}
-
-    def _of_the_mask(self, bits: Tensor) -> QuantizedTensor:
-        return whole_codes(bits, self.held(), self.shape, self._numbers())
 
     def to_dense(self) -> Tensor:
         """The weight that the codes stand for, of ``dtype``."""
@@ -133,10 +131,8 @@ class CodedWeight(PackedWeight):
     ) -> Self:
         """With the layout that kernels want, and a plan for these classes of rows.
 
-        Beside the bits of a mask, codes where it keeps nothing do not matter. A GPU multiplies with zeros.
+        Beside the bits of a mask, the codes where it keeps nothing stand for 0: a GPU multiplies with them.
         """
-        if bits is not None:
-            quantized = _with_zeros(quantized, bits)
         if bits is not None and quantized.device.type != "cpu":
             bits = None
         fields = {name: getattr(quantized, name) for name in QuantizedTensor.tensor_fields}
@@ -197,8 +193,7 @@ class CodedWeight(PackedWeight):
             made = made.beside({"layout": None, "methods": BY_KERNELS})
         elif made.device != self.device:
             plan = "auto" if self.plan_source == "measure" else self.plan_source
-            whole = made.quantized() if made.bits is None else made._of_the_mask(made.bits)
-            made = type(self).of(whole, self.activations, plan, bits=made.bits)
+            made = type(self).of(made.quantized(), self.activations, plan, bits=made.bits)
         return made if dtype == self.dtype else made._for(dtype)
 
     def facts(self) -> dict[str, Any]:
@@ -230,7 +225,8 @@ class CodedWeight(PackedWeight):
         check(quantized, activations)
         if plan not in PLANS:
             raise ValueError(f"{_NAME}: the plan is {dict(facts)}, which is unknown")
-        bits = tensors.get("bits")
+        if (bits := tensors.get("bits")) is not None:
+            quantized = with_zeros(quantized, bits)
         made = cls.of(quantized, activations, "auto" if plan == "measure" else plan, bits=bits)
         return made if made.bits is None else made.beside({"codes": tensors["codes"]})
 
@@ -244,7 +240,7 @@ class CodedWeight(PackedWeight):
     def _again(self) -> Self:
         quantized = _checked(self.held(), self.shape, self._numbers())
         if self.bits is not None:
-            quantized = _with_zeros(quantized, self.bits)
+            quantized = with_zeros(quantized, self.bits)
         return self.beside({"layout": codes_layout(quantized, self.activations)})
 
     def validate(self) -> None:
@@ -271,13 +267,6 @@ def _checked(
     given: dict[str, Any] = {name: tensors[name] for name in ("codes", *SCALES)}
     with in_the_name_of(_NAME):
         return QuantizedTensor(**given, **numbers, shape=shape)
-
-
-def _with_zeros(quantized: QuantizedTensor, bits: Tensor) -> QuantizedTensor:
-    made = with_zeros(quantized, bits)
-    if made is None:
-        raise ValueError(f"{_NAME}: zero_point leaves no code that is 0, which masked weights need")
-    return made
 
 
 def check(quantized: QuantizedTensor, activations: str) -> None:

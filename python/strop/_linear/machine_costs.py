@@ -68,18 +68,20 @@ def factor(method: str, place: str, number: int) -> float:
 
 def factor_of_codes(method: str, place: str, number: int, dtype: torch.dtype) -> float:
     """What a method takes over the kernels of exact codes, for input of a dtype."""
-    if method == "codes" or dtype not in GROUPS.values():
-        return 1.0
-    group = "codes" if dtype == torch.float32 else "codes, 16 bits"
-    found = factors(group).get(method, {}).get(place)
-    return 1.0 if found is None else found[number]
+    found = None if method == "codes" else _of_codes(method, place, number, dtype)
+    return 1.0 if found is None else found
 
 
 def codes_over_dense(place: str, number: int, dtype: torch.dtype) -> float | None:
     """What the kernels of exact codes take over torch's dense product; None where it was not measured."""
+    return _of_codes("codes", place, number, dtype)
+
+
+def _of_codes(method: str, place: str, number: int, dtype: torch.dtype) -> float | None:
+    """What was measured of a method of codes, if it was."""
     if dtype not in GROUPS.values():
         return None
-    found = factors("codes" if dtype == torch.float32 else "codes, 16 bits").get("codes", {})
+    found = factors("codes" if dtype == torch.float32 else "codes, 16 bits").get(method, {})
     return found[place][number] if place in found else None
 
 

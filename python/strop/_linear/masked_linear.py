@@ -25,12 +25,9 @@ from strop._linear.masked_weight import TENSORS, MaskedWeight
 from strop._linear.results import copied, in_words, written
 
 _OP = "strop.packed_linear"
-_MANY = 130
-_CLASS_OF = [plans.row_class(n) for n in range(_MANY)]  # looked up, not searched, in a call
 _DENSE, _PREPACKED = plans.NUMBER_OF["dense"], plans.NUMBER_OF["prepacked"]
 _BY_STARTS = tuple(plans.NUMBER_OF[method] for method in plans.BY_STARTS)
 _FORM_OF = {number: plans.FORM_OF[method] for number, method in plans.METHOD_OF.items()}
-_ISA_OF = {number: plans.isa_of(method) for number, method in plans.METHOD_OF.items()}
 
 
 def product(
@@ -56,7 +53,7 @@ def product(
             or made_of[3] != values.data_ptr()
         ):
             weight.follow()
-        choice = _choice(input, weight)
+        choice = plans.method_of(weight.methods, input, weight.shape[1])
         if out is None:
             if choice == _DENSE:  # torch's own, which knows gradients and transforms
                 return _dense(input, weight, bias, activation)
@@ -67,7 +64,7 @@ def product(
             if choice in _BY_STARTS:
                 _check_columns(input, weight)
                 return cast(Tensor, ops.by_bits(input, *_bitmap(weight), bias, activation or ""))
-            layout, isa = getattr(weight, _FORM_OF[choice]), _ISA_OF[choice]
+            layout, isa = getattr(weight, _FORM_OF[choice]), plans.ISA_OF[choice]
             outputs, activation = weight.shape[0], activation or ""
             return cast(Tensor, ops.by_layout(input, layout, outputs, bias, activation, isa))
         if call_path(input, bias, out) == RECORDED:
@@ -75,13 +72,6 @@ def product(
         return _into(out, choice, input, weight, bias, activation or "")
     except Exception as error:
         raise in_words(error, input, weight, bias, out) from None
-
-
-def _choice(x: Tensor, weight: MaskedWeight | DenseWeight) -> int:
-    """The number of the method for as many rows."""
-    columns = weight.shape[1]
-    rows = x.numel() // columns if columns else _MANY
-    return weight.methods[_CLASS_OF[rows] if rows < _MANY else -1]
 
 
 def product_of_codes(
@@ -109,7 +99,7 @@ def product_of_dense(
         return y if out is None else out.copy_(y)
     try:
         weight.follow()
-        choice = _choice(input, weight)
+        choice = plans.method_of(weight.methods, input, weight.shape[1])
         if out is not None and call_path(input, bias, out) == RECORDED:
             raise RuntimeError(f"{_OP}: out is given, but a gradient is needed; call without")
         way = _prepacked if choice == _PREPACKED else _dense
@@ -132,7 +122,7 @@ def _into(
     if choice in _BY_STARTS:
         _check_columns(x, weight)
         return written(out, partial(ops.by_bits_out, x, *_bitmap(weight), bias, activation))
-    layout, isa = getattr(weight, _FORM_OF[choice]), _ISA_OF[choice]
+    layout, isa = getattr(weight, _FORM_OF[choice]), plans.ISA_OF[choice]
     by_layout = partial(ops.by_layout_out, x, layout, weight.shape[0], bias, activation, isa)
     return written(out, by_layout)
 

@@ -74,7 +74,8 @@ def packed_codes(
     bits, values = kept_of(quantized.dequantize(), mask)
     if activations is not None:
         with in_the_name_of(_OP):
-            return CodedWeight.of(quantized, activations, planning.plan, bits=bits)
+            zeroed = with_zeros(quantized, bits)
+            return CodedWeight.of(zeroed, activations, planning.plan, bits=bits)
     if (coded := _by_codes(quantized, bits, values, planning)) is not None:
         return coded
     rows, columns = quantized.shape
@@ -91,9 +92,11 @@ def _by_codes(
     costs = plans.Costs(shape, values.shape[0], dtype, dtype)
     if bits.is_cuda or plan == "dense" or not codes_are_faster(costs, classes):
         return None
-    if with_zeros(quantized, bits) is None:
+    try:
+        zeroed = with_zeros(quantized, bits)
+    except ValueError:  # no code stands for 0
         return None
-    return CodedWeight.of(quantized, "", plan, classes, bits)
+    return CodedWeight.of(zeroed, "", plan, classes, bits)
 
 
 def _check_tensor(weight: Tensor, format: Format) -> None:

@@ -121,11 +121,14 @@ def planned_codes(
             name: machine_costs.factor_of_codes(name, place(shape[0] * shape[1]), number, dtype)
             for name in candidates_of_codes(number, dtype)
         }
-        first, *others = taken
-        for name in others:
-            taken[name] *= _LEAST_GAIN_HERE
-        methods[number] = min(taken, key=taken.__getitem__)
+        methods[number] = _first_unless(taken, _LEAST_GAIN_HERE)
     return completed(methods)
+
+
+def _first_unless(taken: Mapping[str, float], gain: float) -> str:
+    """The first method, unless another is so many times as fast: then the fastest."""
+    first, *_ = taken
+    return min(taken, key=lambda method: taken[method] * (1 if method == first else gain))
 
 
 def codes_are_faster(costs: Costs, classes: Iterable[int]) -> bool:
@@ -156,9 +159,8 @@ def measured(
         # (the least: what is decided for good should not hang on who else was at work)
         runs = [weight.call(method, TYPICAL_ROWS[number]) for method in names]
         times = medians(runs, of=min, timer=by_events if gpu else None)
-        taken = all_taken[number] = dict(zip(names, times, strict=True))
-        gains = {m: t * (_LEAST_GAIN_MEASURED if m != names[0] else 1) for m, t in taken.items()}
-        methods[number] = min(gains, key=gains.__getitem__)
+        all_taken[number] = dict(zip(names, times, strict=True))
+        methods[number] = _first_unless(all_taken[number], _LEAST_GAIN_MEASURED)
     return completed(_in_fewest_forms(methods, all_taken))
 
 

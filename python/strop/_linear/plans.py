@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from strop import _C
 from strop._core.processor import facts
@@ -111,9 +112,18 @@ def _by_all_sets(*methods: str) -> tuple[str, ...]:
     return (*methods, *(method + _AVX2 for method in methods))
 
 
-def isa_of(method: str) -> str:
-    """The instruction set that a method asks for; none for that in force."""
-    return "avx2" if method in BY_AVX2 else ""
+_MANY = 130
+_CLASS_OF = [row_class(rows) for rows in range(_MANY)]  # looked up, not searched, in a call
+
+
+def method_of(methods: Sequence[int], x: Tensor, columns: int) -> int:
+    """The number of the method that a plan has for an input of so many columns."""
+    rows = x.numel() // columns if columns else _MANY
+    return methods[_CLASS_OF[rows] if rows < _MANY else -1]
+
+
+ISA_OF = {number: "avx2" if method in BY_AVX2 else "" for number, method in METHOD_OF.items()}
+"""The instruction sets that methods ask for, by their numbers; none for that in force."""
 
 
 @cache

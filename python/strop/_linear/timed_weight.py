@@ -77,7 +77,7 @@ class TimedWeight:
             return lambda: dense_ways.product(x, prepared, None, None)
         if (bitmap := self._bitmap) is not None and method in plans.BY_STARTS:
             return lambda: ops.by_bits(x, *bitmap, prepared, None, "")
-        outputs, isa = self.shape[0], plans.isa_of(method)
+        outputs, isa = self.shape[0], plans.ISA_OF[plans.NUMBER_OF[method]]
         return lambda: ops.by_layout(x, prepared, outputs, None, "", isa)
 
     def _device(self) -> torch.device:
