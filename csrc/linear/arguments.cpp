@@ -31,10 +31,15 @@ LayoutChoice layout_named(const char* op, const std::string& name) {
   if (name == "mask") return LayoutChoice::kMask;
   if (name == "quads") return LayoutChoice::kQuads;
   if (name == "pairs") return LayoutChoice::kPairs;
-  throw_value_error(op, ": layout is '", name, "'; mask, quads and pairs are known");
+  if (name == "panels") return LayoutChoice::kPanels;
+  throw_value_error(op, ": layout is '", name, "'; mask, quads, pairs and panels are known");
 }
 
 void check_layout_of(const char* op, LayoutChoice choice, DType values) {
+  if (choice == LayoutChoice::kPanels && values != DType::kBFloat16) {
+    throw_type_error(op, ": values of ", dtype_name(values),
+                     " have no layout panels; bfloat16 has one");
+  }
   if (values != DType::kFloat64 || choice == LayoutChoice::kMask) return;
   throw_type_error(op, ": values of float64 have the layout mask alone");
 }

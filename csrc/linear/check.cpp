@@ -84,22 +84,46 @@ class Inspector {
     const bool known = exact || header.activations == Activations::kInt8 ||
                        header.activations == Activations::kUInt8;
     const bool nibbles = header.store == CodeStore::kNibbles;
-    if (!known || (!nibbles && header.store != CodeStore::kBytes) || header.group < 1 ||
+    const bool values = header.store == CodeStore::kBFloat16;
+    if (!known || (!nibbles && !values && header.store != CodeStore::kBytes) || header.group < 1 ||
         header.group > kMax || header.stretch != stretch_of(header.group) || header.parts < 1 ||
         header.groups < header.parts || header.groups % header.parts != 0 ||
         header.groups > kMax / header.stretch || header.groups * header.group < header.columns ||
         (header.code_kind == CodeKind::kTable && !nibbles) ||
+        (header.code_kind == CodeKind::kValue) != values ||
+        (values && (!exact || header.groups != 1 || header.masks == 0)) ||
         (!exact && (header.sums == 0 || header.group > kMaxSumColumns))) {
       return "its header makes no sense";
     }
     const std::int64_t lanes = header.panels() * kPanelRows;
     if (lanes > kMax / header.places()) return "it is too large";
     const std::int64_t numbers = lanes * header.groups;
+    const bool masked = header.masks != 0;
     if (!holds(header.scales, numbers, 4) ||
-        !holds(header.codes, header.panels(), header.panel_bytes()) ||
+        (!masked && !holds(header.codes, header.panels(), header.panel_bytes())) ||
+        (masked && header.fills != 0 && !holds(header.fills, numbers, 1)) ||
         (header.zeros != 0 && !holds(header.zeros, numbers, 4)) ||
         (!exact && !holds(header.sums, numbers, 4))) {
       return "a part of it lies outside";
+    }
+    return masked ? masked_codes_problem(header) : std::string();
+  }
+
+  std::string masked_codes_problem(const CodesHeader& header) const {
+    const std::int64_t panels = header.panels(), words = header.panel_words();
+    if (!holds(header.masks, panels * words, 8) || !holds(header.starts, panels + 1, 8)) {
+      return "a part of it lies outside";
+    }
+    std::int64_t start = 0;
+    for (std::int64_t panel = 0; panel < panels; ++panel) {
+      if (at<std::int64_t>(header.starts + 8 * panel) != start) return "a panel begins elsewhere";
+      for (std::int64_t i = 0; i < words; ++i) {
+        const auto word = at<std::uint64_t>(header.masks + 8 * (panel * words + i));
+        start += kept_bytes(header.store, count_bits(word));
+      }
+    }
+    if (at<std::int64_t>(header.starts + 8 * panels) != start || !holds(header.codes, start, 1)) {
+      return "its bits do not count its codes";
     }
     return {};
   }

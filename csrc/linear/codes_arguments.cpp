@@ -39,6 +39,14 @@ CodesMatrix codes_matrix(const char* op, const CodesTensors& tensors, const std:
     check_device(op, numbers, codes);
   };
   check_numbers(scale);
+  if (tensors.bits.present) {
+    const Argument bits = {"bits", tensors.bits};
+    check_dtype(op, bits, DType::kUInt8);
+    check_shape(op, bits, {matrix.rows, (matrix.columns + 7) / 8});
+    check_contiguous(op, bits);
+    check_device(op, bits, codes);
+    matrix.bits = static_cast<const std::uint8_t*>(tensors.bits.data);
+  }
   matrix.codes = static_cast<const std::uint8_t*>(tensors.codes.data);
   matrix.scales = static_cast<const float*>(tensors.scale.data);
   if (!tensors.zero_point.present) return matrix;

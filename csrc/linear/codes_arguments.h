@@ -10,6 +10,7 @@ struct CodesTensors {
   TensorView codes;       // uint8 [N, K], a byte a code
   TensorView scale;       // float32 [N, groups]
   TensorView zero_point;  // float32 likewise, or absent: 0
+  TensorView bits;        // uint8 [N, ceil(K / 8)], of those that a mask keeps, or absent: all
 };
 
 // Throws ArgumentError before anything is allocated. `group` columns share a scale.

@@ -13,9 +13,12 @@ inline constexpr std::int64_t kCodesRowBlock = 128;  // of x, whose codes stay i
 inline constexpr std::int64_t kDecodedColumns = 512;
 inline constexpr std::int64_t kColumnsInCache = 1024;  // as bytes
 
-// Bytes that a thread works in: sums of a block of rows, in three types, and a decoded stretch.
+inline constexpr std::int64_t kValueColumns = 256;     // of two panels, in 16 bits
+
+// Bytes that a thread works in: sums of a block of rows, in three types; a decoded stretch; and
+// what a mask's codes are spread over.
 inline constexpr std::int64_t kCodesScratch =
-    kPanelRows * (kCodesRowBlock * (4 + 4 + 8) + kDecodedColumns * 2);
+    kPanelRows * (kCodesRowBlock * (4 + 4 + 8) + kDecodedColumns * 2 + kValueColumns * 2 * 2);
 
 struct CodesTask {
   CodedLinearArgs args;
@@ -23,6 +26,7 @@ struct CodesTask {
   float* x_scale;        // [rows]
   std::int32_t* x_zero;  // [rows], less that offset
   std::int32_t* x_sums;  // [rows][groups], of the codes; nullptr: no zero point of the weight
+  bool* x_finite;        // [rows], of float x
 
   std::int64_t row_blocks() const { return (args.rows + kCodesRowBlock - 1) / kCodesRowBlock; }
 };

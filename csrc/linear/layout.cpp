@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "linear/bits.h"
+#include "linear/codes.h"
 
 namespace strop::linear {
 namespace {
@@ -316,6 +317,8 @@ std::vector<std::uint8_t> build_layout(const MaskedMatrix& matrix, LayoutChoice 
       return build_strips<4>(matrix);
     case LayoutChoice::kPairs:
       return build_strips<2>(matrix);
+    case LayoutChoice::kPanels:
+      return build_panels_layout(matrix);
     default:
       return build_mask_layout(matrix);
   }

@@ -107,9 +107,10 @@ struct StripBlock {
 };
 
 // The layouts that there are to choose among.
-enum class LayoutChoice { kMask, kQuads, kPairs };
+enum class LayoutChoice { kMask, kQuads, kPairs, kPanels };
 
-// Prepares a layout. The matrix has to be valid.
+// Prepares a layout. The matrix has to be valid. (kPanels has values of bfloat16 as if they were
+// codes: see linear/codes.h.)
 std::vector<std::uint8_t> build_layout(const MaskedMatrix& matrix, LayoutChoice choice);
 
 // The problem with a layout that somebody else made or altered: an index out of bounds, say. Empty

@@ -205,7 +205,8 @@ void codes_layout(Call& call) {
   const auto group = call.template option<std::int64_t>("group");
   const auto format = call.template option<std::string>("format");
   const auto activations = call.template option<std::string>("activations", "");
-  const CodesTensors tensors = {view_of(codes), view_of(scale), view_of(zero_point)};
+  const auto bits = call.optional_tensor("bits");
+  const CodesTensors tensors = {view_of(codes), view_of(scale), view_of(zero_point), view_of(bits)};
   const CodesMatrix matrix = codes_matrix(kPackWeight, tensors, format, activations, group);
   call.give(tensor_of(call, build_codes_layout(matrix), codes));
 }

@@ -21,11 +21,13 @@ void run_rows(const CodedLinearArgs& args, const Parallel& parallel, const Kerne
   const Scratch x(args.rows * header.places() * (exact ? 4 : 2));
   const Scratch scale(args.rows * 4), zero(args.rows * 4);
   const Scratch x_sums(sums ? args.rows * header.groups * 4 : 0);
+  const Scratch finite(header.masks != 0 ? args.rows : 0);
   const CodesTask task = {.args = args,
                           .x = x.at<void>(),
                           .x_scale = scale.at<float>(),
                           .x_zero = zero.at<std::int32_t>(),
-                          .x_sums = sums ? x_sums.at<std::int32_t>() : nullptr};
+                          .x_sums = sums ? x_sums.at<std::int32_t>() : nullptr,
+                          .x_finite = finite.at<bool>()};
   parallel.for_range(args.rows, items_a_grain(header.columns * 8),
                      [&](std::int64_t begin, std::int64_t end) { prepare(task, begin, end); });
   const std::int64_t rows = std::min(args.rows, kCodesRowBlock);

@@ -15,7 +15,7 @@ constexpr ArrayOp<B> kLinearArrayOps[] = {
 };
 
 constexpr ArrayOp<InForce> kLayoutOps[] = {
-    {"codes_layout(codes, scale, zero_point=None, group, format, activations='')", kPackWeight,
+    {"codes_layout(codes, scale, zero_point=None, group, format, activations='', bits=None)", kPackWeight,
      codes_layout<NumpyCall<InForce>>},
 };
 

@@ -6,6 +6,7 @@
 #include <cfloat>
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "linear/reference/activation.h"
 
@@ -55,7 +56,8 @@ class Weight {
  public:
   explicit Weight(const void* layout)
       : base_(static_cast<const std::uint8_t*>(layout)),
-        header_(*static_cast<const CodesHeader*>(layout)) {}
+        header_(*static_cast<const CodesHeader*>(layout)),
+        codes_(whole_codes(header_)) {}
 
   const CodesHeader& header() const { return header_; }
   float scale(std::int64_t n, std::int64_t g) const { return number<float>(header_.scales, n, g); }
@@ -67,11 +69,20 @@ class Weight {
                                   : number<std::int32_t>(header_.zeros, n, k / header_.group);
     return stored(n, k) - zero;
   }
+  // What a mask leaves out is not multiplied.
+  bool takes_part(std::int64_t n, std::int64_t k) const {
+    if (header_.masks == 0) return true;
+    const std::int64_t number = number_of(header_.store, place(n, k));
+    const std::int64_t word =
+        n / kPanelRows * header_.panel_words() + number / kWordCodes;
+    const auto* const words = reinterpret_cast<const std::uint64_t*>(base_ + header_.masks);
+    return (words[word] >> number % kWordCodes & 1) != 0;
+  }
   float value(std::int64_t n, std::int64_t k) const {
     const std::int64_t g = k / header_.group;
     const float zero = header_.zeros == 0 ? static_cast<float>(header_.same_zero)
                                           : number<float>(header_.zeros, n, g);
-    return (number_of(stored(n, k)) - zero) * scale(n, g);
+    return (value_of(header_, panel(n), place(n, k)) - zero) * scale(n, g);
   }
 
  private:
@@ -81,26 +92,20 @@ class Weight {
     return reinterpret_cast<const T*>(base_ + place)[at];
   }
 
-  int stored(std::int64_t n, std::int64_t k) const {
-    const std::int64_t place = k / header_.group * header_.stretch + k % header_.group;
-    const CodePlace at = place_of(header_, place, n % kPanelRows);
-    const std::uint8_t byte =
-        base_[header_.codes + n / kPanelRows * header_.panel_bytes() + at.byte];
-    return header_.store == CodeStore::kNibbles ? byte >> at.shift & 15
-                                                : static_cast<std::int8_t>(byte);
+  CodePlace place(std::int64_t n, std::int64_t k) const {
+    const std::int64_t along = k / header_.group * header_.stretch + k % header_.group;
+    return place_of(header_, along, n % kPanelRows);
   }
-
-  float number_of(int code) const {
-    if (header_.code_kind == CodeKind::kInteger) return static_cast<float>(code);
-    if (header_.code_kind == CodeKind::kTable) return header_.table[code];
-    const FloatCode& bits = header_.float_code;
-    const int sign = code < 0 ? 1 : 0, size = code & bits.sizes;
-    const auto half = static_cast<std::uint16_t>(sign << 15 | size << bits.shift);
-    return to_float(Float16{half}) * bits.factor;
+  const std::uint8_t* panel(std::int64_t n) const {
+    return codes_.data() + n / kPanelRows * header_.panel_bytes();
+  }
+  int stored(std::int64_t n, std::int64_t k) const {
+    return stored_code(header_, panel(n), place(n, k));
   }
 
   const std::uint8_t* base_;
   const CodesHeader& header_;
+  std::vector<std::uint8_t> codes_;
 };
 
 float product_of_integers(const Row& x, const Weight& weight, std::int64_t n) {
@@ -126,7 +131,7 @@ template <class T>
 double product(const T* x, const Weight& weight, std::int64_t n) {
   double sum = 0;
   for (std::int64_t k = 0; k < weight.header().columns; ++k) {
-    sum += static_cast<double>(to_float(x[k])) * weight.value(n, k);
+    if (weight.takes_part(n, k)) sum += static_cast<double>(to_float(x[k])) * weight.value(n, k);
   }
   return sum;
 }

@@ -5,6 +5,7 @@
 #include "linear/simd/integer_sums.h"
 #include "linear/simd/integer_tiles.h"
 #include "linear/simd/panel_rows.h"
+#include "linear/simd/spread.h"
 
 namespace strop::linear::simd::STROP_ISA {
 namespace {
@@ -50,44 +51,49 @@ void multiply_stretch(const PanelBlock& block, const Stretch<typename Source::Co
 
 // Codes as they lie. A stretch of columns stays in the first cache where tiles of rows pass by.
 template <class Source>
-void multiply_in_place(const PanelBlock& block, const std::uint8_t* codes) {
+void multiply_in_place(const PanelBlock& block) {
+  using Code = typename Source::Code;
   const std::int64_t places = block.header.places();
-  const std::int64_t step = block.rows <= Source::kMaxRows ? places : kColumnsInCache;
+  PanelCodes codes(block, block.spread);
+  const bool once = block.rows <= Source::kMaxRows;
+  const std::int64_t step = codes.step(once ? places : kColumnsInCache);
   for (std::int64_t k = 0; k < places; k += step) {
     const std::int64_t end = k + step < places ? k + step : places;
-    const auto* const from = codes + k * Source::kColumnBytes;
-    const Ahead ahead = {codes + end * Source::kColumnBytes,
-                         block.rows <= Source::kMaxRows ? 0 : step * Source::kColumnBytes};
-    multiply_stretch<Source>(block,
-                             {k, end, reinterpret_cast<const typename Source::Code*>(from), ahead});
+    const auto* const from = reinterpret_cast<const Code*>(codes.take(k, end));
+    Stretch<Code> stretch = {k, end, from};
+    if (!once && !codes.masked()) {
+      stretch.ahead = {block.codes() + end * Source::kColumnBytes, step * Source::kColumnBytes};
+    }
+    multiply_stretch<Source>(block, stretch);
   }
 }
 
-void multiply_decoded(const PanelBlock& block, const std::uint8_t* codes, Decoded::Code* to) {
-  const std::int64_t places = block.header.places();
-  for (std::int64_t k = 0; k < places; k += kDecodedColumns) {
-    const std::int64_t left = places - k;
+void multiply_decoded(const PanelBlock& block) {
+  const CodesHeader& header = block.header;
+  auto* const to = reinterpret_cast<Decoded::Code*>(block.decoded);
+  PanelCodes codes(block, block.spread);
+  for (std::int64_t k = 0; k < header.places(); k += kDecodedColumns) {
+    const std::int64_t left = header.places() - k;
     const std::int64_t count = left < kDecodedColumns ? left : kDecodedColumns;
-    decode(block.header.store, codes, k, count, to);
-    const std::int64_t bytes = block.header.panel_bytes() / places;  // of a column
-    multiply_stretch<Decoded>(
-        block, {k, k + count, to, {codes + (k + count) * bytes, kDecodedColumns * bytes}});
+    decode(header.store, codes.take(k, k + count), count, to);
+    Stretch<Decoded::Code> stretch = {k, k + count, to};
+    if (!codes.masked()) {
+      stretch.ahead = {block.codes() + header.bytes_of(k + count), header.bytes_of(kDecodedColumns)};
+    }
+    multiply_stretch<Decoded>(block, stretch);
   }
 }
 
-void multiply_panel(const PanelBlock& block, void* decoded) {
-  const std::uint8_t* const codes = block.codes();
+void multiply_panel(const PanelBlock& block) {
   const std::int64_t rows = block.task.args.rows;
   if (block.header.store == CodeStore::kNibbles) {
     if constexpr (!std::is_void_v<NibblesInPlace>) {
-      if (in_place<NibblesInPlace>(rows)) {
-        return multiply_in_place<NibblesInPlace>(block, codes);
-      }
+      if (in_place<NibblesInPlace>(rows)) return multiply_in_place<NibblesInPlace>(block);
     }
   } else if (!kDecodesBytes || in_place<BytesInPlace>(rows)) {
-    return multiply_in_place<BytesInPlace>(block, codes);
+    return multiply_in_place<BytesInPlace>(block);
   }
-  multiply_decoded(block, codes, static_cast<Decoded::Code*>(decoded));
+  multiply_decoded(block);
 }
 
 }  // namespace

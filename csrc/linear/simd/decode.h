@@ -58,6 +58,22 @@ struct NibbleDecoder {
   }
 };
 
+// Values of bfloat16, by twos.
+struct ValueDecoder {
+  static constexpr int kColumns = 2, kBytes = 4 * kPanelRows;
+  static constexpr bool kZero = false;
+  explicit ValueDecoder(const CodesHeader&) {}
+  STROP_MEMBER float factor() const { return 1; }
+
+  STROP_MEMBER void decode(const std::uint8_t* from, F32 (&to)[kColumns][kRowVectors]) const {
+    unrolled<kRowVectors>([&](auto i) STROP_UNROLLED {
+      const auto both = load_unaligned<U32>(from + i * kVectorBytes);
+      to[0][i] = bit_cast<F32>(both << 16);
+      to[1][i] = bit_cast<F32>(both & broadcast(0xffff0000u));
+    });
+  }
+};
+
 inline constexpr bool kOneTable = kLanes == 16;
 
 // What each nibble stands for, less a zero point that all have in common.

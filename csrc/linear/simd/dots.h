@@ -175,14 +175,13 @@ using Decoded = Widened<std::int16_t>;
 #endif
 inline constexpr bool kDecodesBytes = sizeof(Decoded::Code) == 2;
 
-// Columns [column, column + count) of a panel.
+// So many columns of a panel.
 template <class Code>
-STROP_INLINE void decode(CodeStore store, const std::uint8_t* codes, std::int64_t column,
-                         std::int64_t count, Code* to) {
+STROP_INLINE void decode(CodeStore store, const std::uint8_t* codes, std::int64_t count, Code* to) {
   if constexpr (kDecodesBytes) {
-    if (store == CodeStore::kBytes) return decode_bytes(codes + column * kPanelRows, count, to);
+    if (store == CodeStore::kBytes) return decode_bytes(codes, count, to);
   }
-  decode_nibbles(codes + column / 2 * kPanelRows, count, to);
+  decode_nibbles(codes, count, to);
 }
 
 // Whether codes are multiplied as they lie: where so few rows of x are that they are read once, or

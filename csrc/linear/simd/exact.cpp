@@ -7,6 +7,8 @@
 #include "linear/simd/float_tiles.h"
 #include "linear/simd/panel_rows.h"
 #include "linear/simd/planes.h"
+#include "linear/simd/spread.h"
+#include "linear/simd/value_tiles.h"
 
 namespace strop::linear::simd::STROP_ISA {
 namespace {
@@ -35,19 +37,21 @@ STROP_INLINE Group group_of(const PanelBlock& block, std::int64_t group) {
   return numbers;
 }
 
-// One row of x: codes are decoded in registers.
+// One row of x: codes are decoded in registers. Adds places [begin, end) to `all`.
 template <class Decoder>
-void multiply_one(const PanelBlock& block, const std::uint8_t* codes) {
+STROP_INLINE void multiply_one(const PanelBlock& block, const Decoder& decoder,
+                               const Stretch<std::uint8_t>& stretch, F32 (&all)[kRowVectors]) {
   constexpr int kColumns = Decoder::kColumns, kSteps = 4 / kColumns;
   constexpr int kBytes = Decoder::kBytes;
   const CodesHeader& header = block.header;
-  const Decoder decoder(header);
-  const float* x = static_cast<const float*>(block.task.x) + block.row * header.places();
-  F32 all[kRowVectors] = {};
-  for (std::int64_t group = 0; group < header.groups; ++group) {
-    const Group numbers = group_of(block, group);
+  const std::uint8_t* codes = stretch.codes;
+  const float* const row = static_cast<const float*>(block.task.x) + block.row * header.places();
+  for (std::int64_t k = stretch.begin; k < stretch.end;) {
+    const Segment segment = segment_at(header, k, stretch.end);
+    const Group numbers = group_of(block, segment.group);
     F32 sum[4][kRowVectors] = {};
-    for (std::int64_t k = 0; k < header.stretch; k += 4, x += 4, codes += kSteps * kBytes) {
+    for (; k < segment.end; k += 4, codes += kSteps * kBytes) {
+      const float* const x = row + k;
       prefetch(codes + kAhead);
       unrolled<kSteps>([&](auto step) STROP_UNROLLED {
         F32 values[kColumns][kRowVectors];
@@ -67,49 +71,81 @@ void multiply_one(const PanelBlock& block, const std::uint8_t* codes) {
       all[i] = multiply_add(found * broadcast(decoder.factor()), numbers.scale[i], all[i]);
     }
   }
-  for (int i = 0; i < kRowVectors; ++i) store_unaligned(block.floats + i * kLanes, all[i]);
 }
 
 #if defined(STROP_PLANES)
 // The same for nibbles whose zero points are all the same.
 template <bool kUpper>
-void multiply_one(const PanelBlock& block, const PlaneTable& table, const std::uint8_t* codes) {
+STROP_INLINE void multiply_one(const PanelBlock& block, const PlaneTable& table,
+                               const Stretch<std::uint8_t>& stretch, F32 (&all)[kRowVectors]) {
   const CodesHeader& header = block.header;
-  const float* x = static_cast<const float*>(block.task.x) + block.row * header.places();
-  F32 all[kRowVectors] = {};
-  for (std::int64_t group = 0; group < header.groups; ++group) {
-    const Group numbers = group_of(block, group);
+  const std::uint8_t* codes = stretch.codes;
+  const float* const x = static_cast<const float*>(block.task.x) + block.row * header.places();
+  for (std::int64_t k = stretch.begin; k < stretch.end;) {
+    const Segment segment = segment_at(header, k, stretch.end);
+    const Group numbers = group_of(block, segment.group);
+    const std::int64_t count = segment.end - k;
     F32 sum[kRowVectors];
-    sum_planes<kUpper>(table, codes, x, header.stretch, sum);
+    sum_planes<kUpper>(table, codes, x + k, count, sum);
     for (int i = 0; i < kRowVectors; ++i) all[i] = multiply_add(sum[i], numbers.scale[i], all[i]);
-    codes += header.stretch / 2 * kPanelRows;
-    x += header.stretch;
+    codes += count / 2 * kPanelRows;
+    k = segment.end;
+  }
+}
+#endif
+
+// Calls add(stretch, sums) for all of a panel.
+template <class Add>
+STROP_INLINE void sum_one_row(const PanelBlock& block, Add add) {
+  const std::int64_t places = block.header.places();
+  PanelCodes codes(block, block.spread);
+  const std::int64_t step = codes.step(places);
+  F32 all[kRowVectors] = {};
+  for (std::int64_t k = 0; k < places; k += step) {
+    const std::int64_t end = k + step < places ? k + step : places;
+    add({k, end, codes.take(k, end)}, all);
   }
   for (int i = 0; i < kRowVectors; ++i) store_unaligned(block.floats + i * kLanes, all[i]);
 }
 
-void multiply_one_by_planes(const PanelBlock& block, const std::uint8_t* codes) {
+using RowSums = F32 (&)[kRowVectors];
+
+template <class Decoder>
+void multiply_one(const PanelBlock& block) {
+  const Decoder decoder(block.header);
+  sum_one_row(block, [&](const Stretch<std::uint8_t>& stretch, RowSums all) STROP_UNROLLED {
+    multiply_one(block, decoder, stretch, all);
+  });
+}
+
+#if defined(STROP_PLANES)
+template <bool kUpper>
+void multiply_one_by_planes(const PanelBlock& block, const PlaneTable& table) {
+  sum_one_row(block, [&](const Stretch<std::uint8_t>& stretch, RowSums all) STROP_UNROLLED {
+    multiply_one<kUpper>(block, table, stretch, all);
+  });
+}
+
+void multiply_one_by_planes(const PanelBlock& block) {
   float values[16];
   fill_table(block.header, values);
   const PlaneTable table(values);
-  (table.upper() ? multiply_one<true> : multiply_one<false>)(block, table, codes);
+  (table.upper() ? multiply_one_by_planes<true> : multiply_one_by_planes<false>)(block, table);
 }
 #endif
 
-// Places [begin, end) of a panel to float32, as dequantize gives them.
+// Places of a panel to float32, as dequantize gives them.
 template <class Decoder>
-void decode_panel(const PanelBlock& block, const std::uint8_t* codes, std::int64_t begin,
-                  std::int64_t end, float* to) {
+void decode_panel(const PanelBlock& block, const Stretch<std::uint8_t>& stretch, float* to) {
   constexpr int kColumns = Decoder::kColumns;
   const CodesHeader& header = block.header;
   const Decoder decoder(header);
   const F32 factor = broadcast(decoder.factor());
-  codes += begin / kColumns * Decoder::kBytes;
-  for (std::int64_t k = begin; k < end;) {
-    const std::int64_t group = k / header.stretch, group_end = (group + 1) * header.stretch;
-    const std::int64_t stop = group_end < end ? group_end : end;
-    const Group numbers = group_of(block, group);
-    for (; k < stop; k += kColumns, codes += Decoder::kBytes, to += kColumns * kPanelRows) {
+  const std::uint8_t* codes = stretch.codes;
+  for (std::int64_t k = stretch.begin; k < stretch.end;) {
+    const Segment segment = segment_at(header, k, stretch.end);
+    const Group numbers = group_of(block, segment.group);
+    for (; k < segment.end; k += kColumns, codes += Decoder::kBytes, to += kColumns * kPanelRows) {
       F32 values[kColumns][kRowVectors];
       decoder.decode(codes, values);
       unrolled<kColumns>([&](auto c) STROP_UNROLLED {
@@ -168,35 +204,89 @@ void multiply_rows(const PanelBlock& block, const DecodedPanel& panel, std::int6
 }
 
 template <class Decoder>
-void multiply_panel(const PanelBlock& block, float* panel) {
+void multiply_panel(const PanelBlock& block) {
   const CodesHeader& header = block.header;
-  const std::uint8_t* const codes = block.codes();
   if (block.task.args.rows == 1) {
 #if defined(STROP_PLANES)
     if (header.store == CodeStore::kNibbles && header.zeros == 0) {
-      return multiply_one_by_planes(block, codes);
+      return multiply_one_by_planes(block);
     }
 #endif
-    return multiply_one<Decoder>(block, codes);
+    return multiply_one<Decoder>(block);
   }
+  auto* const panel = reinterpret_cast<float*>(block.decoded);
+  PanelCodes codes(block, block.spread);
   for (std::int64_t k = 0; k < header.places(); k += kFloatColumns) {
     const std::int64_t left = header.places() - k;
     const std::int64_t end = k + (left < kFloatColumns ? left : kFloatColumns);
-    decode_panel<Decoder>(block, codes, k, end, panel);
-    constexpr std::int64_t bytes = Decoder::kBytes / Decoder::kColumns;  // of a column
-    multiply_rows(block, {k, end, panel, {codes + end * bytes, kFloatColumns * bytes}});
+    decode_panel<Decoder>(block, {k, end, codes.take(k, end)}, panel);
+    DecodedPanel decoded = {k, end, panel, {}};
+    if (!codes.masked()) {
+      decoded.ahead = {block.codes() + header.bytes_of(end), header.bytes_of(kFloatColumns)};
+    }
+    multiply_rows(block, decoded);
   }
 }
 
-void multiply_panel(const PanelBlock& block, float* panel) {
+// An element of x, as it was placed.
+STROP_INLINE float x_at(const CodesTask& task, std::int64_t row, std::int64_t place) {
+#if defined(STROP_VALUE_TILES)
+  if (suits_value_tiles(task)) {
+    BFloat16 value;
+    std::memcpy(&value, ValueRows{task}.at(row, place), sizeof value);
+    return to_float(value);
+  }
+#endif
+  const std::int64_t at = row * task.args.header().places() + place;
+#if defined(STROP_FLOAT_TILES)
+  if (suits_float_tiles(task)) return to_float(static_cast<const BFloat16*>(task.x)[at]);
+#endif
+  return static_cast<const float*>(task.x)[at];
+}
+
+template <class T>
+STROP_INLINE bool is_finite(const T* x, std::int64_t count) {
+  Vec none(0.0f);  // what v - v is, unless v is Inf or NaN
+  for (std::int64_t k = 0; k < count; k += kLanes) {
+    const std::int64_t left = count - k;
+    const Vec v = left >= kLanes ? load(x + k) : load_first(x + k, left);
+    none = none + (v - v);
+  }
+  return lane_bits(eq(none, Vec(0.0f))) == (1u << kLanes) - 1;
+}
+
+// What a mask keeps, times a row of x: what Inf and NaN of x meet elsewhere are no products.
+void multiply_kept(const PanelBlock& block, std::int64_t row) {
+  const CodesHeader& header = block.header;
+  const std::int64_t places = header.places();
+  const auto* const words = reinterpret_cast<const std::uint64_t*>(block.layout() + header.masks) +
+                            block.panel * header.panel_words();
+  PanelCodes codes(block, block.spread);
+  float sums[kPanelRows] = {};
+  for (std::int64_t k = 0; k < places; k += kGroupUnit) {
+    const std::uint8_t* const from = codes.take(k, k + kGroupUnit);
+    const float* const scale = block.numbers<float>(header.scales, k / header.stretch);
+    const float* const zero = block.numbers<float>(header.zeros, k / header.stretch);
+    for (std::int64_t i = 0; i < kGroupUnit * kPanelRows; ++i) {
+      const std::int64_t place = k + i / kPanelRows, n = i % kPanelRows;
+      const std::int64_t number = number_of(header.store, place_of(header, place, n));
+      if ((words[number / kWordCodes] >> number % kWordCodes & 1) == 0) continue;
+      const float value = value_of(header, from, place_of(header, place - k, n));
+      const float least = header.zeros != 0 ? zero[n] : static_cast<float>(header.same_zero);
+      sums[n] += x_at(block.task, block.row + row, place) * ((value - least) * scale[n]);
+    }
+  }
+  std::memcpy(block.floats + row * kPanelRows, sums, sizeof sums);
+}
+
+void multiply_panel(const PanelBlock& block) {
   const CodesHeader& header = block.header;
 #if defined(STROP_FLOAT_TILES)
-  if (suits_float_tiles(block.task)) {
-    return multiply_by_float_tiles(block, reinterpret_cast<std::uint8_t*>(panel));
-  }
+  if (suits_float_tiles(block.task)) return multiply_by_float_tiles(block);
 #endif
   const bool zero = header.zeros != 0 || header.same_zero != 0;
   const auto multiply = [&]() {
+    if (header.code_kind == CodeKind::kValue) return multiply_panel<ValueDecoder>;
     if (header.code_kind == CodeKind::kFloat) return multiply_panel<FloatDecoder>;
     if (header.store == CodeStore::kBytes) {
       return zero ? multiply_panel<ByteDecoder<true>> : multiply_panel<ByteDecoder<false>>;
@@ -208,8 +298,33 @@ void multiply_panel(const PanelBlock& block, float* panel) {
     }
     return multiply_panel<TableDecoder<false>>;
   }();
-  multiply(block, panel);
+  multiply(block);
 }
+
+void keep_rows(const PanelBlock& block) {
+  if (block.header.masks == 0) return;
+  for (std::int64_t row = 0; row < block.rows; ++row) {
+    if (!block.task.x_finite[block.row + row]) multiply_kept(block, row);
+  }
+}
+
+#if defined(STROP_VALUE_TILES)
+// Two panels at a time, of the same rows.
+void multiply_by_value_tiles(const CodesTask& task, std::uint8_t* scratch, std::int64_t begin,
+                             std::int64_t end) {
+  const PanelBlocks all = {task, scratch};
+  ValueTileShapes shapes;
+  for (std::int64_t item = begin; item < end;) {
+    const bool two = item + 1 < end && (item + 1) % task.args.header().panels() != 0;
+    PanelBlock blocks[2] = {all.at(item), all.at(two ? item + 1 : item)};
+    blocks[1].floats = reinterpret_cast<float*>(blocks[0].wide);
+    two ? multiply_value_panels<2>(blocks, shapes) : multiply_value_panels<1>(blocks, shapes);
+    for (int i = 0; i < (two ? 2 : 1); ++i, ++item) keep_rows(blocks[i]);
+    two ? put_blocks<2>(blocks) : put_blocks<1>(blocks);
+  }
+  _tile_release();
+}
+#endif
 
 // A row of x, each group from a place of its own on.
 template <class T, class To>
@@ -232,24 +347,46 @@ void place_row(const CodesTask& task, std::int64_t row) {
   }
 }
 
+// Beside a mask, which rows may be multiplied where nothing is kept.
+template <class T>
+void note_finite(const CodesTask& task, std::int64_t begin, std::int64_t end) {
+  const CodesHeader& header = task.args.header();
+  if (header.masks == 0) return;
+  for (std::int64_t row = begin; row < end; ++row) {
+    const T* const x = static_cast<const T*>(task.args.x) + row * task.args.x_stride;
+    task.x_finite[row] = is_finite(x, header.columns);
+  }
+}
+
 }  // namespace
 
 void widen_rows(const CodesTask& task, std::int64_t begin, std::int64_t end) {
+#if defined(STROP_VALUE_TILES)
+  if (suits_value_tiles(task)) {
+    for (std::int64_t row = begin; row < end; ++row) place_in_tiles(task, row);
+    return note_finite<BFloat16>(task, begin, end);
+  }
+#endif
 #if defined(STROP_FLOAT_TILES)
   if (suits_float_tiles(task)) {
     for (std::int64_t row = begin; row < end; ++row) place_row<BFloat16, BFloat16>(task, row);
-    return;
+    return note_finite<BFloat16>(task, begin, end);
   }
 #endif
   by_narrow_dtype(task.args.dtype, [&]<class T>() {
     for (std::int64_t row = begin; row < end; ++row) place_row<T, float>(task, row);
+    note_finite<T>(task, begin, end);
   });
 }
 
 void multiply_exact(const CodesTask& task, std::uint8_t* scratch, std::int64_t begin,
                     std::int64_t end) {
-  for_panels(task, scratch, begin, end, [](const PanelBlock& block, void* decoded) {
-    multiply_panel(block, static_cast<float*>(decoded));
+#if defined(STROP_VALUE_TILES)
+  if (suits_value_tiles(task)) return multiply_by_value_tiles(task, scratch, begin, end);
+#endif
+  for_panels(task, scratch, begin, end, [](const PanelBlock& block) {
+    multiply_panel(block);
+    keep_rows(block);
   });
 }
 

@@ -12,6 +12,7 @@
 // of a group takes 32 stores for each 16 rows of x: as long as products of 64 columns.
 
 #include "linear/simd/decode.h"
+#include "linear/simd/spread.h"
 #include "linear/simd/tiles.h"
 
 #if defined(__AMX_BF16__)
@@ -147,11 +148,11 @@ STROP_INLINE void decode_tiles(const PanelBlock& block, Pairs& pairs,
 }
 
 template <class Pairs>
-void multiply_by_float_tiles(const PanelBlock& block, std::uint8_t* decoded) {
+void multiply_by_float_tiles(const PanelBlock& block) {
   const CodesHeader& header = block.header;
   Pairs pairs(header);
   const std::int64_t places = header.places(), width = tile_width(2 * header.stretch);
-  const std::uint8_t* const codes = block.codes();
+  PanelCodes codes(block, block.spread);
   shape_tiles(width, block.rows % kTileRows);
   const F32 factor = broadcast(pairs.factor());
   const auto* const x = static_cast<const std::uint8_t*>(block.task.x) + 2 * block.row * places;
@@ -159,18 +160,16 @@ void multiply_by_float_tiles(const PanelBlock& block, std::uint8_t* decoded) {
   constexpr std::int64_t kBytes = kColumns / 2 * Pairs::kBytes;
   for (std::int64_t begin = 0; begin < places; begin += kColumns) {
     const std::int64_t end = begin + kColumns < places ? begin + kColumns : places;
-    const Stretch<std::uint8_t> stretch = {.begin = begin,
-                                           .end = end,
-                                           .codes = codes + begin / 2 * Pairs::kBytes,
-                                           .ahead = {codes + end / 2 * Pairs::kBytes, kBytes}};
-    decode_tiles(block, pairs, stretch, width, decoded);
+    Stretch<std::uint8_t> stretch = {.begin = begin, .end = end, .codes = codes.take(begin, end)};
+    if (!codes.masked()) stretch.ahead = {block.codes() + header.bytes_of(end), kBytes};
+    decode_tiles(block, pairs, stretch, width, block.decoded);
     for (std::int64_t k = begin; k < end;) {
       const Segment segment = segment_at(header, k, end);
       const std::int64_t count = segment.end - k;
       stretch.ahead.fetch(k - begin, count, end - begin);
       const TileRun run = {.x = x + 2 * k,
                            .apart = 2 * places,
-                           .panel = decoded + (k - begin) * 2 * kPanelRows * Pairs::kTerms,
+                           .panel = block.decoded + (k - begin) * 2 * kPanelRows * Pairs::kTerms,
                            .width = width,
                            .count = 2 * count / width,
                            .terms = Pairs::kTerms};
@@ -194,7 +193,7 @@ STROP_INLINE bool has_bfloat16_table(const CodesHeader& header) {
   return below == 0;
 }
 
-STROP_INLINE void multiply_by_float_tiles(const PanelBlock& block, std::uint8_t* decoded) {
+STROP_INLINE void multiply_by_float_tiles(const PanelBlock& block) {
   const CodesHeader& header = block.header;
   const auto multiply = [&]() {
     if (header.code_kind == CodeKind::kFloat) {
@@ -213,7 +212,7 @@ STROP_INLINE void multiply_by_float_tiles(const PanelBlock& block, std::uint8_t*
                ? multiply_by_float_tiles<DecodedPairs<ByteDecoder<true>, 1>>
                : multiply_by_float_tiles<DecodedPairs<ByteDecoder<true>, 3>>;
   }();
-  multiply(block, decoded);
+  multiply(block);
 }
 
 }  // namespace strop::linear::simd::STROP_ISA

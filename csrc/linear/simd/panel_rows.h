@@ -3,6 +3,8 @@
 // What products of codes have in common: a panel times a block of rows of x, and what becomes of
 // its sums. Compiled once per instruction set.
 
+#include <type_traits>
+
 #include "linear/codes_task.h"
 #include "linear/simd/activation.h"
 
@@ -34,6 +36,8 @@ struct PanelBlock {
   std::int32_t* integers;  // [rows][16], of a group that is not over
   float* floats;           // [rows][16], sums
   std::int64_t* wide;      // [rows][16], of a group in parts
+  std::uint8_t* decoded;   // room for kDecodedColumns columns of the panel, in 16 bits
+  std::uint8_t* spread;    // the same for those that a mask keeps
 
   // One number for each row of the panel.
   template <class T>
@@ -43,6 +47,10 @@ struct PanelBlock {
   }
   STROP_MEMBER const std::uint8_t* codes() const {
     return layout() + header.codes + panel * header.panel_bytes();
+  }
+  // Where the panel's codes begin, beside a mask.
+  STROP_MEMBER std::int64_t start() const {
+    return reinterpret_cast<const std::int64_t*>(layout() + header.starts)[panel];
   }
   STROP_MEMBER const std::uint8_t* layout() const {
     return static_cast<const std::uint8_t*>(task.args.layout);
@@ -87,57 +95,97 @@ STROP_INLINE Segment segment_at(const CodesHeader& header, std::int64_t place, s
           .ends = group_end <= end};
 }
 
-// y = activation(sums * x_scale + bias), in this order.
-template <class T, bool kFused>
-void put_rows(const PanelBlock& block, const float* x_scale) {
+// y = activation(sums * x_scale + bias), in this order, of one row. kWhole: of all of a panel's rows.
+template <class T, bool kFused, bool kWhole>
+STROP_INLINE void put_row(const PanelBlock& block, std::int64_t row, float x_scale,
+                          Activation activation) {
   const LinearRows& args = block.task.args;
   const std::int64_t column = block.panel * kPanelRows;
-  const std::int64_t left = block.header.rows - column;
+  const std::int64_t left = kWhole ? kPanelRows : block.header.rows - column;
   const auto* const bias = static_cast<const float*>(args.bias);
-  for (std::int64_t r = 0; r < block.rows; ++r) {
-    const float* const from = block.floats + r * kPanelRows;
-    T* const y = static_cast<T*>(args.y) + (block.row + r) * args.y_stride + column;
-    const Vec scale(x_scale == nullptr ? 1.0f : x_scale[block.row + r]);
-    for (int i = 0; i < kRowVectors && i * kLanes < left; ++i) {
-      const std::int64_t count = left - i * kLanes;
-      Vec v = load(from + i * kLanes) * scale;
-      if (bias != nullptr) {
-        const float* const at = bias + column + i * kLanes;
-        v = v + (count < kLanes ? load_first(at, count) : load(at));
-      }
-      v = activated<kFused>(v, args.activation);
-      count < kLanes ? store_first(y + i * kLanes, v, count) : store<false>(y + i * kLanes, v);
+  const float* const from = block.floats + row * kPanelRows;
+  T* const y = static_cast<T*>(args.y) + (block.row + row) * args.y_stride + column;
+  for (int i = 0; i < kRowVectors && i * kLanes < left; ++i) {
+    const std::int64_t count = kWhole ? kLanes : left - i * kLanes;
+    Vec v = load(from + i * kLanes) * Vec(x_scale);
+    if (bias != nullptr) {
+      const float* const at = bias + column + i * kLanes;
+      v = v + (count < kLanes ? load_first(at, count) : load(at));
     }
+    v = activated<kFused>(v, activation);
+    count < kLanes ? store_first(y + i * kLanes, v, count) : store<false>(y + i * kLanes, v);
   }
 }
 
-// Calls multiply(block, decoded) for blocks of rows x panels [begin, end), and puts their sums.
-template <class Multiply>
-STROP_INLINE void for_panels(const CodesTask& task, std::uint8_t* scratch, std::int64_t begin,
-                             std::int64_t end, Multiply multiply) {
-  const CodesHeader& header = task.args.header();
+// Rows of one panel, or of two that lie side by side: of these each row is written at once.
+template <class T, bool kFused, int kPanels>
+void put_rows(const PanelBlock* blocks, const float* x_scale) {
+  const LinearRows& args = blocks[0].task.args;
+  const std::int64_t column = blocks[0].panel * kPanelRows;
+  const bool whole = blocks[0].header.rows - column >= kPanels * kPanelRows;
+  const auto put = [&](auto is_whole, Activation activation) STROP_UNROLLED {
+    for (std::int64_t r = 0; r < blocks[0].rows; ++r) {
+      const float scale = x_scale == nullptr ? 1.0f : x_scale[blocks[0].row + r];
+      for (int i = 0; i < kPanels; ++i) {
+        put_row<T, kFused, is_whole>(blocks[i], r, scale, activation);
+      }
+    }
+  };
+  if (!whole) return put(std::false_type{}, args.activation);
+  if (args.activation != Activation::kNone) return put(std::true_type{}, args.activation);
+  put(std::true_type{}, Activation::kNone);
+}
+
+// The blocks of a task, with the scratch that they are multiplied in.
+struct PanelBlocks {
+  const CodesTask& task;
+  std::uint8_t* scratch;
+
+  STROP_MEMBER PanelBlock at(std::int64_t item) const {
+    const CodesHeader& header = task.args.header();
+    constexpr std::int64_t kSums = kCodesRowBlock * kPanelRows;
+    auto* const wide = reinterpret_cast<std::int64_t*>(scratch);
+    auto* const integers = reinterpret_cast<std::int32_t*>(wide + kSums);
+    auto* const floats = reinterpret_cast<float*>(integers + kSums);
+    auto* const decoded = reinterpret_cast<std::uint8_t*>(floats + kSums);
+    const std::int64_t row = item / header.panels() * kCodesRowBlock;
+    const std::int64_t left = task.args.rows - row;
+    return {.task = task,
+            .header = header,
+            .row = row,
+            .rows = left < kCodesRowBlock ? left : kCodesRowBlock,
+            .panel = item % header.panels(),
+            .integers = integers,
+            .floats = floats,
+            .wide = wide,
+            .decoded = decoded,
+            .spread = decoded + kPanelRows * kDecodedColumns * 2};
+  }
+};
+
+// Puts the sums of blocks of the same rows.
+template <int kPanels>
+STROP_INLINE void put_blocks(const PanelBlock* blocks) {
+  const CodesTask& task = blocks[0].task;
+  const CodesHeader& header = blocks[0].header;
   const bool exact = header.activations == Activations::kExact;
   const bool one_group = header.groups == header.parts;
   const float* const x_scale = exact || one_group ? nullptr : task.x_scale;
-  constexpr std::int64_t kSums = kCodesRowBlock * kPanelRows;
-  auto* const wide = reinterpret_cast<std::int64_t*>(scratch);
-  auto* const integers = reinterpret_cast<std::int32_t*>(wide + kSums);
-  auto* const floats = reinterpret_cast<float*>(integers + kSums);
+  by_narrow_dtype(task.args.dtype, [&]<class T>() {
+    exact ? put_rows<T, true, kPanels>(blocks, x_scale)
+          : put_rows<T, false, kPanels>(blocks, x_scale);
+  });
+}
+
+// Calls multiply(block) for blocks of rows x panels [begin, end), and puts their sums.
+template <class Multiply>
+STROP_INLINE void for_panels(const CodesTask& task, std::uint8_t* scratch, std::int64_t begin,
+                             std::int64_t end, Multiply multiply) {
+  const PanelBlocks blocks = {task, scratch};
   for (std::int64_t item = begin; item < end; ++item) {
-    const std::int64_t row = item / header.panels() * kCodesRowBlock;
-    const std::int64_t left = task.args.rows - row;
-    const PanelBlock block = {.task = task,
-                              .header = header,
-                              .row = row,
-                              .rows = left < kCodesRowBlock ? left : kCodesRowBlock,
-                              .panel = item % header.panels(),
-                              .integers = integers,
-                              .floats = floats,
-                              .wide = wide};
-    multiply(block, static_cast<void*>(floats + kSums));
-    by_narrow_dtype(task.args.dtype, [&]<class T>() {
-      exact ? put_rows<T, true>(block, x_scale) : put_rows<T, false>(block, x_scale);
-    });
+    const PanelBlock block = blocks.at(item);
+    multiply(block);
+    put_blocks<1>(&block);
   }
 }
 

@@ -280,7 +280,7 @@ constexpr OpRow kOps[] = {
     {"_packed_linear_codes.out" STROP_BY_CODES ", *, Tensor(a!) out) -> ()",
      STROP_CPU_OR_GPU(nullptr, boxed<packed_linear_by_codes<Given<B>>>)},
     {"_codes_layout(Tensor codes, Tensor scale, Tensor? zero_point, int group, str format, "
-     "str activations) -> Tensor",
+     "str activations, Tensor? bits=None) -> Tensor",
      STROP_CPU_OR_GPU(boxed<codes_layout<New<B>>>, nullptr)},
     {"_masked_layout(Tensor bits, Tensor values, int columns, str layout) -> Tensor",
      STROP_CPU_OR_GPU(boxed<masked_layout<New<B>>>, boxed<masked_starts<New<B>>>)},

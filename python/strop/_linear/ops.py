@@ -150,6 +150,7 @@ def _fake_codes_layout(
     group: int,
     format: str,
     activations: str,
+    bits: Tensor | None = None,
 ) -> Tensor:
     return codes.new_empty((_unknown_size("strop.pack_weight", "codes", codes),))
 
