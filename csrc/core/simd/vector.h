@@ -322,6 +322,9 @@ STROP_INLINE Vec multiply_add(Vec a, Vec b, Vec c) {
 }
 
 // Has the compiler hold a vector in a register, where it would rather load it again.
-STROP_INLINE void keep_in_register(F32& v) { asm("" : "+" STROP_REGISTER(v)); }
+template <class V>
+STROP_INLINE void keep_in_register(V& v) {
+  asm("" : "+" STROP_REGISTER(v));
+}
 
 }  // namespace strop::simd::STROP_ISA

@@ -303,8 +303,10 @@ void multiply_panel(const PanelBlock& block) {
 
 void keep_rows(const PanelBlock& block) {
   if (block.header.masks == 0) return;
+  const bool* const finite = block.task.x_finite + block.row;
+  if (std::memchr(finite, 0, static_cast<std::size_t>(block.rows)) == nullptr) return;
   for (std::int64_t row = 0; row < block.rows; ++row) {
-    if (!block.task.x_finite[block.row + row]) multiply_kept(block, row);
+    if (!finite[row]) multiply_kept(block, row);
   }
 }
 
@@ -364,7 +366,7 @@ void widen_rows(const CodesTask& task, std::int64_t begin, std::int64_t end) {
 #if defined(STROP_VALUE_TILES)
   if (suits_value_tiles(task)) {
     for (std::int64_t row = begin; row < end; ++row) place_in_tiles(task, row);
-    return note_finite<BFloat16>(task, begin, end);
+    return;
   }
 #endif
 #if defined(STROP_FLOAT_TILES)

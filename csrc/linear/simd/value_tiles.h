@@ -22,6 +22,7 @@ using namespace strop::simd::STROP_ISA;
 inline constexpr int kTileColumns = 32;
 inline constexpr int kLead = 2, kRing = 4;  // steps
 inline constexpr int kValueTileBytes = kTileBytes * kTileRows;
+inline constexpr std::int64_t kValueRoom = kValueColumns / kTileColumns;  // tiles of a panel
 
 STROP_INLINE bool suits_value_tiles(const CodesTask& task) {
   return task.args.dtype == DType::kBFloat16 &&
@@ -58,11 +59,11 @@ class ValueTileShapes {
   std::int64_t rows_ = -1;
 };
 
-// What up to 32 rows of x are multiplied with: so many tiles side by side, of one panel or two.
+// What up to 32 rows of x are multiplied with: one panel or two.
 struct ValueRun {
   const std::uint8_t* x[2];  // tiles of rows
   std::int64_t bytes[2];     // of each
-  std::int64_t count;
+  std::int64_t count;  // of all of x
   std::uint8_t* panels[2];
   float* sums[2];
   bool first;  // nothing was summed before
@@ -118,9 +119,10 @@ STROP_INLINE void end_sums(const ValueRun& run) {
 
 // Step `i` of x times the tiles of the first panel, of the second, or of both.
 template <bool kFirst, bool kSecond, bool kManyRows>
-STROP_INLINE void add_products(const ValueRun& run, std::int64_t i, std::int64_t place) {
-  if constexpr (kFirst) _tile_loadd(4, run.panels[0] + place, kTileBytes);
-  if constexpr (kSecond) _tile_loadd(5, run.panels[1] + place, kTileBytes);
+STROP_INLINE void add_products(const ValueRun& run, std::int64_t i,
+                               const std::uint16_t (&places)[2]) {
+  if constexpr (kFirst) _tile_loadd(4, run.panels[0] + places[0], kTileBytes);
+  if constexpr (kSecond) _tile_loadd(5, run.panels[1] + places[1], kTileBytes);
   _tile_loadd(6, run.x[0] + i * run.bytes[0], kTileBytes);
   if constexpr (kFirst) _tile_dpbf16ps(0, 6, 4);
   if constexpr (kSecond) _tile_dpbf16ps(1, 6, 5);
@@ -146,32 +148,42 @@ void multiply_values_once(const ValueRun& run, Kept* kept) {
   for (std::int64_t i = 0; i < run.count; ++i) {
     if (i + kLead < run.count) put(i + kLead);
     const bool first = held[i % kRing][0], second = held[i % kRing][1];
+    const auto at = static_cast<std::uint16_t>(place(i));
+    const std::uint16_t places[2] = {at, at};
     if (first && second) {
-      add_products<true, kTwo, kManyRows>(run, i, place(i));
+      add_products<true, kTwo, kManyRows>(run, i, places);
     } else if (first) {
-      add_products<true, false, kManyRows>(run, i, place(i));
+      add_products<true, false, kManyRows>(run, i, places);
     } else if (second) {
-      add_products<false, kTwo, kManyRows>(run, i, place(i));
+      add_products<false, kTwo, kManyRows>(run, i, places);
     }
   }
   end_sums<kPanels, kManyRows>(run);
 }
 
-// The steps of a stretch by the panels that have something there.
-struct ValueSteps {
-  std::int64_t counts[4] = {};
-  std::uint8_t steps[4][kValueColumns / kTileColumns];
-
+// The steps of a stretch, by the panels that have something there. It ends where a panel has filled
+// its room, so that the sparser blocks are, the fewer stretches there are.
+class ValueSteps {
+ public:
+  // Puts what there is from step `begin` on. Returns where it stopped.
   template <int kPanels>
-  STROP_MEMBER void put(const ValueRun& run, Kept* kept) {
-    for (std::int64_t i = 0; i < run.count; ++i) {
-      const std::int64_t place = i * kValueTileBytes;
-      int panels = spread_tile(kept[0], run.panels[0] + place) ? 1 : 0;
-      if constexpr (kPanels == 2) {
-        panels += spread_tile(kept[1], run.panels[1] + place) ? 2 : 0;
+  STROP_MEMBER std::int64_t put(const ValueRun& run, std::int64_t begin, std::int64_t end,
+                                Kept* kept) {
+    std::int64_t held[2] = {}, i = begin;
+    std::memset(counts_, 0, sizeof counts_);
+    for (; i < end && held[0] < kValueRoom && held[1] < kValueRoom && i - begin < kMost; ++i) {
+      int panels = 0;
+      Step step = {.at = static_cast<std::uint16_t>(i - begin), .places = {}};
+      for (int panel = 0; panel < kPanels; ++panel) {
+        const std::int64_t place = held[panel] * kValueTileBytes;
+        if (!spread_tile(kept[panel], run.panels[panel] + place)) continue;
+        step.places[panel] = static_cast<std::uint16_t>(place);
+        ++held[panel];
+        panels |= 1 << panel;
       }
-      steps[panels][counts[panels]++] = static_cast<std::uint8_t>(i);
+      steps_[panels][counts_[panels]++] = step;
     }
+    return i;
   }
   template <int kPanels, bool kManyRows>
   STROP_MEMBER void multiply(const ValueRun& run) const {
@@ -183,13 +195,22 @@ struct ValueSteps {
   }
 
  private:
+  static constexpr std::int64_t kMost = 128;
+  struct Step {
+    std::uint16_t at;
+    std::uint16_t places[2];
+  };
+
   template <bool kFirst, bool kSecond, bool kManyRows>
   STROP_MEMBER void add(const ValueRun& run, int panels) const {
-    for (std::int64_t n = 0; n < counts[panels]; ++n) {
-      const std::int64_t i = steps[panels][n];
-      add_products<kFirst, kSecond, kManyRows>(run, i, i * kValueTileBytes);
+    for (std::int64_t n = 0; n < counts_[panels]; ++n) {
+      const Step& step = steps_[panels][n];
+      add_products<kFirst, kSecond, kManyRows>(run, step.at, step.places);
     }
   }
+
+  std::int64_t counts_[4];
+  Step steps_[4][kMost];
 };
 
 // Rows of x in tiles: of up to 16 rows, 32 columns after another.
@@ -210,18 +231,23 @@ struct ValueRows {
   }
 };
 
+// Also notes whether all of a row is finite.
 STROP_INLINE void place_in_tiles(const CodesTask& task, std::int64_t row) {
   const CodesHeader& header = task.args.header();
   const ValueRows rows = {task};
   const auto* const x =
       static_cast<const std::uint8_t*>(task.args.x) + row * task.args.x_stride * 2;
-  for (std::int64_t k = 0; k < header.places(); k += kTileColumns) {
+  const __m512i exponent = _mm512_set1_epi16(0x7f80);
+  __mmask32 odd = 0;  // of Inf and NaN
+  std::uint8_t* to = rows.at(row, 0);
+  for (std::int64_t k = 0; k < header.places(); k += kTileColumns, to += rows.bytes(row)) {
     const std::int64_t left = header.columns - k;
-    const std::int64_t count = left < 0 ? 0 : left < kTileColumns ? left : kTileColumns;
-    std::uint8_t tile[kTileBytes] = {};
-    std::memcpy(tile, x + 2 * k, static_cast<std::size_t>(2 * count));
-    std::memcpy(rows.at(row, k), tile, sizeof tile);
+    const __mmask32 there = left >= kTileColumns ? ~__mmask32{0} : left > 0 ? (1u << left) - 1 : 0;
+    const __m512i columns = _mm512_maskz_loadu_epi16(there, x + 2 * k);
+    odd |= _mm512_cmpeq_epi16_mask(_mm512_and_si512(columns, exponent), exponent);
+    _mm512_storeu_si512(to, columns);
   }
+  task.x_finite[row] = odd == 0;
 }
 
 // One panel, or two, times a block of rows.
@@ -233,24 +259,23 @@ void multiply_value_panels(const PanelBlock (&blocks)[2], ValueTileShapes& shape
   Kept kept[2] = {kept_of(blocks[0]), kept_of(blocks[kPanels - 1])};
   constexpr std::int64_t kRows = 2 * kTileRows;
   const bool once = block.rows <= kRows;
-  const std::int64_t step = once ? places : kValueColumns;
-  for (std::int64_t k = 0; k < places; k += step) {
-    const std::int64_t left = places - k;
+  const std::int64_t end = places / kTileColumns;
+  ValueSteps steps;
+  for (std::int64_t begin = 0, next = end; begin < end; begin = next) {
     ValueRun run = {.x = {},
                     .bytes = {},
-                    .count = (left < step ? left : step) / kTileColumns,
-                    .panels = {blocks[0].spread, blocks[0].spread + kValueColumns * kPanelRows * 2},
+                    .count = end,
+                    .panels = {block.spread, block.spread + kValueRoom * kValueTileBytes},
                     .sums = {blocks[0].floats, blocks[1].floats},
-                    .first = k == 0};
-    ValueSteps steps;
-    if (!once) steps.put<kPanels>(run, kept);
+                    .first = begin == 0};
+    if (!once) next = steps.put<kPanels>(run, begin, end, kept);
     for (std::int64_t row = 0; row < block.rows; row += kRows) {
       const std::int64_t rows = block.rows - row < kRows ? block.rows - row : kRows;
       shapes.shape(rows);
       const bool many = rows > kTileRows;
       for (int i = 0; i < (many ? 2 : 1); ++i) {
         const std::int64_t first = block.row + row + i * kTileRows;
-        run.x[i] = x.at(first, k);
+        run.x[i] = x.at(first, begin * kTileColumns);
         run.bytes[i] = x.bytes(first);
       }
       if (once) {
