@@ -4,6 +4,7 @@
 #include "linear/simd/dots.h"
 #include "linear/simd/integer_sums.h"
 #include "linear/simd/integer_tiles.h"
+#include "linear/simd/kept_dots.h"
 #include "linear/simd/panel_rows.h"
 #include "linear/simd/spread.h"
 
@@ -85,6 +86,9 @@ void multiply_decoded(const PanelBlock& block) {
 }
 
 void multiply_panel(const PanelBlock& block) {
+#if defined(STROP_KEPT_DOTS)
+  if (suits_kept_dots(block)) return multiply_kept_dots(block);
+#endif
   const std::int64_t rows = block.task.args.rows;
   if (block.header.store == CodeStore::kNibbles) {
     if constexpr (!std::is_void_v<NibblesInPlace>) {

@@ -14,7 +14,7 @@ void multiply_mask(const MaskedLinearArgs& args, float* words, std::int64_t begi
 
 namespace {
 
-constexpr std::int64_t kAhead = 2048;
+constexpr std::int64_t kAhead = 4096;
 
 template <class T>
 STROP_INLINE T read(const std::uint8_t* from) {
@@ -244,6 +244,8 @@ STROP_INLINE float product_by_words(const std::uint64_t* words, std::int64_t cou
   for (std::int64_t i = 0; i < count; ++i) {
     const auto* const ahead = reinterpret_cast<const std::uint8_t*>(values) + kAhead;
     prefetch(ahead);
+    prefetch(ahead + 64);
+    prefetch(reinterpret_cast<const std::uint8_t*>(words + i) + kAhead / 8);
     add_word(words[i], values, x + 64 * i, sum);
     values += __builtin_popcountll(words[i]);
   }

@@ -11,7 +11,7 @@
 namespace strop::linear::simd::STROP_ISA {
 using namespace strop::simd::STROP_ISA;
 
-inline constexpr std::int64_t kAhead = 2048;             // bytes of codes
+inline constexpr std::int64_t kAhead = 4096;             // bytes of codes
 inline constexpr int kQuadBytes = 4 * kPanelRows;        // of four columns of a panel
 inline constexpr int kRowVectors = kPanelRows / kLanes;  // sums of a panel's rows
 

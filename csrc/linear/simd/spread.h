@@ -22,20 +22,30 @@ struct Kept {
   }
 };
 
+#if defined(__AVX512VBMI2__)
 // The bytes of a word's codes where no bit is set, as those of 64 places.
-struct Fill {
-  alignas(64) std::uint8_t bytes[kWordCodes];
-
+class Fill {
+ public:
   STROP_MEMBER Fill(const PanelBlock& block, std::int64_t group) {
     const CodesHeader& header = block.header;
-    const bool exact = header.activations == Activations::kExact;
-    for (int i = 0; i < kWordCodes; ++i) {
-      bytes[i] = header.fill(block.panel, group, exact ? i % kPanelRows : i / 4);
+    if (header.fills == 0) {
+      bytes_ = _mm512_set1_epi8(static_cast<char>(header.same_fill));
+      return;
     }
+    const auto of_rows = load_unaligned<__m128i>(block.numbers<std::uint8_t>(header.fills, group));
+    bytes_ = header.activations == Activations::kExact ? _mm512_broadcast_i32x4(of_rows)
+                                                       : by_fours(of_rows);
   }
+  STROP_MEMBER __m512i bytes() const { return bytes_; }
+
+ private:
+  static STROP_MEMBER __m512i by_fours(__m128i of_rows) {
+    return _mm512_mullo_epi32(_mm512_cvtepu8_epi32(of_rows), _mm512_set1_epi32(0x01010101));
+  }
+
+  __m512i bytes_;
 };
 
-#if defined(__AVX512VBMI2__)
 // (Of memory, expanding takes an Intel twice as long as of a register.)
 STROP_INLINE __m512i loaded(const std::uint8_t* from) {
   __m512i codes = _mm512_loadu_si512(from);
@@ -44,13 +54,16 @@ STROP_INLINE __m512i loaded(const std::uint8_t* from) {
 }
 
 STROP_INLINE __m512i spread_bytes(std::uint64_t mask, __m512i codes, const Fill& fill) {
-  return _mm512_mask_expand_epi8(_mm512_load_si512(fill.bytes), mask, codes);
+  return _mm512_mask_expand_epi8(fill.bytes(), mask, codes);
 }
-
-STROP_INLINE void spread_bytes(Kept& kept, const Fill& fill, std::uint8_t* to) {
+STROP_INLINE __m512i spread_bytes(Kept& kept, const Fill& fill) {
   const std::uint64_t mask = *kept.masks++;
-  _mm512_storeu_si512(to, spread_bytes(mask, loaded(kept.codes), fill));
+  const __m512i spread = spread_bytes(mask, loaded(kept.codes), fill);
   kept.codes += count_bits(mask);
+  return spread;
+}
+STROP_INLINE void spread_bytes(Kept& kept, const Fill& fill, std::uint8_t* to) {
+  _mm512_storeu_si512(to, spread_bytes(kept, fill));
 }
 
 // In the low half of each byte; the high one holds anything.
@@ -85,6 +98,17 @@ STROP_INLINE void spread_values(Kept& kept, std::uint8_t* to) {
   _mm512_storeu_si512(to + 64, values[1]);
 }
 #else
+struct Fill {
+  std::uint8_t bytes[kWordCodes];
+
+  STROP_MEMBER Fill(const PanelBlock& block, std::int64_t group) {
+    const CodesHeader& header = block.header;
+    const bool exact = header.activations == Activations::kExact;
+    for (int i = 0; i < kWordCodes; ++i) {
+      bytes[i] = header.fill(block.panel, group, exact ? i % kPanelRows : i / 4);
+    }
+  }
+};
 
 // For each byte of a mask where the codes of its places come from; the rest is out of range.
 struct SpreadTable {

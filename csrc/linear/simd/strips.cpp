@@ -19,7 +19,7 @@ constexpr int kMaxRegisters[2] = {2, 4};
 // Elements. Rows of x and y are walked side by side, more of them than a processor's prefetcher
 // follows: a sixth of the time, where they are far larger than the caches.
 constexpr std::int64_t kAheadInRow = 4 * kLanes;
-constexpr std::int64_t kAhead = 2048;  // bytes; what few rows of x leave waiting for memory
+constexpr std::int64_t kAhead = 4096;  // bytes; what few rows of x leave waiting for memory
 
 template <class T>
 STROP_INLINE T read(const std::uint8_t* from) {
