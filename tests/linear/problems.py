@@ -9,7 +9,7 @@ from strop._linear import ops
 CPU_DEVICES = cpu_devices("linear")
 ROWS = (1, 2, 3, 5, 8, 9, 16, 17, 31, 32, 33, 64, 127, 300)
 SPARSITIES = (0.0, 0.3, 0.5, 0.9, 0.99, 1.0)
-LAYOUTS = ("mask", "quads", "pairs")
+LAYOUTS = ("mask", "quads", "pairs")  # of values of any dtype
 ACTIVATIONS = {
     "": lambda y: y,
     "relu": torch.relu,
@@ -17,6 +17,11 @@ ACTIVATIONS = {
     "gelu_tanh": lambda y: torch.nn.functional.gelu(y, approximate="tanh"),
     "silu": torch.nn.functional.silu,
 }
+
+
+def layouts_of(dtype):
+    """Those that values of a dtype have."""
+    return (*LAYOUTS, "panels") if dtype == torch.bfloat16 else LAYOUTS
 
 
 def generator(seed=0):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from core.devices import _cuda_host, assert_same_bits, to_array, to_tensor
-from linear.problems import CPU_DEVICES, LAYOUTS, generator, kept, multiplied
+from linear.problems import CPU_DEVICES, generator, kept, layouts_of, multiplied
 
 NARROW = (torch.float32, torch.bfloat16, torch.float16)
 ROWS = (1, 2, 4, 8, 17, 130)
@@ -49,9 +49,14 @@ def assert_one_result(multiply, rows, dtype, pruned, note):
         assert_same_bits(multiply(x), expected, f"{note} {rows} rows {x[0, pruned][:2]}")
 
 
+def layouts(dtypes):
+    """The layouts of values of each dtype."""
+    made = [(layout, dtype) for dtype in dtypes for layout in layouts_of(dtype)]
+    return pytest.mark.parametrize(("layout", "values"), made, ids=str)
+
+
 @pytest.mark.parametrize("inputs", NARROW, ids=str)
-@pytest.mark.parametrize("values", NARROW, ids=str)
-@pytest.mark.parametrize("layout", LAYOUTS)
+@layouts(NARROW)
 def test_by_every_layout(cpu, layout, values, inputs):
     for sparsity in (0.1, 0.8):
         weight, pruned = weight_of(values, sparsity)
@@ -69,8 +74,7 @@ def test_float64(cpu):
         )
 
 
-@pytest.mark.parametrize("values", NARROW, ids=str)
-@pytest.mark.parametrize("layout", LAYOUTS)
+@layouts(NARROW)
 def test_beside_weights_that_are_no_numbers(cpu, layout, values):
     weight, pruned = weight_of(values, 0.5)
     kept_column = int((~pruned).nonzero()[4])
@@ -87,8 +91,7 @@ def test_beside_weights_that_are_no_numbers(cpu, layout, values):
                 assert_same_bits(y[:, others], plain[rows][:, others], f"{special} {rows}")
 
 
-@pytest.mark.parametrize("values", NARROW[:2], ids=str)
-@pytest.mark.parametrize("layout", LAYOUTS)
+@layouts(NARROW[:2])
 def test_the_sign_of_what_underflows(cpu, layout, values):
     # Each product is a negative number that rounds to -0.
     weight = torch.full((3, 1024), 1e-30)

@@ -1,6 +1,7 @@
 // Products of float32 with the values of codes, compiled once per instruction set. See Note
 // [Products of codes on a CPU].
 
+#include <cmath>
 #include <type_traits>
 
 #include "linear/simd/decode.h"
@@ -228,55 +229,53 @@ void multiply_panel(const PanelBlock& block) {
   }
 }
 
-// An element of x, as it was placed.
-STROP_INLINE float x_at(const CodesTask& task, std::int64_t row, std::int64_t place) {
-#if defined(STROP_VALUE_TILES)
-  if (suits_value_tiles(task)) {
-    BFloat16 value;
-    std::memcpy(&value, ValueRows{task}.at(row, place), sizeof value);
-    return to_float(value);
-  }
-#endif
-  const std::int64_t at = row * task.args.header().places() + place;
-#if defined(STROP_FLOAT_TILES)
-  if (suits_float_tiles(task)) return to_float(static_cast<const BFloat16*>(task.x)[at]);
-#endif
-  return static_cast<const float*>(task.x)[at];
+// What x was given at a place.
+float given_at(const LinearRows& args, const CodesHeader& header, std::int64_t row,
+               std::int64_t place) {
+  const std::int64_t within = place % header.stretch;
+  const std::int64_t column = place / header.stretch * header.group + within;
+  if (within >= header.group || column >= header.columns) return 0;
+  float x = 0;
+  by_narrow_dtype(args.dtype, [&]<class T>() {
+    x = to_float(static_cast<const T*>(args.x)[row * args.x_stride + column]);
+  });
+  return x;
 }
 
-template <class T>
-STROP_INLINE bool is_finite(const T* x, std::int64_t count) {
-  Vec none(0.0f);  // what v - v is, unless v is Inf or NaN
-  for (std::int64_t k = 0; k < count; k += kLanes) {
-    const std::int64_t left = count - k;
-    const Vec v = left >= kLanes ? load(x + k) : load_first(x + k, left);
-    none = none + (v - v);
-  }
-  return lane_bits(eq(none, Vec(0.0f))) == (1u << kLanes) - 1;
-}
-
-// What a mask keeps, times a row of x: what Inf and NaN of x meet elsewhere are no products.
-void multiply_kept(const PanelBlock& block, std::int64_t row) {
+// Beside a mask Inf and NaN are placed as 0, so that they meet no weight that was left out. Here
+// they are multiplied with those that were kept: what comes of that is the same in any order.
+void add_not_finite(const PanelBlock& block, std::int64_t row) {
   const CodesHeader& header = block.header;
-  const std::int64_t places = header.places();
   const auto* const words = reinterpret_cast<const std::uint64_t*>(block.layout() + header.masks) +
                             block.panel * header.panel_words();
   PanelCodes codes(block, block.spread);
-  float sums[kPanelRows] = {};
-  for (std::int64_t k = 0; k < places; k += kGroupUnit) {
+  float* const sums = block.floats + row * kPanelRows;
+  for (std::int64_t k = 0; k < header.places(); k += kGroupUnit) {
     const std::uint8_t* const from = codes.take(k, k + kGroupUnit);
-    const float* const scale = block.numbers<float>(header.scales, k / header.stretch);
-    const float* const zero = block.numbers<float>(header.zeros, k / header.stretch);
-    for (std::int64_t i = 0; i < kGroupUnit * kPanelRows; ++i) {
-      const std::int64_t place = k + i / kPanelRows, n = i % kPanelRows;
-      const std::int64_t number = number_of(header.store, place_of(header, place, n));
-      if ((words[number / kWordCodes] >> number % kWordCodes & 1) == 0) continue;
-      const float value = value_of(header, from, place_of(header, place - k, n));
-      const float least = header.zeros != 0 ? zero[n] : static_cast<float>(header.same_zero);
-      sums[n] += x_at(block.task, block.row + row, place) * ((value - least) * scale[n]);
+    const std::int64_t group = k / header.stretch;
+    const float* const scale = block.numbers<float>(header.scales, group);
+    const float* const zero = block.numbers<float>(header.zeros, group);
+    for (std::int64_t i = 0; i < kGroupUnit; ++i) {
+      const float x = given_at(block.task.args, header, block.row + row, k + i);
+      if (std::isfinite(x)) continue;
+      for (std::int64_t n = 0; n < kPanelRows; ++n) {
+        const std::int64_t number = number_of(header.store, place_of(header, k + i, n));
+        if ((words[number / kWordCodes] >> number % kWordCodes & 1) == 0) continue;
+        const float value = value_of(header, from, place_of(header, i, n));
+        const float least = header.zeros != 0 ? zero[n] : static_cast<float>(header.same_zero);
+        sums[n] += x * ((value - least) * scale[n]);
+      }
     }
   }
-  std::memcpy(block.floats + row * kPanelRows, sums, sizeof sums);
+}
+
+void add_not_finite(const PanelBlock& block) {
+  if (block.header.masks == 0) return;
+  const bool* const finite = block.task.x_finite + block.row;
+  if (std::memchr(finite, 0, static_cast<std::size_t>(block.rows)) == nullptr) return;
+  for (std::int64_t row = 0; row < block.rows; ++row) {
+    if (!finite[row]) add_not_finite(block, row);
+  }
 }
 
 void multiply_panel(const PanelBlock& block) {
@@ -301,15 +300,6 @@ void multiply_panel(const PanelBlock& block) {
   multiply(block);
 }
 
-void keep_rows(const PanelBlock& block) {
-  if (block.header.masks == 0) return;
-  const bool* const finite = block.task.x_finite + block.row;
-  if (std::memchr(finite, 0, static_cast<std::size_t>(block.rows)) == nullptr) return;
-  for (std::int64_t row = 0; row < block.rows; ++row) {
-    if (!finite[row]) multiply_kept(block, row);
-  }
-}
-
 #if defined(STROP_VALUE_TILES)
 // Two panels at a time, of the same rows.
 void multiply_by_value_tiles(const CodesTask& task, std::uint8_t* scratch, std::int64_t begin,
@@ -321,12 +311,23 @@ void multiply_by_value_tiles(const CodesTask& task, std::uint8_t* scratch, std::
     PanelBlock blocks[2] = {all.at(item), all.at(two ? item + 1 : item)};
     blocks[1].floats = reinterpret_cast<float*>(blocks[0].wide);
     two ? multiply_value_panels<2>(blocks, shapes) : multiply_value_panels<1>(blocks, shapes);
-    for (int i = 0; i < (two ? 2 : 1); ++i, ++item) keep_rows(blocks[i]);
+    for (int i = 0; i < (two ? 2 : 1); ++i, ++item) add_not_finite(blocks[i]);
     two ? put_blocks<2>(blocks) : put_blocks<1>(blocks);
   }
   _tile_release();
 }
 #endif
+
+template <class T>
+STROP_INLINE bool is_finite(const T* x, std::int64_t count) {
+  Vec none(0.0f);  // what v - v is, unless v is Inf or NaN
+  for (std::int64_t k = 0; k < count; k += kLanes) {
+    const std::int64_t left = count - k;
+    const Vec v = left >= kLanes ? load(x + k) : load_first(x + k, left);
+    none = none + (v - v);
+  }
+  return lane_bits(eq(none, Vec(0.0f))) == (1u << kLanes) - 1;
+}
 
 // A row of x, each group from a place of its own on.
 template <class T, class To>
@@ -347,16 +348,11 @@ void place_row(const CodesTask& task, std::int64_t row) {
     }
     for (std::int64_t k = count; k < header.stretch; ++k) at[k] = {};
   }
-}
-
-// Beside a mask, which rows may be multiplied where nothing is kept.
-template <class T>
-void note_finite(const CodesTask& task, std::int64_t begin, std::int64_t end) {
-  const CodesHeader& header = task.args.header();
   if (header.masks == 0) return;
-  for (std::int64_t row = begin; row < end; ++row) {
-    const T* const x = static_cast<const T*>(task.args.x) + row * task.args.x_stride;
-    task.x_finite[row] = is_finite(x, header.columns);
+  task.x_finite[row] = is_finite(x, header.columns);
+  if (task.x_finite[row]) return;
+  for (std::int64_t k = 0; k < header.places(); ++k) {
+    if (!std::isfinite(to_float(to[k]))) to[k] = {};
   }
 }
 
@@ -372,12 +368,11 @@ void widen_rows(const CodesTask& task, std::int64_t begin, std::int64_t end) {
 #if defined(STROP_FLOAT_TILES)
   if (suits_float_tiles(task)) {
     for (std::int64_t row = begin; row < end; ++row) place_row<BFloat16, BFloat16>(task, row);
-    return note_finite<BFloat16>(task, begin, end);
+    return;
   }
 #endif
   by_narrow_dtype(task.args.dtype, [&]<class T>() {
     for (std::int64_t row = begin; row < end; ++row) place_row<T, float>(task, row);
-    note_finite<T>(task, begin, end);
   });
 }
 
@@ -388,7 +383,7 @@ void multiply_exact(const CodesTask& task, std::uint8_t* scratch, std::int64_t b
 #endif
   for_panels(task, scratch, begin, end, [](const PanelBlock& block) {
     multiply_panel(block);
-    keep_rows(block);
+    add_not_finite(block);
   });
 }
 

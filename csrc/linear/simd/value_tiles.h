@@ -231,7 +231,7 @@ struct ValueRows {
   }
 };
 
-// Also notes whether all of a row is finite.
+// Also notes whether all of a row is finite, and has 0 where it is not.
 STROP_INLINE void place_in_tiles(const CodesTask& task, std::int64_t row) {
   const CodesHeader& header = task.args.header();
   const ValueRows rows = {task};
@@ -244,8 +244,10 @@ STROP_INLINE void place_in_tiles(const CodesTask& task, std::int64_t row) {
     const std::int64_t left = header.columns - k;
     const __mmask32 there = left >= kTileColumns ? ~__mmask32{0} : left > 0 ? (1u << left) - 1 : 0;
     const __m512i columns = _mm512_maskz_loadu_epi16(there, x + 2 * k);
-    odd |= _mm512_cmpeq_epi16_mask(_mm512_and_si512(columns, exponent), exponent);
-    _mm512_storeu_si512(to, columns);
+    const __mmask32 here =
+        _mm512_cmpeq_epi16_mask(_mm512_and_si512(columns, exponent), exponent);
+    odd |= here;
+    _mm512_storeu_si512(to, _mm512_maskz_mov_epi16(~here, columns));
   }
   task.x_finite[row] = odd == 0;
 }

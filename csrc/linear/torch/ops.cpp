@@ -26,14 +26,17 @@ enum class Method : std::int64_t {
   kBitmap,
   kUnpack,
   kPrepacked,
-  kCodes
+  kCodes,
+  kFirstByAvx2,
+  kPanels = kFirstByAvx2 + 4
 };
 
-// The numbers after these are the same by the kernels of AVX2, which the set in force extends.
+// The numbers from kFirstByAvx2 on are these by the kernels of AVX2, which the set in force extends.
 constexpr std::array<Method, 4> kByAvx2 = {Method::kMask, Method::kQuads, Method::kPairs,
                                            Method::kCodes};
-constexpr std::int64_t kFirstByAvx2 = static_cast<std::int64_t>(Method::kCodes) + 1;
-constexpr std::int64_t kLastByAvx2 = kFirstByAvx2 + static_cast<std::int64_t>(kByAvx2.size()) - 1;
+constexpr auto kFirstByAvx2 = static_cast<std::int64_t>(Method::kFirstByAvx2);
+constexpr auto kPastAvx2 = kFirstByAvx2 + static_cast<std::int64_t>(kByAvx2.size());
+static_assert(kPastAvx2 == static_cast<std::int64_t>(Method::kPanels));
 
 struct Way {
   Method method;
@@ -52,6 +55,7 @@ struct PlannedCall {
   OptionalTensor mask;
   OptionalTensor quads;
   OptionalTensor pairs;
+  OptionalTensor panels;
   OptionalTensor dense;
   OptionalTensor back_quads;  // for a gradient
   OptionalTensor back_pairs;
@@ -93,7 +97,7 @@ Way way_of(const std::vector<std::int64_t>& plan, const Tensor& x) {
   std::size_t number = 0;
   while (number + 1 < kRowClasses.size() && rows > kRowClasses[number]) ++number;
   const std::int64_t method = plan[number];
-  if (method < kFirstByAvx2 || method > kLastByAvx2) return {static_cast<Method>(method)};
+  if (method < kFirstByAvx2 || method >= kPastAvx2) return {static_cast<Method>(method)};
   return {kByAvx2[static_cast<std::size_t>(method - kFirstByAvx2)], isa_within_active("avx2")};
 }
 
@@ -107,6 +111,8 @@ const Tensor* form_of(const PlannedCall& given, Method method) {
       return prepared(given.quads);
     case Method::kPairs:
       return prepared(given.pairs);
+    case Method::kPanels:
+      return prepared(given.panels);
     case Method::kDense:
       return prepared(given.dense);
     case Method::kBitmap:
@@ -153,6 +159,7 @@ void packed_linear_masked(Call& call) {
                              .mask = call.optional_tensor("mask"),
                              .quads = call.optional_tensor("quads"),
                              .pairs = call.optional_tensor("pairs"),
+                             .panels = call.optional_tensor("panels"),
                              .dense = call.optional_tensor("dense"),
                              .back_quads = call.optional_tensor("back_quads"),
                              .back_pairs = call.optional_tensor("back_pairs"),
@@ -166,7 +173,8 @@ void packed_linear_masked(Call& call) {
   const auto [method, isa] = way_of(given.plan, given.x);
   in.isa = isa;
   const Tensor* const form = form_of(given, method);
-  if (form == nullptr || (method != Method::kDense && (method < Method::kDense) != kLayouts)) {
+  const bool by_layout = method < Method::kDense || method == Method::kPanels;
+  if (form == nullptr || (method != Method::kDense && by_layout != kLayouts)) {
     throw_value_error(kPackedLinear, ": the plan wants what the weight has not prepared");
   }
   if (method == Method::kDense) return call.give(dense_linear(in.x, *form, in.bias, in.activation));
@@ -257,7 +265,7 @@ void packed_linear_codes(Call& call) {
 template <class B>
 constexpr OpRow kOps[] = {
     {"packed_linear.masked(Tensor input, Tensor bits, Tensor values, Tensor? mask, Tensor? quads, "
-     "Tensor? pairs, Tensor? dense, Tensor? back_quads, Tensor? back_pairs, Tensor? starts, "
+     "Tensor? pairs, Tensor? panels, Tensor? dense, Tensor? back_quads, Tensor? back_pairs, Tensor? starts, "
      "int[] plan, Tensor? bias, str activation, Tensor? made_of=None) -> Tensor",
      boxed<packed_linear_masked<New<B>, STROP_CPU_OR_GPU(true, false)>>},
     {"_packed_linear" STROP_BY_LAYOUT ") -> Tensor",

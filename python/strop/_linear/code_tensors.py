@@ -11,7 +11,7 @@ from torch._subclasses import FakeTensor
 
 from strop import _C
 from strop._core.errors import check_tensors, in_the_name_of, translated
-from strop._linear import ops
+from strop._linear import ops, plans
 from strop._prune import ops as prune_ops
 from strop._quantize.bit_packing import pack_bits, unpack_bits
 from strop._quantize.formats import NumberFormat, block_grid, decoded_scales
@@ -131,8 +131,22 @@ def check_codes_layout(layout: Tensor, shape: tuple[int, ...], device: torch.dev
         raise ValueError(f"{_NAME}: layout is that of another kind of weight")
 
 
-def codes_layout(quantized: QuantizedTensor, activations: str) -> Tensor | None:
-    """What kernels read: a byte a code, and a scale and a zero point for each group of each row."""
+def keeps_apart(format: str, activations: str) -> bool:
+    """Whether kernels read the codes that a mask keeps, and its bits, rather than all with zeros between them.
+
+    Bytes beside quantized activations gain where they are put into place by one instruction; nibbles are read as
+    fast as they are put there, and float activations wait for arithmetic.
+    """
+    return bool(activations) and NumberFormat.get(format).bits > 4 and _C.isa() in plans.EXPANDING
+
+
+def codes_layout(
+    quantized: QuantizedTensor, activations: str, bits: Tensor | None = None
+) -> Tensor | None:
+    """What kernels read: a byte a code, and a scale and a zero point for each group of each row.
+
+    Beside the bits of a mask it has the codes of those alone; the others are then the code of 0.
+    """
     codes = quantized.codes
     if codes.device.type != "cpu" or isinstance(codes, FakeTensor):
         return None
@@ -160,6 +174,7 @@ def codes_layout(quantized: QuantizedTensor, activations: str) -> Tensor | None:
                 max(group, 1),
                 format.name,
                 activations,
+                bits,
             )
             return made
     except Exception as error:

@@ -17,6 +17,7 @@ from strop._linear.code_tensors import (
     SCALES,
     check_codes_layout,
     codes_layout,
+    keeps_apart,
     kept_codes,
     whole_codes,
     with_zeros,
@@ -106,13 +107,17 @@ class CodedWeight(PackedWeight):
         """What multiplies, for each class of rows."""
         return [plans.METHOD_OF[number] for number in self.methods]
 
+    def _kept_as(self) -> str:
+        apart = keeps_apart(self.format, self.activations)
+        return "bits and codes" if apart and self.layout is not None else "zeros between codes"
+
     def plan(self) -> str:
         """What runs, as text to print."""
         rows, columns = self.shape
         how = f"{self.activations} activations" if self.activations else "float activations"
         kernels = self.layout is not None or self.device.type == "cuda"
         where = "by its kernels" if kernels else "dense, decoded at every call"
-        mask = "" if self.bits is None else f"{self.sparsity:.1%} pruned, "
+        mask = "" if self.bits is None else f"{self.sparsity:.1%} pruned, {self._kept_as()}, "
         head = f"[{rows}, {columns}], {mask}{self.format}, {how}: {where}"
         if self.methods == BY_KERNELS:
             return head
@@ -142,13 +147,21 @@ class CodedWeight(PackedWeight):
         made = cls._trusted(
             **fields,
             bits=bits,
-            layout=codes_layout(quantized, activations),
+            layout=cls._layout(quantized, activations, bits),
             **facts,
             activations=activations,
             methods=BY_KERNELS,
             plan_source=plan,
         )
         return made._planned(plan, classes)
+
+    @staticmethod
+    def _layout(
+        quantized: QuantizedTensor, activations: str, bits: Tensor | None
+    ) -> Tensor | None:
+        """Of the codes that a mask keeps, where that is faster; else of all of them."""
+        apart = bits is not None and keeps_apart(quantized.format, activations)
+        return codes_layout(quantized, activations, bits if apart else None)
 
     def _planned(self, plan: str, classes: Iterable[int] = range(len(plans.CLASSES))) -> Self:
         """With a plan for input of its dtype."""
@@ -241,7 +254,7 @@ class CodedWeight(PackedWeight):
         quantized = _checked(self.held(), self.shape, self._numbers())
         if self.bits is not None:
             quantized = with_zeros(quantized, self.bits)
-        return self.beside({"layout": codes_layout(quantized, self.activations)})
+        return self.beside({"layout": self._layout(quantized, self.activations, self.bits)})
 
     def validate(self) -> None:
         """Raises ValueError or TypeError where the fields do not fit each other."""

@@ -235,13 +235,12 @@ class _Masked:
         self.weight = TimedWeight.masked(bits, values, (side, side), dtype)
         self.costs = plans.Costs((side, side), values.shape[0], dtype, dtype)
 
-    @staticmethod
-    def ways(number: int, dtype: torch.dtype) -> tuple[str, ...]:
-        prepacked = ("prepacked",) if dense_ways.can_prepack(dtype) else ()
-        return (*plans.candidates(number), "dense", *prepacked)
+    def ways(self, number: int) -> tuple[str, ...]:
+        prepacked = ("prepacked",) if dense_ways.can_prepack(self.weight.dtype) else ()
+        return (*self.costs.candidates(number), "dense", *prepacked)
 
     def ratios(self, number: int) -> dict[str, float]:
-        ways = self.ways(number, self.weight.dtype)
+        ways = self.ways(number)
         return {
             self.costs.key(method): taken / self.costs.by_table(method, number)
             for method, taken in zip(ways, _times(self.weight, ways, number), strict=True)

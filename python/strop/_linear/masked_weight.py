@@ -44,6 +44,7 @@ class MaskedWeight(Prepacked, PackedWeight):
         mask: the layout for one row of input where many weights are kept; None if not prepared.
         quads: strips of four rows of the weight, for few rows of input or few nonzeros; likewise.
         pairs: strips of two, for more of both; likewise.
+        panels: bits and values as tiles of AMX take them, for any rows; likewise.
         dense: the weight itself, where the plan has dense in it.
         back_quads: the layouts of the transposed weight, for the input's gradient.
         back_pairs: likewise.
@@ -64,6 +65,7 @@ class MaskedWeight(Prepacked, PackedWeight):
     mask: Tensor | None
     quads: Tensor | None
     pairs: Tensor | None
+    panels: Tensor | None
     dense: Tensor | None
     back_quads: Tensor | None
     back_pairs: Tensor | None
@@ -281,7 +283,7 @@ class MaskedWeight(Prepacked, PackedWeight):
                 f"{_NAME}: dense has shape {tuple(self.dense.shape)}, not {self.shape}"
             )
         turned = (columns, rows)
-        for name in ("mask", "quads", "pairs", "back_quads", "back_pairs"):
+        for name in (*plans.LAYOUTS, "back_quads", "back_pairs"):
             if (layout := getattr(self, name)) is not None:
                 check_layout(name, layout, turned if name.startswith("back_") else self.shape)
 

@@ -31,6 +31,7 @@ class WeightArguments(NamedTuple):
     mask: Tensor | None
     quads: Tensor | None
     pairs: Tensor | None
+    panels: Tensor | None
     dense: Tensor | None
     back_quads: Tensor | None
     back_pairs: Tensor | None

@@ -113,6 +113,6 @@ def _measured(
 ) -> tuple[int, ...]:
     """The plan whose methods took the least time here."""
     weight, gpu = TimedWeight.masked(bits, values, shape, input_dtype), bits.is_cuda
-    names_of = partial(ways, dtype=input_dtype, gpu=gpu)
+    names_of = partial(ways, plans.Costs(shape, values.shape[0], values.dtype, input_dtype, gpu))
     with torch.cuda.device(bits.device) if gpu else contextlib.nullcontext():
         return measured(weight, names_of, classes, gpu=gpu)

@@ -28,7 +28,6 @@ from strop._linear.plans import (
     TYPICAL_ROWS,
     Costs,
     by_events,
-    candidates,
     candidates_of_codes,
     medians,
     place,
@@ -55,9 +54,9 @@ def predicted(costs: Costs, method: str, number: int) -> float:
 def ratios(costs: Costs, number: int) -> dict[str, float]:
     """How many times faster than dense the packed methods of a class are."""
     if costs.gpu:
-        return {method: _ratio_of_bytes(costs, method) for method in candidates(number, gpu=True)}
+        return {method: _ratio_of_bytes(costs, method) for method in costs.candidates(number)}
     dense = predicted(costs, dense_way(costs, number), number)
-    return {method: dense / predicted(costs, method, number) for method in candidates(number)}
+    return {method: dense / predicted(costs, method, number) for method in costs.candidates(number)}
 
 
 def dense_way(costs: Costs, number: int) -> str:
@@ -189,9 +188,9 @@ def _fastest_in(forms: Sequence[str], best: str, taken: Mapping[str, float]) -> 
     return min((m for m, t in others.items() if t <= most), key=others.__getitem__, default=None)
 
 
-def ways(number: int, dtype: torch.dtype, *, gpu: bool = False) -> tuple[str, ...]:
+def ways(costs: Costs, number: int) -> tuple[str, ...]:
     """The methods of a pruned weight for a class of rows, torch's dense ones first."""
-    return (*dense_ways_of(dtype, gpu=gpu), *candidates(number, gpu))
+    return (*dense_ways_of(costs.input_dtype, gpu=costs.gpu), *costs.candidates(number))
 
 
 def dense_ways_of(dtype: torch.dtype, *, gpu: bool = False) -> tuple[str, ...]:
@@ -213,7 +212,7 @@ def describe(plan: Sequence[int], costs: Costs, why: str) -> list[tuple[str, str
         method = METHOD_OF[choice]
         names = ", ".join(f"{w} {r:.1f}x dense" for w, r in ratios(costs, number).items())
         reason = f"{why}; predicted {names}"
-        if method not in (*candidates(number, costs.gpu), *_DENSE):
+        if method not in (*costs.candidates(number), *_DENSE):
             reason = "prepared for other rows"
         lines.append((rows, method, reason))
     return lines

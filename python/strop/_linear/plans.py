@@ -39,16 +39,17 @@ CLASSES = (1, 4, 8, 16, 32, 128, None)
 """The most rows of each class; the last has no end. (As in csrc/linear/torch/ops.cpp.)"""
 TYPICAL_ROWS = (1, 2, 8, 16, 32, 128, 512)
 """What a class is measured at: of 2 to 4 the rows at which dense does best beside the packed one."""
-LAYOUTS = ("mask", "quads", "pairs")
-"""The packed methods of a CPU, each by a layout of its own."""
+_OF_ANY_VALUES = ("mask", "quads", "pairs")
+LAYOUTS = (*_OF_ANY_VALUES, "panels")
+"""The packed methods of a CPU, each by a layout of its own; the last is of bfloat16 alone."""
 BY_STARTS = ("bitmap", "unpack")
 """Those of a GPU, by the rows' starts."""
 _AVX2 = "-avx2"
-BY_AVX2 = {method + _AVX2: method for method in (*LAYOUTS, "codes")}
+BY_AVX2 = {method + _AVX2: method for method in (*_OF_ANY_VALUES, "codes")}
 """The same by the kernels of AVX2, where the set in force extends it: wider ones may be slower."""
-METHODS = (*LAYOUTS, "dense", *BY_STARTS, "prepacked", "codes", *BY_AVX2)
+METHODS = (*_OF_ANY_VALUES, "dense", *BY_STARTS, "prepacked", "codes", *BY_AVX2, "panels")
 """What a plan chooses among: ``prepacked`` is dense, in oneDNN's order; ``unpack`` makes the dense weight anew in
-each call."""
+each call; ``panels`` has bits and values of bfloat16 as tiles of AMX take them."""
 FORM_OF = {
     **{m: m for m in METHODS},
     **dict.fromkeys(BY_STARTS, "starts"),
@@ -60,6 +61,8 @@ METHOD_OF = dict(enumerate(METHODS, start=1))
 """The methods by the numbers that a plan has for them. (As in csrc/linear/torch/ops.cpp.)"""
 NUMBER_OF = {method: number for number, method in METHOD_OF.items()}
 PLACES = ("near", "cached", "streamed")
+EXPANDING = ("avx512_vnni", "amx")
+"""Instruction sets that put the bytes and words that a mask keeps into place."""
 _MOST_BITMAP = 8  # rows that bits are multiplied with, as in csrc/linear/bitmap.h
 _SHORT = (torch.bfloat16, torch.float16)
 # Times float32's for one row, which waits for memory, and for more.
@@ -89,14 +92,18 @@ def row_labels() -> list[str]:
     return labels
 
 
-def candidates(number: int, gpu: bool = False) -> tuple[str, ...]:
-    """The packed methods that suit a class of rows."""
+def candidates(
+    number: int, gpu: bool = False, dtypes: tuple[torch.dtype, torch.dtype] | None = None
+) -> tuple[str, ...]:
+    """The packed methods that suit a class of rows, where values and input have certain dtypes."""
     most = CLASSES[number] or sys.maxsize
     if gpu:
         return ("bitmap",) if most <= _MOST_BITMAP else ("unpack",)
+    panels = ("panels",) if dtypes == _SHORT[:1] * 2 and _C.isa() in EXPANDING else ()
     if number == 0:
-        return _by_all_sets("mask", "quads")
-    return _by_all_sets("quads") if most <= _FEW else _by_all_sets("quads", "pairs")
+        return (*_by_all_sets("mask", "quads"), *panels)
+    strips = ("quads",) if most <= _FEW else ("quads", "pairs")
+    return (*_by_all_sets(*strips), *panels)
 
 
 def candidates_of_codes(number: int, dtype: torch.dtype) -> tuple[str, ...]:
@@ -220,6 +227,8 @@ class Costs:
     def terms(self, method: str, number: int) -> Sequence[float]:
         """The figures of a method for a class of rows."""
         entry, at = _table()[table_key()], place(self.shape[0] * self.shape[1])
+        if method == "panels":  # whose time goes by all weights: how much less is found on the machine
+            return entry["dense"][at][number]  # type: ignore[no-any-return]
         method = FORM_OF[method]  # (the table knows one dense way)
         if method != "dense":
             key = f"{method}-16" if self.dtype in _SHORT else method
@@ -233,6 +242,10 @@ class Costs:
         if key in entry and has == measured:
             return entry[key][at][number]  # type: ignore[no-any-return]
         return [_SHORT_DENSE[has][min(number, 1)] * term for term in terms]
+
+    def candidates(self, number: int) -> tuple[str, ...]:
+        """The packed methods that suit a class of rows."""
+        return candidates(number, self.gpu, (self.dtype, self.input_dtype))
 
     def key(self, method: str) -> str:
         """A method by the name that its figures have."""
