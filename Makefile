@@ -6,6 +6,7 @@
 #   make gpu    checks and measures the CUDA kernels on this machine's GPU; results under OUT (out/); FAMILY=augment,prune
 #   make wheel  a wheel for other machines, under dist/
 #   make bench-deepsparse  pruned layers and a pruned model against DeepSparse (Python 3.11); ISA=avx2: strop in AVX2
+#   make bench-runtimes  a whole model beside ONNX Runtime and OpenVINO, in an environment of their own
 #   make bench-torchvision  augmentation against torchvision, in an environment of its own of 6 GB; ISA=avx2 as well
 # Others: examples lint format asan cuda-coverage test-torch-matrix clang aarch64 clean.
 #
@@ -41,8 +42,8 @@ CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all demo examples test sweep lint format bench bench-deepsparse bench-torchvision gpu asan cuda-coverage wheel \
-  test-torch-matrix clang aarch64 clean FORCE
+.PHONY: all demo examples test sweep lint format bench bench-deepsparse bench-runtimes bench-torchvision gpu asan \
+  cuda-coverage wheel test-torch-matrix clang aarch64 clean FORCE
 all: test
 
 $(STAMPS)/venv:
@@ -117,6 +118,16 @@ DEEPSPARSE_PYTHON ?= $(PYTHON)
 
 bench-deepsparse: .venv-deepsparse/made $(STAMPS)/built $(STAMPS)/group-test $(STAMPS)/group-export
 	$(BIN)/python -m benchmarks.against_deepsparse $(if $(ISA),--isa $(ISA))
+
+# ONNX Runtime and OpenVINO, which know nothing of torch.
+RT := .venv-runtimes
+$(RT)/made: benchmarks/runtimes_requirements.txt
+	$(PYTHON) -m venv $(RT)
+	$(RT)/bin/python -m pip --disable-pip-version-check install --quiet --only-binary :all: --requirement $<
+	@touch $@
+
+bench-runtimes: $(RT)/made $(STAMPS)/built $(STAMPS)/group-export
+	$(BIN)/python -m benchmarks.against_runtimes
 
 # torchvision comes with a torch of its own, a CUDA build of several GB: it, the other peers and a copy of strop,
 # whose libraries load on every torch since 2.11.

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import deepsparse_table, headline, tables
+from benchmarks import deepsparse_table, headline, runtimes_table, tables
 from benchmarks.tables import Measured, Result
 from strop._bench.augment import cases as augment
 
@@ -77,6 +77,16 @@ def beside_deepsparse(every: Mapping[str, Measured]) -> str:
             parts.append(f"### Linear beside DeepSparse on {tables.machine_of(measured)}")
             parts.append(deepsparse_table.tables(measured))
     return "\n\n".join(parts) or "Not yet measured: `make bench-deepsparse` does so."
+
+
+def beside_runtimes(every: Mapping[str, Measured]) -> str:
+    """MiniLM in runtimes of whole models, on each machine that it was measured on."""
+    parts = []
+    for name, measured in every.items():
+        if name.endswith("-runtimes"):
+            parts.append(f"### Linear beside other runtimes on {tables.machine_of(measured)}")
+            parts.append(runtimes_table.tables(measured))
+    return "\n\n".join(parts) or "Not yet measured: `make bench-runtimes` does so."
 
 
 def gpus(every: Mapping[str, Measured]) -> str:

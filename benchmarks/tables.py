@@ -18,7 +18,17 @@ _GPU_HEAD = [
     "| case | strop | GB/s | of a copy | against | ratio |",
     "|---|---:|---:|---:|---|---:|",
 ]
-_SETS = {"avx2": "AVX2", "avx512": "AVX-512", "neon": "NEON", "baseline": "baseline"}
+_SETS = {
+    "avx2": "AVX2",
+    "avx2_vnni": "AVX-VNNI",
+    "avx512": "AVX-512",
+    "avx512_vnni": "AVX-512 VNNI",
+    "amx": "AMX",
+    "neon": "NEON",
+    "neon_dot": "NEON with dot product",
+    "neon_i8mm": "NEON with i8mm",
+    "baseline": "baseline",
+}
 
 
 def machine_of(measured: Measured) -> str:

@@ -68,8 +68,8 @@ Activations activations_named(const char* op, const std::string& name);
 //
 // Beside a mask a panel has a bit for each of its codes, in the order in which they lie, and after
 // each other the codes whose bit is set. 64 codes share a word of bits: of nibbles the low ones of
-// 64 bytes, then the high ones. The codes of a word begin at a byte. Where no bit is set the kernels
-// put `fill`, the code of 0.
+// 64 bytes, then the high ones. The codes of a word begin at a byte. Where no bit is set the
+// kernels put `fill`, the code of 0.
 enum class CodeStore : std::int64_t { kBytes, kNibbles, kBFloat16 };
 
 inline constexpr std::int64_t kPanelRows = 16;

@@ -13,7 +13,7 @@ inline constexpr std::int64_t kCodesRowBlock = 128;  // of x, whose codes stay i
 inline constexpr std::int64_t kDecodedColumns = 512;
 inline constexpr std::int64_t kColumnsInCache = 1024;  // as bytes
 
-inline constexpr std::int64_t kValueColumns = 256;     // of two panels, in 16 bits
+inline constexpr std::int64_t kValueColumns = 256;  // of two panels, in 16 bits
 
 // Bytes that a thread works in: sums of a block of rows, in three types; a decoded stretch; and
 // what a mask's codes are spread over.

@@ -87,8 +87,7 @@ class PanelWriter {
     }
   }
   void keep(std::int64_t n, std::int64_t place) {
-    const std::int64_t number =
-        number_of(header_.store, place_of(header_, place, n % kPanelRows));
+    const std::int64_t number = number_of(header_.store, place_of(header_, place, n % kPanelRows));
     words_[static_cast<std::size_t>(number / kWordCodes)] |= std::uint64_t{1}
                                                              << number % kWordCodes;
   }
@@ -130,8 +129,8 @@ class PanelWriter {
     const PanelCodes panel(header_.store, panel_.data());
     for (std::size_t i = 0; i < words_.size(); ++i) {
       const std::size_t first = codes_.size();
-      codes_.resize(first + static_cast<std::size_t>(
-                                kept_bytes(header_.store, count_bits(words_[i]))));
+      codes_.resize(first +
+                    static_cast<std::size_t>(kept_bytes(header_.store, count_bits(words_[i]))));
       std::int64_t index = 0;
       for_each_bit(words_[i], [&](int bit) {
         panel.keep(static_cast<std::int64_t>(i) * kWordCodes + bit, index++, codes_.data() + first);

@@ -128,6 +128,7 @@ class TestPlanned:
             return [1.0] * (len(calls) - 1) + [0.5 if gains else 0.97]
 
         monkeypatch.setattr(planning, "medians", medians)
+        monkeypatch.setattr(plans, "_WIDER", ())
         w = packed("nf4", plan="measure")
         assert w.method_names() == ["codes"] * 3 + ["unpack" if gains else "codes"] * 4
         assert w.plan_source == "measure"

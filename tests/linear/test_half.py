@@ -161,7 +161,7 @@ class TestWeights:
         assert mixed.to(torch.bfloat16).dense.dtype == torch.bfloat16
         wide = short.to(torch.float64)
         assert wide.methods == choices_of("mask")
-        assert wide.to(torch.float16).methods == short.methods
+        assert wide.to(torch.bfloat16).methods == short.methods
 
     def test_refused(self):
         w = strop.pack_weight(pruned((6, 9), 0.5), dtype=torch.bfloat16, plan="dense")
@@ -218,6 +218,7 @@ class TestPlans:
         monkeypatch.setattr(plans, "_table", lambda: {"avx2": entry})
         monkeypatch.setattr(plans, "table_key", lambda: "avx2")
         monkeypatch.setattr(plans, "arithmetic", lambda dtype: "none")
+        monkeypatch.setattr(plans, "EXPANDING", ())
         for number in range(1, len(plans.CLASSES)):
             ratios = [max(planning.ratios(c, number).values()) for c in costs]
             assert ratios[1] == pytest.approx(4 * ratios[0])
@@ -290,7 +291,7 @@ class TestTorch:
 
     def test_opcheck(self, plan, values, inputs):
         w = self.packed(plan, values, inputs)
-        tensors = (w.bits, w.values, w.mask, w.quads, w.pairs, w.dense, None, None, None)
+        tensors = (w.bits, w.values, w.mask, w.quads, w.pairs, w.panels, w.dense, None, None, None)
         x = torch.randn(5, 40, generator=generator()).to(inputs).requires_grad_()
         call = (x, *tensors, list(w.methods), torch.randn(24), "")
         torch.library.opcheck(torch.ops.strop.packed_linear.masked, call)

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 import strop
 from core.devices import assert_same_bits
-from linear.problems import altered, assert_close, choices_of, generator, kept, pruned
+from linear.problems import LAYOUTS, altered, assert_close, choices_of, generator, kept, pruned
 from strop._linear import plans
 from strop._linear.masked_weight import MaskedWeight
 
@@ -124,7 +124,7 @@ class TestPlans:
     def test_measured(self, one_thread):
         w = strop.pack_weight(pruned((1024, 1024), 0.99), plan="measure", rows=[8, 64])
         assert w.plan_source == "measure"
-        assert w.methods[2] == 2  # a hundredth of the work
+        assert plans.METHOD_OF[w.methods[2]] in ("quads", "quads-avx2")  # a hundredth of the work
         assert w.methods[5] in (2, 3)
 
     def test_printed(self):
@@ -138,7 +138,7 @@ class TestPlans:
 
     def test_every_instruction_set_has_an_entry(self):
         for entry in plans._table().values():
-            for way in (*plans.LAYOUTS, "dense"):
+            for way in (*LAYOUTS, "dense"):
                 for place in plans.PLACES:
                     assert len(entry[way][place]) == len(plans.CLASSES)
 

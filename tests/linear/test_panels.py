@@ -299,6 +299,7 @@ class TestPackedWeights:
             four = strop.pack_weight(weight, mask, format="int4", activations="int8")
             assert "zeros between codes" in four.plan()
         plain, apart = made.values()
+        assert (plain.apart, apart.apart) == (False, True)
         assert "zeros between codes" in plain.plan()
         assert "bits and codes" in apart.plan()
         assert apart.layout.numel() < plain.layout.numel()

@@ -145,7 +145,7 @@ class TestPlanned:
             return [times[run()] for run in runs]
 
         def method_of(dtype):
-            names_of = functools.partial(planning.ways, dtype=dtype)
+            names_of = functools.partial(planning.ways, plans.Costs((64, 64), 2048, dtype, dtype))
             methods = planning.measured(Timed(), names_of, [2])
             assert len(set(methods)) == 1
             return plans.METHOD_OF[methods[0]]

@@ -12,9 +12,9 @@ namespace strop::linear::cpu {
 // Multiply-adds that are worth waking a thread for.
 inline constexpr std::int64_t kGrain = 1 << 16;
 
-// Memory that a thread keeps from one call to the next, up to kMostKept bytes. What the system gives
-// anew it clears first, a page at a time, which takes as long as some products. It grows to what was
-// wanted at once.
+// Memory that a thread keeps from one call to the next, up to kMostKept bytes. What the system
+// gives anew it clears first, a page at a time, which takes as long as some products. It grows to
+// what was wanted at once.
 class KeptMemory {
  public:
   static constexpr std::int64_t kMostKept = std::int64_t{8} << 20;

@@ -1,7 +1,7 @@
 #include "linear/cpu/self_test.h"
 
 #include "core/self_test_samples.h"
-#include "linear/layout.h"
+#include "linear/codes.h"
 
 namespace strop::linear::cpu {
 namespace {
@@ -89,10 +89,13 @@ std::string run_rows(Isa isa, const Pruned& weight, std::int64_t rows) {
                            plain.data()};
   run(args, Oracle{});
   args.y = actual.data();
-  for (const auto choice : {LayoutChoice::kMask, LayoutChoice::kQuads, LayoutChoice::kPairs}) {
+  for (const auto choice :
+       {LayoutChoice::kMask, LayoutChoice::kQuads, LayoutChoice::kPairs, LayoutChoice::kPanels}) {
+    const bool panels = choice == LayoutChoice::kPanels;
+    if (panels && weight.dtype != DType::kBFloat16) continue;
     const auto layout = build_layout(weight.matrix(), choice);
     args.layout = layout.data();
-    run(args, {.isa = isa});
+    panels ? run(CodedLinearArgs{args, layout.data()}, {.isa = isa}) : run(args, {.isa = isa});
     const std::string difference = first_difference(actual, expected, weight.dtype);
     if (difference.empty()) continue;
     return "packed_linear of " + std::to_string(rows) + " rows, " + dtype_name(weight.dtype) +

@@ -13,12 +13,15 @@ struct Case {
   const char* format;
   Activations activations;
   bool zeros;
+  bool masked = false;
 };
 constexpr Case kCases[] = {
-    {"int8", Activations::kInt8, false},  {"uint8", Activations::kUInt8, true},
-    {"int4", Activations::kInt8, false},  {"uint4", Activations::kUInt8, true},
-    {"int8", Activations::kExact, false}, {"uint4", Activations::kExact, true},
-    {"nf4", Activations::kExact, false},  {"float6_e3m2fn", Activations::kExact, false},
+    {"int8", Activations::kUInt8, false, true}, {"int4", Activations::kInt8, false, true},
+    {"int8", Activations::kExact, false, true}, {"nf4", Activations::kExact, false, true},
+    {"int8", Activations::kInt8, false},        {"uint8", Activations::kUInt8, true},
+    {"int4", Activations::kInt8, false},        {"uint4", Activations::kUInt8, true},
+    {"int8", Activations::kExact, false},       {"uint4", Activations::kExact, true},
+    {"nf4", Activations::kExact, false},        {"float6_e3m2fn", Activations::kExact, false},
 };
 
 // Sums of integers agree to the bit, others to a part of their size.
@@ -52,6 +55,21 @@ std::string run_rows(Isa isa, const Case& each, const std::vector<std::uint8_t>&
   return {};
 }
 
+// The code of 0 where no bit is set.
+std::vector<std::uint8_t> kept_codes(const Case& each, std::vector<std::uint8_t> codes,
+                                     const std::vector<std::uint8_t>& bits) {
+  constexpr std::int64_t kRowBytes = (kColumns + 7) / 8;
+  const NumberFormat& format = *find_number_format(each.format);
+  std::uint8_t zero = 0;
+  while (format.value(zero) != 0) ++zero;
+  for (std::int64_t i = 0; i < kRows * kColumns; ++i) {
+    const std::int64_t n = i / kColumns, k = i % kColumns;
+    const unsigned byte = bits[static_cast<std::size_t>(n * kRowBytes + k / 8)];
+    if ((byte >> k % 8 & 1) == 0) codes[static_cast<std::size_t>(i)] = zero;
+  }
+  return codes;
+}
+
 }  // namespace
 
 std::string self_test_codes(Isa isa) {
@@ -63,15 +81,21 @@ std::string self_test_codes(Isa isa) {
     scales[i] = 0x1p-8f * static_cast<float>(i % 7 + 1);
     zeros[i] = static_cast<float>(i % 9);
   }
+  // Bits for some of the columns; the code of 0 stands elsewhere.
+  constexpr std::int64_t kRowBytes = (kColumns + 7) / 8;
+  std::vector<std::uint8_t> bits(kRows * kRowBytes);
+  for (std::size_t i = 0; i < bits.size(); ++i) bits[i] = static_cast<std::uint8_t>(i * 73 >> 2);
   for (const Case& each : kCases) {
+    const std::vector<std::uint8_t> kept = each.masked ? kept_codes(each, codes, bits) : codes;
     const auto layout = build_codes_layout({.format = find_number_format(each.format),
                                             .activations = each.activations,
                                             .rows = kRows,
                                             .columns = kColumns,
                                             .group = kGroup,
-                                            .codes = codes.data(),
+                                            .codes = kept.data(),
                                             .scales = scales.data(),
-                                            .zeros = each.zeros ? zeros.data() : nullptr});
+                                            .zeros = each.zeros ? zeros.data() : nullptr,
+                                            .bits = each.masked ? bits.data() : nullptr});
     for (const std::int64_t rows : {1, 3, 9}) {
       const std::string problem = run_rows<float>(isa, each, layout, rows);
       if (!problem.empty()) return problem;

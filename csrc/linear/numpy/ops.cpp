@@ -15,8 +15,8 @@ constexpr ArrayOp<B> kLinearArrayOps[] = {
 };
 
 constexpr ArrayOp<InForce> kLayoutOps[] = {
-    {"codes_layout(codes, scale, zero_point=None, group, format, activations='', bits=None)", kPackWeight,
-     codes_layout<NumpyCall<InForce>>},
+    {"codes_layout(codes, scale, zero_point=None, group, format, activations='', bits=None)",
+     kPackWeight, codes_layout<NumpyCall<InForce>>},
 };
 
 // A layout of a dense weight, of any strides.

@@ -73,8 +73,7 @@ class Weight {
   bool takes_part(std::int64_t n, std::int64_t k) const {
     if (header_.masks == 0) return true;
     const std::int64_t number = number_of(header_.store, place(n, k));
-    const std::int64_t word =
-        n / kPanelRows * header_.panel_words() + number / kWordCodes;
+    const std::int64_t word = n / kPanelRows * header_.panel_words() + number / kWordCodes;
     const auto* const words = reinterpret_cast<const std::uint64_t*>(base_ + header_.masks);
     return (words[word] >> number % kWordCodes & 1) != 0;
   }

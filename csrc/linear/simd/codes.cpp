@@ -79,7 +79,8 @@ void multiply_decoded(const PanelBlock& block) {
     decode(header.store, codes.take(k, k + count), count, to);
     Stretch<Decoded::Code> stretch = {k, k + count, to};
     if (!codes.masked()) {
-      stretch.ahead = {block.codes() + header.bytes_of(k + count), header.bytes_of(kDecodedColumns)};
+      stretch.ahead = {block.codes() + header.bytes_of(k + count),
+                       header.bytes_of(kDecodedColumns)};
     }
     multiply_stretch<Decoded>(block, stretch);
   }

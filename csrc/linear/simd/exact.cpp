@@ -114,17 +114,15 @@ using RowSums = F32 (&)[kRowVectors];
 template <class Decoder>
 void multiply_one(const PanelBlock& block) {
   const Decoder decoder(block.header);
-  sum_one_row(block, [&](const Stretch<std::uint8_t>& stretch, RowSums all) STROP_UNROLLED {
-    multiply_one(block, decoder, stretch, all);
-  });
+  sum_one_row(block, [&](const Stretch<std::uint8_t>& stretch, RowSums all)
+                         STROP_UNROLLED { multiply_one(block, decoder, stretch, all); });
 }
 
 #if defined(STROP_PLANES)
 template <bool kUpper>
 void multiply_one_by_planes(const PanelBlock& block, const PlaneTable& table) {
-  sum_one_row(block, [&](const Stretch<std::uint8_t>& stretch, RowSums all) STROP_UNROLLED {
-    multiply_one<kUpper>(block, table, stretch, all);
-  });
+  sum_one_row(block, [&](const Stretch<std::uint8_t>& stretch, RowSums all)
+                         STROP_UNROLLED { multiply_one<kUpper>(block, table, stretch, all); });
 }
 
 void multiply_one_by_planes(const PanelBlock& block) {

@@ -4,8 +4,8 @@
 // weight is read once. Compiled once per instruction set; there is nothing here for those that do
 // not expand bytes and multiply fours of them.
 //
-// 64 bytes take VPEXPANDB two cycles of a port, and their mask one more to get where it is wanted; a
-// product of 64 by a row one cycle of the other port.
+// 64 bytes take VPEXPANDB two cycles of a port, and their mask one more to get where it is wanted;
+// a product of 64 by a row one cycle of the other port.
 
 #include "linear/simd/integer_sums.h"
 #include "linear/simd/spread.h"
@@ -51,7 +51,7 @@ void multiply_kept_rows(const PanelBlock& block) {
         const I32 codes = next_four<kNibbles>(kept, fill);
         unrolled<kRows>([&](auto r) STROP_UNROLLED {
           const I32 four = spread_four(x + r * places + k + 4 * c);
-          sum[r][c][0] = add_fours<kNibbles || kFoursOfSigned>(sum[r][c][0], codes, four);
+          sum[r][c][0] = add_fours < kNibbles || kFoursOfSigned > (sum[r][c][0], codes, four);
         });
       });
     }

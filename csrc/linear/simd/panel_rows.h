@@ -95,7 +95,8 @@ STROP_INLINE Segment segment_at(const CodesHeader& header, std::int64_t place, s
           .ends = group_end <= end};
 }
 
-// y = activation(sums * x_scale + bias), in this order, of one row. kWhole: of all of a panel's rows.
+// y = activation(sums * x_scale + bias), in this order, of one row. kWhole: of all of a panel's
+// rows.
 template <class T, bool kFused, bool kWhole>
 STROP_INLINE void put_row(const PanelBlock& block, std::int64_t row, float x_scale,
                           Activation activation) {
@@ -108,7 +109,8 @@ STROP_INLINE void put_row(const PanelBlock& block, std::int64_t row, float x_sca
   for (int i = 0; i < kRowVectors && i * kLanes < left; ++i) {
     const std::int64_t count = kWhole ? kLanes : left - i * kLanes;
     Vec v = load(from + i * kLanes) * Vec(x_scale);
-    if constexpr (kFused) v = v + Vec(0.0f);  // no -0: beside a mask its sign is x's, where x is not read
+    if constexpr (kFused)
+      v = v + Vec(0.0f);  // no -0: beside a mask its sign is x's, where x is not read
     if (bias != nullptr) {
       const float* const at = bias + column + i * kLanes;
       v = v + (count < kLanes ? load_first(at, count) : load(at));

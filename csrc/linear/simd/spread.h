@@ -133,9 +133,7 @@ constexpr SpreadTable kSpreadTable;
 STROP_INLINE void spread_eight(unsigned byte, const std::uint8_t* codes, const std::uint8_t* fill,
                                std::uint8_t* to) {
 #if defined(__AVX2__)
-  const auto half = [](const void* at) {
-    return _mm_loadl_epi64(static_cast<const __m128i*>(at));
-  };
+  const auto half = [](const void* at) { return _mm_loadl_epi64(static_cast<const __m128i*>(at)); };
   const __m128i from = half(kSpreadTable.bytes[byte]);
   const __m128i spread = _mm_blendv_epi8(_mm_shuffle_epi8(half(codes), from), half(fill), from);
   _mm_storel_epi64(reinterpret_cast<__m128i*>(to), spread);

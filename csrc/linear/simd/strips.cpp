@@ -28,7 +28,8 @@ STROP_INLINE T read(const std::uint8_t* from) {
   return value;
 }
 
-// Weight kPlace of a record in every lane. AVX-512 loads it, so that no port that multiplies is taken.
+// Weight kPlace of a record in every lane. AVX-512 loads it, so that no port that multiplies is
+// taken.
 template <int kPlace, class V>
 STROP_INLINE F32 shared_weight(const V* weights) {
   if constexpr (kLanes == 16 && sizeof(V) == 4) {

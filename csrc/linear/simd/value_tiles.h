@@ -25,8 +25,7 @@ inline constexpr int kValueTileBytes = kTileBytes * kTileRows;
 inline constexpr std::int64_t kValueRoom = kValueColumns / kTileColumns;  // tiles of a panel
 
 STROP_INLINE bool suits_value_tiles(const CodesTask& task) {
-  return task.args.dtype == DType::kBFloat16 &&
-         task.args.header().code_kind == CodeKind::kValue;
+  return task.args.dtype == DType::kBFloat16 && task.args.header().code_kind == CodeKind::kValue;
 }
 
 // Tiles 0 to 3 are sums, of rows and panels; 4 and 5 panels, 6 and 7 rows of x.
@@ -49,8 +48,9 @@ class ValueTileShapes {
       const bool of_panel = tile == 4 || tile == 5;
       const bool of_second = tile == 2 || tile == 3 || tile == 7;
       shapes.bytes[tile] = kTileBytes;
-      shapes.rows[tile] =
-          static_cast<std::uint8_t>(of_panel ? kTileRows : of_second ? second : first);
+      shapes.rows[tile] = static_cast<std::uint8_t>(of_panel    ? kTileRows
+                                                    : of_second ? second
+                                                                : first);
     }
     _tile_loadconfig(&shapes);
   }
@@ -63,7 +63,7 @@ class ValueTileShapes {
 struct ValueRun {
   const std::uint8_t* x[2];  // tiles of rows
   std::int64_t bytes[2];     // of each
-  std::int64_t count;  // of all of x
+  std::int64_t count;        // of all of x
   std::uint8_t* panels[2];
   float* sums[2];
   bool first;  // nothing was summed before
@@ -244,8 +244,7 @@ STROP_INLINE void place_in_tiles(const CodesTask& task, std::int64_t row) {
     const std::int64_t left = header.columns - k;
     const __mmask32 there = left >= kTileColumns ? ~__mmask32{0} : left > 0 ? (1u << left) - 1 : 0;
     const __m512i columns = _mm512_maskz_loadu_epi16(there, x + 2 * k);
-    const __mmask32 here =
-        _mm512_cmpeq_epi16_mask(_mm512_and_si512(columns, exponent), exponent);
+    const __mmask32 here = _mm512_cmpeq_epi16_mask(_mm512_and_si512(columns, exponent), exponent);
     odd |= here;
     _mm512_storeu_si512(to, _mm512_maskz_mov_epi16(~here, columns));
   }

@@ -31,7 +31,8 @@ enum class Method : std::int64_t {
   kPanels = kFirstByAvx2 + 4
 };
 
-// The numbers from kFirstByAvx2 on are these by the kernels of AVX2, which the set in force extends.
+// The numbers from kFirstByAvx2 on are these by the kernels of AVX2, which the set in force
+// extends.
 constexpr std::array<Method, 4> kByAvx2 = {Method::kMask, Method::kQuads, Method::kPairs,
                                            Method::kCodes};
 constexpr auto kFirstByAvx2 = static_cast<std::int64_t>(Method::kFirstByAvx2);
@@ -265,7 +266,8 @@ void packed_linear_codes(Call& call) {
 template <class B>
 constexpr OpRow kOps[] = {
     {"packed_linear.masked(Tensor input, Tensor bits, Tensor values, Tensor? mask, Tensor? quads, "
-     "Tensor? pairs, Tensor? panels, Tensor? dense, Tensor? back_quads, Tensor? back_pairs, Tensor? starts, "
+     "Tensor? pairs, Tensor? panels, Tensor? dense, Tensor? back_quads, Tensor? back_pairs, "
+     "Tensor? starts, "
      "int[] plan, Tensor? bias, str activation, Tensor? made_of=None) -> Tensor",
      boxed<packed_linear_masked<New<B>, STROP_CPU_OR_GPU(true, false)>>},
     {"_packed_linear" STROP_BY_LAYOUT ") -> Tensor",

@@ -57,6 +57,7 @@ class CodedWeight(PackedWeight):
         activations: empty, ``int8`` or ``uint8``: what each row of the input is quantized to.
         methods: for each class of rows the number of its method.
         plan_source: how these were chosen: ``auto``, ``measure`` or ``packed``.
+        apart: whether the layout has the bits of the mask and the codes of those alone; else zeros stand between them.
 
     """
 
@@ -75,6 +76,7 @@ class CodedWeight(PackedWeight):
     activations: str
     methods: tuple[int, ...] = BY_KERNELS
     plan_source: str = "packed"
+    apart: bool = False
 
     @property
     def nnz(self) -> int:
@@ -107,17 +109,14 @@ class CodedWeight(PackedWeight):
         """What multiplies, for each class of rows."""
         return [plans.METHOD_OF[number] for number in self.methods]
 
-    def _kept_as(self) -> str:
-        apart = keeps_apart(self.format, self.activations)
-        return "bits and codes" if apart and self.layout is not None else "zeros between codes"
-
     def plan(self) -> str:
         """What runs, as text to print."""
         rows, columns = self.shape
         how = f"{self.activations} activations" if self.activations else "float activations"
         kernels = self.layout is not None or self.device.type == "cuda"
         where = "by its kernels" if kernels else "dense, decoded at every call"
-        mask = "" if self.bits is None else f"{self.sparsity:.1%} pruned, {self._kept_as()}, "
+        kept = "bits and codes" if self.apart else "zeros between codes"
+        mask = "" if self.bits is None else f"{self.sparsity:.1%} pruned, {kept}, "
         head = f"[{rows}, {columns}], {mask}{self.format}, {how}: {where}"
         if self.methods == BY_KERNELS:
             return head
@@ -147,7 +146,7 @@ class CodedWeight(PackedWeight):
         made = cls._trusted(
             **fields,
             bits=bits,
-            layout=cls._layout(quantized, activations, bits),
+            **cls._laid_out(quantized, activations, bits),
             **facts,
             activations=activations,
             methods=BY_KERNELS,
@@ -156,12 +155,13 @@ class CodedWeight(PackedWeight):
         return made._planned(plan, classes)
 
     @staticmethod
-    def _layout(
+    def _laid_out(
         quantized: QuantizedTensor, activations: str, bits: Tensor | None
-    ) -> Tensor | None:
-        """Of the codes that a mask keeps, where that is faster; else of all of them."""
+    ) -> dict[str, Any]:
+        """The layout: of the codes that a mask keeps, where that is faster, else of all of them."""
         apart = bits is not None and keeps_apart(quantized.format, activations)
-        return codes_layout(quantized, activations, bits if apart else None)
+        layout = codes_layout(quantized, activations, bits if apart else None)
+        return {"layout": layout, "apart": apart and layout is not None}
 
     def _planned(self, plan: str, classes: Iterable[int] = range(len(plans.CLASSES))) -> Self:
         """With a plan for input of its dtype."""
@@ -254,7 +254,7 @@ class CodedWeight(PackedWeight):
         quantized = _checked(self.held(), self.shape, self._numbers())
         if self.bits is not None:
             quantized = with_zeros(quantized, self.bits)
-        return self.beside({"layout": self._layout(quantized, self.activations, self.bits)})
+        return self.beside(self._laid_out(quantized, self.activations, self.bits))
 
     def validate(self) -> None:
         """Raises ValueError or TypeError where the fields do not fit each other."""
