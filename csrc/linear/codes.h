@@ -170,6 +170,13 @@ constexpr std::int64_t number_of(CodeStore store, const CodePlace& at) {
   return (at.byte / kWordCodes * 2 + at.shift / 4) * kWordCodes + at.byte % kWordCodes;
 }
 
+// The column at a place along a panel, or -1 where there is none.
+constexpr std::int64_t column_at(const CodesHeader& header, std::int64_t place) {
+  const std::int64_t within = place % header.stretch;
+  const std::int64_t column = place / header.stretch * header.group + within;
+  return within < header.group && column < header.columns ? column : -1;
+}
+
 // What a stored code stands for, less no zero point and unscaled.
 inline float value_of(const CodesHeader& header, int stored) {
   if (header.code_kind == CodeKind::kInteger) return static_cast<float>(stored);

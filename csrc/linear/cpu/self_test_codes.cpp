@@ -78,7 +78,7 @@ std::string self_test_codes(Isa isa) {
   std::vector<float> scales(kRows * kGroups), zeros(kRows * kGroups);
   for (std::size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<std::uint8_t>(i * 91 >> 3);
   for (std::size_t i = 0; i < scales.size(); ++i) {
-    scales[i] = 0x1p-8f * static_cast<float>(i % 7 + 1);
+    scales[i] = 0x1p-8f * static_cast<float>(1 << i % 3);  // so that few weights are rounded
     zeros[i] = static_cast<float>(i % 9);
   }
   // Bits for some of the columns; the code of 0 stands elsewhere.

@@ -105,6 +105,11 @@ void multiply_panel(const PanelBlock& block) {
 
 void multiply_codes(const CodesTask& task, std::uint8_t* scratch, std::int64_t begin,
                     std::int64_t end) {
+#if defined(STROP_TILES)
+  if (suits_tile_pairs(task)) {
+    return multiply_by_tile_pairs<BytesInPlace::kSignedX>(task, scratch, begin, end);
+  }
+#endif
   for_panels(task, scratch, begin, end, multiply_panel);
 }
 

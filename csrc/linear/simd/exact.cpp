@@ -9,7 +9,6 @@
 #include "linear/simd/panel_rows.h"
 #include "linear/simd/planes.h"
 #include "linear/simd/spread.h"
-#include "linear/simd/value_tiles.h"
 
 namespace strop::linear::simd::STROP_ISA {
 namespace {
@@ -230,10 +229,9 @@ void multiply_panel(const PanelBlock& block) {
 // What x was given at a place.
 float given_at(const LinearRows& args, const CodesHeader& header, std::int64_t row,
                std::int64_t place) {
-  const std::int64_t within = place % header.stretch;
-  const std::int64_t column = place / header.stretch * header.group + within;
-  if (within >= header.group || column >= header.columns) return 0;
+  const std::int64_t column = column_at(header, place);
   float x = 0;
+  if (column < 0) return x;
   by_narrow_dtype(args.dtype, [&]<class T>() {
     x = to_float(static_cast<const T*>(args.x)[row * args.x_stride + column]);
   });
@@ -276,43 +274,44 @@ void add_not_finite(const PanelBlock& block) {
   }
 }
 
-void multiply_panel(const PanelBlock& block) {
-  const CodesHeader& header = block.header;
-#if defined(STROP_FLOAT_TILES)
-  if (suits_float_tiles(block.task)) return multiply_by_float_tiles(block);
-#endif
+// Calls with_decoder.template operator()<Decoder>() with that of a layout.
+template <class WithDecoder>
+STROP_INLINE void by_decoder(const CodesHeader& header, WithDecoder with_decoder) {
   const bool zero = header.zeros != 0 || header.same_zero != 0;
-  const auto multiply = [&]() {
-    if (header.code_kind == CodeKind::kValue) return multiply_panel<ValueDecoder>;
-    if (header.code_kind == CodeKind::kFloat) return multiply_panel<FloatDecoder>;
-    if (header.store == CodeStore::kBytes) {
-      return zero ? multiply_panel<ByteDecoder<true>> : multiply_panel<ByteDecoder<false>>;
+  if (header.code_kind == CodeKind::kFloat) return with_decoder.template operator()<FloatDecoder>();
+  if (header.store == CodeStore::kBytes) {
+    return zero ? with_decoder.template operator()<ByteDecoder<true>>()
+                : with_decoder.template operator()<ByteDecoder<false>>();
+  }
+  if constexpr (kOneTable) {
+    if (header.zeros != 0) return with_decoder.template operator()<TableDecoder<true>>();
+  } else {
+    if (header.code_kind == CodeKind::kInteger) {
+      return with_decoder.template operator()<NibbleDecoder>();
     }
-    if constexpr (kOneTable) {
-      if (header.zeros != 0) return multiply_panel<TableDecoder<true>>;
-    } else {
-      if (header.code_kind == CodeKind::kInteger) return multiply_panel<NibbleDecoder>;
-    }
-    return multiply_panel<TableDecoder<false>>;
-  }();
-  multiply(block);
+  }
+  with_decoder.template operator()<TableDecoder<false>>();
 }
 
-#if defined(STROP_VALUE_TILES)
-// Two panels at a time, of the same rows.
-void multiply_by_value_tiles(const CodesTask& task, std::uint8_t* scratch, std::int64_t begin,
+void multiply_panel(const PanelBlock& block) {
+  if (block.header.code_kind == CodeKind::kValue) return multiply_panel<ValueDecoder>(block);
+  by_decoder(block.header, [&]<class Decoder>() { multiply_panel<Decoder>(block); });
+}
+
+#if defined(STROP_FLOAT_TILES)
+void multiply_by_float_tiles(const CodesTask& task, std::uint8_t* scratch, std::int64_t begin,
                              std::int64_t end) {
-  const PanelBlocks all = {task, scratch};
-  ValueTileShapes shapes;
-  for (std::int64_t item = begin; item < end;) {
-    const bool two = item + 1 < end && (item + 1) % task.args.header().panels() != 0;
-    PanelBlock blocks[2] = {all.at(item), all.at(two ? item + 1 : item)};
-    blocks[1].floats = reinterpret_cast<float*>(blocks[0].wide);
-    two ? multiply_value_panels<2>(blocks, shapes) : multiply_value_panels<1>(blocks, shapes);
-    for (int i = 0; i < (two ? 2 : 1); ++i, ++item) add_not_finite(blocks[i]);
-    two ? put_blocks<2>(blocks) : put_blocks<1>(blocks);
+  const CodesHeader& header = task.args.header();
+  const auto put = [](const PanelBlock* blocks, int count) {
+    for (int i = 0; i < count; ++i) add_not_finite(blocks[i]);
+    count == 2 ? put_blocks<2>(blocks) : put_blocks<1>(blocks);
+  };
+  if (header.code_kind == CodeKind::kValue) {
+    return for_tile_panels<KeptTiles>(task, scratch, begin, end, put);
   }
-  _tile_release();
+  by_decoder(header, [&]<class Decoder>() {
+    for_tile_panels<DecodedTiles<Decoder>>(task, scratch, begin, end, put);
+  });
 }
 #endif
 
@@ -328,56 +327,44 @@ STROP_INLINE bool is_finite(const T* x, std::int64_t count) {
 }
 
 // A row of x, each group from a place of its own on.
-template <class T, class To>
+template <class T>
 void place_row(const CodesTask& task, std::int64_t row) {
   const CodesHeader& header = task.args.header();
   const T* const x = static_cast<const T*>(task.args.x) + row * task.args.x_stride;
-  To* const to = static_cast<To*>(task.x) + row * header.places();
+  auto* const to = static_cast<float*>(task.x) + row * header.places();
   for (std::int64_t g = 0; g < header.groups; ++g) {
     const std::int64_t first = g * header.group, left = header.columns - first;
     const std::int64_t count = left < header.group ? left : header.group;
-    To* const at = to + g * header.stretch;
-    for (std::int64_t k = 0; k < count; ++k) {
-      if constexpr (std::is_same_v<T, To>) {
-        at[k] = x[first + k];
-      } else {
-        at[k] = to_float(x[first + k]);
-      }
-    }
-    for (std::int64_t k = count; k < header.stretch; ++k) at[k] = {};
+    float* const at = to + g * header.stretch;
+    for (std::int64_t k = 0; k < count; ++k) at[k] = to_float(x[first + k]);
+    for (std::int64_t k = count; k < header.stretch; ++k) at[k] = 0;
   }
   if (header.masks == 0) return;
   task.x_finite[row] = is_finite(x, header.columns);
   if (task.x_finite[row]) return;
   for (std::int64_t k = 0; k < header.places(); ++k) {
-    if (!std::isfinite(to_float(to[k]))) to[k] = {};
+    if (!std::isfinite(to[k])) to[k] = 0;
   }
 }
 
 }  // namespace
 
 void widen_rows(const CodesTask& task, std::int64_t begin, std::int64_t end) {
-#if defined(STROP_VALUE_TILES)
-  if (suits_value_tiles(task)) {
+#if defined(STROP_FLOAT_TILES)
+  if (suits_float_tiles(task)) {
     for (std::int64_t row = begin; row < end; ++row) place_in_tiles(task, row);
     return;
   }
 #endif
-#if defined(STROP_FLOAT_TILES)
-  if (suits_float_tiles(task)) {
-    for (std::int64_t row = begin; row < end; ++row) place_row<BFloat16, BFloat16>(task, row);
-    return;
-  }
-#endif
   by_narrow_dtype(task.args.dtype, [&]<class T>() {
-    for (std::int64_t row = begin; row < end; ++row) place_row<T, float>(task, row);
+    for (std::int64_t row = begin; row < end; ++row) place_row<T>(task, row);
   });
 }
 
 void multiply_exact(const CodesTask& task, std::uint8_t* scratch, std::int64_t begin,
                     std::int64_t end) {
-#if defined(STROP_VALUE_TILES)
-  if (suits_value_tiles(task)) return multiply_by_value_tiles(task, scratch, begin, end);
+#if defined(STROP_FLOAT_TILES)
+  if (suits_float_tiles(task)) return multiply_by_float_tiles(task, scratch, begin, end);
 #endif
   for_panels(task, scratch, begin, end, [](const PanelBlock& block) {
     multiply_panel(block);

@@ -1,19 +1,18 @@
 #pragma once
 
-// Products of bfloat16 x with the values of codes by AMX. Compiled once per instruction set; there
-// is nothing here for sets without it.
+// Products of bfloat16 x by AMX, with values of bfloat16 that a mask keeps, and with codes, decoded
+// to the bfloat16 that dequantize gives. Compiled once per instruction set; there is nothing here
+// for sets without AMX.
 //
-// A value times its scale is no bfloat16, but the value alone mostly is: an integer less a whole
-// zero point, or a float of few bits. So values are multiplied, and a group's scale multiplies its
-// sum. Other values (NF4's, and those less a zero point with a fraction) are sums of three bfloat16
-// each, to the last bit, which are multiplied one after another.
-//
-// Beside the products, 32 columns of nibbles take 16 times six instructions to decode, and the end
-// of a group takes 32 stores for each 16 rows of x: as long as products of 64 columns.
+// Two panels by 32 rows of x are four tiles of sums, whose operands are loaded twice for four
+// products. What a mask keeps is put into tiles by VPEXPANDW, which keeps one port two cycles for
+// 32 weights: 64 for both tiles, as long as the products take another unit. Codes take three times
+// that. So rows of x after the first 32 cost their products alone. A tile is put two steps before
+// it is loaded, since a load of tiles waits until what it reads has left the store buffer; and in
+// few places, where all of x fits two tiles, so that they stay in the first cache (6.7 cycles for
+// 64 weights, not 10).
 
-#include "linear/simd/decode.h"
-#include "linear/simd/spread.h"
-#include "linear/simd/tiles.h"
+#include "linear/simd/tile_sources.h"
 
 #if defined(__AMX_BF16__)
 #define STROP_FLOAT_TILES
@@ -21,198 +20,253 @@
 namespace strop::linear::simd::STROP_ISA {
 using namespace strop::simd::STROP_ISA;
 
-static_assert(kRowVectors == 1);
+inline constexpr int kLead = 2, kRing = 4;  // steps
+inline constexpr int kFloatTileBytes = kTileBytes * kTileRows;
+inline constexpr std::int64_t kTileRoom = kValueColumns / kTileColumns;  // tiles of a panel
 
-// Whether x is kept as it is, for tiles.
+// Whether x is placed in tiles.
 STROP_INLINE bool suits_float_tiles(const CodesTask& task) {
-  return task.args.dtype == DType::kBFloat16 && task.args.rows >= kMinTileRows;
+  const bool values = task.args.header().code_kind == CodeKind::kValue;
+  return task.args.dtype == DType::kBFloat16 && (values || task.args.rows >= kMinTileRows);
 }
 
-// Of each lane.
-STROP_INLINE F32 zero_points(const PanelBlock& block, std::int64_t group) {
-  const CodesHeader& header = block.header;
-  if (header.zeros != 0) return load_unaligned<F32>(block.numbers<float>(header.zeros, group));
-  return broadcast(static_cast<float>(header.same_zero));
+STROP_INLINE std::int64_t tile_places(const CodesHeader& header) {
+  return (header.places() + kTileColumns - 1) / kTileColumns * kTileColumns;
 }
-// Whether all of them are whole numbers of [low, high].
-STROP_INLINE bool have_whole_zeros(const PanelBlock& block, float low, float high) {
-  I32 all = broadcast(-1);
-  for (std::int64_t group = 0; group < block.header.groups; ++group) {
-    const F32 zero = zero_points(block, group);
-    all &= I32(round_half_even(zero) == zero) & I32(zero >= low) & I32(zero <= high);
+
+// What up to 32 rows of x are multiplied with: one panel or two.
+struct FloatRun {
+  const std::uint8_t* x[2];  // tiles of rows
+  std::int64_t bytes[2];     // of each
+  std::int64_t count;        // of all of x
+  std::uint8_t* panels[2];
+  float* sums[2];
+  bool first;  // nothing was summed before
+};
+
+template <int kPanels, bool kManyRows>
+STROP_INLINE void begin_sums(const FloatRun& run) {
+  constexpr std::int64_t kNext = kTileRows * kPanelRows;  // sums of the second tile of rows
+  if (run.first) {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  } else {
+    _tile_loadd(0, run.sums[0], kTileBytes);
+    if constexpr (kPanels == 2) _tile_loadd(1, run.sums[1], kTileBytes);
+    if constexpr (kManyRows) _tile_loadd(2, run.sums[0] + kNext, kTileBytes);
+    if constexpr (kManyRows && kPanels == 2) _tile_loadd(3, run.sums[1] + kNext, kTileBytes);
   }
-  return smallest(all) == -1 && largest(all) == -1;
 }
 
-// Takes from v what a bfloat16 holds of it, in the upper half of the result.
-STROP_INLINE U32 take_upper_half(F32& v) {
-  const U32 upper = bit_cast<U32>(v) & broadcast(0xffff0000u);
-  v -= bit_cast<F32>(upper);
-  return upper;
+template <int kPanels, bool kManyRows>
+STROP_INLINE void end_sums(const FloatRun& run) {
+  constexpr std::int64_t kNext = kTileRows * kPanelRows;
+  _tile_stored(0, run.sums[0], kTileBytes);
+  if constexpr (kPanels == 2) _tile_stored(1, run.sums[1], kTileBytes);
+  if constexpr (kManyRows) _tile_stored(2, run.sums[0] + kNext, kTileBytes);
+  if constexpr (kManyRows && kPanels == 2) _tile_stored(3, run.sums[1] + kNext, kTileBytes);
 }
 
-// Decodes two columns to pairs, as a tile has them; of kTerms bfloat16 whose sums the values are.
-template <class Decoder, int kCount>
-class DecodedPairs {
+// Step `i` of x times the tiles of the first panel, of the second, or of both.
+template <bool kFirst, bool kSecond, bool kManyRows>
+STROP_INLINE void add_products(const FloatRun& run, std::int64_t i,
+                               const std::uint16_t (&places)[2]) {
+  if constexpr (kFirst) _tile_loadd(4, run.panels[0] + places[0], kTileBytes);
+  if constexpr (kSecond) _tile_loadd(5, run.panels[1] + places[1], kTileBytes);
+  _tile_loadd(6, run.x[0] + i * run.bytes[0], kTileBytes);
+  if constexpr (kFirst) _tile_dpbf16ps(0, 6, 4);
+  if constexpr (kSecond) _tile_dpbf16ps(1, 6, 5);
+  if constexpr (kManyRows) {
+    _tile_loadd(7, run.x[1] + i * run.bytes[1], kTileBytes);
+    if constexpr (kFirst) _tile_dpbf16ps(2, 7, 4);
+    if constexpr (kSecond) _tile_dpbf16ps(3, 7, 5);
+  }
+}
+
+// All of x: a tile is put, and multiplied two steps later.
+template <int kPanels, bool kManyRows, class Tiles>
+void multiply_once(const FloatRun& run, Tiles* tiles) {
+  constexpr bool kTwo = kPanels == 2;
+  begin_sums<kPanels, kManyRows>(run);
+  bool held[kRing][2] = {};
+  const auto place = [](std::int64_t i) { return i % kRing * kFloatTileBytes; };
+  const auto put = [&](std::int64_t i) STROP_UNROLLED {
+    held[i % kRing][0] = tiles[0].put(run.panels[0] + place(i));
+    if constexpr (kTwo) held[i % kRing][1] = tiles[1].put(run.panels[1] + place(i));
+  };
+  for (std::int64_t i = 0; i < kLead && i < run.count; ++i) put(i);
+  for (std::int64_t i = 0; i < run.count; ++i) {
+    if (i + kLead < run.count) put(i + kLead);
+    const bool first = held[i % kRing][0], second = held[i % kRing][1];
+    const auto at = static_cast<std::uint16_t>(place(i));
+    const std::uint16_t places[2] = {at, at};
+    if (first && second) {
+      add_products<true, kTwo, kManyRows>(run, i, places);
+    } else if (first) {
+      add_products<true, false, kManyRows>(run, i, places);
+    } else if (second) {
+      add_products<false, kTwo, kManyRows>(run, i, places);
+    }
+  }
+  end_sums<kPanels, kManyRows>(run);
+}
+
+// The steps of a stretch, by the panels that have something there. It ends where a panel has filled
+// its room, so that the sparser blocks are, the fewer stretches there are.
+class FloatSteps {
  public:
-  static constexpr int kTerms = kCount, kSteps = 2 / Decoder::kColumns;
-  static constexpr int kBytes = kSteps * Decoder::kBytes;
-
-  explicit DecodedPairs(const CodesHeader& header) : decoder_(header) {}
-  STROP_MEMBER float factor() const { return decoder_.factor(); }
-  STROP_MEMBER void start_group(F32 zero) { zero_ = zero; }
-
-  STROP_MEMBER void put(const std::uint8_t* from, std::uint8_t* to, std::int64_t apart) const {
-    F32 values[kSteps][Decoder::kColumns][1];
-    for (int step = 0; step < kSteps; ++step) {
-      decoder_.decode(from + step * Decoder::kBytes, values[step]);
+  // Puts what there is from step `begin` on. Returns where it stopped.
+  template <int kPanels, class Tiles>
+  STROP_MEMBER std::int64_t put(const FloatRun& run, std::int64_t begin, std::int64_t end,
+                                Tiles* tiles) {
+    std::int64_t held[2] = {}, i = begin;
+    std::memset(counts_, 0, sizeof counts_);
+    for (; i < end && held[0] < kTileRoom && held[1] < kTileRoom && i - begin < kMost; ++i) {
+      int panels = 0;
+      Step step = {.at = static_cast<std::uint16_t>(i - begin), .places = {}};
+      for (int panel = 0; panel < kPanels; ++panel) {
+        const std::int64_t place = held[panel] * kFloatTileBytes;
+        if (!tiles[panel].put(run.panels[panel] + place)) continue;
+        step.places[panel] = static_cast<std::uint16_t>(place);
+        ++held[panel];
+        panels |= 1 << panel;
+      }
+      steps_[panels][counts_[panels]++] = step;
     }
-    F32 even = values[0][0][0], odd = values[kSteps - 1][Decoder::kColumns - 1][0];
-    if constexpr (Decoder::kZero) {
-      even -= zero_;
-      odd -= zero_;
-    }
-    for (int term = 0; term < kTerms; ++term) {
-      const U32 low = take_upper_half(even) >> 16;
-      store_unaligned(to + term * apart, low | take_upper_half(odd));
-    }
+    return i;
+  }
+  template <int kPanels, bool kManyRows>
+  STROP_MEMBER void multiply(const FloatRun& run) const {
+    begin_sums<kPanels, kManyRows>(run);
+    add<true, kPanels == 2, kManyRows>(run, 3);
+    add<true, false, kManyRows>(run, 1);
+    add<false, kPanels == 2, kManyRows>(run, 2);
+    end_sums<kPanels, kManyRows>(run);
   }
 
  private:
-  Decoder decoder_;
-  F32 zero_ = {};
+  static constexpr std::int64_t kMost = 128;
+  struct Step {
+    std::uint16_t at;
+    std::uint16_t places[2];
+  };
+
+  template <bool kFirst, bool kSecond, bool kManyRows>
+  STROP_MEMBER void add(const FloatRun& run, int panels) const {
+    for (std::int64_t n = 0; n < counts_[panels]; ++n) {
+      const Step& step = steps_[panels][n];
+      add_products<kFirst, kSecond, kManyRows>(run, step.at, step.places);
+    }
+  }
+
+  std::int64_t counts_[4];
+  Step steps_[4][kMost];
 };
 
-// The same for nibbles, by tables of 32 words. They have those of the format twice; or, of an
-// integer, what a nibble less a zero point that is one can be.
-template <int kCount>
-class NibblePairs {
- public:
-  static constexpr int kTerms = kCount, kBytes = kPanelRows;
+// Rows of x in tiles: of up to 16 rows, 32 columns after another.
+struct TiledRows {
+  const CodesTask& task;
 
-  explicit NibblePairs(const CodesHeader& header)
-      : integers_(header.code_kind == CodeKind::kInteger) {
-    std::uint16_t words[kTerms][kEntries];
-    for (int i = 0; i < kEntries; ++i) {
-      float value = integers_ ? static_cast<float>(i - kZeroEntry) : header.table[i % 16];
-      for (int term = 0; term < kTerms; ++term) {
-        const std::uint32_t upper = float_bits(value) & 0xffff0000u;
-        words[term][i] = static_cast<std::uint16_t>(upper >> 16);
-        value -= bits_float(upper);
-      }
-    }
-    for (int term = 0; term < kTerms; ++term) tables_[term] = load_unaligned<__m512i>(words[term]);
+  STROP_MEMBER std::int64_t rows(std::int64_t row) const {
+    const std::int64_t left = task.args.rows - row / kTileRows * kTileRows;
+    return left < kTileRows ? left : kTileRows;
   }
-  STROP_MEMBER float factor() const { return 1; }
-  STROP_MEMBER void start_group(F32 zero) {
-    if (!integers_) return;
-    const I32 first = broadcast(kZeroEntry) - __builtin_convertvector(zero, I32);
-    first_ = first | first << 16;
+  // Of a tile, in bytes.
+  STROP_MEMBER std::int64_t bytes(std::int64_t row) const { return rows(row) * kTileBytes; }
+  STROP_MEMBER std::uint8_t* at(std::int64_t row, std::int64_t place) const {
+    const std::int64_t first = row / kTileRows * kTileRows;
+    return static_cast<std::uint8_t*>(task.x) + first * tile_places(task.args.header()) * 2 +
+           place / kTileColumns * bytes(row) + row % kTileRows * kTileBytes +
+           place % kTileColumns * 2;
   }
-
-  STROP_MEMBER void put(const std::uint8_t* from, std::uint8_t* to, std::int64_t apart) const {
-    const I32 both = from_bytes(from);
-    const I32 codes = (both | both << 12) & broadcast(0x000f000f);
-    const auto entries = bit_cast<__m512i>(codes + first_);
-    for (int term = 0; term < kTerms; ++term) {
-      store_unaligned(to + term * apart, _mm512_permutexvar_epi16(entries, tables_[term]));
-    }
-  }
-
- private:
-  static constexpr int kEntries = 32, kZeroEntry = 16;
-
-  bool integers_;
-  I32 first_ = {};  // the entry of code 0, for each of a pair
-  __m512i tables_[kTerms];
 };
 
-// To tiles of `width` bytes, the terms of each one after another.
-template <class Pairs>
-STROP_INLINE void decode_tiles(const PanelBlock& block, Pairs& pairs,
-                               const Stretch<std::uint8_t>& stretch, std::int64_t width,
-                               std::uint8_t* to) {
-  const std::uint8_t* codes = stretch.codes;
-  const std::int64_t apart = width * kPanelRows;
-  for (std::int64_t k = stretch.begin; k < stretch.end;) {
-    const Segment segment = segment_at(block.header, k, stretch.end);
-    pairs.start_group(zero_points(block, segment.group));
-    for (; k < segment.end; to += (Pairs::kTerms - 1) * apart) {
-      for (const std::uint8_t* const next = to + apart; to < next; to += kTileBytes) {
-        pairs.put(codes, to, apart);
-        codes += Pairs::kBytes;
+// Beside a mask also notes whether all of a row is finite, and has 0 where it is not.
+STROP_INLINE void place_in_tiles(const CodesTask& task, std::int64_t row) {
+  const CodesHeader& header = task.args.header();
+  const TiledRows rows = {task};
+  const auto* const x = static_cast<const BFloat16*>(task.args.x) + row * task.args.x_stride;
+  const bool in_order = header.groups == 1 || header.group == header.stretch;
+  const __m512i exponent = _mm512_set1_epi16(0x7f80);
+  __mmask32 odd = 0;  // of Inf and NaN
+  std::uint8_t* to = rows.at(row, 0);
+  for (std::int64_t k = 0; k < tile_places(header); k += kTileColumns, to += rows.bytes(row)) {
+    __m512i columns;
+    if (in_order) {
+      const std::int64_t left = header.columns - k;
+      const __mmask32 there = left >= kTileColumns ? ~__mmask32{0}
+                              : left > 0           ? (1u << left) - 1
+                                                   : 0;
+      columns = _mm512_maskz_loadu_epi16(there, x + k);
+    } else {
+      BFloat16 each[kTileColumns] = {};
+      for (int i = 0; i < kTileColumns; ++i) {
+        const std::int64_t column = column_at(header, k + i);
+        if (column >= 0) each[i] = x[column];
       }
-      k += width / 2;
+      columns = load_unaligned<__m512i>(each);
+    }
+    if (header.masks != 0) {
+      const __mmask32 here = _mm512_cmpeq_epi16_mask(_mm512_and_si512(columns, exponent), exponent);
+      odd |= here;
+      columns = _mm512_maskz_mov_epi16(~here, columns);
+    }
+    _mm512_storeu_si512(to, columns);
+  }
+  if (header.masks != 0) task.x_finite[row] = odd == 0;
+}
+
+// One panel, or two, times a block of rows.
+template <int kPanels, class Tiles>
+void multiply_tile_panels(const PanelBlock (&blocks)[2], PairShapes& shapes) {
+  const PanelBlock& block = blocks[0];
+  const TiledRows x = {block.task};
+  Tiles tiles[2] = {Tiles(blocks[0]), Tiles(blocks[kPanels - 1])};
+  constexpr std::int64_t kRows = 2 * kTileRows;
+  const bool once = block.rows <= kRows;
+  const std::int64_t end = tile_places(block.header) / kTileColumns;
+  FloatSteps steps;
+  for (std::int64_t begin = 0, next = end; begin < end; begin = next) {
+    FloatRun run = {.x = {},
+                    .bytes = {},
+                    .count = end,
+                    .panels = {block.spread, block.spread + kTileRoom * kFloatTileBytes},
+                    .sums = {blocks[0].floats, blocks[1].floats},
+                    .first = begin == 0};
+    if (!once) next = steps.put<kPanels>(run, begin, end, tiles);
+    for (std::int64_t row = 0; row < block.rows; row += kRows) {
+      const std::int64_t rows = block.rows - row < kRows ? block.rows - row : kRows;
+      shapes.shape(rows);
+      const bool many = rows > kTileRows;
+      for (int i = 0; i < (many ? 2 : 1); ++i) {
+        const std::int64_t first = block.row + row + i * kTileRows;
+        run.x[i] = x.at(first, begin * kTileColumns);
+        run.bytes[i] = x.bytes(first);
+      }
+      if (once) {
+        many ? multiply_once<kPanels, true>(run, tiles) : multiply_once<kPanels, false>(run, tiles);
+      } else {
+        many ? steps.multiply<kPanels, true>(run) : steps.multiply<kPanels, false>(run);
+      }
+      run.sums[0] += rows * kPanelRows;
+      run.sums[1] += rows * kPanelRows;
     }
   }
 }
 
-template <class Pairs>
-void multiply_by_float_tiles(const PanelBlock& block) {
-  const CodesHeader& header = block.header;
-  Pairs pairs(header);
-  const std::int64_t places = header.places(), width = tile_width(2 * header.stretch);
-  PanelCodes codes(block, block.spread);
-  shape_tiles(width, block.rows % kTileRows);
-  const F32 factor = broadcast(pairs.factor());
-  const auto* const x = static_cast<const std::uint8_t*>(block.task.x) + 2 * block.row * places;
-  constexpr std::int64_t kColumns = kDecodedColumns / (Pairs::kTerms == 1 ? 1 : 4);
-  constexpr std::int64_t kBytes = kColumns / 2 * Pairs::kBytes;
-  for (std::int64_t begin = 0; begin < places; begin += kColumns) {
-    const std::int64_t end = begin + kColumns < places ? begin + kColumns : places;
-    Stretch<std::uint8_t> stretch = {.begin = begin, .end = end, .codes = codes.take(begin, end)};
-    if (!codes.masked()) stretch.ahead = {block.codes() + header.bytes_of(end), kBytes};
-    decode_tiles(block, pairs, stretch, width, block.decoded);
-    for (std::int64_t k = begin; k < end;) {
-      const Segment segment = segment_at(header, k, end);
-      const std::int64_t count = segment.end - k;
-      stretch.ahead.fetch(k - begin, count, end - begin);
-      const TileRun run = {.x = x + 2 * k,
-                           .apart = 2 * places,
-                           .panel = block.decoded + (k - begin) * 2 * kPanelRows * Pairs::kTerms,
-                           .width = width,
-                           .count = 2 * count / width,
-                           .terms = Pairs::kTerms};
-      const auto scale = load_unaligned<F32>(block.numbers<float>(header.scales, segment.group));
-      sum_tiles<TileProducts::kBFloat16>(
-          run, block.rows, [&](std::int64_t row, const std::uint8_t* sums) STROP_UNROLLED {
-            float* const to = block.floats + row * kPanelRows;
-            const F32 before = k == 0 ? F32{} : load_unaligned<F32>(to);
-            const F32 sum = load_unaligned<F32>(sums) * factor;
-            store_unaligned(to, multiply_add(sum, scale, before));
-          });
-      k = segment.end;
-    }
-  }
-  _tile_release();
-}
-
-STROP_INLINE bool has_bfloat16_table(const CodesHeader& header) {
-  std::uint32_t below = 0;
-  for (const float value : header.table) below |= float_bits(value) & 0xffffu;
-  return below == 0;
-}
-
-STROP_INLINE void multiply_by_float_tiles(const PanelBlock& block) {
-  const CodesHeader& header = block.header;
-  const auto multiply = [&]() {
-    if (header.code_kind == CodeKind::kFloat) {
-      return multiply_by_float_tiles<DecodedPairs<FloatDecoder, 1>>;
-    }
-    if (header.code_kind == CodeKind::kTable) {
-      return has_bfloat16_table(header) ? multiply_by_float_tiles<NibblePairs<1>>
-                                        : multiply_by_float_tiles<NibblePairs<3>>;
-    }
-    if (header.store == CodeStore::kNibbles) {
-      return have_whole_zeros(block, 0, 15)
-                 ? multiply_by_float_tiles<NibblePairs<1>>
-                 : multiply_by_float_tiles<DecodedPairs<NibbleDecoder, 3>>;
-    }
-    return have_whole_zeros(block, -128, 128)
-               ? multiply_by_float_tiles<DecodedPairs<ByteDecoder<true>, 1>>
-               : multiply_by_float_tiles<DecodedPairs<ByteDecoder<true>, 3>>;
-  }();
-  multiply(block);
+// Blocks of rows x panels [begin, end). Calls put(blocks, count) for those that are multiplied.
+template <class Tiles, class Put>
+void for_tile_panels(const CodesTask& task, std::uint8_t* scratch, std::int64_t begin,
+                     std::int64_t end, Put put) {
+  for_panel_pairs(task, scratch, begin, end,
+                  [&](PanelBlock(&blocks)[2], int count, PairShapes& shapes) STROP_UNROLLED {
+                    blocks[1].floats = reinterpret_cast<float*>(blocks[0].wide);
+                    count == 2 ? multiply_tile_panels<2, Tiles>(blocks, shapes)
+                               : multiply_tile_panels<1, Tiles>(blocks, shapes);
+                    put(blocks, count);
+                  });
 }
 
 }  // namespace strop::linear::simd::STROP_ISA

@@ -2,6 +2,7 @@
 
 #include "linear/codes_task.h"
 #include "linear/simd/dots.h"
+#include "linear/simd/integer_tiles.h"
 #include "quantize/fake_quantize.h"
 
 namespace strop::linear::simd::STROP_ISA {
@@ -101,7 +102,13 @@ void quantize_row(const CodesTask& task, std::int64_t row) {
   const CodesHeader& header = task.args.header();
   const int offset = x_offset(header);
   const T* const x = static_cast<const T*>(task.args.x) + row * task.args.x_stride;
-  X* const to = static_cast<X*>(task.x) + row * header.places();
+  X* to = static_cast<X*>(task.x) + row * header.places();
+#if defined(STROP_TILES)
+  const TiledCodes tiled = {task};
+  if constexpr (sizeof(X) == 1) {
+    if (suits_tile_pairs(task)) to = tiled.in_order(row);
+  }
+#endif
   const bool is_signed = header.activations == Activations::kInt8;
   const auto params = params_of(extremes_of(x, header.columns), header.activations);
   const ToCodes code = {.inverse = Vec(params.inverse),
@@ -119,6 +126,9 @@ void quantize_row(const CodesTask& task, std::int64_t row) {
     const auto rest = static_cast<std::size_t>(apart - count);
     std::memset(static_cast<void*>(to + place + count), 0, rest * sizeof(X));
   }
+#if defined(STROP_TILES)
+  if (suits_tile_pairs(task)) tiled.place(row);
+#endif
   task.x_scale[row] = params.scale;
   // (that of a row with NaN is NaN, and so is its result)
   const float zero = is_signed                                ? 128.0f

@@ -46,16 +46,14 @@ STROP_INLINE std::int64_t tile_width(std::int64_t bytes) {
   return bytes % 64 == 0 ? 64 : bytes % 32 == 0 ? 32 : 0;
 }
 
-enum class TileProducts { kSignedX, kUnsignedX, kBFloat16 };
+enum class TileProducts { kSignedX, kUnsignedX };
 
 // (the numbers of tiles are part of instructions)
-#define STROP_MULTIPLY_TILES(sum, x)                            \
-  if constexpr (kProducts == TileProducts::kSignedX) {          \
-    _tile_dpbsud(sum, x, 5);                                    \
-  } else if constexpr (kProducts == TileProducts::kUnsignedX) { \
-    _tile_dpbusd(sum, x, 5);                                    \
-  } else {                                                      \
-    _tile_dpbf16ps(sum, x, 5);                                  \
+#define STROP_MULTIPLY_TILES(sum, x, panel)            \
+  if constexpr (kProducts == TileProducts::kSignedX) { \
+    _tile_dpbsud(sum, x, panel);                       \
+  } else {                                             \
+    _tile_dpbusd(sum, x, panel);                       \
   }
 
 // What one segment takes of x and of the panel.
@@ -65,7 +63,6 @@ struct TileRun {
   const std::uint8_t* panel;
   std::int64_t width;  // of a tile of x
   std::int64_t count;  // of those, side by side
-  int terms = 1;       // tiles of the panel that each of them is multiplied by
 
   STROP_MEMBER std::int64_t panel_tile() const { return width * kPanelRows; }
 };
@@ -79,18 +76,16 @@ STROP_INLINE void sum_four(const TileRun& run, std::int64_t row, void* to) {
   const std::uint8_t* x = run.x + row * run.apart;
   const std::uint8_t* panel = run.panel;
   const std::int64_t next = kTileRows * run.apart;
-  for (std::int64_t i = 0; i < run.count; ++i, x += run.width) {
-    for (int term = 0; term < run.terms; ++term, panel += run.panel_tile()) {
-      _tile_loadd(5, panel, kTileBytes);
-      _tile_loadd(4, x, run.apart);
-      STROP_MULTIPLY_TILES(0, 4)
-      _tile_loadd(4, x + next, run.apart);
-      STROP_MULTIPLY_TILES(1, 4)
-      _tile_loadd(4, x + 2 * next, run.apart);
-      STROP_MULTIPLY_TILES(2, 4)
-      _tile_loadd(4, x + 3 * next, run.apart);
-      STROP_MULTIPLY_TILES(3, 4)
-    }
+  for (std::int64_t i = 0; i < run.count; ++i, x += run.width, panel += run.panel_tile()) {
+    _tile_loadd(5, panel, kTileBytes);
+    _tile_loadd(4, x, run.apart);
+    STROP_MULTIPLY_TILES(0, 4, 5)
+    _tile_loadd(4, x + next, run.apart);
+    STROP_MULTIPLY_TILES(1, 4, 5)
+    _tile_loadd(4, x + 2 * next, run.apart);
+    STROP_MULTIPLY_TILES(2, 4, 5)
+    _tile_loadd(4, x + 3 * next, run.apart);
+    STROP_MULTIPLY_TILES(3, 4, 5)
   }
   constexpr int kTile = kTileRows * kTileBytes;
   auto* const bytes = static_cast<std::uint8_t*>(to);
@@ -105,12 +100,10 @@ STROP_INLINE void sum_one(const TileRun& run, std::int64_t row, void* to) {
   _tile_zero(0);
   const std::uint8_t* x = run.x + row * run.apart;
   const std::uint8_t* panel = run.panel;
-  for (std::int64_t i = 0; i < run.count; ++i, x += run.width) {
+  for (std::int64_t i = 0; i < run.count; ++i, x += run.width, panel += run.panel_tile()) {
     _tile_loadd(4, x, run.apart);
-    for (int term = 0; term < run.terms; ++term, panel += run.panel_tile()) {
-      _tile_loadd(5, panel, kTileBytes);
-      STROP_MULTIPLY_TILES(0, 4)
-    }
+    _tile_loadd(5, panel, kTileBytes);
+    STROP_MULTIPLY_TILES(0, 4, 5)
   }
   _tile_stored(0, to, kTileBytes);
 }
@@ -120,17 +113,13 @@ STROP_INLINE void sum_last(const TileRun& run, std::int64_t row, void* to) {
   _tile_zero(6);
   const std::uint8_t* x = run.x + row * run.apart;
   const std::uint8_t* panel = run.panel;
-  for (std::int64_t i = 0; i < run.count; ++i, x += run.width) {
+  for (std::int64_t i = 0; i < run.count; ++i, x += run.width, panel += run.panel_tile()) {
     _tile_loadd(7, x, run.apart);
-    for (int term = 0; term < run.terms; ++term, panel += run.panel_tile()) {
-      _tile_loadd(5, panel, kTileBytes);
-      STROP_MULTIPLY_TILES(6, 7)
-    }
+    _tile_loadd(5, panel, kTileBytes);
+    STROP_MULTIPLY_TILES(6, 7, 5)
   }
   _tile_stored(6, to, kTileBytes);
 }
-
-#undef STROP_MULTIPLY_TILES
 
 // Calls take(row, sums) for each of a block's rows, with its sums over the segment, 4 bytes each.
 template <TileProducts kProducts, class Take>
@@ -152,6 +141,54 @@ STROP_INLINE void sum_tiles(const TileRun& run, std::int64_t rows, Take take) {
   if (row == rows) return;
   sum_last<kProducts>(run, row, sums);
   take_all(rows - row);
+}
+
+// Of two panels by 32 rows of x, whose operands are loaded twice for four products: tiles 0 to 3
+// are sums, 4 and 5 the panels', 6 and 7 rows of x.
+class PairShapes {
+ public:
+  // Of up to 32 rows.
+  STROP_MEMBER void shape(std::int64_t rows) {
+    if (rows == rows_) return;
+    rows_ = rows;
+    struct alignas(64) {
+      std::uint8_t palette = 1;
+      std::uint8_t start = 0;
+      std::uint8_t unused[14] = {};
+      std::uint16_t bytes[16] = {};
+      std::uint8_t rows[16] = {};
+    } shapes;
+    const std::int64_t first = rows < kTileRows ? rows : kTileRows;
+    const std::int64_t second = rows > kTileRows ? rows - kTileRows : 1;
+    for (int tile = 0; tile < 8; ++tile) {
+      const bool of_panel = tile == 4 || tile == 5;
+      const bool of_second = tile == 2 || tile == 3 || tile == 7;
+      shapes.bytes[tile] = kTileBytes;
+      shapes.rows[tile] = static_cast<std::uint8_t>(of_panel    ? kTileRows
+                                                    : of_second ? second
+                                                                : first);
+    }
+    _tile_loadconfig(&shapes);
+  }
+
+ private:
+  std::int64_t rows_ = -1;
+};
+
+// Calls multiply(blocks, count, shapes) for blocks of rows x panels [begin, end), two panels of the
+// same rows at a time.
+template <class Multiply>
+STROP_INLINE void for_panel_pairs(const CodesTask& task, std::uint8_t* scratch, std::int64_t begin,
+                                  std::int64_t end, Multiply multiply) {
+  const PanelBlocks all = {task, scratch};
+  PairShapes shapes;
+  for (std::int64_t item = begin; item < end;) {
+    const bool two = item + 1 < end && (item + 1) % task.args.header().panels() != 0;
+    PanelBlock blocks[2] = {all.at(item), all.at(two ? item + 1 : item)};
+    multiply(blocks, two ? 2 : 1, shapes);
+    item += two ? 2 : 1;
+  }
+  _tile_release();
 }
 
 }  // namespace strop::linear::simd::STROP_ISA
