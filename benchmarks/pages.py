@@ -106,6 +106,7 @@ def contents(every: Mapping[str, Measured]) -> Iterator[tuple[Path, str, str]]:
     yield PAGE, "linear", sections("masked", every, tables.linear, "Linear")
     yield PAGE, "codes", sections("linear", every, title="Weights in codes")
     yield PAGE, "deepsparse", beside_deepsparse(every)
+    yield PAGE, "runtimes", beside_runtimes(every)
     yield PAGE, "augment", sections("augment", every)
     yield PAGE, "torchvision", beside_torchvision(every)
     yield PAGE, "gpu", gpus(every)

@@ -5,6 +5,7 @@ import torch
 import strop
 from core.devices import oracle
 from linear.problems import generator
+from strop import _C
 from strop._linear import ops
 from strop._quantize.formats import decoded_scales
 
@@ -12,6 +13,12 @@ INTEGERS = ("int2", "int3", "int4", "int5", "int6", "int7", "int8")
 UNSIGNED = ("uint2", "uint3", "uint4", "uint5", "uint6", "uint7", "uint8")
 FLOATS = ("float8_e4m3fn", "float8_e5m2", "float6_e2m3fn", "float6_e3m2fn", "float4_e2m1fn", "nf4")
 RECIPES = ("mxfp8", "mxfp8_e5m2", "mxfp6_e2m3", "mxfp6_e3m2", "mxfp4", "nvfp4")
+
+
+def as_multiplied(dense, x):
+    """A weight as kernels of exact codes multiply it: AMX has that of bfloat16, for such an input of 8 rows and more."""
+    rounds = _C.isa() == "amx" and x.dtype == torch.bfloat16 and x.shape[0] >= 8
+    return dense.bfloat16() if rounds else dense
 
 
 class CodedWeight:

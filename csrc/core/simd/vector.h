@@ -322,6 +322,9 @@ STROP_INLINE Vec multiply_add(Vec a, Vec b, Vec c) {
 }
 
 // Has the compiler hold a vector in a register, where it would rather load it again.
+#if defined(__AVX512F__)
+STROP_INLINE void keep_in_mask(__mmask16& mask) { asm("" : "+k"(mask)); }
+#endif
 template <class V>
 STROP_INLINE void keep_in_register(V& v) {
   asm("" : "+" STROP_REGISTER(v));

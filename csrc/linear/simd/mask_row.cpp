@@ -112,16 +112,13 @@ STROP_INLINE float product_by_bytes(const std::uint64_t* words, std::int64_t cou
 // Expanding moves and masks: 16 columns keep one port of an Intel three cycles, where memory takes
 // longer, and a Zen 5 six. A plan may have AVX2's kernel there. Lanes without a weight stay as they
 // are, whatever x holds.
-// Has the compiler move a mask once, which takes the port that expands.
-STROP_INLINE void keep_mask(__mmask16& mask) { asm("" : "+k"(mask)); }
-
 STROP_INLINE void add_word(std::uint64_t word, const float* values, const float* x,
                            __m512 (&sum)[4]) {
   unrolled<4>([&](auto i) STROP_UNROLLED {
     auto kept = static_cast<__mmask16>(word >> 16 * i);
     __m512 next = _mm512_loadu_ps(values);
     values += __builtin_popcount(kept);
-    keep_mask(kept);
+    keep_in_mask(kept);      // moved once: that takes the port that expands
     keep_in_register(next);  // (of memory, expanding takes an Intel twice as long)
     const __m512 spread = _mm512_maskz_expand_ps(kept, next);
     sum[i] = _mm512_mask3_fmadd_ps(spread, _mm512_loadu_ps(x + 16 * i), sum[i], kept);

@@ -56,7 +56,7 @@ class TensorDataclass:
             if Tensor in kinds:
                 if (problem := unfit(value)) is not None:
                     raise TypeError(f"{op}: {name} {problem}")
-            elif hint in (str, torch.dtype):
+            elif hint in (str, bool, torch.dtype):
                 instance(op, name, value, hint, f"a {hint.__name__}")
             else:
                 instance(op, name, value, (tuple, list), "a tuple of ints")

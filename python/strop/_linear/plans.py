@@ -227,7 +227,8 @@ class Costs:
     def terms(self, method: str, number: int) -> Sequence[float]:
         """The figures of a method for a class of rows."""
         entry, at = _table()[table_key()], place(self.shape[0] * self.shape[1])
-        if method == "panels":  # whose time goes by all weights: how much less is found on the machine
+        if method == "panels":
+            # Its time goes by all weights; how much less it takes is found on the machine.
             return entry["dense"][at][number]  # type: ignore[no-any-return]
         method = FORM_OF[method]  # (the table knows one dense way)
         if method != "dense":
