@@ -18,37 +18,56 @@ STROP_INLINE F32 with_parts(std::int64_t* sums, I32 sum, bool first) {
   return all;
 }
 
-// The sums of one row over a whole group, to `floats`. What both zero points add to each product is
-// taken out of them.
-STROP_INLINE void finish_group(const PanelBlock& block, std::int64_t row, std::int64_t group,
-                               const I32 (&sum)[kRowVectors]) {
-  const CodesHeader& header = block.header;
-  const std::int64_t x_row = block.row + row;
-  const std::int32_t x_zero = block.task.x_zero[x_row];
-  const float* const scale = block.numbers<float>(header.scales, group);
-  float* const to = block.floats + row * kPanelRows;
-  const std::int64_t part = group % header.parts;
-  for (int i = 0; i < kRowVectors; ++i) {
-    const auto integers = [&](std::int64_t place) {
-      return load_unaligned<I32>(block.numbers<std::int32_t>(place, group) + i * kLanes);
-    };
-    I32 v = sum[i];
-    if (x_zero != 0) v -= broadcast(x_zero) * integers(header.sums);
-    if (block.task.x_sums != nullptr) {
-      const I32 zero = header.zeros != 0 ? integers(header.zeros)
-                                         : broadcast(static_cast<std::int32_t>(header.same_zero));
-      v -= broadcast(block.task.x_sums[x_row * header.groups + group]) * zero;
+// What turns a group's sums of integers into floats, the same for all rows of x.
+class GroupNumbers {
+ public:
+  STROP_MEMBER GroupNumbers(const PanelBlock& block, std::int64_t group)
+      : block_(block), group_(group) {
+    const CodesHeader& header = block.header;
+    for (int i = 0; i < kRowVectors; ++i) {
+      const auto integers = [&](std::int64_t place) {
+        return load_unaligned<I32>(block.numbers<std::int32_t>(place, group) + i * kLanes);
+      };
+      scale_[i] = load_unaligned<F32>(block.numbers<float>(header.scales, group) + i * kLanes);
+      sums_[i] = integers(header.sums);
+      zero_[i] = header.zeros != 0 ? integers(header.zeros)
+                                   : broadcast(static_cast<std::int32_t>(header.same_zero));
     }
-    F32 f = __builtin_convertvector(v, F32);
-    if (header.parts > 1) f = with_parts(block.wide + row * kPanelRows + i * kLanes, v, part == 0);
-    if (part + 1 < header.parts) continue;
-    const F32 s = load_unaligned<F32>(scale + i * kLanes);
-    F32 all =
-        header.groups == header.parts ? f * (broadcast(block.task.x_scale[x_row]) * s) : f * s;
-    if (group >= header.parts) all = load_unaligned<F32>(to + i * kLanes) + all;
-    store_unaligned(to + i * kLanes, all);
   }
-}
+
+  // The sums of one row over the whole group, to `floats`. What both zero points add to each
+  // product is taken out of them.
+  STROP_MEMBER void finish(std::int64_t row, const I32 (&sum)[kRowVectors]) const {
+    const CodesHeader& header = block_.header;
+    const CodesTask& task = block_.task;
+    const std::int64_t x_row = block_.row + row, part = group_ % header.parts;
+    const std::int32_t x_zero = task.x_zero[x_row];
+    float* const to = block_.floats + row * kPanelRows;
+    for (int i = 0; i < kRowVectors; ++i) {
+      I32 v = sum[i];
+      if (x_zero != 0) v -= broadcast(x_zero) * sums_[i];
+      if (task.x_sums != nullptr) {
+        v -= broadcast(task.x_sums[x_row * header.groups + group_]) * zero_[i];
+      }
+      F32 f = __builtin_convertvector(v, F32);
+      if (header.parts > 1) {
+        f = with_parts(block_.wide + row * kPanelRows + i * kLanes, v, part == 0);
+      }
+      if (part + 1 < header.parts) continue;
+      F32 all = header.groups == header.parts ? f * (broadcast(task.x_scale[x_row]) * scale_[i])
+                                              : f * scale_[i];
+      if (group_ >= header.parts) all = load_unaligned<F32>(to + i * kLanes) + all;
+      store_unaligned(to + i * kLanes, all);
+    }
+  }
+
+ private:
+  const PanelBlock& block_;
+  std::int64_t group_;
+  F32 scale_[kRowVectors];
+  I32 sums_[kRowVectors];
+  I32 zero_[kRowVectors];
+};
 
 // One row's sums over a segment: kept until the group is over.
 STROP_INLINE void add_segment(const PanelBlock& block, std::int64_t row, const Segment& segment,
@@ -58,7 +77,7 @@ STROP_INLINE void add_segment(const PanelBlock& block, std::int64_t row, const S
     if (!segment.starts) sum[i] += load_unaligned<I32>(kept + i * kLanes);
     if (!segment.ends) store_unaligned(kept + i * kLanes, sum[i]);
   }
-  if (segment.ends) finish_group(block, row, segment.group, sum);
+  if (segment.ends) GroupNumbers(block, segment.group).finish(row, sum);
 }
 
 }  // namespace strop::linear::simd::STROP_ISA

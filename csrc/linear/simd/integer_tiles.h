@@ -28,13 +28,25 @@ void multiply_by_tiles(const PanelBlock& block, const Stretch<std::uint8_t>& str
                          .panel = stretch.codes + (k - stretch.begin) * kPanelRows,
                          .width = width,
                          .count = (segment.end - k) / width};
-    sum_tiles<kProducts>(run, block.rows,
-                         [&](std::int64_t row, const std::uint8_t* sums) STROP_UNROLLED {
-                           I32 sum[kRowVectors];
-                           for (int i = 0; i < kRowVectors; ++i)
-                             sum[i] = load_unaligned<I32>(sums + i * kVectorBytes);
-                           add_segment(block, row, segment, sum);
-                         });
+    const auto loaded = [](const std::uint8_t* sums, I32(&sum)[kRowVectors]) STROP_UNROLLED {
+      for (int i = 0; i < kRowVectors; ++i) sum[i] = load_unaligned<I32>(sums + i * kVectorBytes);
+    };
+    if (segment.starts && segment.ends) {
+      const GroupNumbers numbers(block, segment.group);
+      sum_tiles<kProducts>(run, block.rows,
+                           [&](std::int64_t row, const std::uint8_t* sums) STROP_UNROLLED {
+                             I32 sum[kRowVectors];
+                             loaded(sums, sum);
+                             numbers.finish(row, sum);
+                           });
+    } else {
+      sum_tiles<kProducts>(run, block.rows,
+                           [&](std::int64_t row, const std::uint8_t* sums) STROP_UNROLLED {
+                             I32 sum[kRowVectors];
+                             loaded(sums, sum);
+                             add_segment(block, row, segment, sum);
+                           });
+    }
     k = segment.end;
   }
   _tile_release();
@@ -136,12 +148,13 @@ void multiply_pairs(PanelBlock (&blocks)[2], PairShapes& shapes) {
   }
   for (int panel = 0; panel < kPanels; ++panel) {
     const PanelBlock& block = blocks[panel];
+    const GroupNumbers numbers(block, 0);
     for (std::int64_t row = 0; row < block.rows; ++row) {
       I32 sum[kRowVectors];
       for (int i = 0; i < kRowVectors; ++i) {
         sum[i] = load_unaligned<I32>(block.integers + row * kPanelRows + i * kLanes);
       }
-      finish_group(block, row, 0, sum);
+      numbers.finish(row, sum);
     }
   }
   put_blocks<kPanels>(blocks);
