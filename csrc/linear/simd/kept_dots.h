@@ -38,6 +38,7 @@ STROP_INLINE I32 next_four(Kept& kept, const Fill& fill) {
 template <int kRows, bool kNibbles>
 void multiply_kept_rows(const PanelBlock& block) {
   constexpr int kChains = chains_of(kRows);
+  constexpr bool kSignedX = kNibbles || kFoursOfSigned;
   const std::int64_t places = block.header.places();
   const auto* const x = static_cast<const std::uint8_t*>(block.task.x) + block.row * places;
   Kept kept = kept_of(block);
@@ -51,7 +52,7 @@ void multiply_kept_rows(const PanelBlock& block) {
         const I32 codes = next_four<kNibbles>(kept, fill);
         unrolled<kRows>([&](auto r) STROP_UNROLLED {
           const I32 four = spread_four(x + r * places + k + 4 * c);
-          sum[r][c][0] = add_fours < kNibbles || kFoursOfSigned > (sum[r][c][0], codes, four);
+          sum[r][c][0] = add_fours<kSignedX>(sum[r][c][0], codes, four);
         });
       });
     }

@@ -78,8 +78,10 @@ class DecodedTiles {
         header.zeros != 0 ? number(header.zeros) : broadcast(static_cast<float>(header.same_zero));
     const F32 whole_scale = scale * broadcast(decoder_.factor());  // (a power of two)
     const std::uint8_t* from = codes_.take(place_, place_ + kGroupUnit);
+    for (std::int64_t at = 0; at < header.bytes_of(kGroupUnit); at += 64) {
+      prefetch(from + at + kAhead);
+    }
     for (int pair = 0; pair < kGroupUnit / 2; ++pair, to += kTileBytes) {
-      prefetch(from + kAhead);
       F32 values[kSteps][Decoder::kColumns][1];
       for (int step = 0; step < kSteps; ++step, from += Decoder::kBytes) {
         decoder_.decode(from, values[step]);
