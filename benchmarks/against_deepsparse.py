@@ -9,6 +9,7 @@ DeepSparse ended in June 2025; its licence allows evaluation alone.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -147,28 +148,48 @@ def measured(problem: Problem, peer: Peer, folder: Path, seconds: float) -> meas
     return measure.Result(case, medians(turns, seconds))
 
 
+@contextlib.contextmanager
+def one_processor() -> Iterator[None]:
+    """This process, and those that it starts, on one; torch's threads are as before then."""
+    threads = torch.get_num_threads()
+    try:
+        with measure.pinned(1):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def in_one_table(cases: Mapping[str, Callable[[Path], measure.Result]]) -> dict[str, object]:
+    """Measures cases one by one, each in a folder; as results files have it."""
+    results = []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tqdm(cases.items(), disable=None, leave=False) as bar,
+    ):
+        for name, measured_in in bar:
+            bar.set_description(name[:48])
+            results.append(measured_in(Path(folder)))
+    Console(width=None if sys.stdout.isatty() else 120).print(present.table(results))
+    return present.to_dict(results)
+
+
+def with_facts(found: Mapping[str, object], **facts: object) -> dict[str, object]:
+    """What was measured, and more of what it was measured with."""
+    return {**found, "machine": {**found["machine"], **facts}}
+
+
 def measure_all(
     makers: Mapping[str, Callable[[], Problem]], python: Path, seconds: float
 ) -> dict[str, object]:
-    """Measures cases one by one, all contenders on one processor; as results files have it."""
-    threads = torch.get_num_threads()
-    results = []
-    try:
-        with (
-            measure.pinned(1),
-            tempfile.TemporaryDirectory() as folder,
-            Peer(python) as peer,
-            tqdm(makers.items(), disable=None, leave=False) as bar,
-        ):
-            for name, make in bar:
-                bar.set_description(name[:48])
-                results.append(measured(make(), peer, Path(folder), seconds))
-            facts = {"deepsparse": peer.version, "deepsparse isa": peer.isa}
-    finally:
-        torch.set_num_threads(threads)
-    Console(width=None if sys.stdout.isatty() else 120).print(present.table(results))
-    found = present.to_dict(results)
-    return {**found, "machine": {**found["machine"], **facts}}
+    """Every case beside DeepSparse."""
+    with one_processor(), Peer(python) as peer:
+        found = in_one_table(
+            {
+                name: lambda folder, make=make: measured(make(), peer, folder, seconds)
+                for name, make in makers.items()
+            }
+        )
+        return with_facts(found, **{"deepsparse": peer.version, "deepsparse isa": peer.isa})
 
 
 def merged(old: Mapping[str, object], new: Mapping[str, object]) -> dict[str, object]:
@@ -178,9 +199,9 @@ def merged(old: Mapping[str, object], new: Mapping[str, object]) -> dict[str, ob
     return {**new, "results": [*kept, *again.values()]}
 
 
-def save(found: Mapping[str, object]) -> Path:
-    """Merges into the machine's file, and writes the tables from every machine's."""
-    path = pages.RESULTS / f"{machine_name(found['machine'])}-deepsparse.json"
+def save(found: Mapping[str, object], beside: str = "deepsparse") -> Path:
+    """Merges into the machine's file of a peer, and writes the tables from every machine's."""
+    path = pages.RESULTS / f"{machine_name(found['machine'])}-{beside}.json"
     old = json.loads(path.read_text()) if path.exists() else {}
     path.write_text(json.dumps(merged(old, found), indent=2) + "\n")
     pages.write()

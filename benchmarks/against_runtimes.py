@@ -8,28 +8,23 @@ benchmark ends. Merges what it measured into results/<machine>-runtimes.json, an
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 from torch._inductor import config as inductor
-from tqdm import tqdm
 
 import strop
-from benchmarks import pages
-from benchmarks.__main__ import machine_name
-from benchmarks.against_deepsparse import export, merged
+from benchmarks import against_deepsparse, pages
+from benchmarks.against_deepsparse import export, in_one_table, one_processor, with_facts
 from benchmarks.deepsparse_turns import Peer, Turn, medians, repeated
 from benchmarks.runtimes_table import BFLOAT16, MODELS, SPARSE, SPARSE_RATE, case_name
-from strop._bench import measure, present
+from strop._bench import measure
 from strop._bench.case import Call, Case
 from strop._bench.linear import minilm
 from strop._bench.linear import model as masked_model
@@ -145,34 +140,22 @@ def measured(problem: Problem, peer: Runtimes, folder: Path, seconds: float) -> 
 
 
 def measure_all(problems: list[Problem], python: Path, seconds: float) -> dict[str, object]:
-    """Measures cases one by one, all contenders on one processor; as results files have it."""
-    threads = torch.get_num_threads()
-    results = []
-    try:
-        with (
-            measure.pinned(1),
-            tempfile.TemporaryDirectory() as folder,
-            Runtimes(python) as peer,
-            tqdm(problems, disable=None, leave=False) as bar,
-        ):
-            for problem in bar:
-                bar.set_description(problem.name()[:48])
-                results.append(measured(problem, peer, Path(folder), seconds))
-            facts = {"runtimes": peer.version}
-    finally:
-        torch.set_num_threads(threads)
-    Console(width=None if sys.stdout.isatty() else 120).print(present.table(results))
-    found = present.to_dict(results)
-    return {**found, "machine": {**found["machine"], **facts}}
+    """Every case beside the runtimes."""
+    with one_processor(), Runtimes(python) as peer:
+        found = in_one_table(
+            {
+                problem.name(): lambda folder, problem=problem: measured(
+                    problem, peer, folder, seconds
+                )
+                for problem in problems
+            }
+        )
+        return with_facts(found, runtimes=peer.version)
 
 
 def save(found: Mapping[str, object]) -> Path:
     """Merges into the machine's file, and writes the tables from every machine's."""
-    path = pages.RESULTS / f"{machine_name(found['machine'])}-runtimes.json"
-    old = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps(merged(old, found), indent=2) + "\n")
-    pages.write()
-    return path
+    return against_deepsparse.save(found, "runtimes")
 
 
 def main() -> int:

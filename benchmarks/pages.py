@@ -71,22 +71,23 @@ def beside_torchvision(every: Mapping[str, Measured]) -> str:
 
 def beside_deepsparse(every: Mapping[str, Measured]) -> str:
     """Linear layers and MiniLM, on each machine that they were measured on."""
-    parts = []
-    for name, measured in every.items():
-        if name.endswith("-deepsparse"):
-            parts.append(f"### Linear beside DeepSparse on {tables.machine_of(measured)}")
-            parts.append(deepsparse_table.tables(measured))
-    return "\n\n".join(parts) or "Not yet measured: `make bench-deepsparse` does so."
+    return _beside("deepsparse", "DeepSparse", every, deepsparse_table.tables)
 
 
 def beside_runtimes(every: Mapping[str, Measured]) -> str:
     """MiniLM in runtimes of whole models, on each machine that it was measured on."""
+    return _beside("runtimes", "other runtimes", every, runtimes_table.tables)
+
+
+def _beside(
+    peer: str, called: str, every: Mapping[str, Measured], table: Callable[[Measured], str]
+) -> str:
     parts = []
     for name, measured in every.items():
-        if name.endswith("-runtimes"):
-            parts.append(f"### Linear beside other runtimes on {tables.machine_of(measured)}")
-            parts.append(runtimes_table.tables(measured))
-    return "\n\n".join(parts) or "Not yet measured: `make bench-runtimes` does so."
+        if name.endswith(f"-{peer}"):
+            parts.append(f"### Linear beside {called} on {tables.machine_of(measured)}")
+            parts.append(table(measured))
+    return "\n\n".join(parts) or f"Not yet measured: `make bench-{peer}` does so."
 
 
 def gpus(every: Mapping[str, Measured]) -> str:

@@ -12,18 +12,18 @@ namespace strop::linear::cpu {
 // Multiply-adds that are worth waking a thread for.
 inline constexpr std::int64_t kGrain = 1 << 16;
 
-// Memory that a thread keeps from one call to the next, up to kMostKept bytes. What the system
+// Memory that a thread keeps from one call to the next, up to kMaxKept bytes. What the system
 // gives anew it clears first, a page at a time, which takes as long as some products. It grows to
 // what was wanted at once.
 class KeptMemory {
  public:
-  static constexpr std::int64_t kMostKept = std::int64_t{8} << 20;
+  static constexpr std::int64_t kMaxKept = std::int64_t{8} << 20;
 
   static KeptMemory& of_thread() {
     static thread_local KeptMemory memory;
     return memory;
   }
-  // nullptr: there is no room.
+  // nullptr: there is not enough left.
   std::uint8_t* take(std::int64_t bytes) {
     const std::int64_t place = taken_;
     taken_ += bytes;
@@ -34,7 +34,7 @@ class KeptMemory {
   void give_back(std::int64_t bytes) {
     taken_ -= bytes;
     if (taken_ > 0) return;
-    if (wanted_ > size_ && wanted_ <= kMostKept) {
+    if (wanted_ > size_ && wanted_ <= kMaxKept) {
       bytes_.reset(new (std::nothrow) std::uint8_t[static_cast<std::size_t>(wanted_)]);
       size_ = bytes_ == nullptr ? 0 : wanted_;
     }

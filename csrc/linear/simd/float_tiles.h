@@ -22,7 +22,7 @@ using namespace strop::simd::STROP_ISA;
 
 inline constexpr int kLead = 2, kRing = 4;  // steps
 inline constexpr int kFloatTileBytes = kTileBytes * kTileRows;
-inline constexpr std::int64_t kTileRoom = kValueColumns / kTileColumns;  // tiles of a panel
+inline constexpr std::int64_t kHeldTiles = kValueColumns / kTileColumns;  // tiles of a panel
 
 // Whether x is placed in tiles.
 STROP_INLINE bool suits_float_tiles(const CodesTask& task) {
@@ -48,25 +48,13 @@ template <int kPanels, bool kManyRows>
 STROP_INLINE void begin_sums(const FloatRun& run) {
   constexpr std::int64_t kNext = kTileRows * kPanelRows;  // sums of the second tile of rows
   if (run.first) {
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
+    clear_pair();
   } else {
     _tile_loadd(0, run.sums[0], kTileBytes);
     if constexpr (kPanels == 2) _tile_loadd(1, run.sums[1], kTileBytes);
     if constexpr (kManyRows) _tile_loadd(2, run.sums[0] + kNext, kTileBytes);
     if constexpr (kManyRows && kPanels == 2) _tile_loadd(3, run.sums[1] + kNext, kTileBytes);
   }
-}
-
-template <int kPanels, bool kManyRows>
-STROP_INLINE void end_sums(const FloatRun& run) {
-  constexpr std::int64_t kNext = kTileRows * kPanelRows;
-  _tile_stored(0, run.sums[0], kTileBytes);
-  if constexpr (kPanels == 2) _tile_stored(1, run.sums[1], kTileBytes);
-  if constexpr (kManyRows) _tile_stored(2, run.sums[0] + kNext, kTileBytes);
-  if constexpr (kManyRows && kPanels == 2) _tile_stored(3, run.sums[1] + kNext, kTileBytes);
 }
 
 // Step `i` of x times the tiles of the first panel, of the second, or of both.
@@ -110,11 +98,11 @@ void multiply_once(const FloatRun& run, Tiles* tiles) {
       add_products<false, kTwo, kManyRows>(run, i, places);
     }
   }
-  end_sums<kPanels, kManyRows>(run);
+  store_pair<kPanels, kManyRows>(run.sums);
 }
 
 // The steps of a stretch, by the panels that have something there. It ends where a panel has filled
-// its room, so that the sparser blocks are, the fewer stretches there are.
+// its places, so that the sparser blocks are, the fewer stretches there are.
 class FloatSteps {
  public:
   // Puts what there is from step `begin` on. Returns where it stopped.
@@ -123,7 +111,7 @@ class FloatSteps {
                                 Tiles* tiles) {
     std::int64_t held[2] = {}, i = begin;
     std::memset(counts_, 0, sizeof counts_);
-    for (; i < end && held[0] < kTileRoom && held[1] < kTileRoom && i - begin < kMost; ++i) {
+    for (; i < end && held[0] < kHeldTiles && held[1] < kHeldTiles && i - begin < kMaxSteps; ++i) {
       int panels = 0;
       Step step = {.at = static_cast<std::uint16_t>(i - begin), .places = {}};
       for (int panel = 0; panel < kPanels; ++panel) {
@@ -143,11 +131,11 @@ class FloatSteps {
     add<true, kPanels == 2, kManyRows>(run, 3);
     add<true, false, kManyRows>(run, 1);
     add<false, kPanels == 2, kManyRows>(run, 2);
-    end_sums<kPanels, kManyRows>(run);
+    store_pair<kPanels, kManyRows>(run.sums);
   }
 
  private:
-  static constexpr std::int64_t kMost = 128;
+  static constexpr std::int64_t kMaxSteps = 128;
   struct Step {
     std::uint16_t at;
     std::uint16_t places[2];
@@ -162,7 +150,7 @@ class FloatSteps {
   }
 
   std::int64_t counts_[4];
-  Step steps_[4][kMost];
+  Step steps_[4][kMaxSteps];
 };
 
 // Rows of x in tiles: of up to 16 rows, 32 columns after another.
@@ -232,7 +220,7 @@ void multiply_tile_panels(const PanelBlock (&blocks)[2], PairShapes& shapes) {
     FloatRun run = {.x = {},
                     .bytes = {},
                     .count = end,
-                    .panels = {block.spread, block.spread + kTileRoom * kFloatTileBytes},
+                    .panels = {block.spread, block.spread + kHeldTiles * kFloatTileBytes},
                     .sums = {blocks[0].floats, blocks[1].floats},
                     .first = begin == 0};
     if (!once) next = steps.put<kPanels>(run, begin, end, tiles);

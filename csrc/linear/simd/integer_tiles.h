@@ -73,7 +73,7 @@ struct TiledCodes {
     return static_cast<std::uint8_t*>(task.x) + first * task.args.header().places() +
            row % kTileRows * kTileBytes;
   }
-  // Where a row is put in order first: the room for codes has two bytes for each.
+  // Where a row is put in order first: x has two bytes for each code.
   STROP_MEMBER std::uint8_t* in_order(std::int64_t row) const {
     return static_cast<std::uint8_t*>(task.x) +
            (task.args.rows + row) * task.args.header().places();
@@ -92,7 +92,7 @@ struct TiledCodes {
 template <bool kSignedX, int kPanels, bool kManyRows>
 void multiply_pair(const PanelBlock (&blocks)[2], std::int64_t row) {
   constexpr auto kProducts = kSignedX ? TileProducts::kSignedX : TileProducts::kUnsignedX;
-  constexpr std::int64_t kTile = kTileRows * kTileBytes, kNext = kTileRows * kPanelRows;
+  constexpr std::int64_t kTile = kTileRows * kTileBytes;
   const std::uint8_t* const panels[2] = {blocks[0].codes(), blocks[1].codes()};
   const std::int64_t first = blocks[0].row + row, second = first + (kManyRows ? kTileRows : 0);
   const TiledCodes rows = {blocks[0].task};
@@ -104,10 +104,7 @@ void multiply_pair(const PanelBlock (&blocks)[2], std::int64_t row) {
   const std::uint8_t* ahead =
       panels[0] + 2 * blocks[0].header.panel_bytes() +
       row / (2 * kTileRows) * lines * 64 * (blocks[0].header.panel_bytes() / kTile);
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
+  clear_pair();
   for (std::int64_t at = 0; at < blocks[0].header.panel_bytes(); at += kTile) {
     for (const std::uint8_t* const end = ahead + lines * 64; ahead < end; ahead += 64) {
       _mm_prefetch(ahead, _MM_HINT_T1);
@@ -131,10 +128,7 @@ void multiply_pair(const PanelBlock (&blocks)[2], std::int64_t row) {
   }
   std::int32_t* const sums[2] = {blocks[0].integers + row * kPanelRows,
                                  blocks[1].integers + row * kPanelRows};
-  _tile_stored(0, sums[0], kTileBytes);
-  if constexpr (kPanels == 2) _tile_stored(1, sums[1], kTileBytes);
-  if constexpr (kManyRows) _tile_stored(2, sums[0] + kNext, kTileBytes);
-  if constexpr (kManyRows && kPanels == 2) _tile_stored(3, sums[1] + kNext, kTileBytes);
+  store_pair<kPanels, kManyRows>(sums);
 }
 
 template <bool kSignedX, int kPanels>
@@ -166,9 +160,10 @@ void multiply_by_tile_pairs(const CodesTask& task, std::uint8_t* scratch, std::i
   for_panel_pairs(task, scratch, begin, end,
                   [](PanelBlock(&blocks)[2], int count, PairShapes& shapes) STROP_UNROLLED {
                     // (no group has parts, whose sums would be there)
-                    auto* const room = reinterpret_cast<std::int32_t*>(blocks[0].wide);
-                    blocks[1].integers = room;
-                    blocks[1].floats = reinterpret_cast<float*>(room + kCodesRowBlock * kPanelRows);
+                    auto* const second = reinterpret_cast<std::int32_t*>(blocks[0].wide);
+                    blocks[1].integers = second;
+                    blocks[1].floats =
+                        reinterpret_cast<float*>(second + kCodesRowBlock * kPanelRows);
                     count == 2 ? multiply_pairs<kSignedX, 2>(blocks, shapes)
                                : multiply_pairs<kSignedX, 1>(blocks, shapes);
                   });

@@ -36,7 +36,7 @@ struct PanelBlock {
   std::int32_t* integers;  // [rows][16], of a group that is not over
   float* floats;           // [rows][16], sums
   std::int64_t* wide;      // [rows][16], of a group in parts
-  std::uint8_t* decoded;   // room for kDecodedColumns columns of the panel, in 16 bits
+  std::uint8_t* decoded;   // scratch for kDecodedColumns columns of the panel, in 16 bits
   std::uint8_t* spread;    // the same for those that a mask keeps
 
   // One number for each row of the panel.

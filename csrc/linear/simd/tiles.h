@@ -20,17 +20,20 @@ inline constexpr int kTileRows = 16;
 inline constexpr int kTileBytes = 64;   // of a row of a tile
 inline constexpr int kMinTileRows = 8;  // of x, that are worth one
 
+// As the processor reads them.
+struct alignas(64) TileShapes {
+  std::uint8_t palette = 1;
+  std::uint8_t start = 0;
+  std::uint8_t unused[14] = {};
+  std::uint16_t bytes[16] = {};  // of a row
+  std::uint8_t rows[16] = {};
+};
+
 // Tiles 0 to 3 are sums, 4 is x, 5 the panel; 6 and 7 are sums and x of the last rows, fewer than
 // 16. Rows of x have `width` bytes each. To be followed by _tile_release() (a destructor that does
 // it would need tables of exceptions, of which all sets would share a symbol).
 STROP_INLINE void shape_tiles(std::int64_t width, std::int64_t last_rows) {
-  struct alignas(64) {
-    std::uint8_t palette = 1;
-    std::uint8_t start = 0;
-    std::uint8_t unused[14] = {};
-    std::uint16_t bytes[16] = {};
-    std::uint8_t rows[16] = {};
-  } shapes;
+  TileShapes shapes;
   for (int tile = 0; tile < 8; ++tile) {
     const bool last = tile >= 6;
     const std::int64_t rows = tile == 5 ? width / 4 : last ? last_rows : kTileRows;
@@ -151,13 +154,7 @@ class PairShapes {
   STROP_MEMBER void shape(std::int64_t rows) {
     if (rows == rows_) return;
     rows_ = rows;
-    struct alignas(64) {
-      std::uint8_t palette = 1;
-      std::uint8_t start = 0;
-      std::uint8_t unused[14] = {};
-      std::uint16_t bytes[16] = {};
-      std::uint8_t rows[16] = {};
-    } shapes;
+    TileShapes shapes;
     const std::int64_t first = rows < kTileRows ? rows : kTileRows;
     const std::int64_t second = rows > kTileRows ? rows - kTileRows : 1;
     for (int tile = 0; tile < 8; ++tile) {
@@ -174,6 +171,23 @@ class PairShapes {
  private:
   std::int64_t rows_ = -1;
 };
+
+STROP_INLINE void clear_pair() {
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+}
+
+// The sums of up to 32 rows, of one panel or two; kManyRows: more than 16.
+template <int kPanels, bool kManyRows, class T>
+STROP_INLINE void store_pair(T* const (&sums)[2]) {
+  constexpr std::int64_t kNext = kTileRows * kPanelRows;  // those of the second tile of rows
+  _tile_stored(0, sums[0], kTileBytes);
+  if constexpr (kPanels == 2) _tile_stored(1, sums[1], kTileBytes);
+  if constexpr (kManyRows) _tile_stored(2, sums[0] + kNext, kTileBytes);
+  if constexpr (kManyRows && kPanels == 2) _tile_stored(3, sums[1] + kNext, kTileBytes);
+}
 
 // Calls multiply(blocks, count, shapes) for blocks of rows x panels [begin, end), two panels of the
 // same rows at a time.
