@@ -6,9 +6,9 @@
 
 namespace strop::linear {
 
-// Pruned weights as bits and values, packed from a dense weight and unpacked again. A GPU also
-// multiplies with this form: no layout is made of it. Where the values of each row begin is beside
-// it, for rows are worked on side by side.
+// Pruned weights as bits and values, packed from a dense weight and unpacked again, and multiplied
+// with as they are: no layout is made of them. Where the values of each row begin is beside them,
+// for rows are worked on side by side.
 //
 //   starts[r] = number of bits that are set in the rows before r,  0 <= r <= rows
 //
@@ -69,9 +69,10 @@ struct BitmapUnpackArgs {
   void* dense;
 };
 
-// y[m][n] = activation(sum_k x[m][k] w[n][k] + bias[n]) for at most kMaxBitmapRows rows of x. A
-// lane adds up the columns of its bytes from left to right, by FMAs, then the lanes are added in
-// pairs, theirs in pairs, and so on: the order depends on the number of columns alone.
+// y[m][n] = activation(sum_k x[m][k] w[n][k] + bias[n]). On a GPU for at most kMaxBitmapRows rows
+// of x: a lane adds up the columns of its bytes from left to right, by FMAs, then the lanes are
+// added in pairs, theirs in pairs, and so on. On a CPU for any number: see Note [Rows of bits on a
+// CPU]. The order of sums depends on the numbers of rows of x and of columns alone.
 struct BitmapLinearArgs : LinearRows {
   BitmapMatrix weight;
 };
@@ -88,6 +89,11 @@ void run(const BitmapValuesArgs& args, const Launch& on);
 void run(const BitmapUnpackArgs& args, const ExecutionOptions& options);
 void run(const BitmapUnpackArgs& args, const Launch& on);
 
+void run(const BitmapLinearArgs& args, Oracle);
+void run(const BitmapLinearArgs& args, const ExecutionOptions& options);
 void run(const BitmapLinearArgs& args, const Launch& on);
+
+// What a layout of kind kMask holds.
+BitmapMatrix bitmap_of(const void* layout);
 
 }  // namespace strop::linear

@@ -13,9 +13,9 @@ void check_bitmap_dtype(const char* op, const char* name, DType dtype) {
 
 BitmapMatrix bitmap_matrix(const char* op, const BitmapTensors& tensors, std::int64_t columns) {
   const TensorView& starts = tensors.starts;
-  check_bitmap_dtype(op, "values", tensors.values.dtype);
+  if (!tensors.on_cpu) check_bitmap_dtype(op, "values", tensors.values.dtype);
   const MaskedMatrix matrix = shaped_matrix(op, tensors.bits, tensors.values, columns);
-  if (columns > kMaxBitmapColumns) {
+  if (!tensors.on_cpu && columns > kMaxBitmapColumns) {
     throw_value_error(op, ": the weight has ", columns, " columns; on a GPU at most ",
                       kMaxBitmapColumns, " are possible");
   }
@@ -24,13 +24,19 @@ BitmapMatrix bitmap_matrix(const char* op, const BitmapTensors& tensors, std::in
   check_shape(op, given, {matrix.rows + 1});
   check_contiguous(op, given);
   check_device(op, given, {"bits", tensors.bits});
-  return {matrix, static_cast<const std::int64_t*>(starts.data)};
+  const BitmapMatrix bitmap = {matrix, static_cast<const std::int64_t*>(starts.data)};
+  if (tensors.on_cpu) check_value_count(op, matrix, bitmap.starts[matrix.rows]);
+  return bitmap;
 }
 
 BitmapMatrix checked_bitmap_linear(const char* op, const BitmapLinearTensors& tensors) {
   const TensorView& x = tensors.x;
   const TensorView& bits = tensors.weight.bits;
-  check_bitmap_dtype(op, "input", x.dtype);
+  const auto check = [&](const char* name, DType dtype) {
+    tensors.weight.on_cpu ? check_beside_values(op, name, dtype, tensors.weight.values.dtype)
+                          : check_bitmap_dtype(op, name, dtype);
+  };
+  check("input", x.dtype);
   const bool fits = x.dims > 0 && bits.dims == 2 && (x.shape[x.dims - 1] + 7) / 8 == bits.shape[1];
   if (!fits) {
     throw_value_error(op, ": input has shape ", shape_text(x.shape, x.dims), "; bits have shape ",
@@ -40,7 +46,7 @@ BitmapMatrix checked_bitmap_linear(const char* op, const BitmapLinearTensors& te
   check_device(op, {"input", x}, {"the weight", bits});
   const TensorView& bias = tensors.bias;
   if (!bias.present) return matrix;
-  check_bitmap_dtype(op, "bias", bias.dtype);
+  check("bias", bias.dtype);
   check_linear_bias(op, bias, matrix.rows, x);
   return matrix;
 }

@@ -12,6 +12,7 @@ struct BitmapTensors {
   TensorView bits;    // [N, ceil(K / 8)]
   TensorView values;  // [nnz]
   TensorView starts;  // [N + 1]
+  bool on_cpu = false;
 };
 
 // A dtype that a GPU has kernels for.

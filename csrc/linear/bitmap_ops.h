@@ -5,15 +5,15 @@
 
 namespace strop::linear {
 
-// The ops of pruned linear layers where a weight is on a GPU. Products wait for nothing; what
-// counts values does, for their number.
+// The ops of pruned linear layers by bits and values as they are: a GPU's, and one way of a CPU's.
+// On a GPU products wait for nothing; what counts values does, for their number.
 
 template <class Call>
 BitmapTensors views_of(const Bitmap<Call>& weight) {
-  return {view_of(weight.bits), view_of(weight.values), view_of(weight.starts)};
+  return {view_of(weight.bits), view_of(weight.values), view_of(weight.starts), weight.on_cpu};
 }
 
-// The kernels copy values four bytes at a time.
+// A GPU's kernels copy values four bytes at a time.
 template <class Call>
 void align_values(Call& call, Bitmap<Call>& weight) {
   weight.values = call.aligned("values", weight.values, 4);
@@ -57,7 +57,7 @@ BitmapMatrix checked_product(const LinearInputs<Call>& in, const Bitmap<Call>& w
   return matrix;
 }
 
-// For up to kMaxBitmapRows rows of an x that values widen to; to `out` where there is one.
+// On a GPU for up to kMaxBitmapRows rows of an x that values widen to; to `out` where there is one.
 template <class Call>
 typename Call::Tensor multiply_by_bitmap(Call& call, LinearInputs<Call> in, Bitmap<Call> weight,
                                          std::optional<typename Call::Tensor> out = {}) {
@@ -68,7 +68,9 @@ typename Call::Tensor multiply_by_bitmap(Call& call, LinearInputs<Call> in, Bitm
   BitmapLinearTensors tensors = {view_of(in.x), views_of(weight), view_of(in.bias), {}};
   if (!out) out.emplace(call.empty(shape_with_last(tensors.x, matrix.rows), tensors.x.dtype, in.x));
   tensors.y = view_of(out);
-  call.run(in.x, bitmap_linear_args(matrix, tensors, in.activation));
+  BitmapLinearArgs args = bitmap_linear_args(matrix, tensors, in.activation);
+  args.isa = in.isa;
+  call.run(in.x, args);
   return std::move(*out);
 }
 

@@ -36,11 +36,14 @@ class Inspector {
   }
 
  private:
-  // Whether a stretch lies within the layout, on a multiple of 8, with slack behind it.
-  bool holds(std::int64_t place, std::int64_t count, std::int64_t item) const {
+  // Whether a stretch lies within the layout, with slack behind it; and on a multiple of 8.
+  bool has(std::int64_t place, std::int64_t count, std::int64_t item) const {
     const auto from = static_cast<std::int64_t>(sizeof(LayoutHeader));
-    return place >= from && place % 8 == 0 && place <= bytes_ - kLayoutSlack && count >= 0 &&
+    return place >= from && place <= bytes_ - kLayoutSlack && count >= 0 &&
            count <= (bytes_ - kLayoutSlack - place) / item;
+  }
+  bool holds(std::int64_t place, std::int64_t count, std::int64_t item) const {
+    return place % 8 == 0 && has(place, count, item);
   }
 
   template <class T>
@@ -51,23 +54,23 @@ class Inspector {
   }
 
   std::string mask_problem(int item) const {
-    const std::int64_t words = header_.row_words();
-    if (words > 0 && header_.rows > (std::int64_t{1} << 40) / words) return "it is too large";
+    const std::int64_t row_bytes = (header_.columns + 7) / 8;
+    if (row_bytes > 0 && header_.rows > (std::int64_t{1} << 40) / row_bytes) {
+      return "it is too large";
+    }
     if (!holds(header_.first, header_.rows + 1, 8) ||
-        !holds(header_.second, header_.rows * words, 8) ||
+        !holds(header_.second, header_.rows * row_bytes, 1) ||
         !holds(header_.third, header_.count, item)) {
       return "a part of it lies outside";
     }
     std::int64_t count = 0;
     for (std::int64_t row = 0; row < header_.rows; ++row) {
       if (at<std::int64_t>(header_.first + 8 * row) != count) return "a row begins elsewhere";
-      std::uint64_t word = 0;
-      for (std::int64_t i = 0; i < words; ++i) {
-        word = at<std::uint64_t>(header_.second + 8 * (row * words + i));
-        count += count_bits(word);
-      }
-      const std::int64_t rest = header_.columns % 64;
-      if (rest != 0 && word >> rest != 0) return "a row has bits beyond its columns";
+      const std::uint8_t* const bits = base_ + header_.second + row * row_bytes;
+      for (std::int64_t i = 0; i < row_bytes; i += 8)
+        count += count_bits(bits_at(bits, i, row_bytes));
+      const std::int64_t rest = header_.columns % 8;
+      if (rest != 0 && bits[row_bytes - 1] >> rest != 0) return "a row has bits beyond its columns";
     }
     if (at<std::int64_t>(header_.first + 8 * header_.rows) != count || count != header_.count) {
       return "its bits do not count its values";
@@ -159,8 +162,8 @@ class Inspector {
     for (std::int64_t i = 0; i < block.run_count; ++i) {
       const auto run = at<StripRun>(block.runs + i * static_cast<std::int64_t>(sizeof(StripRun)));
       const std::int64_t strip_bytes = run.shared * of_shared + run.own * of_own;
-      if (strip_bytes > 0 && !holds(record, run.strips, strip_bytes)) return "a run is too long";
-      if (!holds(place / 8 * 8, run.strips * header_.interleave + 4, 2)) return "rows are missing";
+      if (strip_bytes > 0 && !has(record, run.strips, strip_bytes)) return "a run is too long";
+      if (!has(place, run.strips * header_.interleave, 2)) return "rows are missing";
       for (std::uint32_t strip = 0; strip < run.strips; ++strip, record += strip_bytes) {
         for (std::int64_t j = 0; j < header_.interleave; ++j, place += 2) {
           const auto row = at<std::uint16_t>(place);
@@ -170,19 +173,18 @@ class Inspector {
           seen[row] = true;
           ++found;
         }
-        if (!offsets_fit(record, run, columns)) return "a column is out of range";
+        if (!columns_fit(record, run, columns)) return "a column is out of range";
       }
     }
     if (column_block == 0 && found != rows) return "a row is missing";
     return {};
   }
 
-  bool offsets_fit(std::int64_t record, const StripRun& run, std::int64_t columns) const {
+  bool columns_fit(std::int64_t record, const StripRun& run, std::int64_t columns) const {
     const std::int64_t item = dtype_size(static_cast<DType>(header_.dtype));
     for (std::uint32_t i = 0; i < run.shared + run.own; ++i) {
-      for (int j = 0; j < 4; ++j) {
-        const auto offset = at<std::uint16_t>(record + 2 * j);
-        if (offset % kOffsetUnit != 0 || offset / kOffsetUnit > columns) return false;
+      for (int j = 0; j < kRecordColumns; ++j) {
+        if (at<std::uint8_t>(record + j) > columns) return false;
       }
       record += i < run.shared ? shared_bytes(item, header_.interleave) : own_bytes(item);
     }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "core/execution.h"
+#include "linear/bitmap.h"
 #include "linear/codes_task.h"
 #include "linear/layout.h"
 
@@ -9,14 +10,13 @@ namespace strop::linear {
 // Note [Strips on a CPU]
 // x is laid out anew: a tile is up to four vectors of rows of x, and holds for each block of
 // columns one vector after another, column by column, and a column of zeros at the end. A nonzero
-// is then one multiply-add a vector, whose x lies at the record's offset times the tile's width.
+// is then one multiply-add a vector, whose x lies at the record's column times the tile's width.
 // Records are read one ahead: an address known early is worth a third of the time (measured: 1.5
 // cycles a vector without, 1.1 with; 1.0 is what the multiply-adds take).
 //
 // An item of work is a block of rows of the weight times a group of tiles. Its sums lie in a
 // scratch that a second cache holds; they go out through a transpose, with bias and activation.
 
-inline constexpr int kOneLanes = kOffsetUnit / 4;  // of a column, where x is one row
 inline constexpr int kMaxTiles = 4;       // of a group: as many as share a block of the weight
 inline constexpr int kRowsAtATime = 512;  // of x, laid out anew before they are multiplied
 
@@ -27,6 +27,23 @@ struct PanelTile {
   int registers;           // vectors
   std::int64_t panel = 0;  // where it begins, in floats
 };
+
+// Note [Rows of bits on a CPU]
+// A weight's row is a word of its mask after another: the word's values are spread over its columns
+// and multiplied with up to eight rows of x, whose columns of a word lie side by side. So what is
+// spread is spread once for all of them. Rows of x that a first cache does not hold are taken a
+// block of columns at a time, for as many rows of the weight as a vector has lanes; sums stay apart
+// by lanes up to the end of a row. Vectors are read of values from wherever a word's begin: the
+// last ones are copied, with room behind them.
+inline constexpr int kMostFewRows = 8;
+inline constexpr std::int64_t kBitmapSlack = 64;  // bytes that are read past the last value
+
+// Floats that a call needs.
+constexpr std::int64_t bitmap_scratch(const BitmapLinearArgs& args) {
+  const std::int64_t rows = args.rows < kMostFewRows ? args.rows : kMostFewRows;
+  const std::int64_t columns = (args.weight.columns + 63) / 64 * 64;
+  return (rows + 1) * columns + 2 * kBitmapSlack;
+}
 
 struct StripTask {
   MaskedLinearArgs args;
@@ -55,11 +72,10 @@ struct Kernels {
   void (*fill_panels)(const StripTask& task, std::int64_t begin, std::int64_t end);
   // Groups of tiles x blocks of rows [begin, end). `sums` has room for those of a group of tiles.
   void (*multiply_strips)(const StripTask& task, float* sums, std::int64_t begin, std::int64_t end);
-  // The same for one row of x, laid out with eight lanes.
+  // The same for one row of x, as it is.
   void (*multiply_one)(const StripTask& task, float* sums, std::int64_t begin, std::int64_t end);
-  // Rows [begin, end) of a kMask layout times every row of x. `words` has room for one of these, in
-  // whole words of the mask.
-  void (*multiply_mask)(const MaskedLinearArgs& args, float* words, std::int64_t begin,
+  // Rows [begin, end) of a weight as bits and values times every row of x, with bitmap_scratch.
+  void (*multiply_mask)(const BitmapLinearArgs& args, float* scratch, std::int64_t begin,
                         std::int64_t end);
   // Rows [begin, end) of x to codes.
   void (*quantize_rows)(const CodesTask& task, std::int64_t begin, std::int64_t end);

@@ -4,9 +4,9 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <numeric>
 
+#include "linear/bitmap.h"
 #include "linear/bits.h"
 #include "linear/codes.h"
 
@@ -21,9 +21,9 @@ class Bytes {
   std::int64_t size() const { return static_cast<std::int64_t>(bytes_.size()); }
   std::uint8_t* at(std::int64_t place) { return bytes_.data() + place; }
 
-  // The place of so many zero bytes, on a multiple of 8.
-  std::int64_t add(std::size_t count) {
-    const std::size_t place = (bytes_.size() + 7) / 8 * 8;
+  // The place of so many zero bytes, on a multiple of 8 or right behind the last.
+  std::int64_t add(std::size_t count, std::size_t multiple = 8) {
+    const std::size_t place = (bytes_.size() + multiple - 1) / multiple * multiple;
     bytes_.resize(place + count);
     return static_cast<std::int64_t>(place);
   }
@@ -56,48 +56,31 @@ LayoutHeader header_of(const MaskedMatrix& matrix, LayoutKind kind) {
   return header;
 }
 
-bool all_finite(const MaskedMatrix& matrix) {
-  if (matrix.dtype != DType::kFloat32) return true;  // (the loops that read those need no promise)
-  const auto* const values = static_cast<const float*>(matrix.values);
-  return std::all_of(values, values + matrix.count,
-                     [](float value) { return std::isfinite(value); });
-}
-
 std::vector<std::uint8_t> build_mask_layout(const MaskedMatrix& matrix) {
   LayoutHeader header = header_of(matrix, LayoutKind::kMask);
-  const auto item = static_cast<std::size_t>(dtype_size(matrix.dtype));
-  const auto words = static_cast<std::size_t>(header.rows * header.row_words());
-  const std::size_t values = static_cast<std::size_t>(matrix.count) * item;
-  Bytes bytes(sizeof header + words * 8 + values + static_cast<std::size_t>(matrix.rows) * 8 + 128);
-  bytes.add(sizeof header);
-  header.finite = all_finite(matrix) ? 1 : 0;
+  const auto bits = static_cast<std::size_t>(matrix.rows * matrix.row_bytes());
+  const auto values = static_cast<std::size_t>(matrix.count * dtype_size(matrix.dtype));
   std::vector<std::int64_t> starts(static_cast<std::size_t>(matrix.rows) + 1);
-  header.second = bytes.add(words * 8);
-  for (std::int64_t row = 0; row < matrix.rows; ++row) {
-    const std::uint8_t* const from = matrix.bits + row * matrix.row_bytes();
-    std::int64_t count = 0;
-    for (std::int64_t word = 0; word < header.row_words(); ++word) {
-      const std::uint64_t bits = bits_at(from, word * 8, matrix.row_bytes());
-      std::memcpy(bytes.at(header.second + (row * header.row_words() + word) * 8), &bits, 8);
-      count += count_bits(bits);
-    }
-    starts[static_cast<std::size_t>(row) + 1] = starts[static_cast<std::size_t>(row)] + count;
-  }
+  run(BitmapStartsArgs{matrix.bits, matrix.rows, matrix.row_bytes(), starts.data()},
+      ExecutionOptions{});
+  Bytes bytes(sizeof header + bits + values + starts.size() * 8 + 128);
+  bytes.add(sizeof header);
   header.first = bytes.add(starts);
+  header.second = bytes.add(bits);
+  if (bits > 0) std::memcpy(bytes.at(header.second), matrix.bits, bits);
   header.third = bytes.add(values);
   if (values > 0) std::memcpy(bytes.at(header.third), matrix.values, values);
   return bytes.finish(header);
 }
 
-// Columns of a block. The part of x that belongs to it, up to two vectors wide under strips of four
-// rows and four under strips of two, should stay in a first cache of 32 KiB beside what streams
-// through: the more nonzeros, the more of that there is. Fewer columns pad more.
-std::int64_t most_block_columns(const MaskedMatrix& matrix, std::int64_t interleave) {
+// Columns of a block. The part of x that belongs to it, up to four vectors wide, should stay in a
+// first cache of 32 to 48 KiB beside what streams through: the more nonzeros, the more of that
+// there is. Fewer columns pad more, where there are few nonzeros.
+std::int64_t most_block_columns(const MaskedMatrix& matrix) {
   const double density =
       static_cast<double>(matrix.count) /
       static_cast<double>(std::max<std::int64_t>(matrix.rows * matrix.columns, 1));
-  if (interleave == 4) return density > 0.15 ? 256 : 512;
-  return density > 0.4 ? 128 : density > 0.15 ? 192 : 256;
+  return density > 0.4 ? 128 : density > 0.15 ? 160 : kMaxBlockColumns;
 }
 
 struct Strip {
@@ -222,11 +205,11 @@ class StripBuilder {
   }
 
   void write(const Strip& strip) {
-    const std::int64_t place = out_.add(strip.shared * kSharedBytes + strip.own * kOwnBytes);
+    const std::int64_t place = out_.add(strip.shared * kSharedBytes + strip.own * kOwnBytes, 1);
     std::uint8_t* const shared = out_.at(place);
     std::uint8_t* const own = shared + strip.shared * kSharedBytes;
-    const auto nothing = static_cast<std::uint16_t>(columns_ * kOffsetUnit);
-    const std::uint16_t padding[4] = {nothing, nothing, nothing, nothing};
+    const auto nothing = static_cast<std::uint8_t>(columns_);
+    const std::uint8_t padding[kRecordColumns] = {nothing, nothing, nothing, nothing};
     for (std::uint32_t i = 0; i < strip.own; ++i) {
       std::memcpy(own + i * kOwnBytes, padding, sizeof padding);
     }
@@ -246,17 +229,17 @@ class StripBuilder {
     for (std::int64_t column = 0; column < columns_; column += 64) {
       const std::uint64_t together = most_shared == 0 ? 0 : together_at(strip.first, column);
       for_each_bit(word(row, column), [&](int bit) {
-        const auto offset = static_cast<std::uint16_t>((column + bit) * kOffsetUnit);
+        const auto at = static_cast<std::uint8_t>(column + bit);
         if ((together >> bit & 1) != 0 && of_shared < most_shared) {
           std::uint8_t* const record = shared + of_shared / 4 * kSharedBytes;
-          std::memcpy(record + of_shared % 4 * 2, &offset, 2);
+          record[of_shared % 4] = at;
           const std::size_t place = of_shared % 4 * kInterleave + row_of_strip;
-          std::memcpy(record + 8 + place * sizeof(Word), value, sizeof(Word));
+          std::memcpy(record + kRecordColumns + place * sizeof(Word), value, sizeof(Word));
           ++of_shared;
         } else {
           std::uint8_t* const record = own + of_own / 4 * kOwnBytes;
-          std::memcpy(record + of_own % 4 * 2, &offset, 2);
-          std::memcpy(record + 8 + of_own % 4 * sizeof(Word), value, sizeof(Word));
+          record[of_own % 4] = at;
+          std::memcpy(record + kRecordColumns + of_own % 4 * sizeof(Word), value, sizeof(Word));
           of_own += kInterleave;
         }
         ++value;
@@ -280,7 +263,7 @@ std::vector<std::uint8_t> build_strips(const MaskedMatrix& matrix) {
   LayoutHeader header = header_of(matrix, LayoutKind::kStrips);
   header.interleave = kInterleave;
   // Blocks of about equal width, in whole bytes of the mask.
-  header.block_columns = most_block_columns(matrix, kInterleave);
+  header.block_columns = most_block_columns(matrix);
   const std::int64_t per_row = header.column_blocks();
   header.block_columns =
       std::max<std::int64_t>((matrix.columns + 8 * per_row - 1) / (8 * per_row) * 8, 8);

@@ -35,36 +35,38 @@ struct MaskedMatrix {
 // What the kernels read is prepared once, from the form above. A layout is one stretch of bytes
 // that begins with its header and does not depend on the instruction set. There are two kinds.
 //
-// kMask, for one row of x while at least a third of the weights are kept: bits as above, each row
-// in whole 64-bit words, and the values with a vector's width of zeros behind them.
+// kMask has bits and values as above, and where each row's values begin. Kernels multiply with
+// these where they are (see linear/bitmap.h), and need no layout: it is for callers who have no
+// tensors.
 //
-// kStrips, for everything else. The weight is cut into blocks of rows and columns, so that the part
-// of x that a block needs stays in the first cache. In a block, rows are sorted by the number of
-// their nonzeros, and `interleave` neighbours make a strip; strips with equal counts make a run, so
-// that loops take the same number of trips again and again. A strip's nonzeros are records of four:
+// kStrips, for more rows of x, and fewer nonzeros. The weight is cut into blocks of rows and
+// columns, so that the part of x that a block needs stays in the first cache. In a block, rows are
+// sorted by the number of their nonzeros, and `interleave` neighbours make a strip; strips with
+// equal counts make a run, so that loops take the same number of trips again and again. A strip's
+// nonzeros are records of four:
 //
-//   shared   u16 offset[4], weight[4][interleave]    columns that all rows of the strip have
-//   own      u16 offset[4], weight[4]                of row i % interleave, i in 0..3
+//   shared   u8 column[4], weight[4][interleave]    columns that all rows of the strip have
+//   own      u8 column[4], weight[4]                of row i % interleave, i in 0..3
 //
 // Weights are stored as the values are, in 32 or 16 bits.
 //
-// An offset is the column within the block times kOffsetUnit: bytes, where a column of x is eight
-// lanes wide. What is padded has weight 0 and the column after the last, which is 0 in x.
+// A column is that within the block. What is padded has weight 0 and the column after the last,
+// which is 0 in x.
 // interleave is 4, where accumulators take one or two registers each: up to 16 rows of x, or few
 // nonzeros. It is 2 where they take four: more rows, and more nonzeros, whose x is then loaded once
 // for both rows. Eight independent sums either way.
 enum class LayoutKind : std::int64_t { kMask = 1, kStrips = 2, kCodes = 3 };
 
 inline constexpr std::int64_t kLayoutMagic = 0x6c5f706f72747301;  // "\1strop_l"
-inline constexpr int kOffsetUnit = 32;
-inline constexpr std::int64_t kMaxBlockColumns = 1024;
+inline constexpr std::int64_t kMaxBlockColumns = 248;
 inline constexpr std::int64_t kBlockRows = 512;
 inline constexpr std::int64_t kLayoutSlack = 64;  // bytes that a kernel may read past the last one
 
 // Bytes of a record whose weights take `item` bytes each.
-constexpr std::int64_t own_bytes(std::int64_t item) { return 8 + 4 * item; }
+inline constexpr std::int64_t kRecordColumns = 4;  // bytes, a column each
+constexpr std::int64_t own_bytes(std::int64_t item) { return kRecordColumns + 4 * item; }
 constexpr std::int64_t shared_bytes(std::int64_t item, std::int64_t interleave) {
-  return 8 + 4 * item * interleave;
+  return kRecordColumns + 4 * item * interleave;
 }
 
 struct LayoutHeader {
@@ -77,7 +79,6 @@ struct LayoutHeader {
   std::int64_t count;
   std::int64_t interleave;     // kStrips
   std::int64_t block_columns;  // kStrips: of all blocks but the last of a row
-  std::int64_t finite;         // kMask: whether all values are
   std::int64_t first;          // where the rows' starts, or the blocks, are
   std::int64_t second;         // kMask: where the bits are
   std::int64_t third;          // kMask: where the values are
@@ -87,7 +88,6 @@ struct LayoutHeader {
   std::int64_t column_blocks() const {
     return columns == 0 ? 1 : (columns + block_columns - 1) / block_columns;
   }
-  std::int64_t row_words() const { return (columns + 63) / 64; }
 };
 
 // Strips that follow each other with equal counts of records.

@@ -36,13 +36,13 @@ struct LinearInputs {
   }
 };
 
-// The last arguments of every product but the public one. By a layout, kernels of a set that the
-// one in force extends may be named.
+// The last arguments of every product but the public one. Of a mask, kernels of a set that the one
+// in force extends may be named.
 template <class Call>
-LinearInputs<Call> take_linear_inputs(Call& call, typename Call::Tensor x, bool by_layout = false) {
+LinearInputs<Call> take_linear_inputs(Call& call, typename Call::Tensor x, bool names_isa = false) {
   auto bias = call.optional_tensor("bias");
   const auto activation = call.template option<std::string>("activation", "");
-  const auto isa = by_layout ? call.template option<std::string>("isa", "") : std::string();
+  const auto isa = names_isa ? call.template option<std::string>("isa", "") : std::string();
   return {std::move(x), std::move(bias), activation_named(kPackedLinear, activation),
           isa.empty() ? Isa::kActive : isa_within_active(isa)};
 }
@@ -112,6 +112,7 @@ struct Bitmap {
   typename Call::Tensor bits;
   typename Call::Tensor values;
   typename Call::Tensor starts;
+  bool on_cpu = false;  // and multiplied there
 };
 
 template <class Call>
@@ -218,6 +219,7 @@ void masked_layout(Call& call) {
   const auto name = call.template option<std::string>("layout");
   const MaskedMatrix matrix =
       checked_matrix(kPackedWeight, view_of(bits), view_of(values), columns);
+  if (name == "starts") return call.give(starts_of(call, bits));
   const LayoutChoice choice = layout_named(kPackedWeight, name);
   check_layout_of(kPackedWeight, choice, matrix.dtype);
   call.give(tensor_of(call, build_layout(matrix, choice), bits));

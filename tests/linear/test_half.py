@@ -291,7 +291,7 @@ class TestTorch:
 
     def test_opcheck(self, plan, values, inputs):
         w = self.packed(plan, values, inputs)
-        tensors = (w.bits, w.values, w.mask, w.quads, w.pairs, w.panels, w.dense, None, None, None)
+        tensors = (w.bits, w.values, w.quads, w.pairs, w.panels, w.dense, None, None, w.starts)
         x = torch.randn(5, 40, generator=generator()).to(inputs).requires_grad_()
         call = (x, *tensors, list(w.methods), torch.randn(24), "")
         torch.library.opcheck(torch.ops.strop.packed_linear.masked, call)

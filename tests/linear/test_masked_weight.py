@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 import strop
 from core.devices import assert_same_bits
 from linear.problems import LAYOUTS, altered, assert_close, choices_of, generator, kept, pruned
-from strop._linear import plans
+from strop._linear import ops, plans
 from strop._linear.masked_weight import MaskedWeight
 
 
@@ -56,7 +56,7 @@ class TestPacking:
     def test_rows_prepare_what_they_need(self):
         one = made(rows=1)
         assert one.pairs is None
-        assert one.mask is None or one.quads is None
+        assert (one.starts is None) != (one.quads is None)
         assert made(rows=[2, 8]).pairs is None
         many = made(rows=512)
         assert (many.quads is None) != (many.pairs is None)
@@ -135,7 +135,16 @@ class TestPlans:
         for rows in ("1 rows", "2 to 4", "9 to 16", "129 and more"):
             assert rows in text
         assert "x dense" in text
-        assert "prepared for other rows" in made(rows=512).plan()
+        w = made()
+        one = MaskedWeight.prepared(
+            w.bits,
+            w.values,
+            w.shape,
+            methods=choices_of("mask"),
+            plan_source="packed",
+            backward=False,
+        )
+        assert "17 to 32 rows: mask   (prepared for other rows)" in one.plan()
 
     def test_every_instruction_set_has_an_entry(self):
         for entry in plans._table().values():
@@ -212,7 +221,24 @@ class TestForged:
         with pytest.raises(ValueError, match="state dict has keys"):
             MaskedWeight.from_state_dict({k: v for k, v in state.items() if k != "values"})
 
-    @pytest.mark.parametrize("name", ["mask", "quads", "pairs"])
+    def test_starts(self):
+        w = strop.pack_weight(pruned((45, 70), 0.6), plan="packed")
+        w = MaskedWeight.prepared(
+            w.bits,
+            w.values,
+            w.shape,
+            methods=choices_of("mask"),
+            plan_source="packed",
+            backward=False,
+        )
+        MaskedWeight(**fields(w))  # as they are, they are taken
+        for forged in (w.starts[:-1], w.starts + 1, w.starts.flip(0)):
+            with pytest.raises(ValueError, match="starts are not where the rows' values begin"):
+                MaskedWeight(**fields(w) | {"starts": forged})
+        with pytest.raises(ValueError, match="which is not prepared"):
+            MaskedWeight(**fields(w) | {"starts": None})
+
+    @pytest.mark.parametrize("name", ["quads", "pairs"])
     def test_layouts(self, name):
         weight = pruned((45, 70), 0.6, "blocks")
         w = strop.pack_weight(weight, plan="packed")
@@ -247,15 +273,7 @@ class TestForged:
     def test_no_altered_layout_makes_a_kernel_read_elsewhere(self, name):
         # Each word but those of values, made small, large, negative: refused, or harmless.
         w = strop.pack_weight(pruned((21, 40), 0.6, "blocks"))
-        layout = MaskedWeight.prepared(
-            w.bits,
-            w.values,
-            w.shape,
-            methods=choices_of(name),
-            plan_source="packed",
-            backward=False,
-        )
-        layout = getattr(layout, name).numpy()
+        layout = ops.layout(w.bits, w.values, 40, name).numpy()
         refused = 0
         x = torch.randn(19, 40).numpy()
         for forged in altered(layout):

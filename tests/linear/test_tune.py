@@ -218,14 +218,16 @@ class TestFewestForms:
         return list(planning._in_fewest_forms(fastest, taken).values())
 
     def test_one_form_where_it_is_nearly_as_fast(self):
-        one = {"quads": 1.0, "mask": 1.1}
+        one = {"quads": 1.0, "mask": 1.2}
         many = {"pairs": 1.0, "quads": 1.05}
         assert self.chosen(one, many, many) == ["quads"] * 3
         assert self.chosen(one, {"pairs": 1.0, "quads": 1.2}) == ["quads", "pairs"]
 
-    def test_two_of_three(self):
+    def test_bits_and_values_as_they_are_take_nothing(self):
         few, more = {"quads": 1.0}, {"pairs": 1.0, "quads": 1.5}
-        assert self.chosen({"mask": 1.0, "quads": 1.08}, few, more) == ["quads", "quads", "pairs"]
+        assert self.chosen({"mask": 1.0, "quads": 1.08}, few, more) == ["mask", "quads", "pairs"]
+        assert self.chosen({"mask": 1.0, "quads": 1.08}, few) == ["mask", "quads"]
+        assert self.chosen({"quads": 1.0, "mask": 1.08}) == ["mask"]
 
     def test_dense_gives_way_only_where_nothing_is_lost(self):
         many = {"quads": 1.0, "dense": 2.0}

@@ -49,7 +49,7 @@ def assert_follows(made):
 
 
 def layouts_of(packed):
-    names = ("mask", "quads", "pairs", "dense")
+    names = ("starts", "quads", "pairs", "dense")
     return {name: getattr(packed, name) for name in names if getattr(packed, name) is not None}
 
 

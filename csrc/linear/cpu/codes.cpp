@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "linear/cpu/calls.h"
 #include "linear/cpu/scratch.h"
 #include "linear/kernels.h"
 
@@ -47,18 +48,13 @@ namespace strop::linear {
 void run(const CodedLinearArgs& args, const ExecutionOptions& options) {
   const CodesHeader& header = args.header();
   if (args.rows == 0 || header.rows == 0) return;
-  if (args.bias != nullptr && args.bias_dtype != DType::kFloat32) {
-    const std::vector<float> bias = cpu::widened_bias(args, header.rows);
-    CodedLinearArgs with_bias = args;
-    with_bias.bias = bias.data();
-    with_bias.bias_dtype = DType::kFloat32;
-    return run(with_bias, options);
-  }
-  const Kernels& kernels = linear::kernels(args.isa == Isa::kActive ? options.isa : args.isa);
-  for (std::int64_t row = 0; row < args.rows; row += cpu::kRowsAtOnce) {
-    const std::int64_t count = std::min(cpu::kRowsAtOnce, args.rows - row);
-    cpu::run_rows(cpu::rows_of(args, row, count), options.parallel, kernels);
-  }
+  cpu::with_kernels(args, header.rows, options,
+                    [&](const CodedLinearArgs& given, const Kernels& kernels) {
+                      for (std::int64_t row = 0; row < given.rows; row += cpu::kRowsAtOnce) {
+                        const std::int64_t count = std::min(cpu::kRowsAtOnce, given.rows - row);
+                        cpu::run_rows(cpu::rows_of(given, row, count), options.parallel, kernels);
+                      }
+                    });
 }
 
 }  // namespace strop::linear

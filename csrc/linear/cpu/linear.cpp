@@ -1,16 +1,16 @@
 #include <algorithm>
 #include <vector>
 
+#include "linear/cpu/calls.h"
 #include "linear/cpu/scratch.h"
-#include "linear/kernels.h"
 
 namespace strop::linear::cpu {
 namespace {
 
 std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
-std::int64_t items_a_grain(const MaskedLinearArgs& args, std::int64_t items, std::int64_t rows) {
-  const std::int64_t work = std::max<std::int64_t>(args.header().count * rows / items, 1);
+std::int64_t items_a_grain(std::int64_t products, std::int64_t items) {
+  const std::int64_t work = std::max<std::int64_t>(products / items, 1);
   return std::max<std::int64_t>(divide_up(kGrain, work), 1);
 }
 
@@ -34,12 +34,19 @@ std::vector<PanelTile> cut_tiles(std::int64_t rows, int lanes, int most_register
   return tiles;
 }
 
+// Vectors of rows whose columns of a block a first cache of 48 KiB holds; two at least.
+int registers_of(const LayoutHeader& header, const Kernels& kernels) {
+  const std::int64_t fit = 48 * 1024 / (header.block_columns * kernels.lanes * 4);
+  const int most = kernels.most_registers[header.interleave == 4 ? 0 : 1];
+  return static_cast<int>(std::clamp<std::int64_t>(fit, std::min(most, 2), most));
+}
+
 void run_strips(const MaskedLinearArgs& args, const Parallel& parallel, const Kernels& kernels) {
   const LayoutHeader& header = args.header();
   const std::int64_t columns = header.column_blocks() * (header.block_columns + 1);
   const bool one = args.rows == 1 && header.interleave == 4;
-  const int lanes = one ? kOneLanes : kernels.lanes;
-  const int registers = kernels.most_registers[header.interleave == 4 ? 0 : 1];
+  const int lanes = one ? 1 : kernels.lanes;
+  const int registers = registers_of(header, kernels);
   const std::vector<PanelTile> tiles = cut_tiles(args.rows, lanes, registers, columns);
   const PanelTile& last = tiles.back();
   const Scratch panels((last.panel + columns * last.registers * lanes) * 4);
@@ -51,18 +58,9 @@ void run_strips(const MaskedLinearArgs& args, const Parallel& parallel, const Ke
   const std::int64_t items = task.groups() * header.row_blocks();
   const auto multiply = one ? kernels.multiply_one : kernels.multiply_strips;
   const std::int64_t sums = task.tile_sums(lanes) * std::min(task.tile_count, kMaxTiles);
-  parallel.for_range(items, items_a_grain(args, items, args.rows),
+  parallel.for_range(items, items_a_grain(header.count * args.rows, items),
                      [&](std::int64_t begin, std::int64_t end) {
                        multiply(task, Scratch(sums * 4).at<float>(), begin, end);
-                     });
-}
-
-void run_mask(const MaskedLinearArgs& args, const Parallel& parallel, const Kernels& kernels) {
-  const LayoutHeader& header = args.header();
-  parallel.for_range(header.rows, items_a_grain(args, header.rows, args.rows),
-                     [&](std::int64_t begin, std::int64_t end) {
-                       const Scratch words(header.row_words() * 256);
-                       kernels.multiply_mask(args, words.at<float>(), begin, end);
                      });
 }
 
@@ -71,25 +69,43 @@ void run_mask(const MaskedLinearArgs& args, const Parallel& parallel, const Kern
 
 namespace strop::linear {
 
+BitmapMatrix bitmap_of(const void* layout) {
+  const auto* const bytes = static_cast<const std::uint8_t*>(layout);
+  const auto& header = *static_cast<const LayoutHeader*>(layout);
+  return {{header.values(), header.rows, header.columns, bytes + header.second,
+           bytes + header.third, header.count},
+          reinterpret_cast<const std::int64_t*>(bytes + header.first)};
+}
+
 // float64 runs the reference loop.
+void run(const BitmapLinearArgs& args, const ExecutionOptions& options) {
+  const std::int64_t rows = args.weight.rows;
+  if (args.rows == 0 || rows == 0) return;
+  if (args.dtype == DType::kFloat64) return run(args, Oracle{});
+  cpu::with_kernels(
+      args, rows, options, [&](const BitmapLinearArgs& given, const Kernels& kernels) {
+        options.parallel.for_range(rows, cpu::items_a_grain(given.weight.count * given.rows, rows),
+                                   [&](std::int64_t begin, std::int64_t end) {
+                                     const cpu::Scratch scratch(bitmap_scratch(given) * 4);
+                                     kernels.multiply_mask(given, scratch.at<float>(), begin, end);
+                                   });
+      });
+}
+
 void run(const MaskedLinearArgs& args, const ExecutionOptions& options) {
   const LayoutHeader& header = args.header();
+  if (header.kind == LayoutKind::kMask) {
+    return run(BitmapLinearArgs{args, bitmap_of(args.layout)}, options);
+  }
   if (args.rows == 0 || header.rows == 0) return;
-  if (args.dtype == DType::kFloat64) return run(args, Oracle{});
-  if (args.bias != nullptr && args.bias_dtype != DType::kFloat32) {
-    const std::vector<float> bias = cpu::widened_bias(args, header.rows);
-    MaskedLinearArgs with_bias = args;
-    with_bias.bias = bias.data();
-    with_bias.bias_dtype = DType::kFloat32;
-    return run(with_bias, options);
-  }
-  const Kernels& kernels = linear::kernels(args.isa == Isa::kActive ? options.isa : args.isa);
-  if (header.kind == LayoutKind::kMask) return cpu::run_mask(args, options.parallel, kernels);
-  // A part of x at a time, so that what is laid out anew stays small.
-  for (std::int64_t row = 0; row < args.rows; row += kRowsAtATime) {
-    const std::int64_t count = std::min<std::int64_t>(kRowsAtATime, args.rows - row);
-    cpu::run_strips(cpu::rows_of(args, row, count), options.parallel, kernels);
-  }
+  cpu::with_kernels(
+      args, header.rows, options, [&](const MaskedLinearArgs& given, const Kernels& kernels) {
+        // A part of x at a time, so that what is laid out anew stays small.
+        for (std::int64_t row = 0; row < given.rows; row += kRowsAtATime) {
+          const std::int64_t count = std::min<std::int64_t>(kRowsAtATime, given.rows - row);
+          cpu::run_strips(cpu::rows_of(given, row, count), options.parallel, kernels);
+        }
+      });
 }
 
 }  // namespace strop::linear

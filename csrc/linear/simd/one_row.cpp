@@ -11,19 +11,19 @@ void multiply_one(const StripTask& task, float* sums, std::int64_t begin, std::i
 
 namespace {
 
-STROP_INLINE float at_offset(const float* panel, std::uint64_t offsets, int i) {
-  return read<float>(reinterpret_cast<const std::uint8_t*>(panel) + (offsets >> 16 * i & 0xffff));
+STROP_INLINE float at_column(const float* x, std::uint32_t columns, int i) {
+  return x[columns >> 8 * i & 0xff];
 }
 
-STROP_INLINE F32x4 at_offsets(const float* panel, std::uint64_t offsets) {
-  return F32x4{at_offset(panel, offsets, 0), at_offset(panel, offsets, 1),
-               at_offset(panel, offsets, 2), at_offset(panel, offsets, 3)};
+STROP_INLINE F32x4 at_columns(const float* x, std::uint32_t columns) {
+  return F32x4{at_column(x, columns, 0), at_column(x, columns, 1), at_column(x, columns, 2),
+               at_column(x, columns, 3)};
 }
 
 // Four weights of a record, and after them.
 template <class V>
 STROP_INLINE F32x4 weights(const std::uint8_t* record, int fours) {
-  return four(reinterpret_cast<const V*>(record + 8) + 4 * fours);
+  return four(reinterpret_cast<const V*>(record + kRecordColumns) + 4 * fours);
 }
 
 #if defined(__AVX512F__)
@@ -35,10 +35,9 @@ class GatheredRecords {
   STROP_MEMBER void add(const std::uint8_t* record, const float* panel, std::uint32_t records) {
     const auto there = static_cast<__mmask16>(records < 4 ? (1u << 4 * records) - 1 : 0xffff);
     const Words words(record, records);
-    const __m512i pairs = words.at(kOffsets);
-    const __m512i offsets =
-        _mm512_and_si512(_mm512_srlv_epi32(pairs, half()), _mm512_set1_epi32(0xffff));
-    const __m512 x = _mm512_mask_i32gather_ps(_mm512_setzero_ps(), there, offsets, panel, 1);
+    const __m512i fours = _mm512_srlv_epi32(words.at(kColumns), byte_of_lane());
+    const __m512i columns = _mm512_and_si512(fours, _mm512_set1_epi32(0xff));
+    const __m512 x = _mm512_mask_i32gather_ps(_mm512_setzero_ps(), there, columns, panel, 4);
     sum_[next_] = _mm512_fmadd_ps(weights(words), x, sum_[next_]);
     next_ ^= 1;
   }
@@ -50,7 +49,7 @@ class GatheredRecords {
 
  private:
   static constexpr int kWords = own_bytes(sizeof(V)) / 4;  // 32 bits each, of a record
-  enum Part { kOffsets, kWeights };
+  enum Part { kColumns, kWeights };
 
   // Up to four records; none is read beyond the last.
   struct Words {
@@ -66,7 +65,7 @@ class GatheredRecords {
     // The word of each lane.
     STROP_MEMBER __m512i at(Part part) const {
       const __m512i index = places(part);
-      if constexpr (kWords == 4) return _mm512_permutexvar_epi32(index, low);
+      if constexpr (kWords <= 4) return _mm512_permutexvar_epi32(index, low);
       return _mm512_permutex2var_epi32(low, index, high);
     }
     __m512i low, high;
@@ -75,13 +74,16 @@ class GatheredRecords {
   static STROP_MEMBER __m512i places(Part part) {
     alignas(64) std::int32_t place[16];
     for (int lane = 0; lane < 16; ++lane) {
-      const int i = lane % 4, pair = i / 2;
-      const int within = part == kOffsets ? pair : 2 + (sizeof(V) == 2 ? pair : i);
+      const int i = lane % 4;
+      const int within = part == kColumns ? 0 : 1 + (sizeof(V) == 2 ? i / 2 : i);
       place[lane] = lane / 4 * kWords + within;
     }
     return _mm512_load_si512(place);
   }
-  // How far a lane's 16 bits of a word are from the lowest.
+  // How far a lane's byte of a word is from the lowest, and its 16 bits.
+  static STROP_MEMBER __m512i byte_of_lane() {
+    return _mm512_set_epi32(24, 16, 8, 0, 24, 16, 8, 0, 24, 16, 8, 0, 24, 16, 8, 0);
+  }
   static STROP_MEMBER __m512i half() {
     return _mm512_set_epi32(16, 0, 16, 0, 16, 0, 16, 0, 16, 0, 16, 0, 16, 0, 16, 0);
   }
@@ -123,11 +125,11 @@ STROP_INLINE F32x4 own_sums(const std::uint8_t*& record, const float* panel, std
   for (; i + 2 <= count; i += 2, record += 2 * kOwn) {
     prefetch(record + kRowAhead);
     const std::uint8_t* const next = record + kOwn;
-    sum[0] += weights<V>(record, 0) * at_offsets(panel, read<std::uint64_t>(record));
-    sum[1] += weights<V>(next, 0) * at_offsets(panel, read<std::uint64_t>(next));
+    sum[0] += weights<V>(record, 0) * at_columns(panel, read<std::uint32_t>(record));
+    sum[1] += weights<V>(next, 0) * at_columns(panel, read<std::uint32_t>(next));
   }
   if (i < count) {
-    sum[0] += weights<V>(record, 0) * at_offsets(panel, read<std::uint64_t>(record));
+    sum[0] += weights<V>(record, 0) * at_columns(panel, read<std::uint32_t>(record));
     record += kOwn;
   }
   return sum[0] + sum[1];
@@ -146,9 +148,9 @@ void multiply_block(const std::uint8_t* layout, const StripBlock& block, const f
     for (std::uint32_t strip = 0; strip < counts.strips; ++strip, rows += 4) {
       F32x4 sum[2] = {};
       for (std::uint32_t i = 0; i < counts.shared; ++i, record += kShared) {
-        const auto offsets = read<std::uint64_t>(record);
+        const auto columns = read<std::uint32_t>(record);
         unrolled<4>([&](auto j) STROP_UNROLLED {
-          sum[j % 2] += weights<V>(record, j) * at_offset(panel, offsets, j);
+          sum[j % 2] += weights<V>(record, j) * at_column(panel, columns, j);
         });
       }
       const F32x4 all = (sum[0] + sum[1]) + own_sums<V>(record, panel, counts.own);
@@ -165,7 +167,7 @@ void multiply_one_of(const StripTask& task, float* sums, std::int64_t begin, std
   for (std::int64_t row_block = begin; row_block < end; ++row_block) {
     const StripBlock* const blocks = task.blocks() + row_block * column_blocks;
     for (std::int64_t i = 0; i < column_blocks; ++i) {
-      const float* const panel = task.panels + i * (header.block_columns + 1) * kOneLanes;
+      const float* const panel = task.panels + i * (header.block_columns + 1);
       multiply_block<V>(layout, blocks[i], panel, sums, i == 0);
     }
     const std::int64_t column = row_block * kBlockRows, left = header.rows - column;

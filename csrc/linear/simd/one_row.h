@@ -19,8 +19,8 @@ STROP_INLINE T read(const std::uint8_t* from) {
 
 // y's columns [column, column + count) of one row.
 template <class T>
-void put_row(const MaskedLinearArgs& args, const float* sums, std::int64_t column,
-             std::int64_t count, T* y) {
+void put_row(const LinearRows& args, const float* sums, std::int64_t column, std::int64_t count,
+             T* y) {
   const auto* const bias = static_cast<const float*>(args.bias);
   for (std::int64_t n = 0; n < count; n += kLanes) {
     const std::int64_t left = count - n;

@@ -1,6 +1,8 @@
 // Strips times tiles of x, compiled once per instruction set (STROP_ISA). See Note [Strips
 // on a CPU].
 
+#include <bit>
+
 #include "core/simd/unroll.h"
 #include "linear/kernels.h"
 #include "linear/simd/activation.h"
@@ -10,9 +12,12 @@ using namespace strop::simd::STROP_ISA;
 namespace {
 
 // Registers of a tile's columns, under strips of 4 and of 2: eight sums and what they need fit 16
-// registers; AArch64 has 32.
+// registers. AArch64 and AVX-512 have 32; of the latter more than four hold more than a first
+// cache.
 #if defined(STROP_NEON)
 constexpr int kMaxRegisters[2] = {4, 8};
+#elif defined(__AVX512F__)
+constexpr int kMaxRegisters[2] = {4, 4};
 #else
 constexpr int kMaxRegisters[2] = {2, 4};
 #endif
@@ -39,18 +44,20 @@ STROP_INLINE F32 shared_weight(const V* weights) {
   }
 }
 
-// A strip's sums over one block of columns, of weights V. `record` moves on; `offsets` are the
+// A strip's sums over one block of columns, of weights V. `record` moves on; `columns` are the
 // record's.
 template <int kInterleave, int kRegisters, class V>
 struct StripSums {
   F32 sum[kInterleave][kRegisters];
 
-  // (in bytes: a division by the size of a float would have to mask the lowest bits)
-  __attribute__((always_inline)) const std::uint8_t* column(const float* panel,
-                                                            std::uint64_t offsets, int i) const {
-    const std::size_t offset = offsets >> 16 * i & 0xffff;
-    return reinterpret_cast<const std::uint8_t*>(panel) +
-           offset * (kRegisters * kVectorBytes) / kOffsetUnit;
+  // (in bytes; of a power of two it takes a rotation and a mask)
+  __attribute__((always_inline)) const float* column(const float* panel, std::uint32_t columns,
+                                                     int i) const {
+    constexpr std::uint64_t kWidth = kRegisters * kVectorBytes;
+    const std::uint64_t at = std::has_single_bit(kWidth)
+                                 ? std::rotr(columns * kWidth, 8 * i) & 0xff * kWidth
+                                 : (columns >> 8 * i & 0xff) * kWidth;
+    return reinterpret_cast<const float*>(reinterpret_cast<const std::uint8_t*>(panel) + at);
   }
 
   __attribute__((always_inline)) void clear() {
@@ -60,15 +67,15 @@ struct StripSums {
   }
 
   __attribute__((always_inline)) void add_shared(const std::uint8_t*& record,
-                                                 std::uint64_t& offsets, const float* panel) {
+                                                 std::uint32_t& columns, const float* panel) {
     constexpr int kBytes = shared_bytes(sizeof(V), kInterleave);
-    const auto next = read<std::uint64_t>(record + kBytes);
-    const auto* const weights = reinterpret_cast<const V*>(record + 8);
+    const auto next = read<std::uint32_t>(record + kBytes);
+    const auto* const weights = reinterpret_cast<const V*>(record + kRecordColumns);
     unrolled<4>([&](auto i) STROP_UNROLLED {
-      const std::uint8_t* const x = column(panel, offsets, i);
+      const float* const x = column(panel, columns, i);
       F32 held[kRegisters];
       unrolled<kRegisters>([&](auto j) STROP_UNROLLED {
-        held[j] = load_unaligned<F32>(x + j * kVectorBytes);
+        held[j] = load_unaligned<F32>(x + j * kLanes);
         keep_in_register(held[j]);  // loaded once, not once a row
       });
       unrolled<kInterleave>([&](auto row) STROP_UNROLLED {
@@ -80,25 +87,25 @@ struct StripSums {
       });
     });
     record += kBytes;
-    offsets = next;
+    columns = next;
   }
 
-  __attribute__((always_inline)) void add_own(const std::uint8_t*& record, std::uint64_t& offsets,
+  __attribute__((always_inline)) void add_own(const std::uint8_t*& record, std::uint32_t& columns,
                                               const float* panel) {
     constexpr int kBytes = own_bytes(sizeof(V));
-    const auto next = read<std::uint64_t>(record + kBytes);
-    const F32 weights = four_repeated(reinterpret_cast<const V*>(record + 8));
+    const auto next = read<std::uint32_t>(record + kBytes);
+    const F32 weights = four_repeated(reinterpret_cast<const V*>(record + kRecordColumns));
     if constexpr (kInterleave == 4) prefetch(record + kAhead);
     unrolled<4>([&](auto i) STROP_UNROLLED {
       const F32 weight = splat<i>(weights);
-      const std::uint8_t* const x = column(panel, offsets, i);
+      const float* const x = column(panel, columns, i);
       unrolled<kRegisters>([&](auto j) STROP_UNROLLED {
         F32& to = sum[i % kInterleave][j];
-        to = multiply_add(weight, load_unaligned<F32>(x + j * kVectorBytes), to);
+        to = multiply_add(weight, load_unaligned<F32>(x + j * kLanes), to);
       });
     });
     record += kBytes;
-    offsets = next;
+    columns = next;
   }
 
   // What earlier blocks summed is added last: it may have to come from afar.
@@ -126,14 +133,14 @@ void multiply_block(const Block& block, float* sums) {
   const auto* record = block.layout + block.at.records;
   const auto* rows = reinterpret_cast<const std::uint16_t*>(block.layout + block.at.rows);
   const auto* const runs = reinterpret_cast<const StripRun*>(block.layout + block.at.runs);
-  auto offsets = read<std::uint64_t>(record);
+  auto columns = read<std::uint32_t>(record);
   for (std::int64_t run = 0; run < block.at.run_count; ++run) {
     const std::uint32_t shared = runs[run].shared, own = runs[run].own;
     for (std::uint32_t strip = 0; strip < runs[run].strips; ++strip, rows += kInterleave) {
       StripSums<kInterleave, kRegisters, V> sum;
       sum.clear();
-      for (std::uint32_t i = 0; i < shared; ++i) sum.add_shared(record, offsets, block.panel);
-      for (std::uint32_t i = 0; i < own; ++i) sum.add_own(record, offsets, block.panel);
+      for (std::uint32_t i = 0; i < shared; ++i) sum.add_shared(record, columns, block.panel);
+      for (std::uint32_t i = 0; i < own; ++i) sum.add_own(record, columns, block.panel);
       sum.put(sums, rows, block.first);
     }
   }
@@ -249,14 +256,14 @@ void fill_panels_of(const StripTask& task, std::int64_t begin, std::int64_t end)
     const std::int64_t first = block * header.block_columns, left = header.columns - first;
     const std::int64_t count = left < header.block_columns ? left : header.block_columns;
     const T* const x = static_cast<const T*>(task.args.x) + tile.first * task.args.x_stride;
-    const int width = task.one() ? kOneLanes : tile.registers * kLanes;
+    const int width = task.one() ? 1 : tile.registers * kLanes;
     float* const panel = task.panels + tile.panel + block * (header.block_columns + 1) * width;
     if (!task.one()) {
       fill_panel(task.args, tile, x + first, count, panel);
       continue;
     }
-    for (std::int64_t k = 0; k < count; ++k) panel[k * kOneLanes] = to_float(x[first + k]);
-    panel[count * kOneLanes] = 0;
+    for (std::int64_t k = 0; k < count; ++k) panel[k] = to_float(x[first + k]);
+    panel[count] = 0;
   }
 }
 
@@ -267,7 +274,7 @@ void fill_panels(const StripTask& task, std::int64_t begin, std::int64_t end) {
 }  // namespace
 
 void multiply_one(const StripTask& task, float* sums, std::int64_t begin, std::int64_t end);
-void multiply_mask(const MaskedLinearArgs& args, float* words, std::int64_t begin,
+void multiply_mask(const BitmapLinearArgs& args, float* scratch, std::int64_t begin,
                    std::int64_t end);
 void quantize_rows(const CodesTask& task, std::int64_t begin, std::int64_t end);
 void multiply_codes(const CodesTask& task, std::uint8_t* scratch, std::int64_t begin,

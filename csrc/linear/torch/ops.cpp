@@ -53,7 +53,6 @@ struct PlannedCall {
   Tensor x;
   Tensor bits;
   Tensor values;
-  OptionalTensor mask;
   OptionalTensor quads;
   OptionalTensor pairs;
   OptionalTensor panels;
@@ -106,8 +105,6 @@ Way way_of(const std::vector<std::int64_t>& plan, const Tensor& x) {
 const Tensor* form_of(const PlannedCall& given, Method method) {
   const auto prepared = [](const OptionalTensor& form) { return form ? &*form : nullptr; };
   switch (method) {
-    case Method::kMask:
-      return prepared(given.mask);
     case Method::kQuads:
       return prepared(given.quads);
     case Method::kPairs:
@@ -116,6 +113,7 @@ const Tensor* form_of(const PlannedCall& given, Method method) {
       return prepared(given.panels);
     case Method::kDense:
       return prepared(given.dense);
+    case Method::kMask:
     case Method::kBitmap:
     case Method::kUnpack:
       return prepared(given.starts);
@@ -141,23 +139,41 @@ Tensor multiply_by_bits(Call& call, const LinearInputs<Call>& in, const Bitmap<C
   return to;
 }
 
-template <class Call>
+template <class Call, bool kCpu>
 void packed_linear_by_bits(Call& call) {
   auto x = call.tensor("input");
   auto bits = call.tensor("bits"), values = call.tensor("values"), starts = call.tensor("starts");
-  const auto in = take_linear_inputs(call, std::move(x));
-  const auto out = call.out(in.x);
-  call.give(multiply_by_bits<Call>(call, in,
-                                   {std::move(bits), std::move(values), std::move(starts)}, out));
+  auto in = take_linear_inputs(call, std::move(x), true);
+  auto out = call.out(in.x);
+  Bitmap<Call> weight = {std::move(bits), std::move(values), std::move(starts), kCpu};
+  if constexpr (kCpu) {
+    call.give(multiply_by_bitmap(call, std::move(in), std::move(weight), std::move(out)));
+  } else {
+    call.give(multiply_by_bits<Call>(call, in, weight, out));
+  }
 }
 
-// `kLayouts`: a CPU has them, a GPU the bits.
-template <class Call, bool kLayouts>
+// Whether a method is of a CPU, or of a GPU, and not torch's.
+bool is_packed(Method method, bool cpu) {
+  switch (method) {
+    case Method::kMask:
+    case Method::kQuads:
+    case Method::kPairs:
+    case Method::kPanels:
+      return cpu;
+    case Method::kBitmap:
+    case Method::kUnpack:
+      return !cpu;
+    default:
+      return false;
+  }
+}
+
+template <class Call, bool kCpu>
 void packed_linear_masked(Call& call) {
   const PlannedCall given = {.x = call.tensor("input"),
                              .bits = call.tensor("bits"),
                              .values = call.tensor("values"),
-                             .mask = call.optional_tensor("mask"),
                              .quads = call.optional_tensor("quads"),
                              .pairs = call.optional_tensor("pairs"),
                              .panels = call.optional_tensor("panels"),
@@ -174,15 +190,16 @@ void packed_linear_masked(Call& call) {
   const auto [method, isa] = way_of(given.plan, given.x);
   in.isa = isa;
   const Tensor* const form = form_of(given, method);
-  const bool by_layout = method < Method::kDense || method == Method::kPanels;
-  if (form == nullptr || (method != Method::kDense && by_layout != kLayouts)) {
+  if (form == nullptr || (method != Method::kDense && !is_packed(method, kCpu))) {
     throw_value_error(kPackedLinear, ": the plan wants what the weight has not prepared");
   }
   if (method == Method::kDense) return call.give(dense_linear(in.x, *form, in.bias, in.activation));
-  if constexpr (kLayouts) {
-    call.give(multiply_by_layout(call, in, *form));
+  const Bitmap<Call> bitmap = {given.bits, given.values, *form, kCpu};
+  if constexpr (kCpu) {
+    call.give(method == Method::kMask ? multiply_by_bitmap(call, in, bitmap)
+                                      : multiply_by_layout(call, in, *form));
   } else {
-    call.give(multiply_by_bits<Call>(call, in, {given.bits, given.values, *form}));
+    call.give(multiply_by_bits<Call>(call, in, bitmap));
   }
 }
 
@@ -253,8 +270,9 @@ void packed_linear_codes(Call& call) {
 
 #define STROP_BY_LAYOUT \
   "(Tensor input, Tensor layout, SymInt outputs, Tensor? bias, str activation, str isa=''"
-#define STROP_BY_BITS \
-  "(Tensor input, Tensor bits, Tensor values, Tensor starts, Tensor? bias, str activation"
+#define STROP_BY_BITS                                                                        \
+  "(Tensor input, Tensor bits, Tensor values, Tensor starts, Tensor? bias, str activation, " \
+  "str isa=''"
 
 #define STROP_BY_CODES                                                                          \
   "(Tensor input, Tensor layout, int[] plan, Tensor codes, Tensor scale, Tensor? zero_point, "  \
@@ -265,7 +283,7 @@ void packed_linear_codes(Call& call) {
 
 template <class B>
 constexpr OpRow kOps[] = {
-    {"packed_linear.masked(Tensor input, Tensor bits, Tensor values, Tensor? mask, Tensor? quads, "
+    {"packed_linear.masked(Tensor input, Tensor bits, Tensor values, Tensor? quads, "
      "Tensor? pairs, Tensor? panels, Tensor? dense, Tensor? back_quads, Tensor? back_pairs, "
      "Tensor? starts, "
      "int[] plan, Tensor? bias, str activation, Tensor? made_of=None) -> Tensor",
@@ -275,9 +293,9 @@ constexpr OpRow kOps[] = {
     {"_packed_linear.out" STROP_BY_LAYOUT ", *, Tensor(a!) out) -> ()",
      STROP_CPU_OR_GPU(boxed<packed_linear_by_layout<Given<B>>>, nullptr)},
     {"_packed_linear_bits" STROP_BY_BITS ") -> Tensor",
-     STROP_CPU_OR_GPU(nullptr, boxed<packed_linear_by_bits<New<B>>>)},
+     boxed<packed_linear_by_bits<New<B>, STROP_CPU_OR_GPU(true, false)>>},
     {"_packed_linear_bits.out" STROP_BY_BITS ", *, Tensor(a!) out) -> ()",
-     STROP_CPU_OR_GPU(nullptr, boxed<packed_linear_by_bits<Given<B>>>)},
+     boxed<packed_linear_by_bits<Given<B>, STROP_CPU_OR_GPU(true, false)>>},
     {"_unpack_by_starts(Tensor bits, Tensor values, Tensor starts, SymInt columns) -> Tensor",
      STROP_CPU_OR_GPU(nullptr, boxed<unpack_by_starts<New<B>>>)},
     {"_packed_transposed(Tensor gradient, Tensor quads, Tensor pairs, SymInt columns) -> Tensor",

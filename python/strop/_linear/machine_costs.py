@@ -3,9 +3,9 @@
 Note [Machine costs]
 The table of costs was fitted on one machine an instruction set. Here every method is timed, for each class of
 rows, on a weight that fits the second-level cache, one that fits the last level and one that fits none, at two
-sparsities. What a method takes over what the table says, the geometric mean of both, is its factor: from
-then on the table is multiplied by it. What is not timed has the factor of the same class in the place before,
-or in the first place of the class before.
+sparsities. What a method takes over what the table says is its factor at that sparsity: from then on the table is
+multiplied by it, in between by what lies in between. (A dense product has one, the geometric mean.) What is not
+timed has the factor of the same class in the place before, or in the first place of the class before.
 
 Exact codes need no table: their kernels take the same for every weight of a size, or nearly. What these take over
 torch's dense product is timed, of a format of 8 bits and one of 4, and what another method takes over them.
@@ -50,20 +50,28 @@ GROUPS = {
 """What is measured at a time, and the dtype of its values, if it has such, and input."""
 _SECONDS = {"32 bits": 1.1, "16 bits": 1.1, "codes": 0.3, "codes, 16 bits": 0.3}  # about
 _SPARSITIES = (0.5, 0.9)
+_SPARSER = " at 90 %"  # behind a method's name: its factors at the second of these
 _FORMATS = ("int8", "nf4")
 _GROUP = 64  # columns that share a scale in the latter
-_LAST_CLASS = {"near": 6, "cached": 5, "streamed": 2}
-"""The last class of rows that is timed; beyond, places differ no more."""
+_LAST_CLASS = {"near": 6, "cached": 5, "streamed": 5}
+"""The last class of rows that is timed, where there is time."""
+_MORE_ROWS = 4  # times as long the next class may take
 _LEAST_BYTES, _MOST_BYTES = 1 << 18, 48 << 20  # of weights that are timed, dense
 _known: dict[tuple[str, str], Factors] = {}
 _lock = threading.Lock()
 
 
-def factor(method: str, place: str, number: int) -> float:
+def factor(method: str, place: str, number: int, sparsity: float = _SPARSITIES[0]) -> float:
     """What this machine takes over what the table says; 1 where nothing was measured."""
-    group = "32 bits" if method in plans.METHODS else "16 bits"
-    found = factors(group).get(method, {}).get(place)
-    return 1.0 if found is None else found[number]
+    group = factors("32 bits" if method in plans.METHODS else "16 bits")
+    here, there = (group.get(name, {}).get(place) for name in (method, method + _SPARSER))
+    if here is None:
+        return 1.0
+    if there is None:
+        return here[number]
+    first, second = _SPARSITIES
+    share = min(max((sparsity - first) / (second - first), 0.0), 1.0)
+    return here[number] + share * (there[number] - here[number])
 
 
 def factor_of_codes(method: str, place: str, number: int, dtype: torch.dtype) -> float:
@@ -183,11 +191,14 @@ def measured(group: str, seconds: float | None = None) -> Factors:
                 entered.enter_context(mode)
             for place, side in _columns().items():
                 for weight in _weights(group, side, until):
+                    expected = 0.0
                     for number in range(_LAST_CLASS[place] + 1):
-                        if time.perf_counter() > until:
+                        begin = time.perf_counter()
+                        if begin + expected > until:
                             break
                         for method, ratio in weight.ratios(number).items():
                             ratios.setdefault((method, place, number), []).append(ratio)
+                        expected = _MORE_ROWS * (time.perf_counter() - begin)
     finally:
         torch.set_num_threads(before)
     return _filled(ratios)
@@ -233,6 +244,7 @@ class _Masked:
         weight = torch.randn(side, side, generator=generator).to(dtype)
         bits, values = ops.pack_masked(weight, kept)
         self.weight = TimedWeight.masked(bits, values, (side, side), dtype)
+        self.suffix = _SPARSER if sparsity == _SPARSITIES[1] else ""
         self.costs = plans.Costs((side, side), values.shape[0], dtype, dtype)
 
     def ways(self, number: int) -> tuple[str, ...]:
@@ -242,9 +254,12 @@ class _Masked:
     def ratios(self, number: int) -> dict[str, float]:
         ways = self.ways(number)
         return {
-            self.costs.key(method): taken / self.costs.by_table(method, number)
+            self._key(method): taken / self.costs.by_table(method, number)
             for method, taken in zip(ways, _times(self.weight, ways, number), strict=True)
         }
+
+    def _key(self, method: str) -> str:
+        return self.costs.key(method) + ("" if method in ("dense", "prepacked") else self.suffix)
 
 
 class _Codes:

@@ -25,7 +25,9 @@ def on_cpu(
     """What these methods need on a CPU."""
     rows, columns = shape
     made = {
-        name: ops.layout(bits, values, columns, name) for name in plans.LAYOUTS if name in names
+        name: ops.layout(bits, values, columns, name)
+        for name in (*plans.LAYOUTS, "starts")
+        if name in names
     }
     if not names & {"back", "dense"}:
         return made
@@ -54,7 +56,7 @@ def on_gpu(
 
 def fits(methods: Sequence[int], device: torch.device) -> bool:
     """Whether a plan is of this kind of device."""
-    of_cpu = (*plans.LAYOUTS, *plans.BY_AVX2, "prepacked")
+    of_cpu = ("mask", *plans.LAYOUTS, *plans.BY_AVX2, "prepacked")
     other = of_cpu if device.type == "cuda" else plans.BY_STARTS
     if device.type not in ("cpu", "cuda"):
         return True
@@ -96,7 +98,7 @@ def check_dtypes(values: torch.dtype, input: torch.dtype, methods: Sequence[int]
         raise TypeError(f"strop.PackedWeight: input_dtype is {input}, beside values of {values}")
     names = {plans.METHOD_OF[number] for number in methods}
     if values == wide and not names <= {"mask", "dense", "prepacked"}:
-        raise TypeError("strop.PackedWeight: values of float64 have the layout mask alone")
+        raise TypeError("strop.PackedWeight: values of float64 have the method mask alone")
 
 
 def array_of(

@@ -26,7 +26,9 @@ from strop._linear.results import copied, in_words, written
 
 _OP = "strop.packed_linear"
 _DENSE, _PREPACKED = plans.NUMBER_OF["dense"], plans.NUMBER_OF["prepacked"]
-_BY_STARTS = tuple(plans.NUMBER_OF[method] for method in plans.BY_STARTS)
+_BY_BITS = tuple(
+    number for number, method in plans.METHOD_OF.items() if plans.FORM_OF[method] == "starts"
+)
 _FORM_OF = {number: plans.FORM_OF[method] for number, method in plans.METHOD_OF.items()}
 
 
@@ -61,11 +63,11 @@ def product(
                 return _prepacked(input, weight, bias, activation)
             if call_path(input, bias) != DIRECT or any_autocast():
                 return public_op(input, weight, bias, activation)
-            if choice in _BY_STARTS:
+            isa, activation = plans.ISA_OF[choice], activation or ""
+            if choice in _BY_BITS:
                 _check_columns(input, weight)
-                return cast(Tensor, ops.by_bits(input, *_bitmap(weight), bias, activation or ""))
-            layout, isa = getattr(weight, _FORM_OF[choice]), plans.ISA_OF[choice]
-            outputs, activation = weight.shape[0], activation or ""
+                return cast(Tensor, ops.by_bits(input, *_bitmap(weight), bias, activation, isa))
+            layout, outputs = getattr(weight, _FORM_OF[choice]), weight.shape[0]
             return cast(Tensor, ops.by_layout(input, layout, outputs, bias, activation, isa))
         if call_path(input, bias, out) == RECORDED:
             raise RuntimeError(f"{_OP}: out is given, but a gradient is needed; call without")
@@ -119,10 +121,11 @@ def _into(
 ) -> Tensor:
     if choice in (_DENSE, _PREPACKED) or transformed():
         return copied(_OP, product(x, weight, bias, activation or None), out)
-    if choice in _BY_STARTS:
+    isa = plans.ISA_OF[choice]
+    if choice in _BY_BITS:
         _check_columns(x, weight)
-        return written(out, partial(ops.by_bits_out, x, *_bitmap(weight), bias, activation))
-    layout, isa = getattr(weight, _FORM_OF[choice]), plans.ISA_OF[choice]
+        return written(out, partial(ops.by_bits_out, x, *_bitmap(weight), bias, activation, isa))
+    layout = getattr(weight, _FORM_OF[choice])
     by_layout = partial(ops.by_layout_out, x, layout, weight.shape[0], bias, activation, isa)
     return written(out, by_layout)
 
@@ -204,7 +207,7 @@ def public_op(
     kept: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """The op that graphs contain; kept: bits and values by which a module knows them."""
-    if weight.starts is not None:
+    if weight.starts is not None and isinstance(x, Tensor):  # (no proxy)
         _check_columns(x, weight)
     tensors = [*(kept or (weight.bits, weight.values)), *(getattr(weight, n) for n in TENSORS[2:])]
     methods = [_DENSE if method == _PREPACKED else method for method in weight.methods]
@@ -220,7 +223,7 @@ def _whole(weight: ops.WeightArguments, columns: int) -> Tensor:
     if weight.dense is not None:
         return weight.dense
     bits, values, starts = weight.bits, weight.values, weight.starts
-    if starts is not None:
+    if starts is not None and starts.is_cuda:
         return cast(Tensor, ops.unpack_by_starts(bits, values, starts, columns))
     return cast(Tensor, ops.unpack_masked(bits, values, columns))
 

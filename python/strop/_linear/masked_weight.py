@@ -41,14 +41,13 @@ class MaskedWeight(Prepacked, PackedWeight):
     Attributes:
         bits: uint8 of shape [N, ceil(K / 8)]: a bit for each weight, low bits first.
         values: the weights whose bit is set, row by row.
-        mask: the layout for one row of input where many weights are kept; None if not prepared.
-        quads: strips of four rows of the weight, for few rows of input or few nonzeros; likewise.
+        quads: strips of four rows of the weight, for few rows of input or few nonzeros; None if not prepared.
         pairs: strips of two, for more of both; likewise.
         panels: bits and values as tiles of AMX take them, for any rows; likewise.
         dense: the weight itself, where the plan has dense in it.
         back_quads: the layouts of the transposed weight, for the input's gradient.
         back_pairs: likewise.
-        starts: int64 of shape [N + 1], on a GPU, which has no layouts: where each row's values begin.
+        starts: int64 of shape [N + 1]: where each row's values begin, for methods that read bits and values.
         shape: (N, K).
         methods: for each class of rows the number of its method.
         plan_source: how these were chosen: ``auto``, ``measure``, ``packed`` or ``dense``.
@@ -62,7 +61,6 @@ class MaskedWeight(Prepacked, PackedWeight):
     activations = ""
     bits: Tensor
     values: Tensor
-    mask: Tensor | None
     quads: Tensor | None
     pairs: Tensor | None
     panels: Tensor | None
@@ -123,7 +121,7 @@ class MaskedWeight(Prepacked, PackedWeight):
     def to_dense(self) -> Tensor:
         """The weight with its zeros."""
         self.follow()
-        if self.starts is not None:
+        if self.starts is not None and self.starts.is_cuda:
             return ops.unpack_by_starts(self.bits, self.values, self.starts, self.shape[1])  # type: ignore[no-any-return]
         return ops.unpack_masked(self.bits, self.values, self.shape[1])  # type: ignore[no-any-return]
 
@@ -282,6 +280,10 @@ class MaskedWeight(Prepacked, PackedWeight):
             raise ValueError(
                 f"{_NAME}: dense has shape {tuple(self.dense.shape)}, not {self.shape}"
             )
+        if self.starts is not None and not torch.equal(
+            self.starts, ops.layout(self.bits, self.values, columns, "starts")
+        ):
+            raise ValueError(f"{_NAME}: starts are not where the rows' values begin")
         turned = (columns, rows)
         for name in (*plans.LAYOUTS, "back_quads", "back_pairs"):
             if (layout := getattr(self, name)) is not None:

@@ -28,7 +28,6 @@ class WeightArguments(NamedTuple):
 
     bits: Tensor
     values: Tensor
-    mask: Tensor | None
     quads: Tensor | None
     pairs: Tensor | None
     panels: Tensor | None
@@ -273,8 +272,7 @@ codes_layout = raises_memory_errors(_op("_codes_layout", _fake_codes_layout))
 
 
 def _on_gpus_alone(*given: Any, **options: Any) -> None:
-    raise ValueError(f"{_NAME}: bits and starts are of a weight on a GPU; a CPU has layouts")
+    raise ValueError(f"{_NAME}: starts are of a weight on a GPU; a CPU unpacks without")
 
 
-for _name in ("_packed_linear_bits", "_packed_linear_bits.out", "_unpack_by_starts"):
-    _kernels.impl(_name, _on_gpus_alone, "CPU")
+_kernels.impl("_unpack_by_starts", _on_gpus_alone, "CPU")

@@ -42,13 +42,17 @@ _LEAST_GAIN_HERE = 1.08  # where this machine's costs were measured
 _LEAST_GAIN_MEASURED = 1.05
 _MOST_LOSS = 1.1  # of time, for one form of the weight less to keep
 _MOST_LOSS_OF_DENSE = 1.02  # where dense is the fastest
+_FREE = FORM_OF["mask"]
 _LEAST_GAIN_GPU = 1.4  # in bytes: the decoding takes its share
 
 
 def predicted(costs: Costs, method: str, number: int) -> float:
     """Seconds that a method takes here for the typical rows of a class."""
-    where = place(costs.shape[0] * costs.shape[1])
-    return machine_costs.factor(costs.key(method), where, number) * costs.by_table(method, number)
+    weights = costs.shape[0] * costs.shape[1]
+    factor = machine_costs.factor(
+        costs.key(method), place(weights), number, 1 - costs.nonzeros / max(weights, 1)
+    )
+    return factor * costs.by_table(method, number)
 
 
 def ratios(costs: Costs, number: int) -> dict[str, float]:
@@ -168,12 +172,12 @@ def _in_fewest_forms(
 ) -> Mapping[int, str]:
     """These methods, or others that read fewer forms of the weight and take hardly longer.
 
-    Each form is kept in memory.
+    Each form is kept in memory, but for that of the methods that read bits and values as they are.
     """
-    forms = sorted({FORM_OF[method] for method in methods.values()})
-    for count in range(1, len(forms)):
+    forms = sorted({FORM_OF[method] for method in methods.values()} - {_FREE})
+    for count in range(len(forms)):
         for kept in combinations(forms, count):
-            others = {n: _fastest_in(kept, methods[n], taken[n]) for n in methods}
+            others = {n: _fastest_in((*kept, _FREE), methods[n], taken[n]) for n in methods}
             if None not in others.values():
                 return cast("Mapping[int, str]", others)
     return methods

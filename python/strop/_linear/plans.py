@@ -40,10 +40,10 @@ CLASSES = (1, 4, 8, 16, 32, 128, None)
 TYPICAL_ROWS = (1, 2, 8, 16, 32, 128, 512)
 """What a class is measured at: of 2 to 4 the rows at which dense does best beside the packed one."""
 _OF_ANY_VALUES = ("mask", "quads", "pairs")
-LAYOUTS = (*_OF_ANY_VALUES, "panels")
-"""The packed methods of a CPU, each by a layout of its own; the last is of bfloat16 alone."""
+LAYOUTS = ("quads", "pairs", "panels")
+"""The packed methods of a CPU with a layout of their own; the last is of bfloat16 alone."""
 BY_STARTS = ("bitmap", "unpack")
-"""Those of a GPU, by the rows' starts."""
+"""Those of a GPU, by bits and values as they are and the rows' starts. (A CPU's is ``mask``.)"""
 _AVX2 = "-avx2"
 BY_AVX2 = {method + _AVX2: method for method in (*_OF_ANY_VALUES, "codes")}
 """The same by the kernels of AVX2, where the set in force extends it: wider ones may be slower."""
@@ -52,17 +52,21 @@ METHODS = (*_OF_ANY_VALUES, "dense", *BY_STARTS, "prepacked", "codes", *BY_AVX2,
 each call; ``panels`` has bits and values of bfloat16 as tiles of AMX take them."""
 FORM_OF = {
     **{m: m for m in METHODS},
-    **dict.fromkeys(BY_STARTS, "starts"),
-    "prepacked": "dense",
     **BY_AVX2,
+    **dict.fromkeys((*BY_STARTS, "mask", "mask" + _AVX2), "starts"),
+    "prepacked": "dense",
 }
-"""What of a weight each of them needs."""
+"""What each of them needs beside a weight's bits and values."""
+_TABLED = {"prepacked": "dense", **BY_AVX2}  # methods whose figures are another's
 METHOD_OF = dict(enumerate(METHODS, start=1))
 """The methods by the numbers that a plan has for them. (As in csrc/linear/torch/ops.cpp.)"""
 NUMBER_OF = {method: number for number, method in METHOD_OF.items()}
 PLACES = ("near", "cached", "streamed")
 EXPANDING = ("avx512_vnni", "amx")
 """Instruction sets that put the bytes and words that a mask keeps into place."""
+SPREADING = ("avx2", "avx2_vnni", "avx512", *EXPANDING)
+"""Those that do so once for several rows of input."""
+_OF_A_ROW_MORE = 0.3  # of what one row of bits takes, on those sets
 _MOST_BITMAP = 8  # rows that bits are multiplied with, as in csrc/linear/bitmap.h
 _SHORT = (torch.bfloat16, torch.float16)
 # Times float32's for one row, which waits for memory, and for more.
@@ -102,7 +106,11 @@ def candidates(
     panels = ("panels",) if dtypes == _SHORT[:1] * 2 and _C.isa() in EXPANDING else ()
     if number == 0:
         return (*_by_all_sets("mask", "quads"), *panels)
-    strips = ("quads",) if most <= _FEW else ("quads", "pairs")
+    if most <= _FEW:
+        few = ("mask", "quads") if _C.isa() in SPREADING else ("quads",)
+        return (*_by_all_sets(*few), *panels)
+    # (vectors of 16 lanes take as many rows under quads, at most 8 % slower: one form less to keep)
+    strips = ("quads",) if _C.isa() in _WIDER else ("quads", "pairs")
     return (*_by_all_sets(*strips), *panels)
 
 
@@ -230,7 +238,11 @@ class Costs:
         if method == "panels":
             # Its time goes by all weights; how much less it takes is found on the machine.
             return entry["dense"][at][number]  # type: ignore[no-any-return]
-        method = FORM_OF[method]  # (the table knows one dense way)
+        method = _TABLED.get(method, method)  # (the table knows one dense way)
+        if method == "mask" and number:
+            call, of_nonzeros, of_weights, of_rows = self.terms("mask", 0)
+            share = 1 + _OF_A_ROW_MORE * (TYPICAL_ROWS[number] - 1)
+            return call, share * of_nonzeros, share * of_weights, share * of_rows
         if method != "dense":
             key = f"{method}-16" if self.dtype in _SHORT else method
             return entry.get(key, entry[method])[at][number]  # type: ignore[no-any-return]

@@ -75,9 +75,9 @@ class TimedWeight:
             return lambda: functional.linear(x, prepared)
         if method == "prepacked":
             return lambda: dense_ways.product(x, prepared, None, None)
-        if (bitmap := self._bitmap) is not None and method in plans.BY_STARTS:
-            return lambda: ops.by_bits(x, *bitmap, prepared, None, "")
         outputs, isa = self.shape[0], plans.ISA_OF[plans.NUMBER_OF[method]]
+        if (bitmap := self._bitmap) is not None and plans.FORM_OF[method] == "starts":
+            return lambda: ops.by_bits(x, *bitmap, prepared, None, "", isa)
         return lambda: ops.by_layout(x, prepared, outputs, None, "", isa)
 
     def _device(self) -> torch.device:
