@@ -66,6 +66,7 @@ EXPANDING = ("avx512_vnni", "amx")
 """Instruction sets that put the bytes and words that a mask keeps into place."""
 SPREADING = ("avx2", "avx2_vnni", "avx512", *EXPANDING)
 """Those that do so once for several rows of input."""
+_UNKNOWN = [1.0, 0.0, 0.0, 0.0]  # terms that the table lacks
 _OF_A_ROW_MORE = 0.3  # of what one row of bits takes, on those sets
 _MOST_BITMAP = 8  # rows that bits are multiplied with, as in csrc/linear/bitmap.h
 _SHORT = (torch.bfloat16, torch.float16)
@@ -239,7 +240,7 @@ class Costs:
             # Its time goes by all weights; how much less it takes is found on the machine.
             return entry["dense"][at][number]  # type: ignore[no-any-return]
         method = _TABLED.get(method, method)  # (the table knows one dense way)
-        if method == "mask" and number:
+        if method == "mask" and number and entry[method][at][number] == _UNKNOWN:
             call, of_nonzeros, of_weights, of_rows = self.terms("mask", 0)
             share = 1 + _OF_A_ROW_MORE * (TYPICAL_ROWS[number] - 1)
             return call, share * of_nonzeros, share * of_weights, share * of_rows

@@ -111,12 +111,19 @@ def roofline(
                     "sparsity": sparsity,
                     "way": way,
                     "flop": 2 * packed.nnz * rows,
-                    "bytes": getattr(packed, plans.FORM_OF[way]).nbytes,
+                    "bytes": _bytes_read(packed, way),
                     "seconds": median,
                 }
             )
             bar.update()
     return {"points": points, **found}
+
+
+def _bytes_read(packed: MaskedWeight, way: str) -> int:
+    """Those of a weight that a method reads."""
+    form: torch.Tensor = getattr(packed, plans.FORM_OF[way])
+    as_kept = packed.bits.nbytes + packed.values.nbytes if plans.FORM_OF[way] == "starts" else 0
+    return form.nbytes + as_kept
 
 
 def ceilings(memory_bytes: int = _MEMORY_BYTES) -> dict[str, float]:
