@@ -125,11 +125,11 @@ STROP_INLINE F32x4 own_sums(const std::uint8_t*& record, const float* panel, std
   for (; i + 2 <= count; i += 2, record += 2 * kOwn) {
     prefetch(record + kRowAhead);
     const std::uint8_t* const next = record + kOwn;
-    sum[0] += weights<V>(record, 0) * at_columns(panel, read<std::uint32_t>(record));
-    sum[1] += weights<V>(next, 0) * at_columns(panel, read<std::uint32_t>(next));
+    sum[0] += weights<V>(record, 0) * at_columns(panel, load_unaligned<std::uint32_t>(record));
+    sum[1] += weights<V>(next, 0) * at_columns(panel, load_unaligned<std::uint32_t>(next));
   }
   if (i < count) {
-    sum[0] += weights<V>(record, 0) * at_columns(panel, read<std::uint32_t>(record));
+    sum[0] += weights<V>(record, 0) * at_columns(panel, load_unaligned<std::uint32_t>(record));
     record += kOwn;
   }
   return sum[0] + sum[1];
@@ -148,7 +148,7 @@ void multiply_block(const std::uint8_t* layout, const StripBlock& block, const f
     for (std::uint32_t strip = 0; strip < counts.strips; ++strip, rows += 4) {
       F32x4 sum[2] = {};
       for (std::uint32_t i = 0; i < counts.shared; ++i, record += kShared) {
-        const auto columns = read<std::uint32_t>(record);
+        const auto columns = load_unaligned<std::uint32_t>(record);
         unrolled<4>([&](auto j) STROP_UNROLLED {
           sum[j % 2] += weights<V>(record, j) * at_column(panel, columns, j);
         });

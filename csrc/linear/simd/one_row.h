@@ -10,13 +10,6 @@ using namespace strop::simd::STROP_ISA;
 
 inline constexpr std::int64_t kRowAhead = 4096;
 
-template <class T>
-STROP_INLINE T read(const std::uint8_t* from) {
-  T value;
-  std::memcpy(&value, from, sizeof value);
-  return value;
-}
-
 // y's columns [column, column + count) of one row.
 template <class T>
 void put_row(const LinearRows& args, const float* sums, std::int64_t column, std::int64_t count,

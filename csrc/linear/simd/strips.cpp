@@ -26,13 +26,6 @@ constexpr int kMaxRegisters[2] = {2, 4};
 constexpr std::int64_t kAheadInRow = 4 * kLanes;
 constexpr std::int64_t kAhead = 4096;  // bytes; what few rows of x leave waiting for memory
 
-template <class T>
-STROP_INLINE T read(const std::uint8_t* from) {
-  T value;
-  std::memcpy(&value, from, sizeof value);
-  return value;
-}
-
 // Weight kPlace of a record in every lane. AVX-512 loads it, so that no port that multiplies is
 // taken.
 template <int kPlace, class V>
@@ -69,7 +62,7 @@ struct StripSums {
   __attribute__((always_inline)) void add_shared(const std::uint8_t*& record,
                                                  std::uint32_t& columns, const float* panel) {
     constexpr int kBytes = shared_bytes(sizeof(V), kInterleave);
-    const auto next = read<std::uint32_t>(record + kBytes);
+    const auto next = load_unaligned<std::uint32_t>(record + kBytes);
     const auto* const weights = reinterpret_cast<const V*>(record + kRecordColumns);
     unrolled<4>([&](auto i) STROP_UNROLLED {
       const float* const x = column(panel, columns, i);
@@ -93,7 +86,7 @@ struct StripSums {
   __attribute__((always_inline)) void add_own(const std::uint8_t*& record, std::uint32_t& columns,
                                               const float* panel) {
     constexpr int kBytes = own_bytes(sizeof(V));
-    const auto next = read<std::uint32_t>(record + kBytes);
+    const auto next = load_unaligned<std::uint32_t>(record + kBytes);
     const F32 weights = four_repeated(reinterpret_cast<const V*>(record + kRecordColumns));
     if constexpr (kInterleave == 4) prefetch(record + kAhead);
     unrolled<4>([&](auto i) STROP_UNROLLED {
@@ -133,7 +126,7 @@ void multiply_block(const Block& block, float* sums) {
   const auto* record = block.layout + block.at.records;
   const auto* rows = reinterpret_cast<const std::uint16_t*>(block.layout + block.at.rows);
   const auto* const runs = reinterpret_cast<const StripRun*>(block.layout + block.at.runs);
-  auto columns = read<std::uint32_t>(record);
+  auto columns = load_unaligned<std::uint32_t>(record);
   for (std::int64_t run = 0; run < block.at.run_count; ++run) {
     const std::uint32_t shared = runs[run].shared, own = runs[run].own;
     for (std::uint32_t strip = 0; strip < runs[run].strips; ++strip, rows += kInterleave) {
