@@ -47,8 +47,13 @@ struct Pieces {
   constexpr std::int64_t all() const { return groups() * of_group(); }
 };
 
-// A matrix of two dimensions; what it would be restored to is not looked at.
+// A matrix of two dimensions; what it would be restored to is not looked at. Beside the bits of a
+// mask the codes are those of what is kept, row by row, as one row. Whoever calls a kernel has seen
+// to it that bits, starts and codes fit each other; a kernel trusts them.
 struct PackedCodes : quantize::DequantizeArgs {
+  const std::uint8_t* bits = nullptr;    // [rows][ceil(columns / 8)]; none: all is kept
+  const std::int64_t* starts = nullptr;  // [rows + 1], as of linear/bitmap.h
+
   std::int64_t rows() const { return problem.dim[0].size; }
   std::int64_t columns() const { return problem.dim[1].size; }
   Pieces pieces(std::int64_t width) const {
@@ -79,6 +84,13 @@ struct PackedCodesArgs : LinearRows {
   Activations activations;
 };
 
+// The dense weight of codes beside a mask; what was pruned is +0.
+struct KeptCodesUnpackArgs {
+  PackedCodes weight;
+  DType dtype;  // of dense
+  void* dense;  // contiguous
+};
+
 // Where somebody else multiplies matrices of bytes: the weight in signed bytes, and what becomes of
 // the products' sums. Of weights whose rows are one group each.
 //
@@ -105,6 +117,7 @@ inline bool suits_byte_matrices(const PackedCodesArgs& args) {
 
 std::size_t workspace_bytes(const PackedCodesArgs& args, const Launch& on);
 void run(const PackedCodesArgs& args, void* workspace, const Launch& on);
+void run(const KeptCodesUnpackArgs& args, const Launch& on);
 void run(const InputCodesArgs& args, const Launch& on);
 void run(const WeightBytesArgs& args, const Launch& on);
 void run(const ProductsArgs& args, const Launch& on);

@@ -15,39 +15,48 @@ struct PackedCodesCall {
   typename Call::Tensor scale;
   std::optional<typename Call::Tensor> zero_point;
   std::optional<typename Call::Tensor> tensor_scale;
+  std::optional<typename Call::Tensor> bits;
+  std::optional<typename Call::Tensor> starts;
   PackedCodes weight;
   Activations activations;
 
   std::int64_t rows() const { return rows_of(view_of(in.x)); }
 };
 
-// Of the arguments after the input, once they are known to be right.
+// Of the arguments after the input, once they are known to be right. `starts`: of the rows, where
+// there is a mask.
 template <class Call>
-PackedCodesCall<Call> take_packed_codes(Call& call, typename Call::Tensor x) {
+PackedCodesCall<Call> take_packed_codes(Call& call, typename Call::Tensor x,
+                                        std::optional<typename Call::Tensor> starts = {}) {
   PackedCodesCall<Call> of = {.in = {std::move(x)},
                               .codes = call.tensor("codes"),
                               .scale = call.tensor("scale"),
                               .zero_point = call.optional_tensor("zero_point"),
                               .tensor_scale = call.optional_tensor("tensor_scale"),
+                              .bits = {},
+                              .starts = std::move(starts),
                               .weight = {},
                               .activations = Activations::kExact};
   const quantize::QuantizeRequest request =
       quantize::take_quantize_request(call, quantize::QuantizeOptions::kOfCodes);
   const std::vector<std::int64_t> shape = call.sizes("shape");
   const auto activations = call.template option<std::string>("activations", "");
-  if constexpr (!Call::kByName) {
-    if (call.optional_tensor("bits")) {
-      throw_value_error(kPackedLinear, ": codes beside a mask are not the whole weight's");
-    }
+  of.bits = call.optional_tensor("bits");
+  if constexpr (Call::kByName) of.starts = call.optional_tensor("starts");
+  if (of.bits && !of.starts) {
+    throw_value_error(kPackedLinear, ": codes beside a mask are not the whole weight's");
   }
   of.in = take_linear_inputs(call, std::move(of.in.x));
   of.codes = call.contiguous("codes", of.codes);
+  if (of.bits) of.codes = call.aligned("codes", of.codes, 4);  // as kernels copy them
   of.weight = packed_codes(kPackedLinear, quantize::make_quantize_spec(kPackedLinear, request),
-                           {.codes = view_of(of.codes),
-                            .scale = view_of(of.scale),
-                            .zero_point = view_of(of.zero_point),
-                            .tensor_scale = view_of(of.tensor_scale),
-                            .output = {}},
+                           {{.codes = view_of(of.codes),
+                             .scale = view_of(of.scale),
+                             .zero_point = view_of(of.zero_point),
+                             .tensor_scale = view_of(of.tensor_scale),
+                             .output = {}},
+                            view_of(of.bits),
+                            of.bits ? view_of(of.starts) : TensorView{}},
                            shape);
   of.activations = checked_activations(kPackedLinear, of.weight, activations);
   check_linear_inputs(kPackedLinear, view_of(of.in.x), view_of(of.in.bias),
@@ -63,6 +72,7 @@ void check_out(const PackedCodesCall<Call>& of, const std::optional<typename Cal
                     {"the weight", view_of(of.scale)},
                     {"the weight", view_of(of.zero_point)},
                     {"the weight", view_of(of.tensor_scale)},
+                    {"the weight", view_of(of.bits)},
                     {"bias", view_of(of.in.bias)}});
 }
 
@@ -74,6 +84,14 @@ typename Call::Tensor restored(Call& call, const PackedCodesCall<Call>& of, DTyp
   args.problem.dtype = dtype;
   args.problem.output = view_of(dense).data;
   call.run(of.codes, args);
+  return dense;
+}
+
+// The same of codes beside a mask.
+template <class Call>
+typename Call::Tensor unpacked_kept(Call& call, const PackedCodesCall<Call>& of, DType dtype) {
+  auto dense = call.empty({of.weight.rows(), of.weight.columns()}, dtype, of.codes);
+  call.run(of.codes, KeptCodesUnpackArgs{of.weight, dtype, view_of(dense).data});
   return dense;
 }
 

@@ -112,7 +112,13 @@ void run_on_host(BitmapLinearArgs args, const Launch& on) {
 void add(DeviceArrays& arrays, const PackedCodes& weight) {
   const quantize::FakeQuantizeArgs& problem = weight.problem;
   const quantize::QuantizeDim &row = problem.dim[0], &column = problem.dim[1];
-  const std::int64_t bytes = row.size * quantize::code_row_bytes(column.size, weight.format.bits);
+  std::int64_t bytes = row.size * quantize::code_row_bytes(column.size, weight.format.bits);
+  if (weight.bits != nullptr) {
+    bytes = quantize::code_row_bytes(weight.starts[row.size], weight.format.bits);
+    const std::int64_t row_bytes = (column.size + 7) / 8;
+    arrays.add(row_of("bits", weight.bits, 1, row.size * row_bytes, Use::kInput));
+    arrays.add(row_of("starts", weight.starts, 8, row.size + 1, Use::kInput));
+  }
   const std::size_t scale = weight.format.scales == ScaleKind::kAny ? 4 : 1;
   const bool empty = row.size * column.size == 0;
   const std::int64_t blocks = empty ? 0 : row.blocks(), groups = empty ? 0 : column.blocks();
@@ -133,6 +139,8 @@ void move(const DeviceArrays& arrays, PackedCodes& weight) {
   problem.scale = arrays.at(problem.scale);
   problem.zero_point = arrays.at(problem.zero_point);
   problem.tensor_scale = arrays.at(problem.tensor_scale);
+  weight.bits = arrays.at(weight.bits);
+  weight.starts = arrays.at(weight.starts);
 }
 
 void add(DeviceArrays& arrays, const InputCodes& codes, std::int64_t rows, Use use,
@@ -158,6 +166,18 @@ void run_on_host(PackedCodesArgs args, const Launch& on) {
   move(arrays, args.weight);
   move(arrays, args);
   run(args, arrays.scratch("workspace", workspace_bytes(args, on)), on);
+  arrays.download();
+}
+
+void run_on_host(KeptCodesUnpackArgs args, const Launch& on) {
+  const std::int64_t count = args.weight.rows() * args.weight.columns();
+  DeviceArrays arrays;
+  add(arrays, args.weight);
+  arrays.add(row_of("dense", args.dense, item(args.dtype), count, Use::kOutput));
+  arrays.upload();
+  move(arrays, args.weight);
+  args.dense = arrays.at(args.dense);
+  run(args, on);
   arrays.download();
 }
 
@@ -267,13 +287,24 @@ void multiply_by_codes(Call& call) {
   call.give(multiply_codes(call, of, {}, multiply));
 }
 
+// The dense weight, of the dtype of an input.
+void unpack_codes(Call& call) {
+  auto input = call.tensor("input");
+  const DType dtype = view_of(input).dtype;
+  call.give(unpacked_kept(call, take_packed_codes(call, std::move(input)), dtype));
+}
+
 constexpr ArrayOp<OnHost<kRun>> kOps[] = {
     {"pack_masked(weight, mask=None)", kPackWeight, pack},
     {"unpack_masked(weight, columns, widen=False)", kPackedWeight, unpack},
     {"packed_linear(input, weight, bias=None, activation='')", kPackedLinear, multiply},
     {"packed_linear_codes(input, codes, scale, zero_point=None, tensor_scale=None, format='', "
-     "block_size=None, shape=(), activations='', bias=None, activation='')",
+     "block_size=None, shape=(), activations='', bias=None, activation='', bits=None, "
+     "starts=None)",
      kPackedLinear, multiply_by_codes},
+    {"unpack_codes(input, codes, scale, zero_point=None, tensor_scale=None, format='', "
+     "block_size=None, shape=(), bits=None, starts=None)",
+     kPackedWeight, unpack_codes},
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include "linear/cuda/codes.cuh"
 #include "linear/cuda/integer_codes.cuh"
+#include "linear/cuda/kept_codes.cuh"
 
 namespace strop::linear::cuda {
 
@@ -61,46 +62,6 @@ struct Task {
   PiecesOnGpu pieces;
   bool whole;  // pieces of eight columns of x may be read 16 bytes at a time
 };
-
-__device__ __forceinline__ void integers(const Decoding& decoding, const CodeBytes& codes,
-                                         float (&values)[kUnit]) {
-#pragma unroll
-  for (int i = 0; i < kUnit; ++i) {
-    const std::uint32_t word = codes.word[i / 4] ^ decoding.flip;
-    values[i] = bits_float(__byte_perm(word, 0x4b000000u, 0x7540u | i % 4)) - decoding.origin;
-  }
-}
-
-__device__ __forceinline__ void from_table(const float* table, const CodeBytes& codes,
-                                           float (&values)[kUnit]) {
-#pragma unroll
-  for (int i = 0; i < kUnit; ++i) values[i] = table[codes.word[i / 4] >> (8 * (i % 4)) & 15];
-}
-
-__device__ __forceinline__ void floats(const Decoding& decoding, const CodeBytes& codes, int bits,
-                                       float (&values)[kUnit]) {
-#pragma unroll
-  for (int i = 0; i < kUnit; ++i) {
-    const std::uint32_t high =
-        __byte_perm(codes.word[i / 4] << (8 - bits), 0, 0x0444u | i % 4 << 12);
-    const auto moved = static_cast<std::uint32_t>(static_cast<int>(high) >> decoding.shift);
-    values[i] = bits_float(moved & decoding.kept) * decoding.factor;
-  }
-  if (decoding.specials == 0) return;
-  std::uint32_t special[2];
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    special[half] = ((codes.word[half] & 0x7f7f7f7fu) + decoding.specials) & 0x80808080u;
-  }
-  if ((special[0] | special[1]) == 0) return;
-#pragma unroll
-  for (int i = 0; i < kUnit; ++i) {
-    if ((special[i / 4] >> (8 * (i % 4)) & 0x80u) == 0) continue;
-    const int size = static_cast<int>(codes.word[i / 4] >> (8 * (i % 4)) & 0x7fu);
-    const bool infinite = decoding.infinity != 0 && size == decoding.infinity;
-    values[i] = set_sign(bits_float(infinite ? 0x7f800000u : 0x7fc00000u), values[i]);
-  }
-}
 
 // The numbers of a unit of each row.
 __device__ __forceinline__ void decode(const Task& task, const float* table,
@@ -252,6 +213,7 @@ void run(const PackedCodesArgs& args, void* workspace, const Launch& on) {
   if (args.activations != Activations::kExact) {
     return cuda::multiply_integers(args, workspace, on);
   }
+  if (args.weight.bits != nullptr) return cuda::multiply_kept(args, on);
   by_narrow_dtype(args.dtype, [&]<class T>() { cuda::multiply<T>(args, on); });
 }
 

@@ -4,6 +4,7 @@
 
 #include "core/cuda/divider.cuh"
 #include "core/cuda/launch.h"
+#include "linear/cuda/decode.cuh"
 #include "linear/cuda/rows.cuh"
 #include "linear/packed_codes.h"
 #include "quantize/cuda/fake_quantize.cuh"
@@ -14,22 +15,6 @@ using namespace strop::cuda;
 inline constexpr int kCodesThreads = 128;
 inline constexpr int kCodesWarps = kCodesThreads / kWarp;
 inline constexpr int kWeightRows = 4;  // of a thread block, at a time
-inline constexpr int kUnit = 8;        // codes that are decoded together
-
-// What numbers become of codes.
-struct Decoding {
-  CodeKind kind;
-  float origin;            // kInteger: of a code in the last bits of 2^23
-  std::uint32_t flip;      // the sign bits of four integers' codes
-  int shift;               // kFloat: from a code's exponent to that of a float32,
-  std::uint32_t kept;      // its bits there,
-  float factor;            // and the power of two that makes up for the other bias
-  std::uint32_t specials;  // makes the first bits of codes of Inf and NaN 1; 0: there are none
-  int infinity;            // the code of Inf; 0: none
-  float table[16];         // kTable
-
-  explicit Decoding(const NumberFormat& format);
-};
 
 // Up to eight codes side by side, `size` bits in all, from a row's bit `first` on.
 __device__ __forceinline__ std::uint64_t load_codes(const std::uint8_t* row, std::int64_t first,
@@ -174,29 +159,6 @@ struct CodesMatrixOnGpu {
         held[u][r] = left > 0 ? load(block, r, at.column + u * kUnit, left) : 0;
       }
     }
-  }
-};
-
-// Four codes to a byte each: first to halves of the word by twos.
-__device__ __forceinline__ std::uint32_t four_spread(std::uint32_t codes, int bits) {
-  const std::uint32_t one = (1u << bits) - 1, two = one << bits | one;
-  const std::uint32_t halves = (codes & two) | (codes >> 2 * bits & two) << 16;
-  return (halves & one * 0x10001u) | (halves >> bits & one * 0x10001u) << 8;
-}
-
-// Eight codes, a byte each.
-struct CodeBytes {
-  std::uint32_t word[2];
-
-  static __device__ __forceinline__ CodeBytes of(std::uint64_t codes, int bits) {
-    const auto low = static_cast<std::uint32_t>(codes);
-    if (bits == 8) return {{low, static_cast<std::uint32_t>(codes >> 32)}};
-    if (bits == 4) {
-      const std::uint32_t even = low & 0x0f0f0f0fu, odd = low >> 4 & 0x0f0f0f0fu;
-      return {{__byte_perm(even, odd, 0x5140), __byte_perm(even, odd, 0x7362)}};
-    }
-    return {
-        {four_spread(low, bits), four_spread(static_cast<std::uint32_t>(codes >> 4 * bits), bits)}};
   }
 };
 

@@ -41,26 +41,15 @@ __global__ void __launch_bounds__(kMaskedThreads)
   const BitmapMatrix& weight = args.weight;
   const auto bytes = static_cast<int>(weight.row_bytes());
   for_each_row(weight.rows, [&](std::int64_t row) {
-    const float bias = bias_at(args, row);
     const auto* const values = static_cast<const Values*>(weight.values) + weight.starts[row];
     float sums[kRows] = {};
-    for_each_byte(weight.bits + row * bytes, bytes, values, rooms[threadIdx.x / kWarp],
+    for_each_byte(weight.bits + row * bytes, bytes,
+                  ValuesAhead<Values>{values, rooms[threadIdx.x / kWarp]},
                   [&](int at, int byte, const Values* own) {
                     if (byte == 0) return;  // 43 % of them, where 90 % are pruned: no x is read
                     multiply_add<Values, T>(args, at, at < whole, byte, own, sums);
                   });
-    float own = 0;  // lane m has the sum for row m of x
-#pragma unroll
-    for (int m = 0; m < kRows; ++m) {
-      for (int distance = 1; distance < kWarp; distance *= 2) {
-        sums[m] += __shfl_xor_sync(kAllLanes, sums[m], distance);
-      }
-      if (lane_id() == m) own = sums[m];
-    }
-    if (lane_id() < args.rows) {
-      T* const y = static_cast<T*>(args.y) + lane_id() * args.y_stride + row;
-      store_rounded(y, activated(own + bias, args.activation));
-    }
+    store_sums<T>(args, row, sums);
   });
 }
 

@@ -93,42 +93,57 @@ struct alignas(4) Scratch {
   Values word[2][kWordColumns + 2];
 };
 
-// Sends a warp's copies on their way, as one group of each lane. Returns where the first value is
-// in `to`: copies are of four bytes, from where they are aligned.
-template <class Values>
-__device__ __forceinline__ int stage(const Values* from, int count, Values* to) {
-  const int shift = static_cast<int>(reinterpret_cast<std::uintptr_t>(from) % 4 / sizeof(Values));
-  const int bytes = (shift + count) * static_cast<int>(sizeof(Values));
-  const auto* const source = reinterpret_cast<const char*>(from - shift);
-  auto* const target = reinterpret_cast<char*>(to);
+// Sends a warp's copies of `bytes` on their way, as one group of each lane. Copies are of four
+// bytes, from where `source` is aligned.
+__device__ __forceinline__ void stage_bytes(const void* source, int bytes, void* to) {
   for (int at = 4 * lane_id(); at < bytes; at += 4 * kWarp) {
-    copy_async(target + at, source + at, bytes - at < 4 ? bytes - at : 4);
+    copy_async(static_cast<char*>(to) + at, static_cast<const char*>(source) + at,
+               bytes - at < 4 ? bytes - at : 4);
   }
   commit_copies();
-  return shift;
 }
 
-// Calls visit(at, byte, values) along a row: with a lane's byte, 0 beyond the row, and its values.
-template <class Values, class Visit>
-__device__ __forceinline__ void for_each_byte(const std::uint8_t* row, int bytes,
-                                              const Values* values, Scratch<Values>& scratch,
+// The values of a row that are not yet on their way.
+template <class Values>
+struct ValuesAhead {
+  const Values* next;
+  Scratch<Values>& scratch;
+
+  // Sends so many on their way. Returns where the first one is. Of none nothing is sent: after a
+  // row's last word nobody waits for it, and the next row begins in either room.
+  __device__ __forceinline__ int stage(int count, int turn) {
+    const int shift = static_cast<int>(reinterpret_cast<std::uintptr_t>(next) % 4 / sizeof(Values));
+    const int bytes = (shift + count) * static_cast<int>(sizeof(Values));
+    stage_bytes(next - shift, count > 0 ? bytes : 0, scratch.word[turn]);
+    next += count;
+    return shift;
+  }
+  __device__ __forceinline__ const Values* staged(int turn, int shift, int place) const {
+    return scratch.word[turn] + shift + place;
+  }
+};
+
+// Calls visit(at, byte, staged) along a row: with a lane's byte, 0 beyond the row, and what is kept
+// of it. `ahead` is ValuesAhead, or what else lies as they do.
+template <class Ahead, class Visit>
+__device__ __forceinline__ void for_each_byte(const std::uint8_t* row, int bytes, Ahead ahead,
                                               Visit visit) {
   int turn = 0;
   Word next = Word::of(bytes_of_lane(row, bytes, 0));
   std::uint32_t further = bytes_of_lane(row, bytes, kWordBytes);
-  int shift = stage(values, next.count(), scratch.word[0]);
+  int shift = ahead.stage(next.count(), 0);
   for (int begin = 0; begin < bytes; begin += kWordBytes) {
     const Word word = next;
-    const Values* const here = scratch.word[turn] + shift;
+    const int here = turn, first = shift;
     turn ^= 1;
-    values += word.count();
     next = Word::of(further);
     further = bytes_of_lane(row, bytes, begin + 2 * kWordBytes);
-    shift = stage(values, next.count(), scratch.word[turn]);
+    shift = ahead.stage(next.count(), turn);
     wait_for_copies<1>();
     __syncwarp();  // the copies of all lanes are there
-    for_each_step(word, begin, bytes,
-                  [&](int at, int byte, int place) { visit(at, byte, here + place); });
+    for_each_step(word, begin, bytes, [&](int at, int byte, int place) {
+      visit(at, byte, ahead.staged(here, first, place));
+    });
     __syncwarp();  // and have been used
   }
 }
@@ -139,6 +154,24 @@ __device__ __forceinline__ void for_each_row(std::int64_t rows, Visit visit) {
   const std::int64_t first = std::int64_t{blockIdx.x} * kMaskedWarps + threadIdx.x / kWarp;
   for (std::int64_t row = first; row < rows; row += std::int64_t{gridDim.x} * kMaskedWarps) {
     visit(row);
+  }
+}
+
+// The lanes' sums of a row of the weight, one for each row of x, become results.
+template <class T, int kRows>
+__device__ __forceinline__ void store_sums(const LinearRows& args, std::int64_t row,
+                                           float (&sums)[kRows]) {
+  float own = 0;  // lane m has the sum for row m of x
+#pragma unroll
+  for (int m = 0; m < kRows; ++m) {
+    for (int distance = 1; distance < kWarp; distance *= 2) {
+      sums[m] += __shfl_xor_sync(kAllLanes, sums[m], distance);
+    }
+    if (lane_id() == m) own = sums[m];
+  }
+  if (lane_id() < args.rows) {
+    T* const y = static_cast<T*>(args.y) + lane_id() * args.y_stride + row;
+    store_rounded(y, activated(own + bias_at(args, row), args.activation));
   }
 }
 

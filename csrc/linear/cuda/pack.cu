@@ -112,27 +112,6 @@ __device__ __forceinline__ T converted(Values value) {
   }
 }
 
-// The eight columns of a byte; `vectors`: they may be written 16 bytes at a time.
-template <class T>
-__device__ __forceinline__ void write_columns(T* to, std::int64_t left, bool vectors,
-                                              const T (&columns)[8]) {
-  constexpr int kVector = kVectorBytes / static_cast<int>(sizeof(T));
-  if (!vectors) {
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      if (i < left) to[i] = columns[i];
-    }
-    return;
-  }
-#pragma unroll
-  for (int first = 0; first < 8; first += kVector) {
-    Vector<T, kVector> held = {};
-#pragma unroll
-    for (int i = 0; i < kVector; ++i) held.fill(i, columns[first + i]);
-    *reinterpret_cast<Vector<T, kVector>*>(to + first) = held;
-  }
-}
-
 template <class Values, class T>
 __global__ void __launch_bounds__(kMaskedThreads)
     unpack_kernel(const __grid_constant__ BitmapUnpackArgs args, bool vectors) {
@@ -142,7 +121,8 @@ __global__ void __launch_bounds__(kMaskedThreads)
   for_each_row(matrix.rows, [&](std::int64_t row) {
     const auto* const values = static_cast<const Values*>(matrix.values) + matrix.starts[row];
     T* const dense = static_cast<T*>(args.dense) + row * matrix.columns;
-    for_each_byte(matrix.bits + row * bytes, bytes, values, rooms[threadIdx.x / kWarp],
+    for_each_byte(matrix.bits + row * bytes, bytes,
+                  ValuesAhead<Values>{values, rooms[threadIdx.x / kWarp]},
                   [&](int at, int byte, const Values* own) {
                     if (at >= bytes) return;
                     T columns[8] = {};

@@ -33,6 +33,28 @@ __device__ __forceinline__ void load_columns(const T* from, bool whole, std::int
   for (int i = 0; i < 8; ++i) columns[i] = i < left ? widened(from[i]) : 0.0f;
 }
 
+// Of a row's eight columns the `left` that are there; `vectors`: all are, and may be written 16
+// bytes at a time.
+template <class T>
+__device__ __forceinline__ void write_columns(T* to, std::int64_t left, bool vectors,
+                                              const T (&columns)[8]) {
+  constexpr int kVector = kVectorBytes / static_cast<int>(sizeof(T));
+  if (!vectors) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      if (i < left) to[i] = columns[i];
+    }
+    return;
+  }
+#pragma unroll
+  for (int first = 0; first < 8; first += kVector) {
+    Vector<T, kVector> held = {};
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) held.fill(i, columns[first + i]);
+    *reinterpret_cast<Vector<T, kVector>*>(to + first) = held;
+  }
+}
+
 template <class T>
 __device__ __forceinline__ void store_rounded(T* to, float value) {
   Vector<T, 1> held = {};

@@ -205,8 +205,7 @@ void packed_linear_masked(Call& call) {
 
 // By the dense weight, whose memory is the allocator's again after torch's product.
 template <class Call>
-Tensor multiply_restored(Call& call, const PackedCodesCall<Call>& of, DType dtype) {
-  const Tensor dense = restored(call, of, dtype);
+Tensor multiply_dense(const PackedCodesCall<Call>& of, const Tensor& dense) {
   return dense_linear(of.in.x, dense, of.in.bias, of.in.activation);
 }
 
@@ -214,15 +213,17 @@ Tensor multiply_restored(Call& call, const PackedCodesCall<Call>& of, DType dtyp
 template <class Call>
 void packed_linear_by_codes(Call& call) {
   auto x = call.tensor("input");
-  call.tensor("layout");  // which a CPU reads, as it does the plan
-  call.template option<std::vector<std::int64_t>>("plan");
-  const PackedCodesCall<Call> of = take_packed_codes(call, std::move(x));
+  auto layout = call.tensor("layout");                      // beside a mask the rows' starts
+  call.template option<std::vector<std::int64_t>>("plan");  // which a CPU reads
+  const PackedCodesCall<Call> of = take_packed_codes<Call>(call, std::move(x), std::move(layout));
   auto out = call.out(of.in.x);
   check_out<Call>(of, out);
   if (of.activations != Activations::kExact || of.rows() <= kMaxCodesRows) {
     return call.give(multiply_codes(call, of, std::move(out), byte_product));
   }
-  const Tensor y = multiply_restored(call, of, view_of(of.in.x).dtype);
+  const DType dtype = view_of(of.in.x).dtype;
+  const Tensor dense = of.bits ? unpacked_kept(call, of, dtype) : restored(call, of, dtype);
+  const Tensor y = multiply_dense<Call>(of, dense);
   if (!out) return call.give(y);
   torch::stable::copy_(*out, y);
 }
@@ -260,8 +261,8 @@ void packed_linear_codes(Call& call) {
   const auto [method, isa] = way_of(plan, of.in.x);
   if (method == Method::kUnpack && of.activations == Activations::kExact) {
     const DType dtype = view_of(of.in.x).dtype;  // float16 has less range than weights may have
-    return call.give(
-        multiply_restored(call, of, dtype == DType::kFloat16 ? DType::kFloat32 : dtype));
+    const Tensor dense = restored(call, of, dtype == DType::kFloat16 ? DType::kFloat32 : dtype);
+    return call.give(multiply_dense<Call>(of, dense));
   }
   LinearInputs<Call> in = of.in;
   in.isa = isa;

@@ -21,6 +21,7 @@ from strop._linear import ops, plans
 from strop._linear.activations import ACTIVATIONS
 from strop._linear.code_tensors import spread
 from strop._linear.coded_weight import BY_KERNELS, MULTIPLIED, CodedWeight
+from strop._linear.masked_codes import MaskedCodes
 from strop._linear.results import copied, in_words, written
 from strop._prune import ops as prune_ops
 from strop._quantize import codes_ops
@@ -34,7 +35,7 @@ _UNPACK = plans.NUMBER_OF["unpack"]
 
 def product(
     input: Tensor,
-    weight: CodedWeight,
+    weight: CodedWeight | MaskedCodes,
     bias: Tensor | None,
     activation: str | None,
     out: Tensor | None = None,
@@ -60,17 +61,17 @@ def product(
         raise in_words(error, input, weight, bias, out) from None
 
 
-def _method(x: Tensor, weight: CodedWeight) -> int:
+def _method(x: Tensor, weight: CodedWeight | MaskedCodes) -> int:
     """The number of the method for as many rows; a plan is for one dtype of input."""
     if weight.methods is BY_KERNELS or x.dtype != weight.dtype:
         return BY_KERNELS[0]
     return plans.method_of(weight.methods, x, weight.shape[1])
 
 
-def _followed(weight: CodedWeight) -> None:
+def _followed(weight: CodedWeight | MaskedCodes) -> None:
     """Has the layout follow its tensors, as ``weight.follow()`` asks for all of them; each call costs."""
     made_of = weight._made_of
-    if made_of is not None:
+    if made_of is not None and weight.kind == CodedWeight.kind:
         codes, scale = weight.codes, weight.scale
         places = made_of[len(made_of) // 2 :]
         if (
@@ -85,21 +86,25 @@ def _followed(weight: CodedWeight) -> None:
     weight.follow()
 
 
-def _without_kernel(x: Tensor, weight: CodedWeight) -> bool:
+def _without_kernel(x: Tensor, weight: CodedWeight | MaskedCodes) -> bool:
     """Whether the input has a shape alone, or the weight is elsewhere than on a CPU."""
-    return weight.layout is None or x.is_meta or isinstance(x, FakeTensor)
+    return _is_elsewhere(weight) or x.is_meta or isinstance(x, FakeTensor)
+
+
+def _is_elsewhere(weight: CodedWeight | MaskedCodes) -> bool:
+    return weight.layout is None or weight.layout.is_cuda
 
 
 def _into(
     out: Tensor,
     x: Tensor,
-    weight: CodedWeight,
+    weight: CodedWeight | MaskedCodes,
     bias: Tensor | None,
     activation: str | None,
 ) -> Tensor:
     if call_path(x, bias, out) == RECORDED:
         raise RuntimeError(f"{_OP}: out is given, but a gradient is needed; call without")
-    if x.is_cuda and weight.layout is None and not transformed():
+    if x.is_cuda and _is_elsewhere(weight) and not transformed():
         of_weight = CodedArguments.of(weight, x.dtype)
         return written(out, partial(_by_codes_out, x, *of_weight, bias, activation or ""))
     method = _method(x, weight)
@@ -125,8 +130,11 @@ class CodedArguments(NamedTuple):
     bits: Tensor | None
 
     @classmethod
-    def of(cls, weight: CodedWeight, dtype: torch.dtype) -> CodedArguments:
-        """Those of a weight for input of a dtype; where nothing reads a layout, the codes in its place."""
+    def of(cls, weight: CodedWeight | MaskedCodes, dtype: torch.dtype) -> CodedArguments:
+        """Those of a weight for input of a dtype; where nothing reads a layout, the codes in its place.
+
+        Beside a mask a GPU reads where the codes of each row begin.
+        """
         return cls(
             weight.layout if weight.layout is not None else weight.codes,
             list(weight.methods if dtype == weight.dtype else BY_KERNELS),
@@ -165,7 +173,7 @@ class CodedArguments(NamedTuple):
 
 
 def _public_op(
-    x: Tensor, weight: CodedWeight, bias: Tensor | None, activation: str | None
+    x: Tensor, weight: CodedWeight | MaskedCodes, bias: Tensor | None, activation: str | None
 ) -> Tensor:
     """The op that graphs contain."""
     of_weight = CodedArguments.of(weight, x.dtype)

@@ -18,9 +18,10 @@ from strop._core.failed_allocation import raises_memory_errors
 from strop._core.gradient import below_autograd, differentiable, needs_gradient
 from strop._core.library import FLOATING
 from strop._core.op import op
-from strop._linear import dense_ways, ops, plans
+from strop._linear import coded_linear, dense_ways, ops, plans
 from strop._linear.activations import ACTIVATIONS
 from strop._linear.dense_weight import DenseWeight
+from strop._linear.masked_codes import MaskedCodes
 from strop._linear.masked_weight import TENSORS, MaskedWeight
 from strop._linear.results import copied, in_words, written
 
@@ -78,13 +79,16 @@ def product(
 
 def product_of_codes(
     input: Tensor,
-    weight: MaskedWeight,
+    weight: MaskedCodes,
     bias: Tensor | None,
     activation: str | None,
     out: Tensor | None = None,
 ) -> Tensor:
-    """The same where values follow codes."""
-    weight.follow()
+    """The same where values follow codes, or a GPU multiplies with these."""
+    if not is_tracing():
+        weight.follow()
+    if weight.by_codes:
+        return coded_linear.product(input, weight, bias, activation, out)
     return product(input, weight, bias, activation, out)
 
 

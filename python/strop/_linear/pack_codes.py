@@ -78,6 +78,9 @@ def packed_codes(
             return CodedWeight.of(zeroed, activations, planning.plan, bits=bits)
     if (coded := _by_codes(quantized, bits, values, planning)) is not None:
         return coded
+    kept = MaskedCodes.with_codes_alone(bits, quantized, planning.plan, planning.classes)
+    if kept is not None:
+        return kept
     rows, columns = quantized.shape
     masked = planned_weight(bits, values, (rows, columns), quantized.dtype, planning)
     return MaskedCodes.of(masked, quantized)

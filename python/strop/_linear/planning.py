@@ -7,7 +7,8 @@ read the same form of the weight: each form takes memory.
 A GPU needs no table. Few rows of input wait for memory alone, so that a method's time goes by the bytes
 that it moves: ``bitmap`` reads bits and values, and is chosen where dense is 1.4 times as many bytes.
 More rows are ``dense``, or ``unpack``: the dense weight made anew in each call, for what it saves in
-memory.
+memory. Codes beside a mask are read as they are, by ``codes``, where dense is 1.4 times as many bytes as bits, codes and
+scales; no dense weight is kept beside them, so that more rows are ``unpack``.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from strop._linear.plans import (
     medians,
     place,
     row_labels,
+    takes_few_rows,
 )
 from strop._linear.timed_weight import TimedWeight
 
@@ -75,8 +77,10 @@ def _ratio_of_bytes(costs: Costs, method: str) -> float:
     """How many times as many bytes dense moves, where each byte is moved once."""
     rows, columns = costs.shape
     dense = rows * columns * costs.input_dtype.itemsize
-    kept = rows * ((columns + 7) // 8) + costs.nonzeros * costs.dtype.itemsize
-    rounds = costs.dtype != costs.input_dtype and costs.input_dtype != torch.float32
+    coded = costs.code_bytes is not None
+    values = costs.nonzeros * costs.dtype.itemsize
+    kept = rows * ((columns + 7) // 8) + (values if costs.code_bytes is None else costs.code_bytes)
+    rounds = costs.dtype != costs.input_dtype and costs.input_dtype != torch.float32 and not coded
     if method == "unpack" or rounds:  # where a value would be rounded, bitmap unpacks to float32
         kept += 2 * rows * columns * (4 if rounds else costs.input_dtype.itemsize)
     return dense / max(kept, 1)
@@ -112,6 +116,17 @@ def _chosen_by_bytes(costs: Costs, classes: Iterable[int], packed_only: bool) ->
         ((method, ratio),) = ratios(costs, number).items()
         methods[number] = method if packed_only or ratio > _LEAST_GAIN_GPU else "dense"
     return completed(methods)
+
+
+def planned_kept_codes(
+    costs: Costs, classes: Iterable[int], *, packed_only: bool
+) -> tuple[int, ...] | None:
+    """A plan of codes beside a mask on a GPU; None where they save too few bytes for every class."""
+    few = [number for number in classes if takes_few_rows(number)]
+    worth = any(ratios(costs, number)["codes"] > _LEAST_GAIN_GPU for number in few)
+    if not (packed_only or worth):
+        return None
+    return completed({number: costs.candidates(number)[0] for number in range(len(CLASSES))})
 
 
 def planned_codes(

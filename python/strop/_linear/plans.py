@@ -101,9 +101,9 @@ def candidates(
     number: int, gpu: bool = False, dtypes: tuple[torch.dtype, torch.dtype] | None = None
 ) -> tuple[str, ...]:
     """The packed methods that suit a class of rows, where values and input have certain dtypes."""
-    most = CLASSES[number] or sys.maxsize
     if gpu:
-        return ("bitmap",) if most <= _MOST_BITMAP else ("unpack",)
+        return ("bitmap",) if takes_few_rows(number) else ("unpack",)
+    most = CLASSES[number] or sys.maxsize
     panels = ("panels",) if dtypes == _SHORT[:1] * 2 and _C.isa() in EXPANDING else ()
     if number == 0:
         return (*_by_all_sets("mask", "quads"), *panels)
@@ -113,6 +113,11 @@ def candidates(
     # (vectors of 16 lanes take as many rows under quads, at most 8 % slower: one form less to keep)
     strips = ("quads",) if _C.isa() in _WIDER else ("quads", "pairs")
     return (*_by_all_sets(*strips), *panels)
+
+
+def takes_few_rows(number: int) -> bool:
+    """Whether a GPU has products by bits for a class of rows."""
+    return (CLASSES[number] or sys.maxsize) <= _MOST_BITMAP
 
 
 def candidates_of_codes(number: int, dtype: torch.dtype) -> tuple[str, ...]:
@@ -232,6 +237,8 @@ class Costs:
     """Of the values."""
     input_dtype: torch.dtype
     gpu: bool = False
+    code_bytes: int | None = None
+    """Of what is kept and its scales, where a GPU multiplies with codes beside a mask."""
 
     def terms(self, method: str, number: int) -> Sequence[float]:
         """The figures of a method for a class of rows."""
@@ -259,6 +266,8 @@ class Costs:
 
     def candidates(self, number: int) -> tuple[str, ...]:
         """The packed methods that suit a class of rows."""
+        if self.code_bytes is not None:
+            return ("codes",) if takes_few_rows(number) else ("unpack",)
         return candidates(number, self.gpu, (self.dtype, self.input_dtype))
 
     def key(self, method: str) -> str:

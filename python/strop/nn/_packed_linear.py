@@ -290,8 +290,8 @@ def _known(activation: str | None) -> str | None:
 
 def _traced(layer: PackedLinear, input: Tensor, packed: PackedWeight) -> Tensor:
     """By the op that graphs contain, of the tensors by which the module knows the weight."""
-    if isinstance(packed, MaskedWeight):
-        kept = None if packed.format else (layer.get_buffer("bits"), layer.get_buffer("values"))
+    if isinstance(packed, MaskedWeight) and packed.format is None:
+        kept = (layer.get_buffer("bits"), layer.get_buffer("values"))
         return public_op(input, packed, layer.bias, layer._activation, kept)
     return PRODUCT_OF[type(packed)](input, packed, layer.bias, layer._activation)
 
