@@ -17,7 +17,7 @@ namespace strop::linear {
 // GPU widens a weight and never rounds it: x is of the values' dtype or float32, and so is a dense
 // weight that is made of them. On a CPU the dense weight is of the values' dtype.
 
-inline constexpr std::int64_t kMaxBitmapRows = 8;  // of x, for which the bits are multiplied with
+inline constexpr std::int64_t kMaxBitmapRows = 16;  // of x, for which the bits are multiplied with
 
 inline constexpr std::int64_t kMaxBitmapColumns = std::int64_t{1} << 32;
 
@@ -71,8 +71,9 @@ struct BitmapUnpackArgs {
 
 // y[m][n] = activation(sum_k x[m][k] w[n][k] + bias[n]). On a GPU for at most kMaxBitmapRows rows
 // of x: a lane adds up the columns of its bytes from left to right, by FMAs, then the lanes are
-// added in pairs, theirs in pairs, and so on. On a CPU for any number: see Note [Rows of bits on a
-// CPU]. The order of sums depends on the numbers of rows of x and of columns alone.
+// added in pairs, theirs in pairs, and so on; three rows and more of 16 bits are tensor cores' (Note
+// [Tiles on a GPU]). On a CPU for any number: see Note [Rows of bits on a CPU]. The order of sums
+// depends on the numbers of rows of x and of columns alone.
 struct BitmapLinearArgs : LinearRows {
   BitmapMatrix weight;
 };

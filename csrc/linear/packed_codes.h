@@ -30,6 +30,13 @@ namespace strop::linear {
 //
 // Restoring the weight at each call writes and reads four bytes a code beside: even eight rows of
 // float x take half of its time.
+//
+// Note [Codes beside a mask on a GPU]
+// Bits, and the codes of what is kept, which lie side by side as one row whatever byte a row of the
+// weight begins in, are read as bits and values are (Note [Steps along a row]), for up to
+// kMaxBitmapRows rows of x. A lane has a byte of the mask: its codes are taken from shared memory,
+// spread to a byte each, and put where their columns are, so that what decodes eight codes, and
+// what multiplies eight columns, need not know of the mask; only what is kept is added up.
 
 inline constexpr std::int64_t kMaxCodesRows = 8;
 inline constexpr std::int64_t kPieceColumns = 32;  // of x in codes

@@ -93,7 +93,7 @@ class TestLinear:
         for columns in COLUMNS:
             weight = pruned((3, columns), sparsity).to(pair[0])
             held = packed(weight)
-            for rows in (1, 2, 3, 8) if columns < 1000 else (1, 5):
+            for rows in (1, 2, 3, 8, 16) if columns < 1000 else (1, 5):
                 x = torch.randn(rows, columns, generator=generator(rows)).to(pair[1])
                 y = multiplied(x, held)
                 assert y.dtype == pair[1]
@@ -101,9 +101,11 @@ class TestLinear:
 
     def test_every_number_of_rows(self):
         weight = pruned((9, 300), 0.5)
-        for rows in range(1, 9):
+        for rows in range(1, 17):
             x = torch.randn(rows, 300, generator=generator(rows))
             assert_close(multiplied(x, weight), x, weight)
+            short = weight.bfloat16()
+            assert_close(multiplied(x.bfloat16(), short), x.bfloat16(), short, note=rows)
 
     @pytest.mark.parametrize("activation", list(ACTIVATIONS))
     def test_activations_and_biases(self, activation):

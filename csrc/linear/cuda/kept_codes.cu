@@ -1,9 +1,11 @@
 // packed_linear of masked weights in codes on a GPU, where x stays float: bits and the codes of
 // what is kept are read once, as bits and values are. See Note [Codes beside a mask on a GPU].
 
+#include "linear/bitmap.h"
 #include "linear/cuda/codes.cuh"
 #include "linear/cuda/kept_codes.cuh"
 #include "linear/cuda/linear.cuh"
+#include "linear/cuda/tiles.cuh"
 
 namespace strop::linear::cuda {
 namespace {
@@ -134,26 +136,28 @@ struct KeptRow {
   }
 };
 
-// Calls visit(at, byte, values, scale) along a row of the weight, for bytes that keep something.
-template <class Visit>
+// Calls visit(at, byte, values, scale) along a row of the weight, and done(begin) after a word of
+// the warp.
+template <class Visit, class Done = Nothing>
 __device__ __forceinline__ void for_each_kept(const KeptWeight& weight, const float* table,
-                                              CodesScratch& scratch, std::int64_t row,
-                                              Visit visit) {
+                                              CodesScratch& scratch, std::int64_t row, Visit visit,
+                                              Done done = {}) {
   const auto bytes = static_cast<int>((weight.matrix.columns + 7) / 8);
   const int width = weight.matrix.bits;
   KeptRow of(weight, table, row);
-  for_each_byte(weight.bits + row * bytes, bytes,
-                CodesAhead{weight.matrix.codes, weight.starts[row] * width, width, scratch},
-                [&](int at, int byte, const StagedCodes& staged) {
-                  float values[kUnit] = {};
-                  const float scale = byte == 0 ? 1 : of.decode(at, byte, staged, values);
-                  visit(at, byte, values, scale);
-                });
+  for_each_byte(
+      weight.bits + row * bytes, bytes,
+      CodesAhead{weight.matrix.codes, weight.starts[row] * width, width, scratch},
+      [&](int at, int byte, const StagedCodes& staged) {
+        float values[kUnit] = {};
+        const float scale = byte == 0 ? 1 : of.decode(at, byte, staged, values);
+        visit(at, byte, values, scale);
+      },
+      done);
 }
 
-__device__ __forceinline__ void fill_table(const Decoding& decoding, float (&table)[16]) {
+__device__ __forceinline__ void fill_table(const Decoding& decoding, float* table) {
   if (threadIdx.x < 16) table[threadIdx.x] = decoding.table[threadIdx.x];
-  __syncthreads();
 }
 
 // Adds to the sums, one for each row of x, what a byte's columns give. What was pruned takes no
@@ -187,6 +191,7 @@ __global__ void __launch_bounds__(kMaskedThreads)
   __shared__ CodesScratch rooms[kMaskedWarps];
   __shared__ float table[16];
   fill_table(weight.decoding, table);
+  __syncthreads();
   for_each_row(weight.matrix.rows, [&](std::int64_t row) {
     float sums[kRows] = {};
     for_each_kept(weight, table, rooms[threadIdx.x / kWarp], row,
@@ -205,6 +210,7 @@ __global__ void __launch_bounds__(kMaskedThreads)
   __shared__ CodesScratch rooms[kMaskedWarps];
   __shared__ float table[16];
   fill_table(weight.decoding, table);
+  __syncthreads();
   const std::int64_t columns = weight.matrix.columns;
   for_each_row(weight.matrix.rows, [&](std::int64_t row) {
     for_each_kept(weight, table, rooms[threadIdx.x / kWarp], row,
@@ -221,9 +227,81 @@ __global__ void __launch_bounds__(kMaskedThreads)
   });
 }
 
+// Codes less their zero points, as tiles take them: what is no number of 16 bits becomes NaN.
+template <class T>
+struct CodesOfTiles {
+  using Scratch = CodesScratch;
+
+  KeptWeight weight;
+
+  // Whether that is rare, and no group ends within 32 columns.
+  bool suits() const {
+    for (const float number : weight.decoding.table) {
+      if ((float_bits(number) & 0xffff) != 0) return false;
+    }
+    return !weight.grouped || weight.group.divisor() % 32 == 0;
+  }
+
+  __host__ __device__ std::int64_t rows() const { return weight.matrix.rows; }
+  __device__ __forceinline__ std::int64_t columns() const { return weight.matrix.columns; }
+  __device__ __forceinline__ bool grouped() const { return weight.grouped; }
+  __device__ __forceinline__ float scale(std::int64_t row, std::int64_t column) const {
+    if (row >= rows()) return 0;
+    const CodesMatrixOnGpu& matrix = weight.matrix;
+    return matrix.scale_at(matrix.parameters(row, weight.group.quotient(column)));
+  }
+  __device__ __forceinline__ float scaled(std::int64_t row, float sum) const {
+    return weight.grouped ? sum : sum * weight.matrix.scale_at(weight.matrix.parameters(row, 0));
+  }
+  __device__ __forceinline__ void fill(float* table) const { fill_table(weight.decoding, table); }
+
+  template <class Visit, class Done>
+  __device__ __forceinline__ void for_each_eight(std::int64_t row, const float* table,
+                                                 Scratch& scratch, Visit visit, Done done) const {
+    for_each_kept(
+        weight, table, scratch, row,
+        [&](int at, int byte, const float (&values)[kUnit], float) {
+          Eight<T> columns = {};
+#pragma unroll
+          for (int i = 0; i < kUnit; i += 2) {
+            const float even = byte >> i & 1 ? values[i] : 0;
+            const float odd = byte >> i & 2 ? values[i + 1] : 0;
+            columns.word[i / 2] = exact_pair(even, odd);
+          }
+          visit(at, columns);
+        },
+        done);
+  }
+  __device__ __forceinline__ void multiply_row(const LinearRows& one, const float* table,
+                                               Scratch& scratch, std::int64_t row, float (&sum)[1],
+                                               bool vectors) const {
+    const auto whole = vectors ? static_cast<int>(columns() / kUnit) : 0;
+    for_each_kept(weight, table, scratch, row,
+                  [&](int at, int byte, const float (&values)[kUnit], float factor) {
+                    if (byte == 0) return;
+                    multiply_add<T>(one, columns(), at < whole, at, byte, values, factor, sum);
+                  });
+  }
+
+ private:
+  __device__ __forceinline__ std::uint32_t exact_pair(float even, float odd) const {
+    std::uint32_t pair = narrowed_pair<T>(even, odd);
+    if (weight.matrix.zero_point == nullptr) return pair;
+    const T low = {static_cast<std::uint16_t>(pair)},
+            high = {static_cast<std::uint16_t>(pair >> 16)};
+    if (widened(low) != even) pair |= 0x7fffu;
+    if (widened(high) != odd) pair |= 0x7fff0000u;
+    return pair;
+  }
+};
+
 template <class T>
 void multiply(const PackedCodesArgs& args, const Launch& on) {
   const KeptWeight weight(args.weight);
+  if constexpr (sizeof(T) == 2) {
+    const CodesOfTiles<T> tiles = {weight};
+    if (args.rows >= kLeastTileRows && tiles.suits()) return multiply_tiles<T>(args, tiles, on);
+  }
   const bool vectors = rows_are_vectors(args.x, args.rows > 1 ? args.x_stride : 0, args.dtype);
   const int whole = vectors ? static_cast<int>(args.weight.columns() / kUnit) : 0;
   const auto with = [&](auto kernel) {
@@ -233,7 +311,8 @@ void multiply(const PackedCodesArgs& args, const Launch& on) {
   if (args.rows <= 1) return with(kept_codes_kernel<T, 1>);
   if (args.rows <= 2) return with(kept_codes_kernel<T, 2>);
   if (args.rows <= 4) return with(kept_codes_kernel<T, 4>);
-  with(kept_codes_kernel<T, static_cast<int>(kMaxCodesRows)>);
+  if (args.rows <= 8) return with(kept_codes_kernel<T, 8>);
+  with(kept_codes_kernel<T, static_cast<int>(kMaxBitmapRows)>);
 }
 
 }  // namespace

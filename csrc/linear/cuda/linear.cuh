@@ -123,11 +123,16 @@ struct ValuesAhead {
   }
 };
 
+struct Nothing {
+  __device__ __forceinline__ void operator()(int) const {}
+};
+
 // Calls visit(at, byte, staged) along a row: with a lane's byte, 0 beyond the row, and what is kept
-// of it. `ahead` is ValuesAhead, or what else lies as they do.
-template <class Ahead, class Visit>
+// of it; after a word of the warp, done(begin). `ahead` is ValuesAhead, or what else lies as they
+// do.
+template <class Ahead, class Visit, class Done = Nothing>
 __device__ __forceinline__ void for_each_byte(const std::uint8_t* row, int bytes, Ahead ahead,
-                                              Visit visit) {
+                                              Visit visit, Done done = {}) {
   int turn = 0;
   Word next = Word::of(bytes_of_lane(row, bytes, 0));
   std::uint32_t further = bytes_of_lane(row, bytes, kWordBytes);
@@ -145,6 +150,7 @@ __device__ __forceinline__ void for_each_byte(const std::uint8_t* row, int bytes
       visit(at, byte, ahead.staged(here, first, place));
     });
     __syncwarp();  // and have been used
+    done(begin);
   }
 }
 

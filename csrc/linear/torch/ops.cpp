@@ -218,7 +218,8 @@ void packed_linear_by_codes(Call& call) {
   const PackedCodesCall<Call> of = take_packed_codes<Call>(call, std::move(x), std::move(layout));
   auto out = call.out(of.in.x);
   check_out<Call>(of, out);
-  if (of.activations != Activations::kExact || of.rows() <= kMaxCodesRows) {
+  const std::int64_t few = of.bits ? kMaxBitmapRows : kMaxCodesRows;
+  if (of.activations != Activations::kExact || of.rows() <= few) {
     return call.give(multiply_codes(call, of, std::move(out), byte_product));
   }
   const DType dtype = view_of(of.in.x).dtype;

@@ -235,7 +235,11 @@ class MaskedCodes(MaskedWeight):
         """Raises ValueError or TypeError where the fields do not fit each other."""
         if not self.by_codes:
             super().validate()
-        elif self.starts is None or not _is_on_gpu(self.bits) or set(self.methods) - {_CODES, _UNPACK}:
+        elif (
+            self.starts is None
+            or not _is_on_gpu(self.bits)
+            or set(self.methods) - {_CODES, _UNPACK}
+        ):
             raise ValueError(f"{_NAME}: the plan has codes, which are not prepared")
         self.quantized()
 

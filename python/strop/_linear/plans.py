@@ -68,7 +68,7 @@ SPREADING = ("avx2", "avx2_vnni", "avx512", *EXPANDING)
 """Those that do so once for several rows of input."""
 _UNKNOWN = [1.0, 0.0, 0.0, 0.0]  # terms that the table lacks
 _OF_A_ROW_MORE = 0.3  # of what one row of bits takes, on those sets
-_MOST_BITMAP = 8  # rows that bits are multiplied with, as in csrc/linear/bitmap.h
+_MOST_BITMAP = 16  # rows that bits are multiplied with, as in csrc/linear/bitmap.h
 _SHORT = (torch.bfloat16, torch.float16)
 # Times float32's for one row, which waits for memory, and for more.
 _SHORT_DENSE = {"none": (0.6, 4.0), "vectors": (0.5, 0.4), "amx": (0.5, 0.15)}

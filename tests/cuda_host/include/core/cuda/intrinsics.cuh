@@ -50,6 +50,36 @@ inline int dot_bytes(std::uint32_t a, std::uint32_t b, int sum) {
   return sum;
 }
 
+// By lanes that tell each other their parts, four of which have a row of a, or a column of b.
+template <class T>
+void multiply_matrices(const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], float (&d)[4]) {
+  const int lane = static_cast<int>(threadIdx.x) % 32, quad = lane / 4 * 4;
+  const auto half = [](std::uint32_t pair, int i) {
+    return double{to_float(T{static_cast<std::uint16_t>(pair >> (16 * i))})};
+  };
+  double sums[4] = {d[0], d[1], d[2], d[3]};
+  for (int t = 0; t < 4; ++t) {
+    for (int k = 0; k < 2; ++k) {  // eights of columns of a
+      const std::uint32_t upper = __shfl_sync(0xffffffffu, a[2 * k], quad + t);
+      const std::uint32_t lower = __shfl_sync(0xffffffffu, a[2 * k + 1], quad + t);
+      const std::uint32_t even = __shfl_sync(0xffffffffu, b[k], lane % 4 * 8 + t);
+      const std::uint32_t odd = __shfl_sync(0xffffffffu, b[k], lane % 4 * 8 + 4 + t);
+      for (int i = 0; i < 2; ++i) {
+        sums[0] += half(upper, i) * half(even, i);
+        sums[1] += half(upper, i) * half(odd, i);
+        sums[2] += half(lower, i) * half(even, i);
+        sums[3] += half(lower, i) * half(odd, i);
+      }
+    }
+  }
+  for (int i = 0; i < 4; ++i) d[i] = static_cast<float>(sums[i]);
+}
+
+template <class T>
+T& dynamic_shared() {
+  return *reinterpret_cast<T*>(cuda_host::dynamic_shared());
+}
+
 inline void strop_copy(const cuda_host::Copy& copy) {
   auto* const to = static_cast<std::uint32_t*>(copy.to);
   if (copy.bytes == 4) {
