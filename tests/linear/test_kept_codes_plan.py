@@ -61,6 +61,7 @@ class TestPlan:
         of_gradient = coded_linear.CodedArguments.of(w, torch.float32)
         assert of_gradient.layout is w.starts
         assert_same_bits(of_gradient.dense(torch.float32), w.to_dense())
+        assert f"{w.format} beside float32 input" in w.plan()
         assert "predicted codes" in w.plan()
         w.scale.add_(0)
         w.follow()

@@ -32,12 +32,12 @@ def planned(sparsity, dtype=torch.float32, input_dtype=None, *, packed_only=Fals
 
 class TestPlan:
     def test_by_bytes(self):
-        few, many = ["bitmap"] * 4, ["dense"] * 3
+        by_fmas = ["bitmap"] * 3 + ["dense"] * 4
         assert planned(0.0) == ["dense"] * 7
         assert planned(0.3) == ["dense"] * 7  # 1.37 times the bytes
-        assert planned(0.35) == few + many
-        assert planned(0.95, torch.bfloat16) == few + many
-        assert planned(0.3, torch.bfloat16, torch.float32) == few + many
+        assert planned(0.35) == by_fmas
+        assert planned(0.95, torch.bfloat16) == ["bitmap"] * 4 + ["dense"] * 3
+        assert planned(0.3, torch.bfloat16, torch.float32) == by_fmas
 
     def test_where_values_would_be_rounded(self):
         assert planned(0.95, torch.float32, torch.bfloat16) == ["dense"] * 7
@@ -50,7 +50,7 @@ class TestPlan:
         costs = plans.Costs((64, 64), 400, torch.float32, torch.float32, gpu=True)
         chosen = planning.planned_by_costs(costs, EVERY, packed_only=False)
         lines = planning.describe(chosen, costs, "auto")
-        assert [line[1] for line in lines] == ["bitmap"] * 4 + ["dense"] * 3
+        assert [line[1] for line in lines] == ["bitmap"] * 3 + ["dense"] * 4
         assert "predicted bitmap 7.8x dense" in lines[0][2]
 
     def test_fits_its_kind_of_device(self):

@@ -84,7 +84,9 @@ struct KeptWeight {
         split(grouped && weight.pieces(kUnit).group % kUnit != 0) {}
 };
 
-// A row of the weight, as a warp reads it.
+// A row of the weight, as a warp reads it. kSplit: the columns of a byte may be of several groups,
+// which takes several times the code.
+template <bool kSplit>
 struct KeptRow {
   const KeptWeight& weight;
   const float* table;
@@ -113,7 +115,7 @@ struct KeptRow {
     const std::uint64_t codes = staged.load(__popc(static_cast<unsigned>(byte)) * width);
     numbers(weight.decoding, table, in_columns(CodeBytes::of(codes, width), byte), width, values);
     const std::int64_t column = std::int64_t{at} * kUnit;
-    if (weight.split) {
+    if constexpr (kSplit) {
       for_each_column(column, values);
       return 1;
     }
@@ -138,13 +140,13 @@ struct KeptRow {
 
 // Calls visit(at, byte, values, scale) along a row of the weight, and done(begin) after a word of
 // the warp.
-template <class Visit, class Done = Nothing>
+template <bool kSplit, class Visit, class Done = Nothing>
 __device__ __forceinline__ void for_each_kept(const KeptWeight& weight, const float* table,
                                               CodesScratch& scratch, std::int64_t row, Visit visit,
                                               Done done = {}) {
   const auto bytes = static_cast<int>((weight.matrix.columns + 7) / 8);
   const int width = weight.matrix.bits;
-  KeptRow of(weight, table, row);
+  KeptRow<kSplit> of(weight, table, row);
   for_each_byte(
       weight.bits + row * bytes, bytes,
       CodesAhead{weight.matrix.codes, weight.starts[row] * width, width, scratch},
@@ -184,7 +186,7 @@ __device__ __forceinline__ void multiply_add(const LinearRows& args, std::int64_
 }
 
 // x is read 16 bytes at a time for a row's first `whole` bytes.
-template <class T, int kRows>
+template <class T, int kRows, bool kSplit>
 __global__ void __launch_bounds__(kMaskedThreads)
     kept_codes_kernel(const __grid_constant__ LinearRows args,
                       const __grid_constant__ KeptWeight weight, int whole) {
@@ -194,17 +196,17 @@ __global__ void __launch_bounds__(kMaskedThreads)
   __syncthreads();
   for_each_row(weight.matrix.rows, [&](std::int64_t row) {
     float sums[kRows] = {};
-    for_each_kept(weight, table, rooms[threadIdx.x / kWarp], row,
-                  [&](int at, int byte, const float (&values)[kUnit], float scale) {
-                    if (byte == 0) return;
-                    multiply_add<T>(args, weight.matrix.columns, at < whole, at, byte, values,
-                                    scale, sums);
-                  });
+    for_each_kept<kSplit>(weight, table, rooms[threadIdx.x / kWarp], row,
+                          [&](int at, int byte, const float (&values)[kUnit], float scale) {
+                            if (byte == 0) return;
+                            multiply_add<T>(args, weight.matrix.columns, at < whole, at, byte,
+                                            values, scale, sums);
+                          });
     store_sums<T>(args, row, sums);
   });
 }
 
-template <class T>
+template <class T, bool kSplit>
 __global__ void __launch_bounds__(kMaskedThreads)
     unpack_kept_kernel(const __grid_constant__ KeptWeight weight, T* dense, bool vectors) {
   __shared__ CodesScratch rooms[kMaskedWarps];
@@ -213,17 +215,18 @@ __global__ void __launch_bounds__(kMaskedThreads)
   __syncthreads();
   const std::int64_t columns = weight.matrix.columns;
   for_each_row(weight.matrix.rows, [&](std::int64_t row) {
-    for_each_kept(weight, table, rooms[threadIdx.x / kWarp], row,
-                  [&](int at, int byte, const float (&values)[kUnit], float scale) {
-                    const std::int64_t column = std::int64_t{at} * kUnit;
-                    if (column >= columns) return;
-                    T kept[kUnit];
+    for_each_kept<kSplit>(weight, table, rooms[threadIdx.x / kWarp], row,
+                          [&](int at, int byte, const float (&values)[kUnit], float scale) {
+                            const std::int64_t column = std::int64_t{at} * kUnit;
+                            if (column >= columns) return;
+                            T kept[kUnit];
 #pragma unroll
-                    for (int i = 0; i < kUnit; ++i) {
-                      store_rounded(kept + i, byte >> i & 1 ? values[i] * scale : 0.0f);
-                    }
-                    write_columns(dense + row * columns + column, columns - column, vectors, kept);
-                  });
+                            for (int i = 0; i < kUnit; ++i) {
+                              store_rounded(kept + i, byte >> i & 1 ? values[i] * scale : 0.0f);
+                            }
+                            write_columns(dense + row * columns + column, columns - column, vectors,
+                                          kept);
+                          });
   });
 }
 
@@ -258,7 +261,7 @@ struct CodesOfTiles {
   template <class Visit, class Done>
   __device__ __forceinline__ void for_each_eight(std::int64_t row, const float* table,
                                                  Scratch& scratch, Visit visit, Done done) const {
-    for_each_kept(
+    for_each_kept<false>(
         weight, table, scratch, row,
         [&](int at, int byte, const float (&values)[kUnit], float) {
           Eight<T> columns = {};
@@ -276,11 +279,12 @@ struct CodesOfTiles {
                                                Scratch& scratch, std::int64_t row, float (&sum)[1],
                                                bool vectors) const {
     const auto whole = vectors ? static_cast<int>(columns() / kUnit) : 0;
-    for_each_kept(weight, table, scratch, row,
-                  [&](int at, int byte, const float (&values)[kUnit], float factor) {
-                    if (byte == 0) return;
-                    multiply_add<T>(one, columns(), at < whole, at, byte, values, factor, sum);
-                  });
+    for_each_kept<false>(weight, table, scratch, row,
+                         [&](int at, int byte, const float (&values)[kUnit], float factor) {
+                           if (byte == 0) return;
+                           multiply_add<T>(one, columns(), at < whole, at, byte, values, factor,
+                                           sum);
+                         });
   }
 
  private:
@@ -308,11 +312,13 @@ void multiply(const PackedCodesArgs& args, const Launch& on) {
     launch(on, kernel, row_blocks(args.weight.rows()), kMaskedThreads, LinearRows(args), weight,
            whole);
   };
-  if (args.rows <= 1) return with(kept_codes_kernel<T, 1>);
-  if (args.rows <= 2) return with(kept_codes_kernel<T, 2>);
-  if (args.rows <= 4) return with(kept_codes_kernel<T, 4>);
-  if (args.rows <= 8) return with(kept_codes_kernel<T, 8>);
-  with(kept_codes_kernel<T, static_cast<int>(kMaxBitmapRows)>);
+  constexpr auto kMost = static_cast<int>(kMaxBitmapRows);
+  if (weight.split) return with(kept_codes_kernel<T, kMost, true>);
+  if (args.rows <= 1) return with(kept_codes_kernel<T, 1, false>);
+  if (args.rows <= 2) return with(kept_codes_kernel<T, 2, false>);
+  if (args.rows <= 4) return with(kept_codes_kernel<T, 4, false>);
+  if (args.rows <= 8) return with(kept_codes_kernel<T, 8, false>);
+  with(kept_codes_kernel<T, kMost, false>);
 }
 
 }  // namespace
@@ -329,9 +335,14 @@ void run(const KeptCodesUnpackArgs& args, const Launch& on) {
   const std::int64_t rows = args.weight.rows(), columns = args.weight.columns();
   if (rows * columns == 0) return;
   const bool vectors = columns % 8 == 0 && cuda::rows_are_vectors(args.dense, columns, args.dtype);
+  const cuda::KeptWeight weight(args.weight);
   by_narrow_dtype(args.dtype, [&]<class T>() {
-    cuda::launch(on, cuda::unpack_kept_kernel<T>, cuda::row_blocks(rows), cuda::kMaskedThreads,
-                 cuda::KeptWeight(args.weight), static_cast<T*>(args.dense), vectors);
+    const auto with = [&](auto kernel) {
+      cuda::launch(on, kernel, cuda::row_blocks(rows), cuda::kMaskedThreads, weight,
+                   static_cast<T*>(args.dense), vectors);
+    };
+    if (weight.split) return with(cuda::unpack_kept_kernel<T, true>);
+    with(cuda::unpack_kept_kernel<T, false>);
   });
 }
 

@@ -140,6 +140,9 @@ class MaskedCodes(MaskedWeight):
         kept = prune_ops.unpack_mask(self.bits, self.shape[1])
         return torch.where(kept, self.quantized().dequantize(), 0)
 
+    def _kept_as(self) -> str:
+        return self.format if self.by_codes else super()._kept_as()
+
     def _costs(self) -> plans.Costs:
         if not self.by_codes:
             return super()._costs()

@@ -89,14 +89,16 @@ class MaskedWeight(Prepacked, PackedWeight):
     def plan(self) -> str:
         """What runs for which rows of input, and why, as text to print."""
         lines = planning.describe(self.methods, self._costs(), self.plan_source)
-        dtypes = " beside ".join(
-            str(t).removeprefix("torch.") for t in (self.dtype, self.input_dtype)
-        )
+        dtypes = f"{self._kept_as()} beside {str(self.input_dtype).removeprefix('torch.')}"
         table = "bytes moved" if self.bits.is_cuda else machine_costs.told()
         head = f"[{self.shape[0]}, {self.shape[1]}], {self.sparsity:.1%} pruned, {dtypes} input, {table}"
         return "\n".join(
             [head, *(f"{rows:>11} rows: {method:6} ({w})" for rows, method, w in lines)]
         )
+
+    def _kept_as(self) -> str:
+        """What is read of the weights that are kept."""
+        return str(self.dtype).removeprefix("torch.")
 
     def _costs(self) -> plans.Costs:
         return plans.Costs(self.shape, self.nnz, self.dtype, self.input_dtype, self.bits.is_cuda)

@@ -44,7 +44,7 @@ def pack_weight(
             waits for it. Or a :class:`strop.QuantizedTensor`, whose codes and scales are kept as they are.
         mask: bool of the same shape, True keeps; None keeps what is not zero, and in codes all. A weight
             without zeros stays dense, unless ``plan="packed"``. Beside a format the codes of what stays are kept,
-            and multiplied with zeros between them, or as values where that is faster.
+            and multiplied with zeros between them, or as values where that is faster; on a GPU as they are.
         format: a number format with codes of at most 8 bits, as :func:`strop.quantize` takes it; None keeps
             values, and is for a QuantizedTensor, which has one.
         block_size: weights that share a scale, as :func:`strop.quantize` takes it; None is a scale a row

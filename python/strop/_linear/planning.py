@@ -13,6 +13,7 @@ scales; no dense weight is kept beside them, so that more rows are ``unpack``.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import cast
@@ -46,6 +47,7 @@ _MOST_LOSS = 1.1  # of time, for one form of the weight less to keep
 _MOST_LOSS_OF_DENSE = 1.02  # where dense is the fastest
 _FREE = FORM_OF["mask"]
 _LEAST_GAIN_GPU = 1.4  # in bytes: the decoding takes its share
+_MOST_BY_FMAS = 8  # rows of float32: more take as many instructions as dense takes time
 
 
 def predicted(costs: Costs, method: str, number: int) -> float:
@@ -60,7 +62,7 @@ def predicted(costs: Costs, method: str, number: int) -> float:
 def ratios(costs: Costs, number: int) -> dict[str, float]:
     """How many times faster than dense the packed methods of a class are."""
     if costs.gpu:
-        return {method: _ratio_of_bytes(costs, method) for method in costs.candidates(number)}
+        return {method: _ratio_on_gpu(costs, method, number) for method in costs.candidates(number)}
     dense = predicted(costs, dense_way(costs, number), number)
     return {method: dense / predicted(costs, method, number) for method in costs.candidates(number)}
 
@@ -71,6 +73,15 @@ def dense_way(costs: Costs, number: int) -> str:
         return "dense"
     plain, ordered = (predicted(costs, way, number) for way in ("dense", "prepacked"))
     return "prepacked" if ordered * _LEAST_GAIN_HERE < plain else "dense"
+
+
+def _ratio_on_gpu(costs: Costs, method: str, number: int) -> float:
+    """How many times faster than dense a method is, by the bytes that are moved."""
+    ratio = _ratio_of_bytes(costs, method)
+    many = (CLASSES[number] or sys.maxsize) > _MOST_BY_FMAS
+    if method == "bitmap" and many and costs.input_dtype == torch.float32:
+        return min(ratio, 1.0)
+    return ratio
 
 
 def _ratio_of_bytes(costs: Costs, method: str) -> float:
