@@ -153,6 +153,17 @@ class TestOnAGpu:
             y = strop.packed_linear(x.cuda(), w, bias.cuda(), activation=activation or None)
             assert_close(y.cpu(), x, weight, bias, activation)
 
+    @pytest.mark.parametrize("dtype", FLOATS, ids=str)
+    def test_what_was_pruned_contributes_nothing(self, dtype):
+        weight = pruned((40, 300), 0.6).to(dtype)
+        weight[:, ::3] = 0
+        w = strop.pack_weight(weight.cuda(), plan="packed")
+        for rows in (2, 8, 16):
+            x = torch.randn(rows, 300, generator=generator(rows)).to(dtype)
+            spoilt = x.clone()
+            spoilt[::2, ::3] = torch.inf
+            assert_close(strop.packed_linear(spoilt.cuda(), w).cpu(), x, weight, note=rows)
+
     def test_there_and_back(self):
         weight = pruned((40, 64), 0.8)
         here = strop.pack_weight(weight, plan="packed", backward=True)
