@@ -86,7 +86,7 @@ class MaskedCodes(MaskedWeight):
         Args:
             bits: of the mask.
             quantized: codes and scales of the whole weight.
-            plan: of :func:`strop.pack_weight`.
+            plan: of :func:`strop.pack_weight`; ``measure`` goes by bytes as well, for there is one way.
             classes: of rows that are asked for.
 
         """
