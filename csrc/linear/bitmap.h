@@ -71,9 +71,9 @@ struct BitmapUnpackArgs {
 
 // y[m][n] = activation(sum_k x[m][k] w[n][k] + bias[n]). On a GPU for at most kMaxBitmapRows rows
 // of x: a lane adds up the columns of its bytes from left to right, by FMAs, then the lanes are
-// added in pairs, theirs in pairs, and so on; three rows and more of 16 bits are tensor cores' (Note
-// [Tiles on a GPU]). On a CPU for any number: see Note [Rows of bits on a CPU]. The order of sums
-// depends on the numbers of rows of x and of columns alone.
+// added in pairs, theirs in pairs, and so on; three rows and more of 16 bits are tensor cores'
+// (Note [Tiles on a GPU]). On a CPU for any number: see Note [Rows of bits on a CPU]. The order of
+// sums depends on the numbers of rows of x and of columns alone.
 struct BitmapLinearArgs : LinearRows {
   BitmapMatrix weight;
 };
