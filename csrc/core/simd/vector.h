@@ -329,5 +329,7 @@ template <class V>
 STROP_INLINE void keep_in_register(V& v) {
   asm("" : "+" STROP_REGISTER(v));
 }
+// A pointer: what is added to it stays part of addresses, and takes no registers of its own.
+STROP_INLINE void keep_in_register(const float*& pointer) { asm("" : "+r"(pointer)); }
 
 }  // namespace strop::simd::STROP_ISA

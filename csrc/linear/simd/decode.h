@@ -3,8 +3,9 @@
 // Codes of exact products to float32, a column of a panel at a time. Compiled once per instruction
 // set.
 //
-// A decoder reads kColumns columns from kBytes of a panel, each to kRowVectors vectors. What these
-// lack of the values is factor(), and kZero says whether the zero points.
+// A decoder reads kColumns columns from kBytes of a panel in a step, each to kRowVectors vectors:
+// which ones column() says. What these lack of the values is factor(), and kZero says whether the
+// zero points.
 
 #include "core/simd/unroll.h"
 #include "linear/simd/panel_rows.h"
@@ -12,19 +13,28 @@
 namespace strop::linear::simd::STROP_ISA {
 using namespace strop::simd::STROP_ISA;
 
+// Columns in order.
+template <int kCount>
+struct InOrder {
+  static constexpr int kColumns = kCount;
+  static constexpr int column(int step, int number) { return step * kCount + number; }
+};
+
 // One element in every lane. (As an integer: a sum with 0 would be computed, for -0.)
 STROP_INLINE F32 spread(const float* from) {
   return bit_cast<F32>(broadcast(load_unaligned<std::uint32_t>(from)));
 }
 
 template <bool kHasZero>
-struct ByteDecoder {
-  static constexpr int kColumns = 1, kBytes = kPanelRows;
+struct ByteDecoder : InOrder<1> {
+  static constexpr int kBytes = kPanelRows;
   static constexpr bool kZero = kHasZero;
   explicit ByteDecoder(const CodesHeader&) {}
   STROP_MEMBER float factor() const { return 1; }
 
+  template <int kStep = 0>
   STROP_MEMBER void decode(const std::uint8_t* from, F32 (&to)[kColumns][kRowVectors]) const {
+    from += kStep * kBytes;
     unrolled<kRowVectors>([&](auto i) STROP_UNROLLED {
       to[0][i] = __builtin_convertvector(signed_bytes(from + i * kLanes), F32);
     });
@@ -43,13 +53,15 @@ struct ByteDecoder {
   }
 };
 
-struct NibbleDecoder {
-  static constexpr int kColumns = 2, kBytes = kPanelRows;
+struct NibbleDecoder : InOrder<2> {
+  static constexpr int kBytes = kPanelRows;
   static constexpr bool kZero = true;
   explicit NibbleDecoder(const CodesHeader&) {}
   STROP_MEMBER float factor() const { return 1; }
 
+  template <int kStep = 0>
   STROP_MEMBER void decode(const std::uint8_t* from, F32 (&to)[kColumns][kRowVectors]) const {
+    from += kStep * kBytes;
     unrolled<kRowVectors>([&](auto i) STROP_UNROLLED {
       const I32 both = from_bytes(from + i * kLanes);
       to[0][i] = __builtin_convertvector(both & broadcast(15), F32);
@@ -59,13 +71,15 @@ struct NibbleDecoder {
 };
 
 // Values of bfloat16, by twos.
-struct ValueDecoder {
-  static constexpr int kColumns = 2, kBytes = 4 * kPanelRows;
+struct ValueDecoder : InOrder<2> {
+  static constexpr int kBytes = 4 * kPanelRows;
   static constexpr bool kZero = false;
   explicit ValueDecoder(const CodesHeader&) {}
   STROP_MEMBER float factor() const { return 1; }
 
+  template <int kStep = 0>
   STROP_MEMBER void decode(const std::uint8_t* from, F32 (&to)[kColumns][kRowVectors]) const {
+    from += kStep * kBytes;
     unrolled<kRowVectors>([&](auto i) STROP_UNROLLED {
       const auto both = load_unaligned<U32>(from + i * kVectorBytes);
       to[0][i] = bit_cast<F32>(both << 16);
@@ -86,11 +100,11 @@ STROP_INLINE void fill_table(const CodesHeader& header, float (&values)[16]) {
 }
 
 // By a table of 16. One register has it in AVX-512, where 16 nibbles take one permutation, less
-// than their conversion.
+// than their conversion. (AVX2 has planes.h.)
 template <bool kHasZero>
-class TableDecoder {
+class TableDecoder : public InOrder<2> {
  public:
-  static constexpr int kColumns = 2, kBytes = kPanelRows;
+  static constexpr int kBytes = kPanelRows;
   static constexpr bool kZero = kHasZero;
   explicit TableDecoder(const CodesHeader& header) {
     float values[16];
@@ -99,7 +113,9 @@ class TableDecoder {
   }
   STROP_MEMBER float factor() const { return 1; }
 
+  template <int kStep = 0>
   STROP_MEMBER void decode(const std::uint8_t* from, F32 (&to)[kColumns][kRowVectors]) const {
+    from += kStep * kBytes;
     unrolled<kRowVectors>([&](auto i) STROP_UNROLLED {
       const I32 both = from_bytes(from + i * kLanes);
       to[0][i] = entry(kOneTable ? both : both & broadcast(15));
@@ -113,9 +129,6 @@ class TableDecoder {
   STROP_MEMBER F32 entry(I32 code) const {
 #if defined(__AVX512F__)
     return permuted(table_[0], code);  // (by the low four bits)
-#elif defined(__AVX2__)
-    return bit_cast<F32>(_mm256_blendv_ps(permuted(table_[0], code), permuted(table_[1], code),
-                                          bit_cast<__m256>(code << 28)));
 #else
     F32 found;
     for (int lane = 0; lane < kLanes; ++lane) {
@@ -129,9 +142,9 @@ class TableDecoder {
 };
 
 // Floats of few bits, as bits of a float16.
-class FloatDecoder {
+class FloatDecoder : public InOrder<kRowVectors == 1 ? 2 : 1> {
  public:
-  static constexpr int kColumns = kRowVectors == 1 ? 2 : 1, kBytes = kColumns * kPanelRows;
+  static constexpr int kBytes = kColumns * kPanelRows;
   static constexpr bool kZero = false;
   explicit FloatDecoder(const CodesHeader& header)
       : factor_(header.float_code.factor),
@@ -139,7 +152,9 @@ class FloatDecoder {
         kept_(static_cast<std::int16_t>(header.float_code.sizes << shift_ | -32768)) {}
   STROP_MEMBER float factor() const { return factor_; }
 
+  template <int kStep = 0>
   STROP_MEMBER void decode(const std::uint8_t* from, F32 (&to)[kColumns][kRowVectors]) const {
+    from += kStep * kBytes;
     unrolled<kBytes / (2 * kLanes)>([&](auto i) STROP_UNROLLED {
       const I16 codes = words_of_bytes(from + i * 2 * kLanes);  // (bits above 7 are the sign's)
       const I16 half = (codes << shift_) & broadcast(kept_);

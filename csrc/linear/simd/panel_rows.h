@@ -180,6 +180,21 @@ STROP_INLINE void put_blocks(const PanelBlock* blocks) {
   });
 }
 
+// Calls multiply(blocks, count) for blocks of rows x panels [begin, end): up to kMost panels of the
+// same rows at a time.
+template <int kMost, class Multiply>
+STROP_INLINE void for_blocks(const CodesTask& task, std::uint8_t* scratch, std::int64_t begin,
+                             std::int64_t end, Multiply multiply) {
+  const PanelBlocks all = {task, scratch};
+  const std::int64_t panels = task.args.header().panels();
+  for (std::int64_t item = begin; item < end;) {
+    const bool two = kMost == 2 && item + 1 < end && (item + 1) % panels != 0;
+    PanelBlock blocks[2] = {all.at(item), all.at(two ? item + 1 : item)};
+    multiply(blocks, two ? 2 : 1);
+    item += two ? 2 : 1;
+  }
+}
+
 // Calls multiply(block) for blocks of rows x panels [begin, end), and puts their sums.
 template <class Multiply>
 STROP_INLINE void for_panels(const CodesTask& task, std::uint8_t* scratch, std::int64_t begin,

@@ -194,14 +194,10 @@ STROP_INLINE void store_pair(T* const (&sums)[2]) {
 template <class Multiply>
 STROP_INLINE void for_panel_pairs(const CodesTask& task, std::uint8_t* scratch, std::int64_t begin,
                                   std::int64_t end, Multiply multiply) {
-  const PanelBlocks all = {task, scratch};
   PairShapes shapes;
-  for (std::int64_t item = begin; item < end;) {
-    const bool two = item + 1 < end && (item + 1) % task.args.header().panels() != 0;
-    PanelBlock blocks[2] = {all.at(item), all.at(two ? item + 1 : item)};
-    multiply(blocks, two ? 2 : 1, shapes);
-    item += two ? 2 : 1;
-  }
+  for_blocks<2>(task, scratch, begin, end, [&](PanelBlock(&blocks)[2], int count) STROP_UNROLLED {
+    multiply(blocks, count, shapes);
+  });
   _tile_release();
 }
 
