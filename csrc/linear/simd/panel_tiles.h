@@ -5,6 +5,8 @@
 // The first tile of rows decodes the panel as it goes, so that ports which multiply nothing have
 // work meanwhile, and leaves the values to the others in scratch, if there are any.
 
+#include <type_traits>
+
 #include "linear/simd/decode.h"
 #include "linear/simd/planes.h"
 #include "linear/simd/spread.h"
@@ -159,10 +161,12 @@ enum class Left { kNothing, kValues, kScaledValues };
 
 // The first kRows rows of x.
 template <class Decoder, int kRows, Left kLeft>
-void decode_tile(const PanelBlock& block, const Decoder& decoder, const FloatStretch& stretch) {
+void decode_tile(const PanelBlock& block, const Decoder& given, const FloatStretch& stretch) {
   constexpr int kColumns = Decoder::kColumns, kSteps = kStepColumns / kColumns;
   constexpr int kBytes = kSteps * Decoder::kBytes;
   const CodesHeader& header = block.header;
+  // Few numbers are copied, which registers then hold, since no store can alter them.
+  std::conditional_t<sizeof(Decoder) <= 64, const Decoder, const Decoder&> decoder = given;
   const F32 factor = broadcast(decoder.factor());
   const std::uint8_t* codes = stretch.codes.codes;
   XRows<kRows> x(block, 0, stretch.codes.begin);
