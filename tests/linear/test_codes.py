@@ -253,6 +253,32 @@ class TestExact:
         x = random_input(17, 4099)
         assert_close(weight.multiplied(x), x, weight.quantized.dequantize())
 
+    @pytest.mark.parametrize("format", ["int8", "uint4", "nf4", "mxfp4", "float8_e4m3fn"])
+    def test_tiles_of_every_height(self, cpu, format):
+        """Groups that are shorter than a stretch of columns, and one that is longer than two."""
+        for group in (None, 320) if format != "mxfp4" else (None,):
+            weight = CodedWeight((37, 672), format, group, symmetric=format not in UNSIGNED)
+            dense = weight.quantized.dequantize()
+            for rows in (*range(1, 28), 128, 130):
+                x = random_input(rows, 672)
+                assert_close(weight.multiplied(x), x, dense, note=f"{group} {rows} rows")
+
+    @pytest.mark.parametrize("format", ["int8", "uint4", "nf4"])
+    def test_threads(self, cpu, format):
+        """A panel gives the same bits by itself and beside another."""
+        weight = CodedWeight((296, 700), format, 64, symmetric=format not in UNSIGNED)
+        before = torch.get_num_threads()
+        try:
+            for rows in (4, 25, 131):
+                x = random_input(rows, 700)
+                torch.set_num_threads(1)
+                expected = weight.multiplied(x)
+                for threads in (2, 3, 7):
+                    torch.set_num_threads(threads)
+                    assert_same_bits(weight.multiplied(x), expected, (rows, threads))
+        finally:
+            torch.set_num_threads(before)
+
     def test_the_oracle_agrees(self):
         for format in ("int8", "uint4", "nf4", "float6_e3m2fn", "mxfp4"):
             weight = CodedWeight((19, 128), format, None if format == "mxfp4" else 48)
@@ -261,12 +287,14 @@ class TestExact:
 
     def test_rows_that_are_not_finite(self, cpu):
         weight = CodedWeight((20, 64), "int4", 32)
-        x = random_input(9, 64)
-        clean = weight.multiplied(x)
-        x[0, 5] = torch.nan
-        y = weight.multiplied(x)
-        assert y[0].isnan().all()
-        assert_same_bits(y[1:], clean[1:])
+        for rows, odd in ((2, 1), (9, 0), (27, 2), (27, 20)):
+            x = random_input(rows, 64)
+            clean = weight.multiplied(x)
+            x[odd, 5] = torch.nan
+            y = weight.multiplied(x)
+            assert y[odd].isnan().all()
+            others = [row for row in range(rows) if row != odd]
+            assert_same_bits(y[others], clean[others])
 
 
 class TestErrors:

@@ -238,7 +238,7 @@ class TestCodes:
     def test_what_is_masked_contributes_nothing(self, cpu, format, group, symmetric):
         w = MaskedCodes((20, 96), format, group, "", 0.6, symmetric=symmetric)
         mask = strop.unpack_mask(w.bits, 96)
-        for rows in (1, 9):
+        for rows in (1, 9, 30):
             x = random_input(rows, 96)
             clean = ops.by_layout(x, w.apart(), 20, None, "")
             x[0, 7] = torch.inf
