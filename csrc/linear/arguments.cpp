@@ -36,9 +36,10 @@ LayoutChoice layout_named(const char* op, const std::string& name) {
 }
 
 void check_layout_of(const char* op, LayoutChoice choice, DType values) {
-  if (choice == LayoutChoice::kPanels && values != DType::kBFloat16) {
+  const bool in_panels = values == DType::kFloat32 || values == DType::kBFloat16;
+  if (choice == LayoutChoice::kPanels && !in_panels) {
     throw_type_error(op, ": values of ", dtype_name(values),
-                     " have no layout panels; bfloat16 has one");
+                     " have no layout panels; float32 and bfloat16 have one");
   }
   if (values != DType::kFloat64 || choice == LayoutChoice::kMask) return;
   throw_type_error(op, ": values of float64 have the layout mask alone");

@@ -26,13 +26,15 @@ class Inspector {
     }
     if (header_.kind == LayoutKind::kMask) return mask_problem(dtype_size(dtype));
     if (header_.kind == LayoutKind::kCodes) return codes_problem();
-    const bool strips = header_.kind == LayoutKind::kStrips && dtype != DType::kFloat64;
-    const bool interleaved = header_.interleave == 2 || header_.interleave == 4;
-    const std::int64_t columns = header_.block_columns;
-    if (!strips || !interleaved || columns < 8 || columns > kMaxBlockColumns || columns % 8 != 0) {
-      return "its header makes no sense";
-    }
-    return strips_problem();
+    const std::int64_t width = header_.block_columns, interleave = header_.interleave;
+    const bool of_columns = header_.kind == LayoutKind::kColumns;
+    const std::int64_t most = of_columns ? kMaxListColumns : kMaxBlockColumns;
+    const bool in_blocks = width >= 8 && width <= most && width % 8 == 0;
+    const bool strips = header_.kind == LayoutKind::kStrips && dtype != DType::kFloat64 &&
+                        (interleave == 2 || interleave == 4);
+    const bool kept_columns = of_columns && dtype == DType::kFloat32 && interleave == kPanelRows;
+    if (!in_blocks || (!strips && !kept_columns)) return "its header makes no sense";
+    return strips ? strips_problem() : columns_problem();
   }
 
  private:
@@ -127,6 +129,37 @@ class Inspector {
     }
     if (at<std::int64_t>(header.starts + 8 * panels) != start || !holds(header.codes, start, 1)) {
       return "its bits do not count its codes";
+    }
+    return {};
+  }
+
+  std::string columns_problem() const {
+    if (bytes_ < static_cast<std::int64_t>(sizeof(ColumnsHeader))) return "it is too short";
+    const auto header = at<ColumnsHeader>(0);
+    const std::int64_t per_row = header.column_blocks() * kGroupPanels;
+    if (header.groups() > (std::int64_t{1} << 40) / per_row) return "it is too large";
+    const std::int64_t lists = header.lists();
+    if (!holds(header.first, lists + 1, 8)) return "a part of it lies outside";
+    const auto count = at<std::int64_t>(header.first + 8 * lists);
+    if (!holds(header.second, count, 2) || !holds(header.third, count, kPanelRows * 4) ||
+        (header.masks != 0 && !holds(header.masks, count, 2))) {
+      return "a part of it lies outside";
+    }
+    std::int64_t start = 0;
+    for (std::int64_t list = 0; list < lists; ++list) {
+      const auto end = at<std::int64_t>(header.first + 8 * (list + 1));
+      if (at<std::int64_t>(header.first + 8 * list) != start || end < start || end > count) {
+        return "a list begins elsewhere";
+      }
+      const std::int64_t first =
+          list / kGroupPanels % header.column_blocks() * header.block_columns;
+      const std::int64_t left = header.columns - first;
+      const std::int64_t columns = left < header.block_columns ? left : header.block_columns;
+      for (; start < end; ++start) {
+        if (at<std::uint16_t>(header.second + 2 * start) >= columns) {
+          return "a column is out of range";
+        }
+      }
     }
     return {};
   }

@@ -72,7 +72,6 @@ Activations activations_named(const char* op, const std::string& name);
 // kernels put `fill`, the code of 0.
 enum class CodeStore : std::int64_t { kBytes, kNibbles, kBFloat16 };
 
-inline constexpr std::int64_t kPanelRows = 16;
 inline constexpr std::int64_t kGroupUnit = 16;         // a stretch is a multiple of it,
 inline constexpr std::int64_t kTileUnit = 64;          // and of this, where it is longer
 inline constexpr std::int64_t kWordCodes = 64;         // that share a word of a mask

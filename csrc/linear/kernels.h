@@ -64,10 +64,51 @@ struct StripTask {
   int groups() const { return (tile_count + kMaxTiles - 1) / kMaxTiles; }
 };
 
+// Note [Kept columns on a CPU]
+// A column of a panel is multiplied as it lies: its values are vectors, and the elements of a few
+// rows of x are spread over them. Six rows by two vectors are 12 multiply-adds for eight loads.
+// AVX-512, where a column is one vector, does so for up to eight rows. For more x lies in vectors
+// of rows, as under strips, and it is the values that are spread: eight of them by three vectors
+// are 24 multiply-adds for 11 loads, and read a third of the weights that 16 rows of x by one
+// vector would.
+//
+// An item of work is a group of panels times a group of tiles of x. A block's part of a tile stays
+// in the caches while the lists of some groups pass by, one after another as they lie.
+//
+// Where a row lacks columns of its panel, Inf and NaN of x are placed as 0, and multiplied with
+// what is kept afterwards.
+inline constexpr int kGroupInputs = 144;  // rows of x of a group of tiles, at most
+inline constexpr std::int64_t kColumnSums = std::int64_t{1} << 16;  // of groups that go together
+
+struct ColumnsTask : StripTask {
+  bool* finite;  // [tiles][blocks of columns], of x; where rows lack columns
+  bool vectors;  // x lies in vectors of rows; else an element of each row of a tile after the other
+  int lanes;     // of these vectors
+
+  const ColumnsHeader& columns_header() const {
+    return *static_cast<const ColumnsHeader*>(args.layout);
+  }
+  // Floats of a column of a tile, and of the widest one; of its sums.
+  int width(int tile) const { return tiles[tile].registers * lanes; }
+  std::int64_t tile_floats() const { return kGroupRows * width(0); }
+  // Groups of tiles, of about equal numbers; and groups of panels that go together.
+  int tile_groups() const {
+    const int most = kGroupInputs / width(0);
+    return (tile_count + most - 1) / most;
+  }
+  int tiles_a_group() const { return (tile_count + tile_groups() - 1) / tile_groups(); }
+  std::int64_t groups_at_once() const {
+    const std::int64_t groups = kColumnSums / (tile_floats() * tiles_a_group());
+    return groups < 1 ? 1 : groups > 4 ? 4 : groups;
+  }
+};
+
 // The kernels, once per instruction set.
 struct Kernels {
   int lanes;              // of a vector
   int most_registers[2];  // of a tile, under strips of 4 and of 2
+  int column_rows;        // of a tile under kept columns;
+  int column_registers;   // and for more rows, where x then lies in vectors; else 0
   // Lays tile number x block of columns [begin, end) of x out.
   void (*fill_panels)(const StripTask& task, std::int64_t begin, std::int64_t end);
   // Groups of tiles x blocks of rows [begin, end). `sums` has room for those of a group of tiles.
@@ -77,6 +118,11 @@ struct Kernels {
   // Rows [begin, end) of a weight as bits and values times every row of x, with bitmap_scratch.
   void (*multiply_mask)(const BitmapLinearArgs& args, float* scratch, std::int64_t begin,
                         std::int64_t end);
+  // Tile number x block of columns [begin, end) of x, for kept columns.
+  void (*place_columns)(const ColumnsTask& task, std::int64_t begin, std::int64_t end);
+  // Groups of tiles x groups of panels [begin, end). `sums` has room for those that go together.
+  void (*multiply_columns)(const ColumnsTask& task, float* sums, std::int64_t begin,
+                           std::int64_t end);
   // Rows [begin, end) of x to codes.
   void (*quantize_rows)(const CodesTask& task, std::int64_t begin, std::int64_t end);
   // The same to float32, or as they are where the set multiplies those.

@@ -301,7 +301,8 @@ std::vector<std::uint8_t> build_layout(const MaskedMatrix& matrix, LayoutChoice 
     case LayoutChoice::kPairs:
       return build_strips<2>(matrix);
     case LayoutChoice::kPanels:
-      return build_panels_layout(matrix);
+      return matrix.dtype == DType::kFloat32 ? build_columns_layout(matrix)
+                                             : build_panels_layout(matrix);
     default:
       return build_mask_layout(matrix);
   }

@@ -33,7 +33,7 @@ struct MaskedMatrix {
 
 // Note [Layouts of a pruned weight]
 // What the kernels read is prepared once, from the form above. A layout is one stretch of bytes
-// that begins with its header and does not depend on the instruction set. There are two kinds.
+// that begins with its header and does not depend on the instruction set. There are three kinds.
 //
 // kMask has bits and values as above, and where each row's values begin. Kernels multiply with
 // these where they are (see linear/bitmap.h), and need no layout: it is for callers who have no
@@ -55,11 +55,26 @@ struct MaskedMatrix {
 // interleave is 4, where accumulators take one or two registers each: up to 16 rows of x, or few
 // nonzeros. It is 2 where they take four: more rows, and more nonzeros, whose x is then loaded once
 // for both rows. Eight independent sums either way.
-enum class LayoutKind : std::int64_t { kMask = 1, kStrips = 2, kCodes = 3 };
+//
+// kColumns, for weights that were pruned in blocks, of float32. A panel of kPanelRows rows keeps
+// the columns that any of its rows has, whole:
+//
+//   columns   u16 each, within a block of columns
+//   values    float[kPanelRows] each; 0 where a row has none
+//   masks     u16 each: a bit for each row that has one; left out where every row has
+//
+// Blocks of block_columns columns are cut as those of strips are, and kGroupPanels panels make a
+// group. The columns of a panel's block are a list; lists follow each other by groups, then blocks,
+// then panels, as kernels read them.
+enum class LayoutKind : std::int64_t { kMask = 1, kStrips = 2, kCodes = 3, kColumns = 4 };
 
 inline constexpr std::int64_t kLayoutMagic = 0x6c5f706f72747301;  // "\1strop_l"
-inline constexpr std::int64_t kMaxBlockColumns = 248;
+inline constexpr std::int64_t kMaxBlockColumns = 248;  // of kStrips, whose columns take a byte
+inline constexpr std::int64_t kMaxListColumns = 1024;  // of kColumns
 inline constexpr std::int64_t kBlockRows = 512;
+inline constexpr std::int64_t kPanelRows = 16;
+inline constexpr std::int64_t kGroupPanels = 8;
+inline constexpr std::int64_t kGroupRows = kGroupPanels * kPanelRows;
 inline constexpr std::int64_t kLayoutSlack = 64;  // bytes that a kernel may read past the last one
 
 // Bytes of a record whose weights take `item` bytes each.
@@ -78,16 +93,24 @@ struct LayoutHeader {
   std::int64_t columns;
   std::int64_t count;
   std::int64_t interleave;     // kStrips
-  std::int64_t block_columns;  // kStrips: of all blocks but the last of a row
-  std::int64_t first;          // where the rows' starts, or the blocks, are
-  std::int64_t second;         // kMask: where the bits are
-  std::int64_t third;          // kMask: where the values are
+  std::int64_t block_columns;  // kStrips, kColumns: of all blocks but the last of a row
+  std::int64_t first;          // where the starts of rows, or of lists, or the blocks, are
+  std::int64_t second;         // kMask: where the bits are; kColumns: the columns
+  std::int64_t third;          // kMask, kColumns: where the values are
 
   DType values() const { return static_cast<DType>(dtype); }
   std::int64_t row_blocks() const { return rows == 0 ? 0 : (rows + kBlockRows - 1) / kBlockRows; }
   std::int64_t column_blocks() const {
     return columns == 0 ? 1 : (columns + block_columns - 1) / block_columns;
   }
+};
+
+// Of kColumns. `first`: int64[lists() + 1], where lists begin, in columns.
+struct ColumnsHeader : LayoutHeader {
+  std::int64_t masks;  // where they are; 0: every row has all columns of its panel
+
+  std::int64_t groups() const { return (rows + kGroupRows - 1) / kGroupRows; }
+  std::int64_t lists() const { return groups() * column_blocks() * kGroupPanels; }
 };
 
 // Strips that follow each other with equal counts of records.
@@ -109,9 +132,10 @@ struct StripBlock {
 // The layouts that there are to choose among.
 enum class LayoutChoice { kMask, kQuads, kPairs, kPanels };
 
-// Prepares a layout. The matrix has to be valid. (kPanels has values of bfloat16 as if they were
-// codes: see linear/codes.h.)
+// Prepares a layout. The matrix has to be valid. (kPanels is kColumns for values of float32; it has
+// those of bfloat16 as if they were codes: see linear/codes.h.)
 std::vector<std::uint8_t> build_layout(const MaskedMatrix& matrix, LayoutChoice choice);
+std::vector<std::uint8_t> build_columns_layout(const MaskedMatrix& matrix);
 
 // The problem with a layout that somebody else made or altered: an index out of bounds, say. Empty
 // if there is none.

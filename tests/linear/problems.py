@@ -21,7 +21,7 @@ ACTIVATIONS = {
 
 def layouts_of(dtype):
     """Those that values of a dtype have."""
-    return (*LAYOUTS, "panels") if dtype == torch.bfloat16 else LAYOUTS
+    return LAYOUTS if dtype == torch.float16 else (*LAYOUTS, "panels")
 
 
 def generator(seed=0):
@@ -55,6 +55,15 @@ def pruned(shape, sparsity, pattern="random", seed=0):
     """A weight with zeros."""
     weight = torch.randn(shape, generator=generator(seed + 1))
     return torch.where(kept(shape, sparsity, pattern, seed), weight, 0)
+
+
+def in_blocks(shape, block, sparsity):
+    """A weight of which whole blocks are pruned."""
+    counts = [-(-size // side) for size, side in zip(shape, block, strict=True)]
+    mask = torch.rand(counts, generator=generator(4)) >= sparsity
+    mask = mask.repeat_interleave(block[0], 0).repeat_interleave(block[1], 1)
+    weight = torch.randn(shape, generator=generator(5))
+    return torch.where(mask[: shape[0], : shape[1]], weight, 0)
 
 
 def multiplied(x, weight, layout, bias=None, activation=""):

@@ -9,17 +9,18 @@ from core.devices import assert_same_bits, to_array, to_tensor
 from linear.problems import (
     ACTIVATIONS,
     CPU_DEVICES,
-    LAYOUTS,
     ROWS,
     SPARSITIES,
     assert_close,
     generator,
     kept,
+    layouts_of,
     multiplied,
     pruned,
 )
 from strop import _C
 
+LAYOUTS = layouts_of(torch.float32)
 SHAPES = [(1, 1), (1, 5), (3, 1), (7, 3), (8, 64), (17, 65), (37, 300), (130, 129)]
 PATTERNS = ["random", "magnitude", "holes", "blocks", "2:4"]
 

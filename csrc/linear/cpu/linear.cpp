@@ -64,6 +64,31 @@ void run_strips(const MaskedLinearArgs& args, const Parallel& parallel, const Ke
                      });
 }
 
+void run_columns(const MaskedLinearArgs& args, const Parallel& parallel, const Kernels& kernels) {
+  const auto& header = *static_cast<const ColumnsHeader*>(args.layout);
+  const std::int64_t blocks = header.column_blocks();
+  const std::int64_t columns = blocks * (header.block_columns + 1);
+  const bool vectors = kernels.column_registers > 0 && args.rows > kernels.column_rows;
+  const int lanes = vectors ? kernels.lanes : 1;
+  const int most = vectors ? kernels.column_registers : kernels.column_rows;
+  const std::vector<PanelTile> tiles = cut_tiles(args.rows, lanes, most, columns);
+  const auto count = static_cast<int>(tiles.size());
+  const Scratch panels((tiles.back().panel + columns * tiles.back().registers * lanes) * 4);
+  const Scratch finite(header.masks != 0 ? count * blocks : 0);
+  const ColumnsTask task = {
+      {args, panels.at<float>(), tiles.data(), count}, finite.at<bool>(), vectors, lanes};
+  parallel.for_range(
+      count * blocks, std::max<std::int64_t>(kGrain / (header.block_columns * task.width(0)), 1),
+      [&](std::int64_t begin, std::int64_t end) { kernels.place_columns(task, begin, end); });
+  const std::int64_t items = task.tile_groups() * header.groups();
+  const std::int64_t sums = task.tile_floats() * task.tiles_a_group() * task.groups_at_once();
+  parallel.for_range(items, items_a_grain(header.count * args.rows, items),
+                     [&](std::int64_t begin, std::int64_t end) {
+                       const Scratch scratch(sums * 4);
+                       kernels.multiply_columns(task, scratch.at<float>(), begin, end);
+                     });
+}
+
 }  // namespace
 }  // namespace strop::linear::cpu
 
@@ -98,12 +123,14 @@ void run(const MaskedLinearArgs& args, const ExecutionOptions& options) {
     return run(BitmapLinearArgs{args, bitmap_of(args.layout)}, options);
   }
   if (args.rows == 0 || header.rows == 0) return;
+  if (args.dtype == DType::kFloat64) return run(args, Oracle{});
+  const auto run_part = header.kind == LayoutKind::kColumns ? cpu::run_columns : cpu::run_strips;
   cpu::with_kernels(
       args, header.rows, options, [&](const MaskedLinearArgs& given, const Kernels& kernels) {
         // A part of x at a time, so that what is laid out anew stays small.
         for (std::int64_t row = 0; row < given.rows; row += kRowsAtATime) {
           const std::int64_t count = std::min<std::int64_t>(kRowsAtATime, given.rows - row);
-          cpu::run_strips(cpu::rows_of(given, row, count), options.parallel, kernels);
+          run_part(cpu::rows_of(given, row, count), options.parallel, kernels);
         }
       });
 }

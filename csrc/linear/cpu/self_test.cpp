@@ -91,11 +91,11 @@ std::string run_rows(Isa isa, const Pruned& weight, std::int64_t rows) {
   args.y = actual.data();
   for (const auto choice :
        {LayoutChoice::kMask, LayoutChoice::kQuads, LayoutChoice::kPairs, LayoutChoice::kPanels}) {
-    const bool panels = choice == LayoutChoice::kPanels;
-    if (panels && weight.dtype != DType::kBFloat16) continue;
+    if (choice == LayoutChoice::kPanels && weight.dtype == DType::kFloat16) continue;
     const auto layout = build_layout(weight.matrix(), choice);
     args.layout = layout.data();
-    panels ? run(CodedLinearArgs{args, layout.data()}, {.isa = isa}) : run(args, {.isa = isa});
+    const bool coded = args.header().kind == LayoutKind::kCodes;
+    coded ? run(CodedLinearArgs{args, layout.data()}, {.isa = isa}) : run(args, {.isa = isa});
     const std::string difference = first_difference(actual, expected, weight.dtype);
     if (difference.empty()) continue;
     return "packed_linear of " + std::to_string(rows) + " rows, " + dtype_name(weight.dtype) +

@@ -5,7 +5,7 @@
 
 #include "core/simd/unroll.h"
 #include "linear/kernels.h"
-#include "linear/simd/activation.h"
+#include "linear/simd/put_tile.h"
 
 namespace strop::linear::simd::STROP_ISA {
 using namespace strop::simd::STROP_ISA;
@@ -21,9 +21,6 @@ constexpr int kMaxRegisters[2] = {4, 4};
 #else
 constexpr int kMaxRegisters[2] = {2, 4};
 #endif
-// Elements. Rows of x and y are walked side by side, more of them than a processor's prefetcher
-// follows: a sixth of the time, where they are far larger than the caches.
-constexpr std::int64_t kAheadInRow = 4 * kLanes;
 constexpr std::int64_t kAhead = 4096;  // bytes; what few rows of x leave waiting for memory
 
 // Weight kPlace of a record in every lane. AVX-512 loads it, so that no port that multiplies is
@@ -156,37 +153,6 @@ MultiplyBlock block_kernel(const LayoutHeader& header, int registers) {
   });
 }
 
-// The sums of rows [0, rows) of a block of the weight, to y's columns from `column` on.
-template <class T>
-void put_tile(const MaskedLinearArgs& args, const PanelTile& tile, std::int64_t column,
-              const float* sums) {
-  const std::int64_t rows = args.header().rows - column;
-  const std::int64_t count = rows < kBlockRows ? rows : kBlockRows;
-  const int width = tile.registers * kLanes;
-  auto* const y = static_cast<T*>(args.y) + tile.first * args.y_stride + column;
-  const auto* const bias = static_cast<const float*>(args.bias);
-  for (std::int64_t n = 0; n < count; n += kLanes) {
-    const std::int64_t left = count - n < kLanes ? count - n : kLanes;
-    Vec add(0.0f);
-    if (bias != nullptr) {
-      const float* const from = bias + column + n;
-      add = left == kLanes ? load(from) : load_first(from, left);
-    }
-    for (int j = 0; j < tile.rows; j += kLanes) {
-      F32 v[kLanes];
-      for (int i = 0; i < kLanes; ++i) v[i] = load_unaligned<F32>(sums + (n + i) * width + j);
-      transpose(v);
-      const int lanes = tile.rows - j < kLanes ? tile.rows - j : kLanes;
-      for (int lane = 0; lane < lanes; ++lane) {
-        const Vec result = activated(Vec::wrap(v[lane]) + add, args.activation);
-        T* const to = y + (j + lane) * args.y_stride + n;
-        prefetch_to_write(to + kAheadInRow);
-        left == kLanes ? store<false>(to, result) : store_first(to, result, left);
-      }
-    }
-  }
-}
-
 void multiply_strips(const StripTask& task, float* sums, std::int64_t begin, std::int64_t end) {
   const LayoutHeader& header = task.args.header();
   const auto* const layout = static_cast<const std::uint8_t*>(task.args.layout);
@@ -208,7 +174,7 @@ void multiply_strips(const StripTask& task, float* sums, std::int64_t begin, std
     }
     by_narrow_dtype(task.args.dtype, [&]<class T>() {
       for (int t = 0; t < count; ++t) {
-        put_tile<T>(task.args, task.tiles[first_tile + t], row_block * kBlockRows,
+        put_tile<T>(task.args, task.tiles[first_tile + t], {row_block * kBlockRows, kBlockRows},
                     sums + t * apart);
       }
     });
@@ -260,12 +226,14 @@ void fill_panels_of(const StripTask& task, std::int64_t begin, std::int64_t end)
   }
 }
 
+}  // namespace
+
 void fill_panels(const StripTask& task, std::int64_t begin, std::int64_t end) {
   by_narrow_dtype(task.args.dtype, [&]<class T>() { fill_panels_of<T>(task, begin, end); });
 }
 
-}  // namespace
-
+void place_columns(const ColumnsTask& task, std::int64_t begin, std::int64_t end);
+void multiply_columns(const ColumnsTask& task, float* sums, std::int64_t begin, std::int64_t end);
 void multiply_one(const StripTask& task, float* sums, std::int64_t begin, std::int64_t end);
 void multiply_mask(const BitmapLinearArgs& args, float* scratch, std::int64_t begin,
                    std::int64_t end);
@@ -280,10 +248,14 @@ void nonzero_bits(const float* row, std::int64_t count, std::uint8_t* bits);
 extern const Kernels kernels;
 const Kernels kernels = {.lanes = kLanes,
                          .most_registers = {kMaxRegisters[0], kMaxRegisters[1]},
+                         .column_rows = kColumnRows,
+                         .column_registers = kColumnRegisters,
                          .fill_panels = fill_panels,
                          .multiply_strips = multiply_strips,
                          .multiply_one = multiply_one,
                          .multiply_mask = multiply_mask,
+                         .place_columns = place_columns,
+                         .multiply_columns = multiply_columns,
                          .quantize_rows = quantize_rows,
                          .widen_rows = widen_rows,
                          .multiply_codes = multiply_codes,

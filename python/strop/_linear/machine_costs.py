@@ -53,6 +53,7 @@ _SPARSITIES = (0.5, 0.9)
 _SPARSER = " at 90 %"  # behind a method's name: its factors at the second of these
 _FORMATS = ("int8", "nf4")
 _GROUP = 64  # columns that share a scale in the latter
+_BLOCK = (16, 32)  # rows and columns that are kept together
 _LAST_CLASS = {"near": 6, "cached": 5, "streamed": 5}
 """The last class of rows that is timed, where there is time."""
 _MORE_ROWS = 4  # times as long the next class may take
@@ -236,30 +237,50 @@ def _times(weight: TimedWeight, names: Sequence[str], number: int) -> list[float
 
 
 class _Masked:
-    """A random weight of a sparsity, and what its methods take over what the table says."""
+    """A random weight of a sparsity, and one in blocks; what their methods take over what the table says."""
 
     def __init__(self, side: int, sparsity: float, dtype: torch.dtype) -> None:
         generator = torch.Generator().manual_seed(0)
         kept = torch.rand(side, side, generator=generator) >= sparsity
         weight = torch.randn(side, side, generator=generator).to(dtype)
-        bits, values = ops.pack_masked(weight, kept)
-        self.weight = TimedWeight.masked(bits, values, (side, side), dtype)
         self.suffix = _SPARSER if sparsity == _SPARSITIES[1] else ""
-        self.costs = plans.Costs((side, side), values.shape[0], dtype, dtype)
+        self.random = _costs_and_weight(weight, kept)
+        self.in_blocks = None
+        if dtype == torch.float32:
+            rows, columns = _BLOCK
+            blocks = torch.rand(side // rows, side // columns, generator=generator) >= sparsity
+            kept = blocks.repeat_interleave(rows, 0).repeat_interleave(columns, 1)
+            self.in_blocks = _costs_and_weight(weight, kept)
 
     def ways(self, number: int) -> tuple[str, ...]:
-        prepacked = ("prepacked",) if dense_ways.can_prepack(self.weight.dtype) else ()
-        return (*self.costs.candidates(number), "dense", *prepacked)
+        costs, weight = self.random
+        prepacked = ("prepacked",) if dense_ways.can_prepack(weight.dtype) else ()
+        return (*costs.candidates(number), "dense", *prepacked)
 
     def ratios(self, number: int) -> dict[str, float]:
-        ways = self.ways(number)
+        found = _over_table(*self.random, self.ways(number), number)
+        if self.in_blocks is not None:
+            found |= _over_table(*self.in_blocks, ("panels",), number)
+        dense = ("dense", "prepacked")
         return {
-            self._key(method): taken / self.costs.by_table(method, number)
-            for method, taken in zip(ways, _times(self.weight, ways, number), strict=True)
+            name + ("" if name.partition("-")[0] in dense else self.suffix): ratio
+            for name, ratio in found.items()
         }
 
-    def _key(self, method: str) -> str:
-        return self.costs.key(method) + ("" if method in ("dense", "prepacked") else self.suffix)
+
+def _costs_and_weight(weight: Tensor, kept: Tensor) -> tuple[plans.Costs, TimedWeight]:
+    bits, values = ops.pack_masked(weight, kept)
+    of = bits, values, (weight.shape[0], weight.shape[1]), weight.dtype
+    return plans.costs_of(*of), TimedWeight.masked(*of)
+
+
+def _over_table(
+    costs: plans.Costs, weight: TimedWeight, ways: Sequence[str], number: int
+) -> dict[str, float]:
+    return {
+        costs.key(method): taken / costs.by_table(method, number)
+        for method, taken in zip(ways, _times(weight, ways, number), strict=True)
+    }
 
 
 class _Codes:

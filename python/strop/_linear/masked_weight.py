@@ -43,7 +43,8 @@ class MaskedWeight(Prepacked, PackedWeight):
         values: the weights whose bit is set, row by row.
         quads: strips of four rows of the weight, for few rows of input or few nonzeros; None if not prepared.
         pairs: strips of two, for more of both; likewise.
-        panels: bits and values as tiles of AMX take them, for any rows; likewise.
+        panels: bits and values as tiles of AMX take them, of float32 the columns that 16 rows have, for any
+            rows; likewise.
         dense: the weight itself, where the plan has dense in it.
         back_quads: the layouts of the transposed weight, for the input's gradient.
         back_pairs: likewise.
@@ -101,7 +102,7 @@ class MaskedWeight(Prepacked, PackedWeight):
         return str(self.dtype).removeprefix("torch.")
 
     def _costs(self) -> plans.Costs:
-        return plans.Costs(self.shape, self.nnz, self.dtype, self.input_dtype, self.bits.is_cuda)
+        return plans.costs_of(self.bits, self.values, self.shape, self.input_dtype)
 
     def _settle(self) -> None:
         super()._settle()
@@ -181,7 +182,7 @@ class MaskedWeight(Prepacked, PackedWeight):
         bits, values = cast(Tensor, tensors["bits"]), cast(Tensor, tensors["values"])
         check_methods(methods)
         if source not in FORCED and machine != plans.machine_key() and bits.device.type == "cpu":
-            costs = plans.Costs(shape, values.shape[0], values.dtype, input_dtype)
+            costs = plans.costs_of(bits, values, shape, input_dtype)
             methods, source = planned(costs, source)
         return cls.prepared(
             bits,
@@ -225,7 +226,7 @@ class MaskedWeight(Prepacked, PackedWeight):
         check_methods(methods)
         input_dtype = values.dtype if input_dtype is None else input_dtype
         if not fits(methods, bits.device):
-            costs = plans.Costs(shape, values.shape[0], values.dtype, input_dtype, bits.is_cuda)
+            costs = plans.costs_of(bits, values, shape, input_dtype)
             methods, plan_source = planned(costs, plan_source)
         check_dtypes(values.dtype, input_dtype, methods)
         columns = shape[1]
@@ -298,11 +299,11 @@ class MaskedWeight(Prepacked, PackedWeight):
                 f"{_NAME}: dtype is {dtype}; float32, bfloat16, float16 or float64 is needed"
             )
         values, input_dtype = self.values.to(device, dtype), dtype or self.input_dtype
-        gpu = device.type == "cuda"
-        costs = plans.Costs(self.shape, self.nnz, values.dtype, input_dtype, gpu)
+        bits = self.bits.to(device)
+        costs = plans.costs_of(bits, values, self.shape, input_dtype)
         methods, plan_source = planned(costs, self.plan_source)
         return type(self).prepared(
-            self.bits.to(device),
+            bits,
             values,
             self.shape,
             methods=methods,

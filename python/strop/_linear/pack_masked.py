@@ -74,7 +74,7 @@ def planned_weight(
     elif plan == "measure":
         methods = _measured(bits, values, shape, classes, input_dtype)
     else:
-        costs = plans.Costs(shape, values.shape[0], values.dtype, input_dtype, values.is_cuda)
+        costs = plans.costs_of(bits, values, shape, input_dtype)
         methods = planned_by_costs(costs, classes, packed_only=plan == "packed")
     return MaskedWeight.prepared(
         bits,
@@ -113,6 +113,6 @@ def _measured(
 ) -> tuple[int, ...]:
     """The plan whose methods took the least time here."""
     weight, gpu = TimedWeight.masked(bits, values, shape, input_dtype), bits.is_cuda
-    names_of = partial(ways, plans.Costs(shape, values.shape[0], values.dtype, input_dtype, gpu))
+    names_of = partial(ways, plans.costs_of(bits, values, shape, input_dtype))
     with torch.cuda.device(bits.device) if gpu else contextlib.nullcontext():
         return measured(weight, names_of, classes, gpu=gpu)

@@ -13,6 +13,7 @@ Values of 16 bits have methods of their own (``quads-16``), and so has dense in 
 (``dense-bfloat16``). Where an entry lacks the first, the float32 figures hold; where it lacks the
 second, or was measured on a processor that has other arithmetic for the dtype, dense is taken to be so
 many times slower or faster than float32.
+Panels take dense's figures: of bfloat16 whatever is kept, of float32 for the share of the weight that they hold.
 See Note [Machine costs] in machine_costs.py for what is measured beside it, and planning.py for what is chosen.
 """
 
@@ -31,6 +32,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensor
 
 from strop import _C
 from strop._core.processor import facts
@@ -41,7 +43,7 @@ TYPICAL_ROWS = (1, 2, 8, 16, 32, 128, 512)
 """What a class is measured at: of 2 to 4 the rows at which dense does best beside the packed one."""
 _OF_ANY_VALUES = ("mask", "quads", "pairs")
 LAYOUTS = ("quads", "pairs", "panels")
-"""The packed methods of a CPU with a layout of their own; the last is of bfloat16 alone."""
+"""The packed methods of a CPU with a layout of their own; the last is of float32 and bfloat16 alone."""
 BY_STARTS = ("bitmap", "unpack")
 """Those of a GPU, by bits and values as they are and the rows' starts. (A CPU's is ``mask``.)"""
 _AVX2 = "-avx2"
@@ -49,7 +51,8 @@ BY_AVX2 = {method + _AVX2: method for method in (*_OF_ANY_VALUES, "codes")}
 """The same by the kernels of AVX2, where the set in force extends it: wider ones may be slower."""
 METHODS = (*_OF_ANY_VALUES, "dense", *BY_STARTS, "prepacked", "codes", *BY_AVX2, "panels")
 """What a plan chooses among: ``prepacked`` is dense, in oneDNN's order; ``unpack`` makes the dense weight anew in
-each call; ``panels`` has bits and values of bfloat16 as tiles of AMX take them."""
+each call; ``panels`` has bits and values of bfloat16 as tiles of AMX take them, and of float32 the columns
+that 16 rows have."""
 FORM_OF = {
     **{m: m for m in METHODS},
     **BY_AVX2,
@@ -76,6 +79,9 @@ _WITHOUT_SHORT = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CO
 _MEASURED_WITH_VECTORS = {("avx512-amd", "dense-bfloat16")}
 _WIDER = ("avx512", "avx512_vnni", "amx")  # sets that extend AVX2 by wider vectors
 _FEW = 16  # rows up to which strips of four rows are made for
+_MOST_HELD = 1.15  # values that panels of float32 have, over those that are kept
+_PANEL_ROWS = 16  # as in csrc/linear/layout.h
+_PANELS_OVER_DENSE = 1.15  # their time for a weight, over dense's
 _ROUNDS = 8  # rows beyond which a restored weight may be rounded to the input's dtype
 
 
@@ -239,10 +245,16 @@ class Costs:
     gpu: bool = False
     code_bytes: int | None = None
     """Of what is kept and its scales, where a GPU multiplies with codes beside a mask."""
+    held: int | None = None
+    """The weights of the columns that panels of 16 rows have; None where that is no method."""
 
     def terms(self, method: str, number: int) -> Sequence[float]:
         """The figures of a method for a class of rows."""
         entry, at = _table()[table_key()], place(self.shape[0] * self.shape[1])
+        if method == "panels" and self.held is not None:  # goes by what it holds
+            call, a, b, c = entry["dense"][at][number]
+            share = self.held / max(self.shape[0] * self.shape[1], 1)
+            return [call, a, _PANELS_OVER_DENSE * share * b, c]
         if method == "panels":
             # Its time goes by all weights; how much less it takes is found on the machine.
             return entry["dense"][at][number]  # type: ignore[no-any-return]
@@ -268,7 +280,9 @@ class Costs:
         """The packed methods that suit a class of rows."""
         if self.code_bytes is not None:
             return ("codes",) if takes_few_rows(number) else ("unpack",)
-        return candidates(number, self.gpu, (self.dtype, self.input_dtype))
+        found = candidates(number, self.gpu, (self.dtype, self.input_dtype))
+        in_blocks = self.held is not None and self.held <= _MOST_HELD * self.nonzeros
+        return (*found, "panels") if in_blocks else found
 
     def key(self, method: str) -> str:
         """A method by the name that its figures have."""
@@ -283,6 +297,27 @@ class Costs:
         call, a, b, c = self.terms(method, number)
         rows, weights = self.shape[0], self.shape[0] * self.shape[1]
         return max(call + a * self.nonzeros + b * weights + c * rows, 1e-9)  # (of nothing, too)
+
+
+def costs_of(
+    bits: Tensor, values: Tensor, shape: tuple[int, int], input_dtype: torch.dtype
+) -> Costs:
+    """What the methods take for bits and values, in which blocks may show."""
+    held = _held_in_panels(bits) if values.dtype == torch.float32 else None
+    return Costs(shape, values.shape[0], values.dtype, input_dtype, bits.is_cuda, held)
+
+
+def _held_in_panels(bits: Tensor) -> int | None:
+    """The weights of the columns that any of a panel's rows has; None of bits without data, or on a GPU."""
+    if bits.device.type != "cpu" or isinstance(bits, FakeTensor):
+        return None
+    if bits.dtype != torch.uint8 or bits.dim() != 2:  # which is refused elsewhere
+        return None
+    if bits.numel() == 0:
+        return 0
+    rows: np.ndarray[Any, Any] = bits.detach().numpy()
+    panels = np.bitwise_or.reduceat(rows, np.arange(0, len(rows), _PANEL_ROWS), axis=0)
+    return _PANEL_ROWS * int(np.unpackbits(panels).sum(dtype=np.int64))
 
 
 def by_events(call: Callable[[], object]) -> float:
