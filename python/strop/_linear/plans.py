@@ -304,7 +304,7 @@ def costs_of(
 ) -> Costs:
     """What the methods take for bits and values, in which blocks may show."""
     held = _held_in_panels(bits) if values.dtype == torch.float32 else None
-    return Costs(shape, values.shape[0], values.dtype, input_dtype, bits.is_cuda, held)
+    return Costs(shape, values.shape[0], values.dtype, input_dtype, bits.is_cuda, held=held)
 
 
 def _held_in_panels(bits: Tensor) -> int | None:
