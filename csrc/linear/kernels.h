@@ -83,7 +83,7 @@ inline constexpr std::int64_t kColumnSums = std::int64_t{1} << 16;  // of groups
 struct ColumnsTask : StripTask {
   bool* finite;  // [tiles][blocks of columns], of x; where rows lack columns
   bool vectors;  // x lies in vectors of rows; else an element of each row of a tile after the other
-  int lanes;     // of these vectors
+  int lanes;     // of these vectors; else 1
 
   const ColumnsHeader& columns_header() const {
     return *static_cast<const ColumnsHeader*>(args.layout);

@@ -48,7 +48,7 @@ GROUPS = {
     "codes, 16 bits": torch.bfloat16,
 }
 """What is measured at a time, and the dtype of its values, if it has such, and input."""
-_SECONDS = {"32 bits": 1.1, "16 bits": 1.1, "codes": 0.3, "codes, 16 bits": 0.3}  # about
+_SECONDS = {"32 bits": 1.2, "16 bits": 1.1, "codes": 0.3, "codes, 16 bits": 0.3}  # about
 _SPARSITIES = (0.5, 0.9)
 _SPARSER = " at 90 %"  # behind a method's name: its factors at the second of these
 _FORMATS = ("int8", "nf4")
