@@ -78,7 +78,8 @@ struct StripTask {
 // Where a row lacks columns of its panel, Inf and NaN of x are placed as 0, and multiplied with
 // what is kept afterwards.
 inline constexpr int kGroupInputs = 144;  // rows of x of a group of tiles, at most
-inline constexpr std::int64_t kColumnSums = std::int64_t{1} << 16;  // of groups that go together
+inline constexpr std::int64_t kGroupsAtOnce = 8;
+inline constexpr std::int64_t kColumnSums = std::int64_t{1} << 17;  // of these, which a cache holds
 
 struct ColumnsTask : StripTask {
   bool* finite;  // [tiles][blocks of columns], of x; where rows lack columns
@@ -99,7 +100,7 @@ struct ColumnsTask : StripTask {
   int tiles_a_group() const { return (tile_count + tile_groups() - 1) / tile_groups(); }
   std::int64_t groups_at_once() const {
     const std::int64_t groups = kColumnSums / (tile_floats() * tiles_a_group());
-    return groups < 1 ? 1 : groups > 4 ? 4 : groups;
+    return groups < 1 ? 1 : groups > kGroupsAtOnce ? kGroupsAtOnce : groups;
   }
 };
 
