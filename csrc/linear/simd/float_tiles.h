@@ -46,15 +46,7 @@ struct FloatRun {
 
 template <int kPanels, bool kManyRows>
 STROP_INLINE void begin_sums(const FloatRun& run) {
-  constexpr std::int64_t kNext = kTileRows * kPanelRows;  // sums of the second tile of rows
-  if (run.first) {
-    clear_pair();
-  } else {
-    _tile_loadd(0, run.sums[0], kTileBytes);
-    if constexpr (kPanels == 2) _tile_loadd(1, run.sums[1], kTileBytes);
-    if constexpr (kManyRows) _tile_loadd(2, run.sums[0] + kNext, kTileBytes);
-    if constexpr (kManyRows && kPanels == 2) _tile_loadd(3, run.sums[1] + kNext, kTileBytes);
-  }
+  run.first ? clear_pair() : load_pair<kPanels, kManyRows>(run.sums);
 }
 
 // Step `i` of x times the tiles of the first panel, of the second, or of both.
@@ -250,7 +242,6 @@ void for_tile_panels(const CodesTask& task, std::uint8_t* scratch, std::int64_t 
                      std::int64_t end, Put put) {
   for_panel_pairs(task, scratch, begin, end,
                   [&](PanelBlock(&blocks)[2], int count, PairShapes& shapes) STROP_UNROLLED {
-                    blocks[1].floats = reinterpret_cast<float*>(blocks[0].wide);
                     count == 2 ? multiply_tile_panels<2, Tiles>(blocks, shapes)
                                : multiply_tile_panels<1, Tiles>(blocks, shapes);
                     put(blocks, count);

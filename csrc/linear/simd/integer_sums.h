@@ -18,11 +18,13 @@ STROP_INLINE F32 with_parts(std::int64_t* sums, I32 sum, bool first) {
   return all;
 }
 
-// What turns a group's sums of integers into floats, the same for all rows of x.
+// What turns a group's sums of integers into floats, the same for all rows of x. `x_sums` are the
+// task's where the sums are of codes that have zero points, else nullptr.
 class GroupNumbers {
  public:
-  STROP_MEMBER GroupNumbers(const PanelBlock& block, std::int64_t group)
-      : block_(block), group_(group) {
+  STROP_MEMBER GroupNumbers(const PanelBlock& block, std::int64_t group,
+                            const std::int32_t* x_sums)
+      : block_(block), x_sums_(x_sums), group_(group) {
     const CodesHeader& header = block.header;
     for (int i = 0; i < kRowVectors; ++i) {
       const auto integers = [&](std::int64_t place) {
@@ -46,8 +48,8 @@ class GroupNumbers {
     for (int i = 0; i < kRowVectors; ++i) {
       I32 v = sum[i];
       if (x_zero != 0) v -= broadcast(x_zero) * sums_[i];
-      if (task.x_sums != nullptr) {
-        v -= broadcast(task.x_sums[x_row * header.groups + group_]) * zero_[i];
+      if (x_sums_ != nullptr) {
+        v -= broadcast(x_sums_[x_row * header.groups + group_]) * zero_[i];
       }
       F32 f = __builtin_convertvector(v, F32);
       if (header.parts > 1) {
@@ -63,6 +65,7 @@ class GroupNumbers {
 
  private:
   const PanelBlock& block_;
+  const std::int32_t* x_sums_;
   std::int64_t group_;
   F32 scale_[kRowVectors];
   I32 sums_[kRowVectors];
@@ -77,7 +80,7 @@ STROP_INLINE void add_segment(const PanelBlock& block, std::int64_t row, const S
     if (!segment.starts) sum[i] += load_unaligned<I32>(kept + i * kLanes);
     if (!segment.ends) store_unaligned(kept + i * kLanes, sum[i]);
   }
-  if (segment.ends) GroupNumbers(block, segment.group).finish(row, sum);
+  if (segment.ends) GroupNumbers(block, segment.group, block.task.x_sums).finish(row, sum);
 }
 
 }  // namespace strop::linear::simd::STROP_ISA
