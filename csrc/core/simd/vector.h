@@ -329,5 +329,8 @@ template <class V>
 STROP_INLINE void keep_in_register(V& v) {
   asm("" : "+" STROP_REGISTER(v));
 }
+// What was stored at `at` is there for an instruction of which the compiler does not know that it
+// reads it, as those of tiles are to g++.
+STROP_INLINE void keep_in_memory(const void* at) { asm volatile("" : : "r"(at) : "memory"); }
 
 }  // namespace strop::simd::STROP_ISA

@@ -4,9 +4,10 @@
 // there is nothing here for sets without AMX.
 //
 // A group of 64 columns is one product of tiles, 16 cycles; what becomes of its 256 sums are 16
-// conversions, multiplications and additions, 24 cycles of two ports. These wait in the first cache
-// for some groups, so that a row's floats are loaded and stored once for all of them, and those of
-// the rows before are finished while the tiles' unit works on these.
+// conversions, multiplications and additions, 24 cycles of two ports. A step is one group of two
+// panels by 16 rows of x: while it is multiplied, the sums of the step before are stored, and those
+// of the one before that become floats. (A tile that is stored right after its product keeps the
+// unit waiting: 15 ns, not 10, for a product and its stores.)
 
 #include "linear/simd/integer_tiles.h"
 
@@ -24,119 +25,180 @@ STROP_INLINE bool suits_grouped_tiles(const CodesTask& task) {
          (is_less_zero(header) || task.x_sums == nullptr);
 }
 
-// Groups that are multiplied with some rows of x: what their sums are.
-struct GroupRun {
-  std::int64_t row;  // of the block
-  std::int64_t rows;
-  std::int64_t group;
-  std::int64_t count;
-  const std::int32_t* sums;  // [count][panel][row][16]
-};
-
-// Two factors whose product with two halves of a sum is that with the zero point of x.
-STROP_INLINE I32 halves_of_zero(std::int32_t zero) {
-  return broadcast((-zero & 0xffff) | static_cast<std::int32_t>(static_cast<std::uint32_t>(-zero)
-                                                                << 23));
+// Two factors whose product with the halves of a sum is what the zero point of x takes off.
+STROP_INLINE std::int32_t halves_of_zero(std::int32_t zero) {
+  const auto off = static_cast<std::uint32_t>(-zero);
+  return static_cast<std::int32_t>((off & 0xffff) | off << (16 + 7));
 }
 STROP_INLINE I32 halves_of_sums(I32 sums) { return (sums & broadcast(127)) | (sums >> 7 << 16); }
 
-// Rows [begin, end) of a run, by one panel: sums to floats.
-template <int kCount, bool kXZero>
-void finish_groups(const PanelBlock& block, const GroupRun& run, const std::int32_t* sums,
-                   std::int64_t begin, std::int64_t end) {
-  const CodesHeader& header = block.header;
-  F32 scale[kCount];
-  I32 halves[kCount];
-  unrolled<kCount>([&](auto g) STROP_UNROLLED {
-    scale[g] = load_unaligned<F32>(block.numbers<float>(header.scales, run.group + g));
-    halves[g] = halves_of_sums(
-        load_unaligned<I32>(block.numbers<std::int32_t>(header.sums, run.group + g)));
-  });
-  for (std::int64_t row = begin; row < end; ++row) {
-    float* const to = block.floats + (run.row + row) * kPanelRows;
-    const std::int32_t* const from = sums + row * kPanelRows;
-    const I32 zero =
-        kXZero ? halves_of_zero(block.task.x_zero[block.row + run.row + row]) : I32{};
-    // (-0 added to any number leaves it as it is)
-    F32 all = run.group == 0 ? broadcast(-0.0f) : load_unaligned<F32>(to);
-    unrolled<kCount>([&](auto g) STROP_UNROLLED {
-      I32 sum = load_unaligned<I32>(from + g * kGroupSums);
-      if constexpr (kXZero) {
-        sum = bit_cast<I32>(_mm512_dpwssd_epi32(bit_cast<__m512i>(sum), bit_cast<__m512i>(zero),
-                                                bit_cast<__m512i>(halves[g])));
-      }
-      all = all + __builtin_convertvector(sum, F32) * scale[g];
-    });
-    store_unaligned(to, all);
+STROP_INLINE I32 add_products_of_words(I32 sum, I32 a, I32 b) {
+  return bit_cast<I32>(
+      _mm512_dpwssd_epi32(bit_cast<__m512i>(sum), bit_cast<__m512i>(a), bit_cast<__m512i>(b)));
+}
+
+// Sums of a step are tiles 0 and 1, or 2 and 3 where its number is odd.
+template <bool kOdd>
+STROP_INLINE void clear_sums() {
+  if constexpr (kOdd) {
+    _tile_zero(2);
+    _tile_zero(3);
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+  }
+}
+template <int kPanels, bool kOdd>
+STROP_INLINE void add_products() {
+  if constexpr (kOdd) {
+    _tile_dpbssd(2, 6, 4);
+    if constexpr (kPanels == 2) _tile_dpbssd(3, 6, 5);
+  } else {
+    _tile_dpbssd(0, 6, 4);
+    if constexpr (kPanels == 2) _tile_dpbssd(1, 6, 5);
+  }
+}
+template <int kPanels, bool kOdd>
+STROP_INLINE void store_sums(std::int32_t* first, std::int32_t* second) {
+  if constexpr (kOdd) {
+    _tile_stored(2, first, kTileBytes);
+    if constexpr (kPanels == 2) _tile_stored(3, second, kTileBytes);
+  } else {
+    _tile_stored(0, first, kTileBytes);
+    if constexpr (kPanels == 2) _tile_stored(1, second, kTileBytes);
   }
 }
 
-template <int kPanels, bool kXZero>
-class GroupedSums {
- public:
-  explicit GroupedSums(const PanelBlock (&blocks)[2]) : blocks_(blocks) {}
+// One group of up to 16 rows of x.
+struct GroupStep {
+  std::int64_t row = 0;  // of the block
+  std::int64_t rows = 0;
+  std::int64_t group = 0;
+};
 
-  // Multiplies a run's rows, and finishes those of the run before.
-  template <bool kManyRows>
-  STROP_MEMBER void multiply(PairRun& products, const GroupRun& groups) {
-    std::int32_t* sums = blocks_[0].groups + (odd_ ? kGroupsAtOnce * kGroupSums : 0);
-    GroupRun next = groups;
-    next.sums = sums;
-    for (std::int64_t i = 0; i < groups.count; ++i, sums += kGroupSums) {
-      clear_pair();
-      add_products<kPanels, kManyRows>(products, [] {});
-      std::int32_t* const each[2] = {sums, sums + kGroupSums / 2};
-      store_pair<kPanels, kManyRows>(each);
-      finish(before_.rows * i / groups.count, before_.rows * (i + 1) / groups.count);
+// Multiplies steps after one another, and adds their sums to the floats of a block.
+template <int kPanels, bool kXZero>
+class GroupSteps {
+ public:
+  explicit GroupSteps(const PanelBlock (&blocks)[2]) : blocks_(blocks) {
+    for (int panel = 0; panel < kPanels; ++panel) {
+      // (-0 plus any number is that number)
+      for (std::int64_t row = 0; row < blocks[panel].rows; ++row) {
+        store_unaligned(blocks[panel].floats + row * kPanelRows,
+                        bit_cast<F32>(broadcast(0x80000000u)));
+      }
     }
-    before_ = next;
-    odd_ = !odd_;
+    for (std::int64_t row = 0; kXZero && row < blocks[0].rows; ++row) {
+      blocks[0].integers[row] = halves_of_zero(blocks[0].task.x_zero[blocks[0].row + row]);
+    }
   }
-  STROP_MEMBER void finish_all() const { finish(0, before_.rows); }
+
+  // `panels` and `x` are the step's tiles. What is there of one in `held` was loaded before.
+  STROP_MEMBER void multiply(const GroupStep& step, const PairRun& tiles, bool held) {
+    odd_ ? multiply<true>(step, tiles, held) : multiply<false>(step, tiles, held);
+  }
+  // The last two steps.
+  STROP_MEMBER void finish() { odd_ ? finish<true>() : finish<false>(); }
 
  private:
-  STROP_MEMBER void finish(std::int64_t begin, std::int64_t end) const {
+  template <bool kOdd>
+  STROP_MEMBER void multiply(const GroupStep& step, const PairRun& tiles, bool held) {
+    clear_sums<kOdd>();
+    const std::uint8_t* x = tiles.x[0];
+    for (std::int64_t i = 0, at = 0; i < tiles.count; ++i, at += tiles.width * kPanelRows) {
+      if (!held) {
+        _tile_loadd(4, tiles.panels[0] + at, kTileBytes);
+        if constexpr (kPanels == 2) _tile_loadd(5, tiles.panels[1] + at, kTileBytes);
+      }
+      _tile_loadd(6, x, tiles.width);
+      x += tiles.bytes[0];
+      add_products<kPanels, kOdd>();
+    }
+    store<!kOdd>();
+    add(stored_, sums<kOdd>());
+    stored_ = multiplied_;
+    multiplied_ = step;
+    odd_ = !kOdd;
+  }
+  template <bool kOdd>
+  STROP_MEMBER void finish() {
+    store<!kOdd>();
+    add(stored_, sums<kOdd>());
+    add(multiplied_, sums<!kOdd>());
+  }
+
+  template <bool kOdd>
+  STROP_MEMBER std::int32_t* sums() const {
+    return blocks_[0].steps + (kOdd ? kGroupSums : 0);
+  }
+  template <bool kOdd>
+  STROP_MEMBER void store() const {
+    store_sums<kPanels, kOdd>(sums<kOdd>(), sums<kOdd>() + kGroupSums / 2);
+  }
+
+  STROP_MEMBER void add(const GroupStep& step, const std::int32_t* sums) const {
     for (int panel = 0; panel < kPanels; ++panel) {
-      const std::int32_t* const sums = before_.sums + panel * (kGroupSums / 2);
       const PanelBlock& block = blocks_[panel];
-      switch (before_.count) {
-        case 1: finish_groups<1, kXZero>(block, before_, sums, begin, end); break;
-        case 2: finish_groups<2, kXZero>(block, before_, sums, begin, end); break;
-        case 3: finish_groups<3, kXZero>(block, before_, sums, begin, end); break;
-        case 4: finish_groups<4, kXZero>(block, before_, sums, begin, end); break;
+      const auto scale = load_unaligned<F32>(block.numbers<float>(block.header.scales, step.group));
+      const I32 halves = halves_of_sums(
+          load_unaligned<I32>(block.numbers<std::int32_t>(block.header.sums, step.group)));
+      float* const floats = block.floats + step.row * kPanelRows;
+      const std::int32_t* const zeros = blocks_[0].integers + step.row;
+      const std::int32_t* const from = sums + panel * (kGroupSums / 2);
+      const auto add_row = [&](std::int64_t row) STROP_UNROLLED {
+        float* const to = floats + row * kPanelRows;
+        I32 sum = load_unaligned<I32>(from + row * kPanelRows);
+        if constexpr (kXZero) sum = add_products_of_words(sum, broadcast(zeros[row]), halves);
+        store_unaligned(to, load_unaligned<F32>(to) + __builtin_convertvector(sum, F32) * scale);
+      };
+      if (step.rows == kTileRows) {
+        unrolled<kTileRows>([&](auto row) STROP_UNROLLED { add_row(row); });
+      } else {
+        for (std::int64_t row = 0; row < step.rows; ++row) add_row(row);
       }
     }
   }
 
   const PanelBlock (&blocks_)[2];
-  GroupRun before_ = {};
+  GroupStep stored_, multiplied_;
   bool odd_ = false;
 };
 
 template <int kPanels, bool kXZero>
 void multiply_groups(const PanelBlock (&blocks)[2], PairShapes& shapes) {
-  static_assert(kGroupsAtOnce == 4);
-  const CodesHeader& header = blocks[0].header;
+  const PanelBlock& block = blocks[0];
+  const CodesHeader& header = block.header;
+  const TiledCodes rows = {block.task};
+  // Of many rows the last tile has 16 as well, which are not all looked at: what follows them is
+  // memory of x.
+  const std::int64_t tile_rows = block.rows < kTileRows ? block.rows : kTileRows;
+  shapes.shape_each(tile_rows, tile_rows, rows.width());
   ChunkedCodes codes[2] = {ChunkedCodes(blocks[0]), ChunkedCodes(blocks[kPanels - 1])};
-  const std::int64_t fit = kChunkColumns / header.stretch;
-  const std::int64_t step = fit < kGroupsAtOnce ? fit : kGroupsAtOnce;
-  GroupedSums<kPanels, kXZero> sums(blocks);
-  for (std::int64_t group = 0; group < header.groups; group += step) {
-    const std::int64_t left = header.groups - group, count = left < step ? left : step;
-    const std::int64_t place = group * header.stretch;
-    const std::uint8_t* panels[2] = {};
-    for (int panel = 0; panel < kPanels; ++panel) {
-      panels[panel] = codes[panel].take(place, place + count * header.stretch);
+  const std::int64_t step = kChunkColumns / header.stretch * header.stretch;
+  GroupSteps<kPanels, kXZero> steps(blocks);
+  PairAhead ahead(block, header.groups * ((block.rows + kTileRows - 1) / kTileRows));
+  for (std::int64_t k = 0; k < header.places(); k += step) {
+    const std::int64_t left = header.places() - k, end = k + (left < step ? left : step);
+    PairRun run = {.panels = {},
+                   .x = {},
+                   .bytes = {},
+                   .width = rows.width(),
+                   .count = header.stretch / rows.width()};
+    for (int panel = 0; panel < kPanels; ++panel) run.panels[panel] = codes[panel].take(k, end);
+    for (std::int64_t place = k; place < end; place += header.stretch) {
+      for (std::int64_t row = 0; row < block.rows; row += kTileRows) {
+        ahead.fetch();
+        const std::int64_t here = rows.rows(block.row + row);
+        run.x[0] = rows.at(block.row + row) + place * here;
+        run.bytes[0] = rows.width() * here;
+        steps.multiply({.row = row, .rows = here, .group = place / header.stretch}, run,
+                       row > 0 && run.count == 1);
+      }
+      for (int panel = 0; panel < kPanels; ++panel)
+        run.panels[panel] += header.stretch * kPanelRows;
     }
-    for_pair_rows(blocks[0], shapes, [&]<bool kManyRows>(std::int64_t row, std::int64_t rows) {
-      PairRun run = run_of(blocks[0], row, place);
-      for (int panel = 0; panel < kPanels; ++panel) run.panels[panel] = panels[panel];
-      run.count = header.stretch / run.width;
-      sums.template multiply<kManyRows>(
-          run, {.row = row, .rows = rows, .group = group, .count = count, .sums = nullptr});
-    });
   }
-  sums.finish_all();
+  steps.finish();
 }
 
 template <int kPanels>

@@ -68,19 +68,40 @@ STROP_INLINE PairRun run_of(const PanelBlock& block, std::int64_t row, std::int6
   const std::int64_t first = block.row + row;
   // (a second tile that has no row is not read)
   const std::int64_t second = block.rows - row > kTileRows ? first + kTileRows : first;
-  return {.panels = {},
-          .x = {rows.at(first) + place * rows.rows(first),
-                rows.at(second) + place * rows.rows(second)},
-          .bytes = {rows.rows(first) * rows.width(), rows.rows(second) * rows.width()},
-          .width = rows.width(),
-          .count = 0};
+  return {
+      .panels = {},
+      .x = {rows.at(first) + place * rows.rows(first), rows.at(second) + place * rows.rows(second)},
+      .bytes = {rows.rows(first) * rows.width(), rows.rows(second) * rows.width()},
+      .width = rows.width(),
+      .count = 0};
 }
 
-// Adds the products of all tiles of a run, which moves on. Calls before() before each.
-template <int kPanels, bool kManyRows, class Before>
-STROP_INLINE void add_products(PairRun& run, Before before) {
+// The codes of the next pair of panels come to the second cache while rows are multiplied with this
+// one: some of them at each step, since many at once would be waited for.
+class PairAhead {
+ public:
+  PairAhead(const PanelBlock& block, std::int64_t steps)
+      : at_(block.codes() + 2 * block.header.panel_bytes()),
+        bytes_(block.header.masks != 0
+                   ? 0
+                   : (2 * block.header.panel_bytes() / 64 + steps - 1) / steps * 64) {}
+
+  STROP_MEMBER void fetch() {
+    for (const std::uint8_t* const end = at_ + bytes_; at_ < end; at_ += 64) {
+      _mm_prefetch(at_, _MM_HINT_T1);
+    }
+  }
+
+ private:
+  const std::uint8_t* at_;
+  std::int64_t bytes_;  // a step
+};
+
+// Adds the products of all tiles of a run, which moves on.
+template <int kPanels, bool kManyRows>
+STROP_INLINE void add_products(PairRun& run, PairAhead& ahead) {
   for (std::int64_t i = 0; i < run.count; ++i) {
-    before();
+    ahead.fetch();
     _tile_loadd(4, run.panels[0], kTileBytes);
     run.panels[0] += run.width * kPanelRows;
     if constexpr (kPanels == 2) {
@@ -98,6 +119,10 @@ STROP_INLINE void add_products(PairRun& run, Before before) {
       if constexpr (kPanels == 2) _tile_dpbssd(3, 7, 5);
     }
   }
+}
+
+STROP_INLINE std::int64_t pair_passes(const PanelBlock& block) {
+  return (block.rows + 2 * kTileRows - 1) / (2 * kTileRows);
 }
 
 // Calls with_rows.template operator()<kManyRows>(row, rows) for 32 rows of x after another.
@@ -138,23 +163,16 @@ STROP_INLINE bool suits_whole_panels(const CodesHeader& header) {
 
 template <int kPanels>
 void multiply_whole_panels(const PanelBlock (&blocks)[2], PairShapes& shapes) {
-  constexpr std::int64_t kRows = 2 * kTileRows, kTile = kTileRows * kTileBytes;
-  const std::int64_t bytes = blocks[0].header.panel_bytes();
-  // The next pair of panels comes to the second cache while rows are multiplied with this one.
-  const std::int64_t passes = (blocks[0].rows + kRows - 1) / kRows;
-  const std::int64_t lines = (2 * kTile / 64 + passes - 1) / passes;  // a step
-  const std::uint8_t* ahead = blocks[0].codes() + 2 * bytes;
+  constexpr std::int64_t kTile = kTileRows * kTileBytes;
+  const std::int64_t tiles = blocks[0].header.panel_bytes() / kTile;
+  PairAhead ahead(blocks[0], tiles * pair_passes(blocks[0]));
   for_pair_rows(blocks[0], shapes, [&]<bool kManyRows>(std::int64_t row, std::int64_t) {
     PairRun run = run_of(blocks[0], row, 0);
     run.panels[0] = blocks[0].codes();
     run.panels[1] = blocks[1].codes();
-    run.count = bytes / kTile;
+    run.count = tiles;
     clear_pair();
-    add_products<kPanels, kManyRows>(run, [&]() STROP_UNROLLED {
-      for (const std::uint8_t* const end = ahead + lines * 64; ahead < end; ahead += 64) {
-        _mm_prefetch(ahead, _MM_HINT_T1);
-      }
-    });
+    add_products<kPanels, kManyRows>(run, ahead);
     std::int32_t* const sums[2] = {blocks[0].integers + row * kPanelRows,
                                    blocks[1].integers + row * kPanelRows};
     store_pair<kPanels, kManyRows>(sums);
@@ -176,7 +194,6 @@ class ChunkedCodes {
       const Segment segment = segment_at(header, k, end);
       const __m512i zeros = zeros_of(segment.group);
       for (; k < segment.end; k += 8, codes += kQuadBytes, to += 2 * kQuadBytes) {
-        prefetch(codes + kAhead);
         const auto both = load_unaligned<__m512i>(codes);
         const __m512i low = _mm512_set1_epi8(15);
         store_unaligned(to, _mm512_sub_epi8(_mm512_and_si512(both, low), zeros));
@@ -184,6 +201,7 @@ class ChunkedCodes {
         store_unaligned(to + kQuadBytes, _mm512_sub_epi8(high, zeros));
       }
     }
+    keep_in_memory(block_.decoded);
     return block_.decoded;
   }
 
@@ -207,6 +225,7 @@ template <int kPanels>
 void multiply_chunks(const PanelBlock (&blocks)[2], PairShapes& shapes) {
   const CodesHeader& header = blocks[0].header;
   ChunkedCodes codes[2] = {ChunkedCodes(blocks[0]), ChunkedCodes(blocks[kPanels - 1])};
+  PairAhead ahead(blocks[0], header.places() / tile_width(header.stretch) * pair_passes(blocks[0]));
   for (std::int64_t k = 0; k < header.places(); k += kDecodedColumns) {
     const std::int64_t left = header.places() - k;
     const std::int64_t end = k + (left < kDecodedColumns ? left : kDecodedColumns);
@@ -223,7 +242,7 @@ void multiply_chunks(const PanelBlock (&blocks)[2], PairShapes& shapes) {
         std::int32_t* const sums[2] = {blocks[0].integers + row * kPanelRows,
                                        blocks[1].integers + row * kPanelRows};
         segment.starts ? clear_pair() : load_pair<kPanels, kManyRows>(sums);
-        add_products<kPanels, kManyRows>(run, [] {});
+        add_products<kPanels, kManyRows>(run, ahead);
         store_pair<kPanels, kManyRows>(sums);
       });
       if (segment.ends) finish_group<kPanels>(blocks, segment.group);

@@ -38,7 +38,7 @@ struct PanelBlock {
   std::int64_t* wide;      // [rows][16], of a group in parts
   std::uint8_t* decoded;   // scratch for kDecodedColumns columns of the panel, in 16 bits
   std::uint8_t* spread;    // the same for those that a mask keeps
-  std::int32_t* groups;    // kGroupSums for each of kGroupsAtOnce groups, twice
+  std::int32_t* steps;     // kGroupSums of one, twice
 
   // One number for each row of the panel.
   template <class T>
@@ -168,7 +168,7 @@ struct PanelBlocks {
             .wide = wide,
             .decoded = decoded + (second ? kDecoded / 2 : 0),
             .spread = spread + (second ? kSpread / 2 : 0),
-            .groups = reinterpret_cast<std::int32_t*>(spread + kSpread)};
+            .steps = reinterpret_cast<std::int32_t*>(spread + kSpread)};
   }
 };
 

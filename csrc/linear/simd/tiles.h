@@ -40,11 +40,15 @@ class PairShapes {
  public:
   // Of up to 32 rows of x, which have `width` bytes each; a task has the same width throughout.
   STROP_MEMBER void shape(std::int64_t rows, std::int64_t width = kTileBytes) {
+    const std::int64_t first = rows < kTileRows ? rows : kTileRows;
+    shape_each(first, rows > kTileRows ? rows - kTileRows : 1, width);
+  }
+  // Of both tiles of x.
+  STROP_MEMBER void shape_each(std::int64_t first, std::int64_t second, std::int64_t width) {
+    const std::int64_t rows = first + second * kTileRows;
     if (rows == rows_) return;
     rows_ = rows;
     TileShapes shapes;
-    const std::int64_t first = rows < kTileRows ? rows : kTileRows;
-    const std::int64_t second = rows > kTileRows ? rows - kTileRows : 1;
     for (int tile = 0; tile < 8; ++tile) {
       const bool of_panel = tile == 4 || tile == 5;
       const bool of_second = tile == 2 || tile == 3 || tile == 7;
@@ -53,6 +57,7 @@ class PairShapes {
                                                     : of_second ? second
                                                                 : first);
     }
+    keep_in_memory(&shapes);
     _tile_loadconfig(&shapes);
   }
 
