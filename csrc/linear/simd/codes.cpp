@@ -22,7 +22,7 @@ void multiply_tile(const PanelBlock& block, std::int64_t row,
     const Segment segment = segment_at(block.header, k, stretch.end);
     Totals<kRows> total;
     Source::template sums<kRows>(x, places, k, segment.end, w, total);
-    for (int r = 0; r < kRows; ++r) add_segment(block, row + r, segment, total[r]);
+    add_segment(block, row, segment, total);
     k = segment.end;
   }
 }

@@ -45,23 +45,46 @@ class PairShapes {
   }
   // Of both tiles of x.
   STROP_MEMBER void shape_each(std::int64_t first, std::int64_t second, std::int64_t width) {
-    const std::int64_t rows = first + second * kTileRows;
-    if (rows == rows_) return;
-    rows_ = rows;
+    if (!changes(first, second)) return;
     TileShapes shapes;
     for (int tile = 0; tile < 8; ++tile) {
       const bool of_panel = tile == 4 || tile == 5;
-      const bool of_second = tile == 2 || tile == 3 || tile == 7;
       shapes.bytes[tile] = static_cast<std::uint16_t>(tile >= 6 ? width : kTileBytes);
-      shapes.rows[tile] = static_cast<std::uint8_t>(of_panel    ? width / 4
-                                                    : of_second ? second
-                                                                : first);
+      shapes.rows[tile] = static_cast<std::uint8_t>(of_panel          ? width / 4
+                                                    : of_second(tile) ? second
+                                                                      : first);
     }
+    load(shapes);
+  }
+  // Where rows of x are columns of tiles, four bytes wide.
+  STROP_MEMBER void shape_columns(std::int64_t rows) {
+    const std::int64_t first = rows < kTileRows ? rows : kTileRows;
+    const std::int64_t second = rows > kTileRows ? rows - kTileRows : 1;
+    if (!changes(first, second)) return;
+    TileShapes shapes;
+    for (int tile = 0; tile < 8; ++tile) {
+      const bool of_panel = tile == 4 || tile == 5;
+      shapes.rows[tile] = kTileRows;
+      shapes.bytes[tile] = static_cast<std::uint16_t>(of_panel          ? kTileBytes
+                                                      : of_second(tile) ? second * 4
+                                                                        : first * 4);
+    }
+    load(shapes);
+  }
+
+ private:
+  static STROP_MEMBER bool of_second(int tile) { return tile == 2 || tile == 3 || tile == 7; }
+  STROP_MEMBER bool changes(std::int64_t first, std::int64_t second) {
+    const std::int64_t rows = first + second * kTileRows;
+    const bool other = rows != rows_;
+    rows_ = rows;
+    return other;
+  }
+  static STROP_MEMBER void load(const TileShapes& shapes) {
     keep_in_memory(&shapes);
     _tile_loadconfig(&shapes);
   }
 
- private:
   std::int64_t rows_ = -1;
 };
 
