@@ -2,8 +2,8 @@
 // Note [Products of codes on a CPU].
 
 #include "linear/simd/dots.h"
-#include "linear/simd/integer_sums.h"
 #include "linear/simd/grouped_tiles.h"
+#include "linear/simd/integer_sums.h"
 #include "linear/simd/kept_dots.h"
 #include "linear/simd/panel_rows.h"
 #include "linear/simd/spread.h"
