@@ -115,6 +115,7 @@ struct CodesHeader : LayoutHeader {
   std::int64_t scales;     // float[panels][groups][16]
   std::int64_t zeros;      // 0, or float[panels][groups][16]; int32 where integers are multiplied
   std::int64_t sums;       // there int32[panels][groups][16]: of (code - zero)
+  bool bytes_less_zero;    // whether each (code - zero) fits a signed byte, of nibbles
   std::int64_t masks;      // 0: all codes are there; or uint64[panels][panel_words()]
   std::int64_t starts;     // beside masks: int64[panels + 1], where codes begin, from the first on
   std::int64_t same_fill;  // all fills, where there are no others; a nibble's in both

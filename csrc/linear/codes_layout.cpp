@@ -43,6 +43,7 @@ class Builder {
     Places places;
     header_.scales = places.take(each * 4);
     if (has_zeros_of_its_own()) header_.zeros = places.take(each * 4);
+    header_.bytes_less_zero = fit_bytes_less_zero();
     if (!exact()) header_.sums = places.take(each * 4);
     if (has_fills_of_its_own()) header_.fills = places.take(each);
     bytes_.resize(static_cast<std::size_t>(places.end()));
@@ -114,6 +115,16 @@ class Builder {
     if (std::any_of(matrix_.zeros, end, other)) return true;
     header_.same_zero = static_cast<std::int64_t>(first) - header_.offset;
     return false;
+  }
+
+  bool fit_bytes_less_zero() const {
+    const auto fits = [&](float zero) {
+      const float stored = zero - static_cast<float>(header_.offset);
+      return stored >= -112 && stored <= 128;
+    };
+    if (header_.store != CodeStore::kNibbles) return false;
+    if (matrix_.zeros == nullptr) return fits(0);
+    return std::all_of(matrix_.zeros, matrix_.zeros + matrix_.rows * given_groups(), fits);
   }
 
   // What is too long for a sum in 32 bits becomes parts of equal length.

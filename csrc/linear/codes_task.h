@@ -15,10 +15,13 @@ inline constexpr std::int64_t kColumnsInCache = 1024;  // as bytes
 
 inline constexpr std::int64_t kValueColumns = 256;  // of two panels, in 16 bits
 
-// Bytes that a thread works in: sums of a block of rows, in three types; a decoded stretch; and
-// what a mask's codes are spread over.
+// Bytes that a thread works in: sums of a block of rows, in three types, for one panel or two; a
+// decoded stretch; what a mask's codes are spread over; and sums of a group, of 16 rows by two
+// panels, twice.
+inline constexpr std::int64_t kGroupSums = 2 * 16 * kPanelRows;
 inline constexpr std::int64_t kCodesScratch =
-    kPanelRows * (kCodesRowBlock * (4 + 4 + 8) + kDecodedColumns * 2 + kValueColumns * 2 * 2);
+    kPanelRows * (2 * kCodesRowBlock * (4 + 4 + 8) + kDecodedColumns * 2 + kValueColumns * 2 * 2) +
+    2 * kGroupSums * 4;
 
 struct CodesTask {
   CodedLinearArgs args;

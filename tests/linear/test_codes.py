@@ -121,6 +121,16 @@ class TestIntegers:
         assert (y[1] == 0).all()
         assert_same_bits(y, weight.by_torch(x))
 
+    @pytest.mark.parametrize("activations", ACTIVATIONS)
+    def test_sums_of_groups_that_are_minus_zero(self, cpu, activations):
+        weight = CodedWeight((35, 192), "int4", 64, activations)
+        weight.scale.neg_()
+        x = random_input(19, 192)
+        x[1] = 0
+        y = weight.multiplied(x)
+        assert y[1].signbit().all()  # (where the oracle adds a bias of 0)
+        assert torch.equal(y, weight.by_oracle(x))
+
     def test_extremes_of_float32(self, cpu):
         weight = CodedWeight((5, 32), "int8", None, "uint8")
         x = torch.zeros(3, 32)

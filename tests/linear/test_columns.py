@@ -130,12 +130,12 @@ class TestChecks:
         layout = self.made()
         words = layout.view(torch.int64) if layout.numel() % 8 == 0 else None
         assert words is not None
-        first, second = int(words[10]), int(words[11])  # as of LayoutHeader
+        first, second = int(words[9]), int(words[10])  # as of LayoutHeader
         for place, value, message in (
             (first // 8, 1, "a list begins elsewhere"),
             (second // 8, -1, "a column is out of range"),
-            (10, 8, "a part of it lies outside"),
-            (11, 1 << 40, "a part of it lies outside"),
+            (9, 8, "a part of it lies outside"),
+            (10, 1 << 40, "a part of it lies outside"),
             (7, 4, "its header makes no sense"),
             (3, 3, "its header makes no sense"),
         ):

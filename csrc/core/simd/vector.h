@@ -331,5 +331,8 @@ STROP_INLINE void keep_in_register(V& v) {
 }
 // A pointer: what is added to it stays part of addresses, and takes no registers of its own.
 STROP_INLINE void keep_in_register(const float*& pointer) { asm("" : "+r"(pointer)); }
+// What was stored at `at` is there for an instruction of which the compiler does not know that it
+// reads it, as those of tiles are to g++.
+STROP_INLINE void keep_in_memory(const void* at) { asm volatile("" : : "r"(at) : "memory"); }
 
 }  // namespace strop::simd::STROP_ISA

@@ -2,8 +2,8 @@
 // Note [Products of codes on a CPU].
 
 #include "linear/simd/dots.h"
+#include "linear/simd/grouped_tiles.h"
 #include "linear/simd/integer_sums.h"
-#include "linear/simd/integer_tiles.h"
 #include "linear/simd/kept_dots.h"
 #include "linear/simd/panel_rows.h"
 #include "linear/simd/spread.h"
@@ -22,7 +22,7 @@ void multiply_tile(const PanelBlock& block, std::int64_t row,
     const Segment segment = segment_at(block.header, k, stretch.end);
     Totals<kRows> total;
     Source::template sums<kRows>(x, places, k, segment.end, w, total);
-    for (int r = 0; r < kRows; ++r) add_segment(block, row + r, segment, total[r]);
+    add_segment(block, row, segment, total);
     k = segment.end;
   }
 }
@@ -40,16 +40,6 @@ void multiply_rows(const PanelBlock& block, const Stretch<typename Source::Code>
   }
 }
 
-template <class Source>
-void multiply_stretch(const PanelBlock& block, const Stretch<typename Source::Code>& stretch) {
-#if defined(STROP_TILES)
-  if constexpr (Source::kTiles) {
-    if (suits_tiles(block)) return multiply_by_tiles<Source::kSignedX>(block, stretch);
-  }
-#endif
-  multiply_rows<Source>(block, stretch);
-}
-
 // Codes as they lie. A stretch of columns stays in the first cache where tiles of rows pass by.
 template <class Source>
 void multiply_in_place(const PanelBlock& block) {
@@ -65,7 +55,7 @@ void multiply_in_place(const PanelBlock& block) {
     if (!once && !codes.masked()) {
       stretch.ahead = {block.codes() + end * Source::kColumnBytes, step * Source::kColumnBytes};
     }
-    multiply_stretch<Source>(block, stretch);
+    multiply_rows<Source>(block, stretch);
   }
 }
 
@@ -82,7 +72,7 @@ void multiply_decoded(const PanelBlock& block) {
       stretch.ahead = {block.codes() + header.bytes_of(k + count),
                        header.bytes_of(kDecodedColumns)};
     }
-    multiply_stretch<Decoded>(block, stretch);
+    multiply_rows<Decoded>(block, stretch);
   }
 }
 
@@ -106,9 +96,7 @@ void multiply_panel(const PanelBlock& block) {
 void multiply_codes(const CodesTask& task, std::uint8_t* scratch, std::int64_t begin,
                     std::int64_t end) {
 #if defined(STROP_TILES)
-  if (suits_tile_pairs(task)) {
-    return multiply_by_tile_pairs<BytesInPlace::kSignedX>(task, scratch, begin, end);
-  }
+  if (suits_tiles(task)) return multiply_by_tiles(task, scratch, begin, end);
 #endif
   for_panels(task, scratch, begin, end, multiply_panel);
 }

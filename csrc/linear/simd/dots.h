@@ -45,7 +45,7 @@ template <class CodeType>
 struct Widened {
   using Code = CodeType;
   using X = std::int16_t;
-  static constexpr bool kDecoded = sizeof(Code) == 2, kTiles = false, kAlwaysInPlace = false;
+  static constexpr bool kDecoded = sizeof(Code) == 2, kAlwaysInPlace = false;
   static constexpr int kVectors = 2 * kPanelRows / kLanes;
   static constexpr int kHalf = kVectorBytes / 2;
   static constexpr int kColumnBytes = kPanelRows * static_cast<int>(sizeof(Code));
@@ -106,7 +106,7 @@ struct Nibbles {
   using Code = std::uint8_t;
   using X = std::int8_t;
   static constexpr int kMaxRows = kLanes == 16 ? 4 : 2;
-  static constexpr bool kTiles = false, kAlwaysInPlace = true;
+  static constexpr bool kAlwaysInPlace = true;
   static constexpr int kColumnBytes = kPanelRows / 2;
   static constexpr int kSums = 8;  // of two products each, that fit
 

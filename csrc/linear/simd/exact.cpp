@@ -96,6 +96,7 @@ void multiply_by_float_tiles(const CodesTask& task, std::uint8_t* scratch, std::
   if (header.code_kind == CodeKind::kValue) {
     return for_tile_panels<KeptTiles>(task, scratch, begin, end, put);
   }
+  if (suits_row_tiles(header)) return for_tile_panels<RowTiles>(task, scratch, begin, end, put);
   by_decoder(header, [&]<class Decoder>() {
     for_tile_panels<DecodedTiles<Decoder>>(task, scratch, begin, end, put);
   });

@@ -30,6 +30,11 @@ STROP_INLINE bool suits_float_tiles(const CodesTask& task) {
   return task.args.dtype == DType::kBFloat16 && (values || task.args.rows >= kMinTileRows);
 }
 
+// Whether tiles have rows of the weight.
+STROP_INLINE bool suits_row_tiles(const CodesHeader& header) {
+  return header.store == CodeStore::kNibbles && header.stretch % kTileColumns == 0;
+}
+
 STROP_INLINE std::int64_t tile_places(const CodesHeader& header) {
   return (header.places() + kTileColumns - 1) / kTileColumns * kTileColumns;
 }
@@ -46,21 +51,30 @@ struct FloatRun {
 
 template <int kPanels, bool kManyRows>
 STROP_INLINE void begin_sums(const FloatRun& run) {
-  constexpr std::int64_t kNext = kTileRows * kPanelRows;  // sums of the second tile of rows
-  if (run.first) {
-    clear_pair();
-  } else {
-    _tile_loadd(0, run.sums[0], kTileBytes);
-    if constexpr (kPanels == 2) _tile_loadd(1, run.sums[1], kTileBytes);
-    if constexpr (kManyRows) _tile_loadd(2, run.sums[0] + kNext, kTileBytes);
-    if constexpr (kManyRows && kPanels == 2) _tile_loadd(3, run.sums[1] + kNext, kTileBytes);
+  run.first ? clear_pair() : load_pair<kPanels, kManyRows>(run.sums);
+}
+
+// The same where the panels' tiles have rows of the weight, and those of x have them in columns.
+template <bool kFirst, bool kSecond, bool kManyRows>
+STROP_INLINE void add_products_of_rows(const FloatRun& run, std::int64_t i,
+                                       const std::uint16_t (&places)[2]) {
+  if constexpr (kFirst) _tile_loadd(4, run.panels[0] + places[0], kTileBytes);
+  if constexpr (kSecond) _tile_loadd(5, run.panels[1] + places[1], kTileBytes);
+  _tile_loadd(6, run.x[0] + i * run.bytes[0], run.bytes[0] / kTileRows);
+  if constexpr (kFirst) _tile_dpbf16ps(0, 4, 6);
+  if constexpr (kSecond) _tile_dpbf16ps(1, 5, 6);
+  if constexpr (kManyRows) {
+    _tile_loadd(7, run.x[1] + i * run.bytes[1], run.bytes[1] / kTileRows);
+    if constexpr (kFirst) _tile_dpbf16ps(2, 4, 7);
+    if constexpr (kSecond) _tile_dpbf16ps(3, 5, 7);
   }
 }
 
 // Step `i` of x times the tiles of the first panel, of the second, or of both.
-template <bool kFirst, bool kSecond, bool kManyRows>
+template <bool kOfRows, bool kFirst, bool kSecond, bool kManyRows>
 STROP_INLINE void add_products(const FloatRun& run, std::int64_t i,
                                const std::uint16_t (&places)[2]) {
+  if constexpr (kOfRows) return add_products_of_rows<kFirst, kSecond, kManyRows>(run, i, places);
   if constexpr (kFirst) _tile_loadd(4, run.panels[0] + places[0], kTileBytes);
   if constexpr (kSecond) _tile_loadd(5, run.panels[1] + places[1], kTileBytes);
   _tile_loadd(6, run.x[0] + i * run.bytes[0], kTileBytes);
@@ -91,11 +105,11 @@ void multiply_once(const FloatRun& run, Tiles* tiles) {
     const auto at = static_cast<std::uint16_t>(place(i));
     const std::uint16_t places[2] = {at, at};
     if (first && second) {
-      add_products<true, kTwo, kManyRows>(run, i, places);
+      add_products<Tiles::kOfRows, true, kTwo, kManyRows>(run, i, places);
     } else if (first) {
-      add_products<true, false, kManyRows>(run, i, places);
+      add_products<Tiles::kOfRows, true, false, kManyRows>(run, i, places);
     } else if (second) {
-      add_products<false, kTwo, kManyRows>(run, i, places);
+      add_products<Tiles::kOfRows, false, kTwo, kManyRows>(run, i, places);
     }
   }
   store_pair<kPanels, kManyRows>(run.sums);
@@ -125,12 +139,12 @@ class FloatSteps {
     }
     return i;
   }
-  template <int kPanels, bool kManyRows>
+  template <int kPanels, bool kManyRows, bool kOfRows>
   STROP_MEMBER void multiply(const FloatRun& run) const {
     begin_sums<kPanels, kManyRows>(run);
-    add<true, kPanels == 2, kManyRows>(run, 3);
-    add<true, false, kManyRows>(run, 1);
-    add<false, kPanels == 2, kManyRows>(run, 2);
+    add<kOfRows, true, kPanels == 2, kManyRows>(run, 3);
+    add<kOfRows, true, false, kManyRows>(run, 1);
+    add<kOfRows, false, kPanels == 2, kManyRows>(run, 2);
     store_pair<kPanels, kManyRows>(run.sums);
   }
 
@@ -141,11 +155,11 @@ class FloatSteps {
     std::uint16_t places[2];
   };
 
-  template <bool kFirst, bool kSecond, bool kManyRows>
+  template <bool kOfRows, bool kFirst, bool kSecond, bool kManyRows>
   STROP_MEMBER void add(const FloatRun& run, int panels) const {
     for (std::int64_t n = 0; n < counts_[panels]; ++n) {
       const Step& step = steps_[panels][n];
-      add_products<kFirst, kSecond, kManyRows>(run, step.at, step.places);
+      add_products<kOfRows, kFirst, kSecond, kManyRows>(run, step.at, step.places);
     }
   }
 
@@ -166,8 +180,22 @@ struct TiledRows {
   STROP_MEMBER std::uint8_t* at(std::int64_t row, std::int64_t place) const {
     const std::int64_t first = row / kTileRows * kTileRows;
     return static_cast<std::uint8_t*>(task.x) + first * tile_places(task.args.header()) * 2 +
-           place / kTileColumns * bytes(row) + row % kTileRows * kTileBytes +
-           place % kTileColumns * 2;
+           place / kTileColumns * bytes(row);
+  }
+  // 32 columns of a row to a tile, as the panels' want them.
+  STROP_MEMBER void put(std::int64_t row, std::uint8_t* tile, __m512i columns) const {
+    if (!suits_row_tiles(task.args.header())) {
+      return store_unaligned(tile + row % kTileRows * kTileBytes, columns);
+    }
+    std::int16_t order[kTileColumns];
+    for (int i = 0; i < kTileColumns; ++i) {
+      order[i] = static_cast<std::int16_t>(RowTiles::column_of(i));
+    }
+    std::uint32_t pairs[kTileRows];
+    store_unaligned(pairs, _mm512_permutexvar_epi16(load_unaligned<__m512i>(order), columns));
+    for (int i = 0; i < kTileRows; ++i) {
+      std::memcpy(tile + (i * rows(row) + row % kTileRows) * 4, pairs + i, 4);
+    }
   }
 };
 
@@ -201,7 +229,7 @@ STROP_INLINE void place_in_tiles(const CodesTask& task, std::int64_t row) {
       odd |= here;
       columns = _mm512_maskz_mov_epi16(~here, columns);
     }
-    _mm512_storeu_si512(to, columns);
+    rows.put(row, to, columns);
   }
   if (header.masks != 0) task.x_finite[row] = odd == 0;
 }
@@ -226,7 +254,7 @@ void multiply_tile_panels(const PanelBlock (&blocks)[2], PairShapes& shapes) {
     if (!once) next = steps.put<kPanels>(run, begin, end, tiles);
     for (std::int64_t row = 0; row < block.rows; row += kRows) {
       const std::int64_t rows = block.rows - row < kRows ? block.rows - row : kRows;
-      shapes.shape(rows);
+      Tiles::kOfRows ? shapes.shape_columns(rows) : shapes.shape(rows);
       const bool many = rows > kTileRows;
       for (int i = 0; i < (many ? 2 : 1); ++i) {
         const std::int64_t first = block.row + row + i * kTileRows;
@@ -236,10 +264,25 @@ void multiply_tile_panels(const PanelBlock (&blocks)[2], PairShapes& shapes) {
       if (once) {
         many ? multiply_once<kPanels, true>(run, tiles) : multiply_once<kPanels, false>(run, tiles);
       } else {
-        many ? steps.multiply<kPanels, true>(run) : steps.multiply<kPanels, false>(run);
+        many ? steps.multiply<kPanels, true, Tiles::kOfRows>(run)
+             : steps.multiply<kPanels, false, Tiles::kOfRows>(run);
       }
       run.sums[0] += rows * kPanelRows;
       run.sums[1] += rows * kPanelRows;
+    }
+  }
+}
+
+// Sums whose rows are those of the weight, turned over.
+template <int kPanels>
+STROP_INLINE void turn_sums(const PanelBlock (&blocks)[2]) {
+  for (int panel = 0; panel < kPanels; ++panel) {
+    for (std::int64_t row = 0; row < blocks[panel].rows; row += kTileRows) {
+      float* const sums = blocks[panel].floats + row * kPanelRows;
+      F32 each[kLanes];
+      for (int i = 0; i < kLanes; ++i) each[i] = load_unaligned<F32>(sums + i * kLanes);
+      transpose(each);
+      for (int i = 0; i < kLanes; ++i) store_unaligned(sums + i * kLanes, each[i]);
     }
   }
 }
@@ -250,9 +293,9 @@ void for_tile_panels(const CodesTask& task, std::uint8_t* scratch, std::int64_t 
                      std::int64_t end, Put put) {
   for_panel_pairs(task, scratch, begin, end,
                   [&](PanelBlock(&blocks)[2], int count, PairShapes& shapes) STROP_UNROLLED {
-                    blocks[1].floats = reinterpret_cast<float*>(blocks[0].wide);
                     count == 2 ? multiply_tile_panels<2, Tiles>(blocks, shapes)
                                : multiply_tile_panels<1, Tiles>(blocks, shapes);
+                    if constexpr (Tiles::kOfRows) turn_sums<2>(blocks);
                     put(blocks, count);
                   });
 }

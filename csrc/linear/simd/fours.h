@@ -52,7 +52,7 @@ STROP_INLINE void add_chains(const I32 (&sum)[kRows][kChains][kRowVectors],
 // Bytes.
 template <bool kSigned>
 struct Fours {
-  static constexpr bool kSignedX = kSigned, kTiles = true, kAlwaysInPlace = false;
+  static constexpr bool kSignedX = kSigned, kAlwaysInPlace = false;
   using Code = std::uint8_t;
   using X = std::uint8_t;
   static constexpr int kMaxRows = kLanes == 16 ? 12 : 6;
@@ -85,7 +85,7 @@ struct Fours {
 
 // Nibbles, whose x is signed: eight columns a step.
 struct FourNibbles {
-  static constexpr bool kTiles = false, kAlwaysInPlace = false;
+  static constexpr bool kAlwaysInPlace = false;
   using Code = std::uint8_t;
   using X = std::uint8_t;
   static constexpr int kMaxRows = kLanes == 16 ? 6 : 2;

@@ -18,11 +18,12 @@ STROP_INLINE F32 with_parts(std::int64_t* sums, I32 sum, bool first) {
   return all;
 }
 
-// What turns a group's sums of integers into floats, the same for all rows of x.
+// What turns a group's sums of integers into floats, the same for all rows of x. `x_sums` are the
+// task's where the sums are of codes that have zero points, else nullptr.
 class GroupNumbers {
  public:
-  STROP_MEMBER GroupNumbers(const PanelBlock& block, std::int64_t group)
-      : block_(block), group_(group) {
+  STROP_MEMBER GroupNumbers(const PanelBlock& block, std::int64_t group, const std::int32_t* x_sums)
+      : block_(block), x_sums_(x_sums), group_(group) {
     const CodesHeader& header = block.header;
     for (int i = 0; i < kRowVectors; ++i) {
       const auto integers = [&](std::int64_t place) {
@@ -30,8 +31,7 @@ class GroupNumbers {
       };
       scale_[i] = load_unaligned<F32>(block.numbers<float>(header.scales, group) + i * kLanes);
       sums_[i] = integers(header.sums);
-      zero_[i] = header.zeros != 0 ? integers(header.zeros)
-                                   : broadcast(static_cast<std::int32_t>(header.same_zero));
+      if (header.zeros != 0) zero_[i] = integers(header.zeros);
     }
   }
 
@@ -46,8 +46,10 @@ class GroupNumbers {
     for (int i = 0; i < kRowVectors; ++i) {
       I32 v = sum[i];
       if (x_zero != 0) v -= broadcast(x_zero) * sums_[i];
-      if (task.x_sums != nullptr) {
-        v -= broadcast(task.x_sums[x_row * header.groups + group_]) * zero_[i];
+      if (x_sums_ != nullptr) {
+        const std::int32_t x_sum = x_sums_[x_row * header.groups + group_];
+        v -= header.zeros != 0 ? broadcast(x_sum) * zero_[i]
+                               : broadcast(x_sum * static_cast<std::int32_t>(header.same_zero));
       }
       F32 f = __builtin_convertvector(v, F32);
       if (header.parts > 1) {
@@ -63,21 +65,27 @@ class GroupNumbers {
 
  private:
   const PanelBlock& block_;
+  const std::int32_t* x_sums_;
   std::int64_t group_;
   F32 scale_[kRowVectors];
   I32 sums_[kRowVectors];
-  I32 zero_[kRowVectors];
+  I32 zero_[kRowVectors] = {};
 };
 
-// One row's sums over a segment: kept until the group is over.
+// The sums of rows from `row` on over a segment: kept until the group is over.
+template <int kRows>
 STROP_INLINE void add_segment(const PanelBlock& block, std::int64_t row, const Segment& segment,
-                              I32 (&sum)[kRowVectors]) {
-  std::int32_t* const kept = block.integers + row * kPanelRows;
-  for (int i = 0; i < kRowVectors; ++i) {
-    if (!segment.starts) sum[i] += load_unaligned<I32>(kept + i * kLanes);
-    if (!segment.ends) store_unaligned(kept + i * kLanes, sum[i]);
+                              I32 (&sum)[kRows][kRowVectors]) {
+  for (int r = 0; r < kRows; ++r) {
+    std::int32_t* const kept = block.integers + (row + r) * kPanelRows;
+    for (int i = 0; i < kRowVectors; ++i) {
+      if (!segment.starts) sum[r][i] += load_unaligned<I32>(kept + i * kLanes);
+      if (!segment.ends) store_unaligned(kept + i * kLanes, sum[r][i]);
+    }
   }
-  if (segment.ends) GroupNumbers(block, segment.group).finish(row, sum);
+  if (!segment.ends) return;
+  const GroupNumbers numbers(block, segment.group, block.task.x_sums);
+  for (int r = 0; r < kRows; ++r) numbers.finish(row + r, sum[r]);
 }
 
 }  // namespace strop::linear::simd::STROP_ISA

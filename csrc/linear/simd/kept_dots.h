@@ -58,7 +58,7 @@ void multiply_kept_rows(const PanelBlock& block) {
     }
     I32 total[kRows][kRowVectors];
     add_chains<kRows, kChains>(sum, total);
-    for (int r = 0; r < kRows; ++r) add_segment(block, r, segment, total[r]);
+    add_segment(block, 0, segment, total);
   }
 }
 

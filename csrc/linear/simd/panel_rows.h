@@ -38,6 +38,7 @@ struct PanelBlock {
   std::int64_t* wide;      // [rows][16], of a group in parts
   std::uint8_t* decoded;   // scratch for kDecodedColumns columns of the panel, in 16 bits
   std::uint8_t* spread;    // the same for those that a mask keeps
+  std::int32_t* steps;     // kGroupSums of one, twice
 
   // One number for each row of the panel.
   template <class T>
@@ -144,13 +145,17 @@ struct PanelBlocks {
   const CodesTask& task;
   std::uint8_t* scratch;
 
-  STROP_MEMBER PanelBlock at(std::int64_t item) const {
+  // `second`: of two panels, each of which has half of what is decoded or spread.
+  STROP_MEMBER PanelBlock at(std::int64_t item, bool second = false) const {
     const CodesHeader& header = task.args.header();
-    constexpr std::int64_t kSums = kCodesRowBlock * kPanelRows;
-    auto* const wide = reinterpret_cast<std::int64_t*>(scratch);
+    constexpr std::int64_t kSums = kCodesRowBlock * kPanelRows, kAllSums = kSums * (4 + 4 + 8);
+    constexpr std::int64_t kDecoded = kPanelRows * kDecodedColumns * 2;
+    constexpr std::int64_t kSpread = kPanelRows * kValueColumns * 2 * 2;
+    auto* const wide = reinterpret_cast<std::int64_t*>(scratch + (second ? kAllSums : 0));
     auto* const integers = reinterpret_cast<std::int32_t*>(wide + kSums);
     auto* const floats = reinterpret_cast<float*>(integers + kSums);
-    auto* const decoded = reinterpret_cast<std::uint8_t*>(floats + kSums);
+    std::uint8_t* const decoded = scratch + 2 * kAllSums;
+    std::uint8_t* const spread = decoded + kDecoded;
     const std::int64_t row = item / header.panels() * kCodesRowBlock;
     const std::int64_t left = task.args.rows - row;
     return {.task = task,
@@ -161,8 +166,9 @@ struct PanelBlocks {
             .integers = integers,
             .floats = floats,
             .wide = wide,
-            .decoded = decoded,
-            .spread = decoded + kPanelRows * kDecodedColumns * 2};
+            .decoded = decoded + (second ? kDecoded / 2 : 0),
+            .spread = spread + (second ? kSpread / 2 : 0),
+            .steps = reinterpret_cast<std::int32_t*>(spread + kSpread)};
   }
 };
 
@@ -181,15 +187,15 @@ STROP_INLINE void put_blocks(const PanelBlock* blocks) {
 }
 
 // Calls multiply(blocks, count) for blocks of rows x panels [begin, end): up to kMost panels of the
-// same rows at a time.
-template <int kMost, class Multiply>
+// same rows at a time. kApart: the second has scratch of its own.
+template <int kMost, bool kApart = false, class Multiply>
 STROP_INLINE void for_blocks(const CodesTask& task, std::uint8_t* scratch, std::int64_t begin,
                              std::int64_t end, Multiply multiply) {
   const PanelBlocks all = {task, scratch};
   const std::int64_t panels = task.args.header().panels();
   for (std::int64_t item = begin; item < end;) {
     const bool two = kMost == 2 && item + 1 < end && (item + 1) % panels != 0;
-    PanelBlock blocks[2] = {all.at(item), all.at(two ? item + 1 : item)};
+    PanelBlock blocks[2] = {all.at(item), all.at(two ? item + 1 : item, kApart)};
     multiply(blocks, two ? 2 : 1);
     item += two ? 2 : 1;
   }

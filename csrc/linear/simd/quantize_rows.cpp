@@ -100,13 +100,17 @@ std::int32_t sum_of(const X* codes, std::int64_t count, bool is_signed) {
 template <class T, class X>
 void quantize_row(const CodesTask& task, std::int64_t row) {
   const CodesHeader& header = task.args.header();
-  const int offset = x_offset(header);
+  int offset = x_offset(header);
   const T* const x = static_cast<const T*>(task.args.x) + row * task.args.x_stride;
   X* to = static_cast<X*>(task.x) + row * header.places();
 #if defined(STROP_TILES)
   const TiledCodes tiled = {task};
+  const bool tiles = sizeof(X) == 1 && suits_tiles(task);
   if constexpr (sizeof(X) == 1) {
-    if (suits_tile_pairs(task)) to = tiled.in_order(row);
+    if (tiles) {
+      to = tiled.in_order(row);
+      offset = 128;
+    }
   }
 #endif
   const bool is_signed = header.activations == Activations::kInt8;
@@ -127,7 +131,7 @@ void quantize_row(const CodesTask& task, std::int64_t row) {
     std::memset(static_cast<void*>(to + place + count), 0, rest * sizeof(X));
   }
 #if defined(STROP_TILES)
-  if (suits_tile_pairs(task)) tiled.place(row);
+  if (tiles) tiled.place(row);
 #endif
   task.x_scale[row] = params.scale;
   // (that of a row with NaN is NaN, and so is its result)
@@ -136,6 +140,9 @@ void quantize_row(const CodesTask& task, std::int64_t row) {
                                                               : 0.0f;
   task.x_zero[row] = static_cast<std::int32_t>(zero) - offset;
   if (task.x_sums == nullptr) return;
+#if defined(STROP_TILES)
+  if (tiles && is_less_zero(header)) return;
+#endif
   for (std::int64_t g = 0; g < header.groups; ++g) {
     task.x_sums[row * header.groups + g] =
         sum_of(to + g * header.stretch, header.stretch, offset != 0);

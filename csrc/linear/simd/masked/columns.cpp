@@ -5,8 +5,8 @@
 
 #include "core/simd/unroll.h"
 #include "linear/bits.h"
-#include "linear/simd/one_row.h"
-#include "linear/simd/put_tile.h"
+#include "linear/simd/masked/one_row.h"
+#include "linear/simd/masked/put_tile.h"
 
 namespace strop::linear::simd::STROP_ISA {
 using namespace strop::simd::STROP_ISA;

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "linear/simd/mask_words.h"
-#include "linear/simd/one_row.h"
+#include "linear/simd/masked/mask_words.h"
+#include "linear/simd/masked/one_row.h"
 
 namespace strop::linear::simd::STROP_ISA {
 

@@ -5,7 +5,7 @@
 
 #include "core/simd/unroll.h"
 #include "linear/kernels.h"
-#include "linear/simd/put_tile.h"
+#include "linear/simd/masked/put_tile.h"
 
 namespace strop::linear::simd::STROP_ISA {
 using namespace strop::simd::STROP_ISA;

@@ -1,7 +1,7 @@
 // One row of x by strips of four rows, whose elements of x are gathered one by one; compiled once
 // per instruction set (STROP_ISA).
 
-#include "linear/simd/one_row.h"
+#include "linear/simd/masked/one_row.h"
 
 #include "core/simd/unroll.h"
 
