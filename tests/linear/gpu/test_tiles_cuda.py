@@ -6,9 +6,9 @@ import torch
 import strop
 from core.devices import _cuda_host, assert_same_bits
 from linear.codes import FLOATS, INTEGERS, RECIPES, UNSIGNED, random_input
+from linear.gpu.test_kept_codes_cuda import Weight
 from linear.problems import ACTIVATIONS, assert_close, generator, kept, pruned
 from linear.test_cuda import multiplied, packed
-from linear.gpu.test_kept_codes_cuda import Weight
 
 if _cuda_host is None:
     pytest.skip("strop._cuda_host is not built here", allow_module_level=True)
