@@ -108,7 +108,7 @@ def test_double_backward(name):
     function, like, tensors = DIFFERENTIABLE[name]
     expected = _two_derivatives(like, tensors)
     for found, wanted in zip(_two_derivatives(function, tensors), expected, strict=True):
-        torch.testing.assert_close(found, wanted)
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)  # (sums have an order)
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ class TestPlans:
 
     def test_eager_compiled_and_into_a_tensor(self, compiled_product):
         weight, w = self.planned()
-        assert (w.mask, w.quads, w.pairs, w.dense) == (None,) * 4
+        assert (w.starts, w.quads, w.pairs, w.dense) == (None,) * 4
         for rows in (1, 40):
             x = torch.randn(rows, 200, generator=generator(rows)).bfloat16()
             y = strop.packed_linear(x, w)
