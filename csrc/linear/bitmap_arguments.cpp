@@ -11,19 +11,27 @@ void check_bitmap_dtype(const char* op, const char* name, DType dtype) {
                    "; on a GPU float32, bfloat16 or float16 is needed");
 }
 
+void check_bitmap_columns(const char* op, std::int64_t columns) {
+  if (columns <= kMaxBitmapColumns) return;
+  throw_value_error(op, ": the weight has ", columns, " columns; on a GPU at most ",
+                    kMaxBitmapColumns, " are possible");
+}
+
+void check_starts(const char* op, const TensorView& starts, std::int64_t rows,
+                  const Argument& beside) {
+  const Argument given = {"starts", starts};
+  check_dtype(op, given, DType::kInt64);
+  check_shape(op, given, {rows + 1});
+  check_contiguous(op, given);
+  check_device(op, given, beside);
+}
+
 BitmapMatrix bitmap_matrix(const char* op, const BitmapTensors& tensors, std::int64_t columns) {
   const TensorView& starts = tensors.starts;
   if (!tensors.on_cpu) check_bitmap_dtype(op, "values", tensors.values.dtype);
   const MaskedMatrix matrix = shaped_matrix(op, tensors.bits, tensors.values, columns);
-  if (!tensors.on_cpu && columns > kMaxBitmapColumns) {
-    throw_value_error(op, ": the weight has ", columns, " columns; on a GPU at most ",
-                      kMaxBitmapColumns, " are possible");
-  }
-  const Argument given = {"starts", starts};
-  check_dtype(op, given, DType::kInt64);
-  check_shape(op, given, {matrix.rows + 1});
-  check_contiguous(op, given);
-  check_device(op, given, {"bits", tensors.bits});
+  if (!tensors.on_cpu) check_bitmap_columns(op, columns);
+  check_starts(op, starts, matrix.rows, {"bits", tensors.bits});
   const BitmapMatrix bitmap = {matrix, static_cast<const std::int64_t*>(starts.data)};
   if (tensors.on_cpu) check_value_count(op, matrix, bitmap.starts[matrix.rows]);
   return bitmap;

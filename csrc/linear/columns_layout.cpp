@@ -14,13 +14,8 @@ constexpr std::int64_t kAlignment = 64;  // of values: a column is a vector, or 
 
 class ColumnsBuilder {
  public:
-  explicit ColumnsBuilder(const MaskedMatrix& matrix) : matrix_(matrix) {
-    header_.magic = kLayoutMagic;
-    header_.kind = LayoutKind::kColumns;
-    header_.dtype = static_cast<std::int64_t>(matrix.dtype);
-    header_.rows = matrix.rows;
-    header_.columns = matrix.columns;
-    header_.count = matrix.count;
+  explicit ColumnsBuilder(const MaskedMatrix& matrix)
+      : matrix_(matrix), header_{header_of(matrix, LayoutKind::kColumns), 0} {
     header_.interleave = kPanelRows;
     cut_blocks();
   }
@@ -53,10 +48,7 @@ class ColumnsBuilder {
     masks_.reserve(static_cast<std::size_t>(kept));
     values_.reserve(static_cast<std::size_t>(kept * kPanelRows));
     const std::int64_t all = panels * matrix_.columns;
-    header_.block_columns = kept * 4 > all ? 256 : kept * 7 > all ? 512 : 1024;
-    const std::int64_t per_row = header_.column_blocks();
-    header_.block_columns =
-        std::max<std::int64_t>((matrix_.columns + 8 * per_row - 1) / (8 * per_row) * 8, 8);
+    header_.cut_columns(kept * 4 > all ? 256 : kept * 7 > all ? 512 : kMaxListColumns);
   }
 
   // 64 bits of a row from a column on, a multiple of 8.
@@ -130,7 +122,7 @@ class ColumnsBuilder {
   }
 
   const MaskedMatrix& matrix_;
-  ColumnsHeader header_{};
+  ColumnsHeader header_;
   std::array<const float*, kGroupRows> values_of_{};  // of each row of a group, that come next
   bool whole_ = true;
   std::vector<std::int64_t> starts_;

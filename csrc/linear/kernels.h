@@ -35,12 +35,12 @@ struct PanelTile {
 // block of columns at a time, for as many rows of the weight as a vector has lanes; sums stay apart
 // by lanes up to the end of a row. Vectors are read of values from wherever a word's begin: the
 // last ones are copied, with room behind them.
-inline constexpr int kMostFewRows = 8;
+inline constexpr int kMaxFewRows = 8;
 inline constexpr std::int64_t kBitmapSlack = 64;  // bytes that are read past the last value
 
 // Floats that a call needs.
 constexpr std::int64_t bitmap_scratch(const BitmapLinearArgs& args) {
-  const std::int64_t rows = args.rows < kMostFewRows ? args.rows : kMostFewRows;
+  const std::int64_t rows = args.rows < kMaxFewRows ? args.rows : kMaxFewRows;
   const std::int64_t columns = (args.weight.columns + 63) / 64 * 64;
   return (rows + 1) * columns + 2 * kBitmapSlack;
 }

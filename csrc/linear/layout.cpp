@@ -44,18 +44,6 @@ class Bytes {
   std::vector<std::uint8_t> bytes_;
 };
 
-LayoutHeader header_of(const MaskedMatrix& matrix, LayoutKind kind) {
-  LayoutHeader header{};
-  header.magic = kLayoutMagic;
-  header.kind = kind;
-  header.dtype = static_cast<std::int64_t>(matrix.dtype);
-  header.rows = matrix.rows;
-  header.columns = matrix.columns;
-  header.count = matrix.count;
-  header.interleave = 1;
-  return header;
-}
-
 std::vector<std::uint8_t> build_mask_layout(const MaskedMatrix& matrix) {
   LayoutHeader header = header_of(matrix, LayoutKind::kMask);
   const auto bits = static_cast<std::size_t>(matrix.rows * matrix.row_bytes());
@@ -262,11 +250,7 @@ template <int kInterleave, class Word>
 std::vector<std::uint8_t> build_strips(const MaskedMatrix& matrix) {
   LayoutHeader header = header_of(matrix, LayoutKind::kStrips);
   header.interleave = kInterleave;
-  // Blocks of about equal width, in whole bytes of the mask.
-  header.block_columns = most_block_columns(matrix);
-  const std::int64_t per_row = header.column_blocks();
-  header.block_columns =
-      std::max<std::int64_t>((matrix.columns + 8 * per_row - 1) / (8 * per_row) * 8, 8);
+  header.cut_columns(most_block_columns(matrix));
   const auto blocks = static_cast<std::size_t>(header.row_blocks() * header.column_blocks());
   Bytes bytes(sizeof header + static_cast<std::size_t>(matrix.count) * (sizeof(Word) + 3) +
               blocks * 4096);
@@ -293,6 +277,18 @@ std::vector<std::uint8_t> build_strips(const MaskedMatrix& matrix) {
 }
 
 }  // namespace
+
+LayoutHeader header_of(const MaskedMatrix& matrix, LayoutKind kind) {
+  LayoutHeader header{};
+  header.magic = kLayoutMagic;
+  header.kind = kind;
+  header.dtype = static_cast<std::int64_t>(matrix.dtype);
+  header.rows = matrix.rows;
+  header.columns = matrix.columns;
+  header.count = matrix.count;
+  header.interleave = 1;
+  return header;
+}
 
 std::vector<std::uint8_t> build_layout(const MaskedMatrix& matrix, LayoutChoice choice) {
   switch (choice) {

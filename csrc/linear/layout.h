@@ -53,8 +53,8 @@ struct MaskedMatrix {
 // A column is that within the block. What is padded has weight 0 and the column after the last,
 // which is 0 in x.
 // interleave is 4, where accumulators take one or two registers each: up to 16 rows of x, or few
-// nonzeros. It is 2 where they take four: more rows, and more nonzeros, whose x is then loaded once
-// for both rows. Eight independent sums either way.
+// nonzeros; or four of 32 registers. It is 2 where they take four of 16: more rows, and more
+// nonzeros, whose x is then loaded once for both rows. Eight independent sums, or twice as many.
 //
 // kColumns, for weights that were pruned in blocks, of float32. A panel of kPanelRows rows keeps
 // the columns that any of its rows has, whole:
@@ -103,7 +103,17 @@ struct LayoutHeader {
   std::int64_t column_blocks() const {
     return columns == 0 ? 1 : (columns + block_columns - 1) / block_columns;
   }
+  // Blocks of at most so many columns, of about equal width, in whole bytes of the mask.
+  void cut_columns(std::int64_t most) {
+    block_columns = most;
+    const std::int64_t eights = 8 * column_blocks();
+    const std::int64_t width = (columns + eights - 1) / eights * 8;
+    block_columns = width < 8 ? 8 : width;
+  }
 };
+
+// Of a layout of a matrix; all else is 0.
+LayoutHeader header_of(const MaskedMatrix& matrix, LayoutKind kind);
 
 // Of kColumns. `first`: int64[lists() + 1], where lists begin, in columns.
 struct ColumnsHeader : LayoutHeader {

@@ -2,7 +2,7 @@
 
 #include "core/argument_error.h"
 #include "core/check.h"
-#include "linear/bitmap.h"
+#include "linear/bitmap_arguments.h"
 
 namespace strop::linear {
 
@@ -22,15 +22,8 @@ void check_kept(const char* op, const PackedCodesTensors& tensors,
   check_shape(op, bits, {rows, (columns + 7) / 8});
   check_contiguous(op, bits);
   check_device(op, bits, codes);
-  if (columns > kMaxBitmapColumns) {
-    throw_value_error(op, ": the weight has ", columns, " columns; on a GPU at most ",
-                      kMaxBitmapColumns, " are possible");
-  }
-  const Argument starts = {"starts", tensors.starts};
-  check_dtype(op, starts, DType::kInt64);
-  check_shape(op, starts, {rows + 1});
-  check_contiguous(op, starts);
-  check_device(op, starts, codes);
+  check_bitmap_columns(op, columns);
+  check_starts(op, tensors.starts, rows, codes);
 }
 
 }  // namespace

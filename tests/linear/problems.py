@@ -100,6 +100,12 @@ def choices_of(way):
     return (strop._linear.plans.NUMBER_OF[way],) * len(strop._linear.plans.CLASSES)
 
 
+def one_way(w, way):
+    """A weight with a mask whose plan always goes one way."""
+    made = {"methods": choices_of(way), "plan_source": "packed", "backward": False}
+    return type(w).prepared(w.bits, w.values, w.shape, **made)
+
+
 def altered(layout):
     """A layout, each of its words made small, large, negative, one at a time."""
     for place in range(0, layout.size - 1, 2):

@@ -10,11 +10,11 @@ from linear.problems import (
     CPU_DEVICES,
     altered,
     assert_close,
-    choices_of,
     generator,
     in_blocks,
     kept,
     multiplied,
+    one_way,
     pruned,
 )
 from strop import _C
@@ -225,14 +225,7 @@ class TestPlans:
     def test_forced_for_any_mask(self):
         weight = pruned((100, 90), 0.6)
         w = strop.pack_weight(weight, plan="packed")
-        made = type(w).prepared(
-            w.bits,
-            w.values,
-            w.shape,
-            methods=choices_of("panels"),
-            plan_source="packed",
-            backward=False,
-        )
+        made = one_way(w, "panels")
         made.validate()
         assert "panels" in made.plan()
         for rows in (1, 40):

@@ -12,7 +12,16 @@ from torch.utils import _pytree as pytree
 
 import strop
 from core.devices import assert_same_bits
-from linear.problems import LAYOUTS, altered, assert_close, choices_of, generator, kept, pruned
+from linear.problems import (
+    LAYOUTS,
+    altered,
+    assert_close,
+    choices_of,
+    generator,
+    kept,
+    one_way,
+    pruned,
+)
 from strop._linear import ops, plans
 from strop._linear.masked_weight import MaskedWeight
 
@@ -135,16 +144,7 @@ class TestPlans:
         for rows in ("1 rows", "2 to 4", "9 to 16", "129 and more"):
             assert rows in text
         assert "x dense" in text
-        w = made()
-        one = MaskedWeight.prepared(
-            w.bits,
-            w.values,
-            w.shape,
-            methods=choices_of("mask"),
-            plan_source="packed",
-            backward=False,
-        )
-        assert "17 to 32 rows: mask   (prepared for other rows)" in one.plan()
+        assert "17 to 32 rows: mask   (prepared for other rows)" in one_way(made(), "mask").plan()
 
     def test_every_instruction_set_has_an_entry(self):
         for entry in plans._table().values():
@@ -223,14 +223,7 @@ class TestForged:
 
     def test_starts(self):
         w = strop.pack_weight(pruned((45, 70), 0.6), plan="packed")
-        w = MaskedWeight.prepared(
-            w.bits,
-            w.values,
-            w.shape,
-            methods=choices_of("mask"),
-            plan_source="packed",
-            backward=False,
-        )
+        w = one_way(w, "mask")
         MaskedWeight(**fields(w))  # as they are, they are taken
         for forged in (w.starts[:-1], w.starts + 1, w.starts.flip(0)):
             with pytest.raises(ValueError, match="starts are not where the rows' values begin"):
@@ -242,26 +235,13 @@ class TestForged:
     def test_layouts(self, name):
         weight = pruned((45, 70), 0.6, "blocks")
         w = strop.pack_weight(weight, plan="packed")
-        w = MaskedWeight.prepared(
-            w.bits,
-            w.values,
-            w.shape,
-            methods=choices_of(name),
-            plan_source="packed",
-            backward=False,
-        )
+        w = one_way(w, name)
         layout = getattr(w, name)
         MaskedWeight(**fields(w))  # as it is, it is taken
         with pytest.raises(ValueError, match="not made by pack_weight"):
             MaskedWeight(**fields(w) | {name: layout[:-8].clone()})
         other = getattr(
-            MaskedWeight.prepared(
-                *(strop.pack_weight(weight[:44]).bits, strop.pack_weight(weight[:44]).values),
-                (44, 70),
-                methods=choices_of(name),
-                plan_source="packed",
-                backward=False,
-            ),
+            one_way(strop.pack_weight(weight[:44], plan="packed"), name),
             name,
         )
         with pytest.raises(ValueError, match=r"the layout is of shape \[44, 70\]"):

@@ -66,6 +66,10 @@ STROP_INLINE F32 select(I32 mask, F32 a, F32 b) {
 
 STROP_INLINE F32 broadcast(float value) { return F32{} + value; }
 STROP_INLINE U32 broadcast(std::uint32_t value) { return U32{} + value; }
+// One element in every lane. (As an integer: a sum with 0 would be computed, for -0.)
+STROP_INLINE F32 broadcast_from(const float* from) {
+  return bit_cast<F32>(broadcast(load_unaligned<std::uint32_t>(from)));
+}
 STROP_INLINE U64 broadcast(std::uint64_t value) { return U64{} + value; }
 STROP_INLINE I32 broadcast(std::int32_t value) { return I32{} + value; }
 STROP_INLINE I16 broadcast(std::int16_t value) { return I16{} + value; }

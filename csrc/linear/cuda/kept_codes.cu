@@ -304,7 +304,7 @@ void multiply(const PackedCodesArgs& args, const Launch& on) {
   const KeptWeight weight(args.weight);
   if constexpr (sizeof(T) == 2) {
     const CodesOfTiles<T> tiles = {weight};
-    if (args.rows >= kLeastTileRows && tiles.suits()) return multiply_tiles<T>(args, tiles, on);
+    if (args.rows >= kMinTileRows && tiles.suits()) return multiply_tiles<T>(args, tiles, on);
   }
   const bool vectors = rows_are_vectors(args.x, args.rows > 1 ? args.x_stride : 0, args.dtype);
   const int whole = vectors ? static_cast<int>(args.weight.columns() / kUnit) : 0;
@@ -312,13 +312,13 @@ void multiply(const PackedCodesArgs& args, const Launch& on) {
     launch(on, kernel, row_blocks(args.weight.rows()), kMaskedThreads, LinearRows(args), weight,
            whole);
   };
-  constexpr auto kMost = static_cast<int>(kMaxBitmapRows);
-  if (weight.split) return with(kept_codes_kernel<T, kMost, true>);
+  constexpr auto kMaxRows = static_cast<int>(kMaxBitmapRows);
+  if (weight.split) return with(kept_codes_kernel<T, kMaxRows, true>);
   if (args.rows <= 1) return with(kept_codes_kernel<T, 1, false>);
   if (args.rows <= 2) return with(kept_codes_kernel<T, 2, false>);
   if (args.rows <= 4) return with(kept_codes_kernel<T, 4, false>);
   if (args.rows <= 8) return with(kept_codes_kernel<T, 8, false>);
-  with(kept_codes_kernel<T, kMost, false>);
+  with(kept_codes_kernel<T, kMaxRows, false>);
 }
 
 }  // namespace

@@ -106,7 +106,7 @@ struct ValuesOfTiles {
 template <class Values, class T>
 void multiply(const BitmapLinearArgs& args, const Launch& on) {
   if constexpr (sizeof(T) == 2) {
-    if (args.rows >= kLeastTileRows) {
+    if (args.rows >= kMinTileRows) {
       return multiply_tiles<T>(args, ValuesOfTiles<T>{args.weight}, on);
     }
   }

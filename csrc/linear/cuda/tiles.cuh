@@ -24,15 +24,15 @@ namespace strop::linear::cuda {
 // The 16 columns that an instruction multiplies may be any, if they are the same of both: a lane
 // takes eight neighbours of 32, the first four for one instruction, the others for the next. Rows
 // of a tile are 16 banks apart, as eight lanes that read at a time want them.
-inline constexpr int kLeastTileRows = 3;  // of x, from which on tiles are faster, by counts
-inline constexpr int kTile = 16;          // rows of the weight
+inline constexpr int kMinTileRows = 3;  // of x, from which on tiles are faster, by counts
+inline constexpr int kTile = 16;        // rows of the weight
 inline constexpr int kTileThreads = kTile * kWarp;
 inline constexpr int kTileColumns = kWordColumns / kTile;  // that a warp multiplies
 inline constexpr int kTileStride = kWordColumns + 32;
 inline constexpr int kInputRows = 8;  // of x, to an instruction
 
 template <class Weight, class T>
-struct alignas(16) TileRoom {
+struct alignas(16) TileShared {
   typename Weight::Scratch scratch[kTile];
   float table[16];  // of a weight in codes
   union {
@@ -129,28 +129,28 @@ __device__ __forceinline__ void multiply_word(const TileTask<Weight>& task, cons
 }
 
 // The sums of all warps; lane m has that of its warp's row of the weight and row m of x.
-template <class Room, int kEights>
-__device__ __forceinline__ float add_warps(Room& room, const TileSums<kEights>& sums) {
+template <class Shared, int kEights>
+__device__ __forceinline__ float add_warps(Shared& shared, const TileSums<kEights>& sums) {
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
 #pragma unroll
   for (int j = 0; j < kEights; ++j) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int row = lane_id() / 4 + (i < 2 ? 0 : 8);
-      room.sums[warp][row][j * kInputRows + lane_id() % 4 * 2 + i % 2] = sums.of[j][i];
+      shared.sums[warp][row][j * kInputRows + lane_id() % 4 * 2 + i % 2] = sums.of[j][i];
     }
   }
   __syncthreads();
   float sum = 0;
   if (lane_id() < kEights * kInputRows) {
-    for (int w = 0; w < kTile; ++w) sum += room.sums[w][warp][lane_id()];
+    for (int w = 0; w < kTile; ++w) sum += shared.sums[w][warp][lane_id()];
   }
   return sum;
 }
 
 // Sums of lanes that are not finite are found again, one row of x after the other.
-template <class T, class Weight, class Room>
-__device__ __forceinline__ float finite_or_again(const TileTask<Weight>& task, Room& room,
+template <class T, class Weight, class Shared>
+__device__ __forceinline__ float finite_or_again(const TileTask<Weight>& task, Shared& shared,
                                                  std::int64_t row, float own) {
   const bool wanted = lane_id() < task.rows.rows;
   unsigned again = __ballot_sync(kAllLanes, wanted && !(own - own == 0));
@@ -161,7 +161,7 @@ __device__ __forceinline__ float finite_or_again(const TileTask<Weight>& task, R
     one.rows = 1;
     one.x = static_cast<const T*>(one.x) + m * one.x_stride;
     float sum[1] = {};
-    task.weight.multiply_row(one, room.table, room.scratch[threadIdx.x / kWarp], row, sum,
+    task.weight.multiply_row(one, shared.table, shared.scratch[threadIdx.x / kWarp], row, sum,
                              task.vectors);
     for (int distance = 1; distance < kWarp; distance *= 2) {
       sum[0] += __shfl_xor_sync(kAllLanes, sum[0], distance);
@@ -174,10 +174,10 @@ __device__ __forceinline__ float finite_or_again(const TileTask<Weight>& task, R
 template <class Weight, class T, int kEights>
 __global__ void __launch_bounds__(kTileThreads, 2)
     tiles_kernel(const __grid_constant__ TileTask<Weight> task) {
-  auto& room = dynamic_shared<TileRoom<Weight, T>>();
+  auto& shared = dynamic_shared<TileShared<Weight, T>>();
   const Weight& weight = task.weight;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  weight.fill(room.table);
+  weight.fill(shared.table);
   const std::int64_t step = std::int64_t{gridDim.x} * kTile;
   for (std::int64_t first = std::int64_t{blockIdx.x} * kTile; first < weight.rows();
        first += step) {
@@ -186,17 +186,17 @@ __global__ void __launch_bounds__(kTileThreads, 2)
     TileSums<kEights> sums;
     __syncthreads();  // the table is there, and the sums before have been read
     weight.for_each_eight(
-        row, room.table, room.scratch[warp],
+        row, shared.table, shared.scratch[warp],
         [&](int at, const Eight<T>& columns) {
-          *reinterpret_cast<Eight<T>*>(&room.tile[warp][at % kWordBytes * 8]) = columns;
+          *reinterpret_cast<Eight<T>*>(&shared.tile[warp][at % kWordBytes * 8]) = columns;
         },
         [&](int begin) {
           __syncthreads();
-          multiply_word(task, room.tile[0], first, begin, sums);
+          multiply_word(task, shared.tile[0], first, begin, sums);
           __syncthreads();
         });
-    const float sum = weight.scaled(row, add_warps(room, sums));
-    const float own = finite_or_again<T>(task, room, row, sum);
+    const float sum = weight.scaled(row, add_warps(shared, sums));
+    const float own = finite_or_again<T>(task, shared, row, sum);
     if (first + warp < weight.rows() && lane_id() < task.rows.rows) {
       store_result(task.rows, lane_id(), row, own);
     }
@@ -208,7 +208,7 @@ template <class T, class Weight>
 void multiply_tiles(const LinearRows& args, const Weight& weight, const Launch& on) {
   const bool vectors = rows_are_vectors(args.x, args.rows > 1 ? args.x_stride : 0, args.dtype);
   const std::int64_t blocks = (weight.rows() + kTile - 1) / kTile;
-  const BlockShape shape = {kTileThreads, static_cast<int>(sizeof(TileRoom<Weight, T>))};
+  const BlockShape shape = {kTileThreads, static_cast<int>(sizeof(TileShared<Weight, T>))};
   const TileTask<Weight> task = {args, weight, vectors};
   if (args.rows <= kInputRows) return launch(on, tiles_kernel<Weight, T, 1>, blocks, shape, task);
   launch(on, tiles_kernel<Weight, T, 2>, blocks, shape, task);

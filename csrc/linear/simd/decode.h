@@ -20,11 +20,6 @@ struct InOrder {
   static constexpr int column(int step, int number) { return step * kCount + number; }
 };
 
-// One element in every lane. (As an integer: a sum with 0 would be computed, for -0.)
-STROP_INLINE F32 spread(const float* from) {
-  return bit_cast<F32>(broadcast(load_unaligned<std::uint32_t>(from)));
-}
-
 template <bool kHasZero>
 struct ByteDecoder : InOrder<1> {
   static constexpr int kBytes = kPanelRows;

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "linear/simd/decode.h"
+#include "linear/simd/finite.h"
 #include "linear/simd/float_tiles.h"
 #include "linear/simd/panel_tiles.h"
 
@@ -103,17 +104,6 @@ void multiply_by_float_tiles(const CodesTask& task, std::uint8_t* scratch, std::
 }
 #endif
 
-template <class T>
-STROP_INLINE bool is_finite(const T* x, std::int64_t count) {
-  Vec none(0.0f);  // what v - v is, unless v is Inf or NaN
-  for (std::int64_t k = 0; k < count; k += kLanes) {
-    const std::int64_t left = count - k;
-    const Vec v = left >= kLanes ? load(x + k) : load_first(x + k, left);
-    none = none + (v - v);
-  }
-  return lane_bits(eq(none, Vec(0.0f))) == (1u << kLanes) - 1;
-}
-
 // A row of x, each group from a place of its own on.
 template <class T>
 void place_row(const CodesTask& task, std::int64_t row) {
@@ -128,7 +118,7 @@ void place_row(const CodesTask& task, std::int64_t row) {
     for (std::int64_t k = count; k < header.stretch; ++k) at[k] = 0;
   }
   if (header.masks == 0) return;
-  task.x_finite[row] = is_finite(x, header.columns);
+  task.x_finite[row] = all_finite(x, header.columns);
   if (task.x_finite[row]) return;
   for (std::int64_t k = 0; k < header.places(); ++k) {
     if (!std::isfinite(to[k])) to[k] = 0;

@@ -101,6 +101,7 @@ void multiply_once(const FloatRun& run, Tiles* tiles) {
   for (std::int64_t i = 0; i < kLead && i < run.count; ++i) put(i);
   for (std::int64_t i = 0; i < run.count; ++i) {
     if (i + kLead < run.count) put(i + kLead);
+    keep_in_memory(run.panels[0]);
     const bool first = held[i % kRing][0], second = held[i % kRing][1];
     const auto at = static_cast<std::uint16_t>(place(i));
     const std::uint16_t places[2] = {at, at};
@@ -137,6 +138,7 @@ class FloatSteps {
       }
       steps_[panels][counts_[panels]++] = step;
     }
+    keep_in_memory(run.panels[0]);
     return i;
   }
   template <int kPanels, bool kManyRows, bool kOfRows>

@@ -22,7 +22,7 @@ inline constexpr std::int64_t kChunkColumns = 256;
 STROP_INLINE bool suits_grouped_tiles(const CodesTask& task) {
   const CodesHeader& header = task.args.header();
   return header.groups > 1 && header.parts == 1 && header.stretch <= kChunkColumns &&
-         (is_less_zero(header) || task.x_sums == nullptr);
+         (header.bytes_less_zero || task.x_sums == nullptr);
 }
 
 // Two factors whose product with the halves of a sum is what the zero point of x takes off.

@@ -19,9 +19,6 @@ using namespace strop::simd::STROP_ISA;
 
 STROP_INLINE bool suits_tiles(const CodesTask& task) { return task.args.rows >= kMinTileRows; }
 
-// Of a task for tiles: whether the codes that are multiplied have no zero points.
-STROP_INLINE bool is_less_zero(const CodesHeader& header) { return header.bytes_less_zero; }
-
 // Rows of x in tiles: of up to 16 rows, as many columns as a tile takes after another.
 struct TiledCodes {
   const CodesTask& task;
@@ -143,7 +140,7 @@ template <int kPanels>
 STROP_INLINE void finish_group(const PanelBlock* blocks, std::int64_t group) {
   for (int panel = 0; panel < kPanels; ++panel) {
     const PanelBlock& block = blocks[panel];
-    const bool zeros = !is_less_zero(block.header);
+    const bool zeros = !block.header.bytes_less_zero;
     const GroupNumbers numbers(block, group, zeros ? block.task.x_sums : nullptr);
     for (std::int64_t row = 0; row < block.rows; ++row) {
       I32 sum[kRowVectors];
@@ -209,7 +206,7 @@ class ChunkedCodes {
   // Of four columns of a panel, where they are taken off.
   STROP_MEMBER __m512i zeros_of(std::int64_t group) const {
     const CodesHeader& header = block_.header;
-    if (!is_less_zero(header)) return _mm512_setzero_si512();
+    if (!header.bytes_less_zero) return _mm512_setzero_si512();
     if (header.zeros == 0) return _mm512_set1_epi8(static_cast<char>(header.same_zero));
     const auto zeros = load_unaligned<__m512i>(block_.numbers<std::int32_t>(header.zeros, group));
     return _mm512_mullo_epi32(_mm512_and_si512(zeros, _mm512_set1_epi32(255)),

@@ -186,15 +186,15 @@ STROP_INLINE void put_blocks(const PanelBlock* blocks) {
   });
 }
 
-// Calls multiply(blocks, count) for blocks of rows x panels [begin, end): up to kMost panels of the
+// Calls multiply(blocks, count) for blocks of rows x panels [begin, end): up to kMax panels of the
 // same rows at a time. kApart: the second has scratch of its own.
-template <int kMost, bool kApart = false, class Multiply>
+template <int kMax, bool kApart = false, class Multiply>
 STROP_INLINE void for_blocks(const CodesTask& task, std::uint8_t* scratch, std::int64_t begin,
                              std::int64_t end, Multiply multiply) {
   const PanelBlocks all = {task, scratch};
   const std::int64_t panels = task.args.header().panels();
   for (std::int64_t item = begin; item < end;) {
-    const bool two = kMost == 2 && item + 1 < end && (item + 1) % panels != 0;
+    const bool two = kMax == 2 && item + 1 < end && (item + 1) % panels != 0;
     PanelBlock blocks[2] = {all.at(item), all.at(two ? item + 1 : item, kApart)};
     multiply(blocks, two ? 2 : 1);
     item += two ? 2 : 1;

@@ -65,7 +65,7 @@ class XRows {
   // Column kColumn of row kRow.
   template <int kRow, int kColumn>
   STROP_MEMBER F32 element() const {
-    return spread(at_[kRow / 3] + kRow % 3 * stride_ + kColumn);
+    return broadcast_from(at_[kRow / 3] + kRow % 3 * stride_ + kColumn);
   }
   // A share of the lines that `rows` further rows have there: in four steps all of them.
   STROP_MEMBER void fetch(std::int64_t place, std::int64_t rows) const {
@@ -238,11 +238,11 @@ void multiply_tile(const PanelBlock* blocks, std::int64_t row, const FloatStretc
   }
 }
 
-// Calls function(Number<count>{}) for a count of 1 to kMost.
-template <int kMost, int kCount = 1, class Function>
+// Calls function(Number<count>{}) for a count of 1 to kMax.
+template <int kMax, int kCount = 1, class Function>
 STROP_INLINE void by_count(std::int64_t count, Function function) {
-  if constexpr (kCount < kMost) {
-    if (count > kCount) return by_count<kMost, kCount + 1>(count, function);
+  if constexpr (kCount < kMax) {
+    if (count > kCount) return by_count<kMax, kCount + 1>(count, function);
   }
   function(Number<kCount>{});
 }

@@ -141,7 +141,7 @@ void quantize_row(const CodesTask& task, std::int64_t row) {
   task.x_zero[row] = static_cast<std::int32_t>(zero) - offset;
   if (task.x_sums == nullptr) return;
 #if defined(STROP_TILES)
-  if (tiles && is_less_zero(header)) return;
+  if (tiles && header.bytes_less_zero) return;
 #endif
   for (std::int64_t g = 0; g < header.groups; ++g) {
     task.x_sums[row * header.groups + g] =

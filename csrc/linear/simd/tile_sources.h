@@ -158,8 +158,8 @@ class RowTiles {
     const float* const scale = block_.numbers<float>(header.scales, group);
     const float* const zero = block_.numbers<float>(header.zeros, group);
     for (int row = 0; row < kPanelRows; ++row) {
-      const F32 each = header.zeros != 0 ? values - spread(zero + row) : values;
-      const auto rounded = _mm512_cvtneps_pbh(bit_cast<__m512>(each * spread(scale + row)));
+      const F32 each = header.zeros != 0 ? values - broadcast_from(zero + row) : values;
+      const auto rounded = _mm512_cvtneps_pbh(bit_cast<__m512>(each * broadcast_from(scale + row)));
       store_unaligned(tables_ + row * 32, bit_cast<__m256i>(rounded));
     }
   }

@@ -8,6 +8,7 @@ from torch._subclasses import FakeTensorMode
 import strop
 from core.devices import _cuda_host, assert_same_bits, oracle, to_array, to_tensor
 from linear.codes import FLOATS, INTEGERS, RECIPES, UNSIGNED, random_input
+from linear.gpu.problems import replayed
 from linear.problems import ACTIVATIONS, assert_close, generator
 
 QUANTIZED = ["int8", "uint8"]
@@ -354,19 +355,7 @@ class TestOnAGpu:
             w = self.packed(q, activations)
             for rows in (3, 33):
                 x = torch.randn(rows, 256, device="cuda")
-                strop.packed_linear(x, w)
-                before = torch.cuda.get_sync_debug_mode()
-                torch.cuda.set_sync_debug_mode("error")
-                try:
-                    strop.packed_linear(x, w)
-                finally:
-                    torch.cuda.set_sync_debug_mode(before)
-                torch.cuda.synchronize()
-                graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(graph):
-                    y = strop.packed_linear(x, w)
-                x.normal_()
-                graph.replay()
+                y = replayed(lambda x, w=w: strop.packed_linear(x, w), x)
                 assert_same_bits(y.cpu(), strop.packed_linear(x, w).cpu())
 
     def test_gradients_and_transforms(self):

@@ -9,6 +9,7 @@ import torch
 import strop
 from core.devices import _cuda_host, assert_same_bits, to_array, to_tensor
 from linear.codes import FLOATS, INTEGERS, RECIPES, UNSIGNED, random_input
+from linear.gpu.problems import replayed
 from linear.problems import ACTIVATIONS, assert_close, generator, kept
 from strop._linear.code_tensors import kept_codes
 from strop._prune import ops as prune_ops
@@ -267,17 +268,5 @@ class TestOnAGpu:
         w = self.packed((64, 256), "int4").to("cuda")
         for rows in (3, 33):
             x = torch.randn(rows, 256, device="cuda")
-            strop.packed_linear(x, w)
-            before = torch.cuda.get_sync_debug_mode()
-            torch.cuda.set_sync_debug_mode("error")
-            try:
-                strop.packed_linear(x, w)
-            finally:
-                torch.cuda.set_sync_debug_mode(before)
-            torch.cuda.synchronize()
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                y = strop.packed_linear(x, w)
-            x.normal_()
-            graph.replay()
+            y = replayed(lambda x: strop.packed_linear(x, w), x)
             assert_same_bits(y.cpu(), strop.packed_linear(x, w).cpu())

@@ -9,6 +9,7 @@ from torch._subclasses import FakeTensorMode
 import strop
 from core.devices import assert_same_bits
 from linear.codes import random_input
+from linear.gpu.problems import assert_calls_of_shapes, assert_columns_are_checked
 from linear.problems import assert_close, generator, kept
 from strop._linear import coded_linear, masked_codes, planning, plans
 from strop._linear.masked_codes import MaskedCodes
@@ -121,17 +122,7 @@ class TestWithoutAGpu:
 
     @pytest.mark.parametrize("dtype", DTYPES, ids=str)
     def test_calls(self, dtype):
-        w = self.made()
-        bias = torch.empty(32, device="cuda", dtype=dtype)
-        for rows in (1, 8, 16, 300):
-            x = torch.empty(rows, 64, device="cuda", dtype=dtype)
-            y = strop.packed_linear(x, w, bias, activation="gelu")
-            assert (y.shape, y.dtype, y.is_cuda) == ((rows, 32), dtype, True)
-            out = torch.empty(rows, 32, device="cuda", dtype=dtype)
-            assert strop.packed_linear(x, w, bias, out=out) is out
+        assert_calls_of_shapes(self.made(), dtype)
 
     def test_errors(self):
-        w, x = self.made(), torch.empty(3, 63, device="cuda")
-        for options in ({}, {"out": torch.empty(3, 32, device="cuda")}):
-            with pytest.raises(ValueError, match=r"input has shape \[3, 63\]; the weight takes 64"):
-                strop.packed_linear(x, w, **options)
+        assert_columns_are_checked(self.made())

@@ -9,6 +9,7 @@ from torch._subclasses import FakeTensorMode
 
 import strop
 from core.devices import assert_same_bits
+from linear.gpu.problems import assert_calls_of_shapes, assert_columns_are_checked, replayed
 from linear.problems import ACTIVATIONS, assert_close, generator, kept, pruned
 from strop._linear import ops, planning, plans
 from strop._linear.masked_layouts import fits, one_method
@@ -101,23 +102,13 @@ class TestWithoutAGpu:
 
     @pytest.mark.parametrize("dtype", FLOATS, ids=str)
     def test_calls(self, dtype):
-        w = self.made("packed")
-        bias = torch.empty(32, device="cuda", dtype=dtype)
-        for rows in (1, 8, 16, 300):
-            x = torch.empty(rows, 64, device="cuda", dtype=dtype)
-            y = strop.packed_linear(x, w, bias, activation="gelu")
-            assert (y.shape, y.dtype, y.is_cuda) == ((rows, 32), dtype, True)
-            out = torch.empty(rows, 32, device="cuda", dtype=dtype)
-            assert strop.packed_linear(x, w, bias, out=out) is out
+        assert_calls_of_shapes(self.made("packed"), dtype)
 
     def test_errors(self):
         w = self.made("packed")
-        x = torch.empty(3, 63, device="cuda")
-        for options in ({}, {"out": torch.empty(3, 32, device="cuda")}):
-            with pytest.raises(ValueError, match=r"input has shape \[3, 63\]; the weight takes 64"):
-                strop.packed_linear(x, w, **options)
+        assert_columns_are_checked(w)
         with pytest.raises(ValueError, match="input has shape"):
-            strop.packed_linear(x.requires_grad_(), w)
+            strop.packed_linear(torch.empty(3, 63, device="cuda", requires_grad=True), w)
 
 
 class TestOnAGpu:
@@ -225,19 +216,7 @@ class TestOnAGpu:
         w = strop.pack_weight(weight.cuda(), plan="packed")
         for rows in (3, 33):
             x = torch.randn(rows, 256, device="cuda")
-            strop.packed_linear(x, w)
-            before = torch.cuda.get_sync_debug_mode()
-            torch.cuda.set_sync_debug_mode("error")
-            try:
-                strop.packed_linear(x, w, activation="silu")
-            finally:
-                torch.cuda.set_sync_debug_mode(before)
-            torch.cuda.synchronize()
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                y = strop.packed_linear(x, w, activation="silu")
-            x.normal_()
-            graph.replay()
+            y = replayed(lambda x: strop.packed_linear(x, w, activation="silu"), x)
             assert_close(y.cpu(), x.cpu(), weight, activation="silu")
 
     def test_transforms(self):

@@ -5,6 +5,7 @@
 
 #include "core/simd/unroll.h"
 #include "linear/bits.h"
+#include "linear/simd/finite.h"
 #include "linear/simd/masked/one_row.h"
 #include "linear/simd/masked/put_tile.h"
 
@@ -20,11 +21,6 @@ namespace {
 constexpr int kPanelVectors = kPanelRows / kLanes;
 // Values, of lists that few rows of x pass by, which wait for memory, and that many do.
 constexpr std::int64_t kFewAhead = 1024, kManyAhead = 256;
-
-// One element in every lane. (As an integer: a sum with 0 would be computed, for -0.)
-STROP_INLINE F32 in_every_lane(const float* from) {
-  return bit_cast<F32>(broadcast(load_unaligned<std::uint32_t>(from)));
-}
 
 // What a panel keeps of a block of columns.
 struct List {
@@ -72,7 +68,7 @@ class Elements {
   template <int kElement>
   STROP_MEMBER F32 at() const {
     if constexpr (kByFours) return splat<kElement % 4>(fours_[kElement / 4]);
-    return in_every_lane(from_ + kElement);
+    return broadcast_from(from_ + kElement);
   }
 
  private:
@@ -141,7 +137,7 @@ void multiply_vectors(const List& list, const float* x, float* sums, bool first)
         keep_in_register(element[j]);
       });
       unrolled<kRows>([&](auto r) STROP_UNROLLED {
-        const F32 value = in_every_lane(values + r);
+        const F32 value = broadcast_from(values + r);
         unrolled<kRegisters>(
             [&](auto j) STROP_UNROLLED { sum[r][j] = multiply_add(value, element[j], sum[r][j]); });
       });
@@ -259,18 +255,6 @@ void place_elements(const Tile& tile, std::int64_t block, std::int64_t count) {
       to[k * rows + row] = to_float(x[row * task.args.x_stride + k]);
     }
   }
-}
-
-bool all_finite(const float* elements, std::int64_t count) {
-  F32 none = {};  // what v - v is, unless v is Inf or NaN
-  std::int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    const F32 v = load_unaligned<F32>(elements + i);
-    none += v - v;
-  }
-  float rest = 0;
-  for (; i < count; ++i) rest += elements[i] - elements[i];
-  return rest == 0 && lane_bits(I32(none == F32{})) == (1u << kLanes) - 1;
 }
 
 // Whether so many elements are finite. Those that are not become 0.

@@ -88,7 +88,7 @@ MultiplyChunk chunk_kernel(int rows, bool finite, std::integer_sequence<int, kRo
 
 MultiplyChunk chunk_kernel(DType values, int rows, bool finite) {
   return by_narrow_dtype(values, [&]<class V>() {
-    return chunk_kernel<V>(rows, finite, std::make_integer_sequence<int, kMostRows>{});
+    return chunk_kernel<V>(rows, finite, std::make_integer_sequence<int, kMaskRows>{});
   });
 }
 
@@ -147,7 +147,7 @@ void multiply_few(const BitmapLinearArgs& args, const FewRows& rows, std::int64_
   const LastValues values(weight, reinterpret_cast<std::uint8_t*>(rows.x + kWord * words));
   values.copy(end);
   const auto multiply = chunk_kernel(weight.dtype, rows.count, finite);
-  float products[kMostRows * kLanes];
+  float products[kMaskRows * kLanes];
   for (std::int64_t row = begin; row < end;) {
     const auto count = static_cast<int>(std::min<std::int64_t>(values.rows(row, end), kLanes));
     multiply({weight, row, count, values.of(row), rows.x}, products);
@@ -164,7 +164,7 @@ void multiply_few(const BitmapLinearArgs& args, const FewRows& rows, std::int64_
 void multiply_mask(const BitmapLinearArgs& args, float* scratch, std::int64_t begin,
                    std::int64_t end) {
   for (std::int64_t row = 0; row < args.rows;) {
-    const std::int64_t left = args.rows - row, turns = (left + kMostRows - 1) / kMostRows;
+    const std::int64_t left = args.rows - row, turns = (left + kMaskRows - 1) / kMaskRows;
     const FewRows rows = {row, static_cast<int>((left + turns - 1) / turns), scratch};
     by_narrow_dtype(args.dtype, [&]<class T>() { multiply_few<T>(args, rows, begin, end); });
     row += rows.count;

@@ -102,7 +102,7 @@ STROP_INLINE void add_bytes(std::uint64_t word, const V* values, const float* x,
 }
 
 #if defined(__AVX512F__)
-inline constexpr int kMostRows = 8;
+inline constexpr int kMaskRows = 8;
 
 // Expanding moves and masks: 16 columns keep one port of an Intel three cycles, where memory takes
 // longer, and a Zen 5 six. A plan may have AVX2's kernel there. Lanes without a weight stay as they
@@ -158,7 +158,7 @@ template <class V>
 inline constexpr bool kExpands = sizeof(V) == 4;
 #endif
 #else
-inline constexpr int kMostRows = 4;
+inline constexpr int kMaskRows = 4;
 template <class V>
 inline constexpr bool kExpands = false;
 #endif
@@ -213,7 +213,7 @@ STROP_INLINE const V* add_products(const RowBits& bits, const V* values, const f
   return values;
 }
 #else
-inline constexpr int kMostRows = 1;
+inline constexpr int kMaskRows = 1;
 
 // The nonzeros of a row one by one.
 template <bool, int kRows, class V>

@@ -28,7 +28,7 @@ constexpr std::int64_t kAhead = 4096;  // bytes; what few rows of x leave waitin
 template <int kPlace, class V>
 STROP_INLINE F32 shared_weight(const V* weights) {
   if constexpr (kLanes == 16 && sizeof(V) == 4) {
-    return bit_cast<F32>(broadcast(load_unaligned<std::uint32_t>(weights + kPlace)));
+    return broadcast_from(weights + kPlace);
   } else {
     return splat<kPlace % 4>(four_repeated(weights + kPlace / 4 * 4));
   }
